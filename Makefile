@@ -1,0 +1,68 @@
+# tailfocus: `make` lists the targets. Each makes the environment it needs on first use, and again
+# when a pin file changes.
+
+# The interpreter that makes the environment, the environment's folder (no spaces), and, when set,
+# the index that torch and torchvision are taken from on the first install: a CPU-only one spares
+# the CUDA packages.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+# Passed on by `make train`: YAML files and key=value pairs.
+ARGS ?=
+
+python := $(VENV)/bin/python
+pip_install := $(python) -m pip install --quiet --disable-pip-version-check
+# An environment that is already there is kept, so its own interpreter is the one to be checked.
+interpreter = $(or $(wildcard $(python)),$(PYTHON))
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-system test-all lint
+
+help:
+	@echo 'make train ARGS="..."  train and evaluate, as in: make train ARGS="loss=softmax_focal seed=1"'
+	@echo 'make test              the quick tests: all that needs nothing but the pinned packages'
+	@echo 'make test-system       the tests that need system packages (.ci/run installs them)'
+	@echo 'make test-all          everything but the system tests, the slow ones included'
+	@echo 'make lint              ruff check, ruff format --check, mypy'
+	@echo 'Settings, now: PYTHON=$(PYTHON) VENV=$(VENV) TORCH_INDEX=$(TORCH_INDEX)'
+
+train: $(VENV)/.ready
+	@$(python) train.py $(ARGS)
+
+test: $(VENV)/.ready-dev
+	@$(python) -m pytest -q -m "not slow and not system"
+
+test-system: $(VENV)/.ready-dev
+	@$(python) -m pytest -q -m system tests
+
+test-all: $(VENV)/.ready-dev
+	@$(python) -m pytest -q -m "not system"
+
+lint: $(VENV)/.ready-dev
+	@$(python) -m ruff check --quiet .
+	@$(python) -m ruff format --quiet --check .
+	@$(python) -m mypy engine losses
+
+# A stamp is removed before the install and set after it, so that a failed install leaves none.
+# torch comes without its dependencies from an index of its own: the pins name theirs, and the
+# index need not hold those versions.
+$(VENV)/.ready: requirements.txt constraints.txt
+	@rm -f $@
+	@"$(interpreter)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "tailfocus needs Python 3.11 or newer, and $(interpreter) says:" \
+			"$$("$(interpreter)" --version 2>&1 | head -n 1)." \
+			"Name another, as in: make $(MAKECMDGOALS) PYTHON=python3.12" \
+			"(remove $(VENV) first if it is there)" >&2; exit 1; }
+	@test -x $(VENV)/bin/pip || "$(PYTHON)" -m venv $(VENV)
+	@echo "Installing the pinned packages into $(VENV): once, a few minutes"
+ifneq ($(TORCH_INDEX),)
+	@$(pip_install) --no-deps --index-url "$(TORCH_INDEX)" \
+		$$(grep -E '^torch(vision)?==' requirements.txt)
+endif
+	@$(pip_install) -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.txt constraints.txt $(VENV)/.ready
+	@rm -f $@
+	@$(pip_install) -r requirements-dev.txt -c constraints.txt
+	@touch $@

@@ -1,0 +1,322 @@
+"""From a config to the objects of a run: data, model, loss, trainer; and back from a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+import data
+import models
+from engine import checkpoint, components
+from engine.config import ConfigError, load_run_config
+from engine.loop import Trainer
+from engine.optim import build_optimizer, rate_factor
+from engine.runtime import derive_seed, preserved_randomness
+from engine.schema import Config, component_keys
+from losses._base import Loss
+from losses._weights import class_weights
+
+Rule = Literal["last", "val"]
+
+
+@contextlib.contextmanager
+def mistakes_of(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn a package's own error into a :class:`ConfigError`: one line, exit code 2."""
+    try:
+        yield
+    except kinds as error:
+        raise ConfigError([str(error)]) from error
+
+
+def build_dataset(config: Config) -> data.LongTailed:
+    """Load the data set and draw its splits.
+
+    Raises:
+        ConfigError: data are missing or do not allow what the config asks.
+    """
+    section = config.data
+    with mistakes_of(data.DataError):
+        source = components.build(
+            "data", section.name, component_keys(section), root=data.data_root()
+        )
+        dataset = data.build(
+            source,
+            imbalance=data.Imbalance(**section.imbalance.model_dump()),
+            validation=data.Validation(**section.validation.model_dump()),
+            one_vs_rest=section.one_vs_rest,
+        )
+    _check_against_data(config, dataset)
+    return dataset
+
+
+def build_model(config: Config, dataset: data.LongTailed) -> models.Classifier:
+    """The classifier with its initial weights, a function of the seed alone.
+
+    Raises:
+        ConfigError: timm has no such model, or it cannot be built as asked.
+    """
+    loss = components.read("losses", config.loss.name)
+    is_sigmoid = loss.class_facts["activation"] == "sigmoid"
+    with (
+        mistakes_of(models.ModelError),
+        preserved_randomness(derive_seed(config.seed, "model")),
+    ):
+        model = models.build(
+            config.model.name,
+            num_outputs=num_outputs(config, dataset.num_classes),
+            in_channels=dataset.image_shape.channels,
+            image_size=(dataset.image_shape.height, dataset.image_shape.width),
+            head=config.model.head,
+            norm=config.model.norm,
+            pretrained=config.model.pretrained,
+            freeze=config.model.freeze,
+            # One-vs-all sigmoids start near the prior 1/C, or the many negatives swamp the start.
+            prior=1 / dataset.num_classes if is_sigmoid and config.model.head == "linear" else None,
+        )
+    if config.model.init_from is not None:
+        _initialise(model, config.model.init_from, with_head=config.model.init_head)
+    return model
+
+
+def build_loss(config: Config, class_counts: Tensor) -> Loss:
+    """The loss component, given the facts that its signature names."""
+    loss: Loss = components.build(
+        "losses",
+        config.loss.name,
+        component_keys(config.loss),
+        class_counts=class_counts,
+        num_classes=len(class_counts),
+    )
+    return loss
+
+
+def build_trainer(
+    config: Config, dataset: data.LongTailed, *, device: torch.device
+) -> Trainer:
+    """Model, loss, optimizer, schedule, mixing and averaging, joined.
+
+    Raises:
+        ConfigError: timm has no such model or optimizer, or it cannot be built as asked.
+    """
+    from timm.data import Mixup
+    from timm.utils import ModelEmaV3
+
+    model = build_model(config, dataset).to(device)
+    optim, schedule, mixup = config.optim, config.schedule, config.mixup
+    optimizer = build_optimizer(
+        model.parameters(),
+        name=optim.name,
+        lr=optim.lr,
+        weight_decay=optim.weight_decay,
+        momentum=optim.momentum,
+    )
+
+    def rate(epoch: int, step: int, steps: int) -> float:
+        is_per_step = schedule.unit == "step"
+        factor = rate_factor(
+            epoch * steps + step if is_per_step else epoch,
+            schedule.epochs * steps if is_per_step else schedule.epochs,
+            name=schedule.name,
+            warmup=schedule.warmup,
+            steps=schedule.steps,
+            decay=schedule.decay,
+        )
+        return optim.lr * factor
+
+    mix = Mixup(
+        mixup_alpha=mixup.mixup,
+        cutmix_alpha=mixup.cutmix,
+        label_smoothing=0.0,
+        num_classes=dataset.num_classes,
+    )
+    return Trainer(
+        model,
+        build_loss(config, torch.from_numpy(dataset.class_counts)).to(device),
+        optimizer=optimizer,
+        rate=rate,
+        seed=config.seed,
+        device=device,
+        mix=mix if mixup.mixup or mixup.cutmix else None,
+        ema=ModelEmaV3(model, decay=config.model.ema) if config.model.ema else None,
+        accumulate=optim.accumulate,
+        clip_norm=optim.clip_norm,
+        precision=config.runtime.precision,
+        compile_model=config.runtime.compile,
+    )
+
+
+def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | None:
+    """Class weights (C,) float32 of ``reweight``, or None."""
+    weights = class_weights(
+        torch.from_numpy(dataset.class_counts),
+        scheme=config.reweight.scheme,
+        beta=config.reweight.beta,
+        power=config.reweight.power,
+    )
+    return None if weights is None else weights.float()
+
+
+def num_outputs(config: Config, num_classes: int) -> int:
+    """Logits of the model: one for a binary task with a sigmoid loss, else one a class."""
+    loss = components.read("losses", config.loss.name)
+    is_binary = num_classes == 2 and loss.class_facts["activation"] == "sigmoid"
+    return 1 if is_binary else num_classes
+
+
+def augmentation(config: Config) -> data.Augment:
+    """The augmentation of ``data.augment``."""
+    return data.Augment(**config.data.augment.model_dump())
+
+
+# --- facts that only the data can know -------------------------------------------------------------
+
+
+def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
+    """The rules of ``engine/rules.py`` that need the data, in the same form."""
+    mistakes = []
+    default_metric = type(config.evaluate).model_fields["metric"].default
+    if dataset.val is None and config.evaluate.metric != default_metric:
+        mistakes.append(
+            "evaluate.metric: has no effect without a validation split; set "
+            "data.validation.per_class or data.validation.fraction"
+        )
+    is_on_disk = isinstance(dataset.train.images, data.DiskImages)
+    default_workers = type(config.runtime).model_fields["workers"].default
+    if not is_on_disk and config.runtime.workers != default_workers:
+        mistakes.append(
+            f"runtime.workers={config.runtime.workers}: has no effect, the images of "
+            f"data={config.data.name} are in memory"
+        )
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+# --- weights of other runs -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict and the epoch (1-based) it was taken after."""
+
+    epoch: int
+    state: dict[str, Tensor]
+
+
+def load_weights(run: str | Path, *, rule: Rule | None = None) -> Weights:
+    """A run folder's weights by ``rule``; None takes ``val`` where the run has it, else ``last``.
+
+    Raises:
+        ConfigError: no whole checkpoint, or no weights by that rule.
+    """
+    folder = Path(run).expanduser() / "checkpoints"
+    state, problems = checkpoint.load_latest(folder)
+    if state is None:
+        raise ConfigError(problems or [f"{folder}: no checkpoint there"])
+    best = state["best"]
+    if rule == "val" and best is None:
+        raise ConfigError([f"{run}: has no weights by rule val (no validation split)"])
+    if rule != "last" and best is not None:
+        return Weights(best["epoch"], best["state"])
+    return Weights(state["epoch"], state["model"] if state["ema"] is None else state["ema"])
+
+
+def _initialise(model: models.Classifier, run: str, *, with_head: bool) -> None:
+    own = model.state_dict()
+    given = load_weights(run).state
+    wanted = [key for key in own if with_head or not key.startswith("head.")]
+    wrong = [k for k in wanted if k not in given or given[k].shape != own[k].shape]
+    if wrong:
+        hint = "; model.init_head=false leaves the head out" if wrong[0].startswith("head.") else ""
+        raise ConfigError([f"model.init_from={run}: {wrong[0]} does not fit this model{hint}"])
+    model.load_state_dict({**own, **{key: given[key] for key in wanted}})
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained classifier, as :func:`load_run` found it.
+
+    Attributes:
+        model: in eval mode, on the CPU; normalised images to ``(logits, features)``.
+        class_names: in label order.
+        config: of the run.
+        epoch: after which these weights were taken.
+    """
+
+    model: models.Classifier
+    class_names: tuple[str, ...]
+    config: Config
+    epoch: int
+    loss: Loss
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """Class probabilities (N, C) float64 of uint8 images (N, channels, height, width)."""
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
+        logits = self.model((images.float() / 255 - mean) / std).logits
+        return self.loss.predict(logits.double())
+
+
+def load_run(path: str | Path, *, rule: Rule | None = None) -> LoadedRun:
+    """Load a run folder for inference.
+
+    Args:
+        path: the run folder.
+        rule: whose weights: ``last`` or ``val``; None takes ``val`` where the run has it.
+
+    Raises:
+        ConfigError: no run folder, no whole checkpoint, or no weights by that rule.
+
+    Three lines::
+
+        run = load_run("runs/digits/0123456789ab")
+        probabilities = run.predict(images)                       # uint8 (N, channels, H, W)
+        names = [run.class_names[c] for c in probabilities.argmax(1)]
+    """
+    path = Path(path).expanduser()
+    config = load_run_config(path)
+    weights = load_weights(path, rule=rule)
+    facts = json.loads((path / "environment.json").read_text(encoding="utf-8"))["facts"]
+    channels, *size = facts["image_shape"]
+    with preserved_randomness():
+        model = models.build(
+            config.model.name,
+            num_outputs=facts["num_outputs"],
+            in_channels=channels,
+            image_size=tuple(size),
+            head=config.model.head,
+            norm=config.model.norm,
+        )
+    model.load_state_dict(weights.state)
+    return LoadedRun(
+        model=model.eval(),
+        class_names=tuple(facts["class_names"]),
+        config=config,
+        epoch=weights.epoch,
+        loss=build_loss(config, torch.tensor(facts["class_counts"])),
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+    )
+
+
+def facts_of(config: Config, dataset: data.LongTailed) -> dict[str, Any]:
+    """What :func:`load_run` needs to know about the data without loading them."""
+    return {
+        "title": dataset.title,
+        "class_names": list(dataset.class_names),
+        "class_counts": dataset.class_counts.tolist(),
+        "val_images": 0 if dataset.val is None else len(dataset.val),
+        "test_images": len(dataset.test),
+        "image_shape": list(dataset.image_shape),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "num_outputs": num_outputs(config, dataset.num_classes),
+    }

@@ -1,0 +1,47 @@
+"""Data sets, their long-tailed splits, samplers, augmentation and loading.
+
+One file is one data set; its class is built with the root of raw data and its config keys, and
+:func:`build` makes splits of it.
+"""
+
+from data._augment import Augment, augment_batch
+from data._base import (
+    DataError,
+    DiskImages,
+    Images,
+    ImageShape,
+    Labelled,
+    LongTailed,
+    Pool,
+    Source,
+    Split,
+    data_root,
+)
+from data._imbalance import Imbalance
+from data._loader import Batch, Loader
+from data._samplers import ClassIndex, SamplerName, class_histogram, draw_epoch
+from data._split import Validation, build
+
+__all__ = [
+    "Augment",
+    "Batch",
+    "ClassIndex",
+    "DataError",
+    "DiskImages",
+    "ImageShape",
+    "Images",
+    "Imbalance",
+    "Labelled",
+    "Loader",
+    "LongTailed",
+    "Pool",
+    "SamplerName",
+    "Source",
+    "Split",
+    "Validation",
+    "augment_batch",
+    "build",
+    "class_histogram",
+    "data_root",
+    "draw_epoch",
+]

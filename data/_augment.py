@@ -1,0 +1,157 @@
+"""Augmentation of a whole batch of uint8 images where they are, with hashed offsets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+from torch.nn import functional as F
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+_TOP, _LEFT, _FLIP, _ROW, _COLUMN = range(5)
+_NUM_STREAMS = 5
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Augmentation of training images.
+
+    Args:
+        crop: Pixels of black padding on each side before a random crop to the old size; 0 is off.
+        flip: Mirror an image left to right, every second time.
+        cutout: Side of a square that is painted over (DeVries and Taylor 2017); 0 is off.
+    """
+
+    crop: Annotated[int, Ge(0)] = 0
+    flip: bool = False
+    cutout: Annotated[int, Ge(0)] = 0
+
+    def __bool__(self) -> bool:
+        return self.crop > 0 or self.flip or self.cutout > 0
+
+
+class Offsets(NamedTuple):
+    """What is drawn for each of B images, int64 (B,)."""
+
+    top: Tensor
+    left: Tensor
+    flip: Tensor
+    row: Tensor
+    column: Tensor
+
+
+def draw_offsets(
+    index: Tensor, *, seed: int, epoch: int, crop: int, height: int, width: int
+) -> Offsets:
+    """Draw the offsets of images ``index`` (B,) by hashing (seed, epoch, index, stream).
+
+    The hash is the finaliser of splitmix64 (Steele et al. 2014) in wrapping int64 arithmetic, so
+    it is the same on every device and for any make-up of the batch. ``top`` and ``left`` lie in
+    0..2*crop, ``flip`` in 0..1, ``row`` and ``column`` (the cutout's centre) inside the image.
+    """
+    base = _mix_int(_mix_int(seed + _GOLDEN) ^ (epoch * _GOLDEN & _MASK))
+    streams = [_signed(_mix_int(base + stream * _GOLDEN)) for stream in range(_NUM_STREAMS)]
+    start = torch.tensor(streams, device=index.device)[:, None]
+    bits = _logical_shift(_mix(start + index * _signed(_GOLDEN)), 33)
+    bounds = [2 * crop + 1, 2 * crop + 1, 2, height, width]
+    drawn = (bits * torch.tensor(bounds, device=index.device)[:, None]) >> 31
+    return Offsets(drawn[_TOP], drawn[_LEFT], drawn[_FLIP], drawn[_ROW], drawn[_COLUMN])
+
+
+def augment_batch(
+    images: Tensor,
+    index: Tensor,
+    *,
+    seed: int,
+    epoch: int,
+    crop: int = 0,
+    flip: bool = False,
+    cutout: int = 0,
+    fill: Tensor | None = None,
+) -> Tensor:
+    """Crop, mirror and cut out a batch, each image by its own offsets.
+
+    Equals, image by image, torchvision's RandomCrop with zero padding, then
+    RandomHorizontalFlip, then a square painted over, with the offsets of :func:`draw_offsets`.
+
+    Args:
+        images: uint8 (B, C, H, W).
+        index: int64 (B,), what stands for each image in the hash.
+        seed: Seed of the loader's stream.
+        epoch: Number of the epoch.
+        crop: Pixels of zero padding on each side before cropping to (H, W).
+        flip: Whether every second image is mirrored.
+        cutout: Side of the square; its centre is uniform, so that it may be clipped.
+        fill: uint8 (C,), colour of the square; None is black. The paper paints zeros after
+            normalisation, which is the mean colour.
+
+    Returns:
+        uint8 (B, C, H, W); ``images`` itself where nothing is asked for.
+    """
+    height, width = images.shape[-2:]
+    offsets = draw_offsets(index, seed=seed, epoch=epoch, crop=crop, height=height, width=width)
+    if crop or flip:
+        images = _crop_and_flip(images, offsets, crop=crop, flip=flip)
+    if cutout:
+        hit = _covered(offsets.row, length=height, side=cutout)[:, None, :, None]
+        hit = hit & _covered(offsets.column, length=width, side=cutout)[:, None, None, :]
+        colour = images.new_zeros(images.shape[1]) if fill is None else fill
+        images = torch.where(hit, colour[:, None, None], images)
+    return images
+
+
+def _crop_and_flip(images: Tensor, offsets: Offsets, *, crop: int, flip: bool) -> Tensor:
+    """Gather rows and columns of the padded images; uint8, so a quarter of float32's traffic."""
+    batch, channels, height, width = images.shape
+    device = images.device
+    columns = torch.arange(width, device=device).expand(batch, width)
+    if flip:
+        columns = torch.where(offsets.flip[:, None].bool(), columns.flip(-1), columns)
+    if not crop:
+        return images.gather(3, columns[:, None, None, :].expand_as(images))
+    padded = F.pad(images, (crop, crop, crop, crop))
+    rows = torch.arange(height, device=device) + offsets.top[:, None]
+    columns = columns + offsets.left[:, None]
+    full_height, full_width = padded.shape[-2:]
+    planes = torch.arange(batch * channels, device=device).view(batch, channels, 1) * full_height
+    picked = padded.view(-1, full_width).index_select(0, (planes + rows[:, None, :]).flatten())
+    picked = picked.view(batch, channels, height, full_width)
+    return picked.gather(3, columns[:, None, None, :].expand(batch, channels, height, width))
+
+
+def _covered(centre: Tensor, *, length: int, side: int) -> Tensor:
+    """Return which of ``length`` pixels a square around ``centre`` (B,) covers, (B, length)."""
+    first = (centre - side // 2)[:, None]
+    pixels = torch.arange(length, device=centre.device)
+    return (pixels >= first) & (pixels < first + side)
+
+
+def _mix(bits: Tensor) -> Tensor:
+    """Apply splitmix64's finaliser to int64 values."""
+    bits = (bits ^ _logical_shift(bits, 30)) * _signed(_MIX_1)
+    bits = (bits ^ _logical_shift(bits, 27)) * _signed(_MIX_2)
+    return bits ^ _logical_shift(bits, 31)
+
+
+def _mix_int(bits: int) -> int:
+    """Apply splitmix64's finaliser to one unsigned 64-bit value."""
+    bits &= _MASK
+    bits = (bits ^ (bits >> 30)) * _MIX_1 & _MASK
+    bits = (bits ^ (bits >> 27)) * _MIX_2 & _MASK
+    return bits ^ (bits >> 31)
+
+
+def _logical_shift(bits: Tensor, by: int) -> Tensor:
+    """Shift right with zeros coming in; torch's own shift of int64 copies the sign."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
+
+
+def _signed(bits: int) -> int:
+    """Return the int64 with the same 64 bits."""
+    return bits - (1 << 64) if bits >> 63 else bits

@@ -1,0 +1,187 @@
+"""The objects this package passes on: pools, splits, images on disk, and the one error."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class DataError(ValueError):
+    """A mistake about data that the user can fix, told in one line."""
+
+
+def data_root() -> Path:
+    """Return the folder for raw data: ``$DATA_ROOT``, else ``tailfocus`` in the user's cache."""
+    chosen = os.environ.get("DATA_ROOT")
+    if chosen:
+        return Path(chosen).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache).expanduser() if cache else Path.home() / ".cache") / "tailfocus"
+
+
+class ImageShape(NamedTuple):
+    """Channels, height and width of every image of a set."""
+
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
+class DiskImages:
+    """Images that stay on disk and are decoded when a batch asks for them.
+
+    The names are one NumPy array of bytes, not a list of strings: worker processes then share its
+    pages instead of copying them as reference counts are touched.
+
+    Args:
+        folder: What ``names`` are relative to.
+        names: (N,) bytes, path of each image.
+        file_sizes: (N,) int64, size of each file in bytes.
+        shape: Shape of every image once decoded.
+        size: Side that images are resized to, None where they have one size already.
+    """
+
+    folder: Path
+    names: np.ndarray
+    file_sizes: np.ndarray
+    shape: ImageShape
+    size: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, position: int) -> Path:
+        """Return the file of the image at ``position``."""
+        return self.folder / os.fsdecode(self.names[position])
+
+    def select(self, index: np.ndarray) -> DiskImages:
+        """Return the images at ``index`` (M,), in that order."""
+        return DiskImages(
+            self.folder, self.names[index], self.file_sizes[index], self.shape, self.size
+        )
+
+
+Images = Tensor | DiskImages
+"""Images in memory, uint8 (N, C, H, W), perhaps a private memory map; or images on disk."""
+
+
+def image_shape(images: Images) -> ImageShape:
+    """Return the shape that every one of ``images`` has."""
+    if isinstance(images, DiskImages):
+        return images.shape
+    return ImageShape(*images.shape[1:])
+
+
+def select_images(images: Images, index: Tensor) -> Images:
+    """Return the images at ``index`` (M,); the whole list in its order is shared, not copied."""
+    if len(index) == len(images) and torch.equal(index, torch.arange(len(index))):
+        return images
+    return images.select(index.numpy()) if isinstance(images, DiskImages) else images[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images and their int64 targets (N,), in the data set's own order."""
+
+    images: Images
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """All images of a data set, before a subset is drawn.
+
+    Args:
+        train: Images that training and validation are drawn from.
+        test: Images of the test split, taken as they are.
+        class_names: Name of each class, in label order.
+        title: Name of the data set in tables, e.g. "CIFAR-10".
+        val: The data set's own validation list, None where it has none.
+        mean: Per-channel mean in [0, 1]; None to compute it from the drawn training subset.
+        std: Per-channel standard deviation in [0, 1]; None as for ``mean``.
+    """
+
+    train: Labelled
+    test: Labelled
+    class_names: tuple[str, ...]
+    title: str
+    val: Labelled | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+class Source(Protocol):
+    """A data-set component: anything that can load a pool."""
+
+    def load(self) -> Pool:
+        """Return all images of the data set."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split: images, their targets, and where each stood in the pool.
+
+    Args:
+        images: N images.
+        targets: (N,) int64, class of each image.
+        index: (N,) int64, position of each image in the pool's list it was taken from.
+    """
+
+    images: Images
+    targets: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True, eq=False)
+class LongTailed:
+    """The three disjoint splits of a run and what a run must know and say about them.
+
+    Args:
+        train: Training split, with the imbalance that was asked for.
+        val: Validation split, or None.
+        test: Test split.
+        class_counts: (C,) int64, training images of each class.
+        class_names: Name of each class, in label order.
+        mean: Per-channel mean in [0, 1] that images are normalised with.
+        std: Per-channel standard deviation in [0, 1] that images are normalised with.
+        split_fingerprint: 12 hex digits that change when a split or an image does.
+        val_is_balanced: Whether every class has the same number of validation images.
+        title: Name of the data set in tables.
+        notes: Sentences the user must be told about the splits.
+    """
+
+    train: Split
+    val: Split | None
+    test: Split
+    class_counts: np.ndarray
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    split_fingerprint: str
+    val_is_balanced: bool
+    title: str
+    notes: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """Shape of every image."""
+        return image_shape(self.train.images)

@@ -1,0 +1,184 @@
+"""The decoded form of an image folder: a memory-mapped uint8 cache, or a list of files."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data._base import DataError, DiskImages, Images, ImageShape
+from data._decode import DECODER_VERSION, decode, stored_shape
+from data._folder import Listing
+from data._progress import progress
+
+_CHUNK = 256  # files decoded before their pixels are written
+
+
+@dataclass(frozen=True)
+class FolderCache:
+    """Decoded image folders below one cache folder.
+
+    An entry's name is a hash of what the pixels depend on: name, size and time of last change of
+    every file, the decoding options and the version of Pillow. An entry is written under another
+    name and renamed when it is whole; it may be deleted at any time.
+
+    Args:
+        folder: Where entries are kept.
+        size: Side to resize images to, None to keep them.
+    """
+
+    folder: Path
+    size: int | None
+
+    def images(self, listing: Listing, *, limit: float) -> dict[str, Images]:
+        """Return the images of every split, in memory maps if all fill at most ``limit`` bytes.
+
+        Raises:
+            DataError: If a file cannot be decoded, sizes differ, or there is no room.
+        """
+        shape = self._first_shape(listing)
+        total = sum(len(files) for files in listing.splits.values()) * int(np.prod(shape))
+        if total > limit:
+            self._check_shapes(listing, shape)
+            return {
+                name: DiskImages(listing.folder, files.names, files.sizes, shape, self.size)
+                for name, files in listing.splits.items()
+            }
+        entry = self._entry(listing)
+        mapped = _open(entry, listing, shape=shape)
+        if mapped is None:
+            shutil.rmtree(entry, ignore_errors=True)  # it can only be damaged
+            with _written_whole(entry, needed=total) as scratch:
+                self._decode_all(listing, scratch, shape=shape)
+            mapped = _open(entry, listing, shape=shape)
+            assert mapped is not None, "the entry has just been written"
+        return dict(mapped)
+
+    def _entry(self, listing: Listing) -> Path:
+        import PIL
+
+        digest = hashlib.sha256(f"{DECODER_VERSION} {PIL.__version__} {self.size}".encode())
+        for name, files in listing.splits.items():
+            digest.update(f"{name} {len(files)}".encode() + b"\0".join(files.names.tolist()))
+            digest.update(files.sizes.tobytes() + files.times.tobytes())
+        return self.folder / digest.hexdigest()[:24]
+
+    def _first_shape(self, listing: Listing) -> ImageShape:
+        if self.size is not None:
+            return ImageShape(3, self.size, self.size)
+        return stored_shape(_paths(listing, "train")[0])
+
+    def _check_shapes(self, listing: Listing, shape: ImageShape) -> None:
+        """Read the headers of all files and refuse sizes that differ; once for a listing."""
+        checked = self._entry(listing).with_suffix(".checked")
+        if self.size is not None or checked.is_dir():
+            return
+        paths = [path for name in listing.splits for path in _paths(listing, name)]
+        with (
+            progress("checking image sizes", total=len(paths)) as advance,
+            ThreadPoolExecutor() as pool,
+        ):
+            for chunk in _chunks(paths):
+                for path, found in zip(chunk, pool.map(stored_shape, chunk), strict=True):
+                    _check_same(path, found, first=paths[0], shape=shape)
+                advance(len(chunk))
+        with _written_whole(checked, needed=0):
+            pass  # the empty folder says that it was done
+
+    def _decode_all(self, listing: Listing, scratch: Path, *, shape: ImageShape) -> None:
+        """Decode every file in threads (Pillow frees the lock) into one array for each split."""
+        first = _paths(listing, "train")[0]
+
+        def decode_one(path: Path) -> bytes:
+            image = decode(path, size=self.size)
+            _check_same(path, ImageShape(*image.shape), first=first, shape=shape)
+            return image.numpy().tobytes()
+
+        total = sum(len(files) for files in listing.splits.values())
+        with progress("decoding", total=total) as advance, ThreadPoolExecutor() as pool:
+            for name, files in listing.splits.items():
+                with (scratch / f"{name}.npy").open("wb") as file:
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *shape)}
+                    np.lib.format.write_array_header_1_0(file, header)
+                    for chunk in _chunks(_paths(listing, name)):
+                        file.writelines(pool.map(decode_one, chunk))
+                        advance(len(chunk))
+                    file.flush()
+                    os.fsync(file.fileno())
+
+
+def _open(entry: Path, listing: Listing, *, shape: ImageShape) -> dict[str, Tensor] | None:
+    """Map an entry privately (writes never reach the file); None if it is absent or damaged."""
+    mapped = {}
+    for name, files in listing.splits.items():
+        try:
+            pixels = np.load(entry / f"{name}.npy", mmap_mode="c")
+        except (FileNotFoundError, ValueError, EOFError):
+            return None
+        if pixels.shape != (len(files), *shape) or pixels.dtype != np.uint8:
+            return None
+        mapped[name] = torch.from_numpy(pixels)
+    return mapped
+
+
+@contextmanager
+def _written_whole(entry: Path, *, needed: int) -> Iterator[Path]:
+    """Yield a scratch folder that becomes ``entry`` in one step once it is filled."""
+    scratch = entry.with_name(f".{entry.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        scratch.mkdir(parents=True)
+        free = shutil.disk_usage(scratch).free
+        if free < needed:
+            raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
+        yield scratch
+        _sync_folder(scratch)
+        try:
+            scratch.rename(entry)
+        except OSError as error:
+            # Another process was faster: its entry is the same, ours is dropped.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        _sync_folder(entry.parent)
+    except OSError as error:
+        raise DataError(
+            f"the image cache {entry.parent} cannot be written ({error.strerror}): make room, set "
+            "DATA_ROOT to another folder, or set data.cache_gb=0 to read images from their files"
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _check_same(path: Path, found: ImageShape, *, first: Path, shape: ImageShape) -> None:
+    if found != shape:
+        raise DataError(
+            f"{path} is {found.width}x{found.height} pixels, {first} is "
+            f"{shape.width}x{shape.height}: set data.size to resize all images to one size"
+        )
+
+
+def _paths(listing: Listing, split: str) -> list[Path]:
+    return [listing.folder / os.fsdecode(name) for name in listing.splits[split].names]
+
+
+def _chunks(paths: list[Path]) -> Iterator[list[Path]]:
+    for start in range(0, len(paths), _CHUNK):
+        yield paths[start : start + _CHUNK]

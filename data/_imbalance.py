@@ -1,0 +1,185 @@
+"""Imbalance: how many training images each class keeps, and which ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge
+
+from data._base import DataError
+from data._permutation import fixed_permutation
+
+_CLASS_ORDER = 0x7A11  # keeps the draw of the tail apart from the draws of images
+
+
+@dataclass(frozen=True)
+class Imbalance:
+    """The long tail that is cut out of a data set.
+
+    Args:
+        kind: Shape of the tail: exponential, step (half of the classes are small), counts given
+            class by class, or none (the data set as it is).
+        factor: Imbalance factor, images of the largest class over those of the smallest.
+        rule: How images are drawn: uniform is nested across factors; cao is the very subset of
+            the public LDAM-DRW code (legacy NumPy seeding, classes in label order).
+        seed: Seed of the subset, apart from the seed of the run.
+        counts: Images of each class in label order, for kind=counts.
+        head: Images of the largest class; by default as many as every class has.
+        order: Which class is the tail: label keeps the last labels rare, shuffled permutes the
+            classes by the seed.
+
+    Raises:
+        DataError: If two of them contradict each other or one has no effect.
+    """
+
+    kind: Literal["exponential", "step", "counts", "none"] = "exponential"
+    factor: Annotated[float, Ge(1)] = 50.0
+    rule: Literal["uniform", "cao"] = "uniform"
+    seed: Annotated[int, Ge(0)] = 0
+    counts: tuple[int, ...] | None = None
+    head: Annotated[int, Ge(1)] | None = None
+    order: Literal["label", "shuffled"] = "label"
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise DataError(f"data.imbalance.factor={self.factor:g} must be at least 1")
+        if self.kind == "counts" and self.counts is None:
+            raise DataError(
+                "data.imbalance.counts is missing: data.imbalance.kind=counts needs the number of "
+                "images of each class, in label order"
+            )
+        idle = {
+            "counts": self.counts is not None and self.kind != "counts",
+            "head": self.head is not None and self.kind in ("counts", "none"),
+            "order": self.order != "label" and self.kind in ("counts", "none"),
+            "rule": self.rule != "uniform" and self.kind == "none",
+        }
+        for key, has_no_effect in idle.items():
+            if has_no_effect:
+                raise DataError(
+                    f"data.imbalance.{key} has no effect with data.imbalance.kind={self.kind}: "
+                    "leave it out or choose another kind"
+                )
+
+
+def class_sizes(
+    imbalance: Imbalance, *, available: np.ndarray, class_names: tuple[str, ...], head: int
+) -> np.ndarray:
+    """Return how many training images each class keeps, int64 (C,).
+
+    Exponential: int(n_max (1 / factor)^(i / (C - 1))) for i = 0..C-1; step: n_max for the first
+    C // 2 classes, int(n_max / factor) for the rest (Cui et al. 2019; Cao et al. 2019,
+    imbalance_cifar.py; both truncate).
+
+    Args:
+        imbalance: What is asked for.
+        available: (C,) images there are of each class.
+        class_names: Names for messages.
+        head: n_max, images of the largest class.
+
+    Raises:
+        DataError: If a class would keep none, or more than there are.
+    """
+    num_classes = len(available)
+    match imbalance.kind:
+        case "none":
+            return available.copy()
+        case "counts":
+            sizes = _given_counts(imbalance, class_names=class_names)
+        case "exponential":
+            share = 1 / imbalance.factor
+            ranks = range(num_classes)
+            sizes = np.array([int(head * share ** (i / (num_classes - 1))) for i in ranks])
+        case "step":
+            small = int(head / imbalance.factor)
+            sizes = np.array([head] * (num_classes // 2) + [small] * -(-num_classes // 2))
+    if imbalance.order == "shuffled":
+        sizes = sizes[fixed_permutation(num_classes, key=(_CLASS_ORDER, imbalance.seed))]
+    _check_sizes(sizes, imbalance, available=available, class_names=class_names, head=head)
+    return sizes
+
+
+def class_orders(imbalance: Imbalance, positions: list[np.ndarray]) -> list[np.ndarray]:
+    """Order the images of each class; the first n_i are its training images.
+
+    ``cao`` shuffles class after class with one legacy generator, as imbalance_cifar.py of
+    kaidic/LDAM-DRW does after np.random.seed. ``uniform`` has a generator for each (seed, class).
+    In both a smaller subset of a class is the beginning of a larger one.
+
+    Args:
+        imbalance: Its ``rule`` and ``seed`` are read.
+        positions: Ascending positions of each class.
+    """
+    if imbalance.rule == "cao":
+        legacy = np.random.RandomState(imbalance.seed)
+        orders = [own.copy() for own in positions]
+        for own in orders:
+            legacy.shuffle(own)
+        return orders
+    return [
+        own[fixed_permutation(len(own), key=(imbalance.seed, label))]
+        for label, own in enumerate(positions)
+    ]
+
+
+def class_label(label: int, class_names: tuple[str, ...]) -> str:
+    """Return how messages call a class: its label and its name.
+
+    >>> class_label(3, ("airplane", "automobile", "bird", "cat"))
+    '3_cat'
+    """
+    return f"{label}_{class_names[label]}"
+
+
+def _given_counts(imbalance: Imbalance, *, class_names: tuple[str, ...]) -> np.ndarray:
+    counts = imbalance.counts or ()
+    if len(counts) != len(class_names):
+        raise DataError(
+            f"data.imbalance.counts has {len(counts)} numbers, but there are {len(class_names)} "
+            "classes: give one number of images for each, in label order"
+        )
+    for label, count in enumerate(counts):
+        if count < 1:
+            raise DataError(
+                f"data.imbalance.counts gives class {class_label(label, class_names)} {count} "
+                "images: every class needs at least 1"
+            )
+    return np.array(counts, dtype=np.int64)
+
+
+def _largest_factor(head: int) -> int:
+    """Return the largest whole factor that leaves one image, in the formula's own arithmetic."""
+    factor = head
+    while factor > 1 and int(head * (1 / factor)) < 1:
+        factor -= 1
+    return factor
+
+
+def _check_sizes(
+    sizes: np.ndarray,
+    imbalance: Imbalance,
+    *,
+    available: np.ndarray,
+    class_names: tuple[str, ...],
+    head: int,
+) -> None:
+    """Refuse an empty class and more images than there are, naming the first such class."""
+    for label in np.flatnonzero(available < 1)[:1]:
+        raise DataError(
+            f"class {class_label(int(label), class_names)} has no training image: "
+            f"data.imbalance.kind={imbalance.kind} needs at least 1 of every class"
+        )
+    for label in np.flatnonzero(sizes < 1)[:1]:
+        raise DataError(
+            f"data.imbalance.factor={imbalance.factor:g} leaves class "
+            f"{class_label(int(label), class_names)} no image: with a head class of {head} the "
+            f"largest factor allowed is {_largest_factor(head)}"
+        )
+    for label in np.flatnonzero(sizes > available)[:1]:
+        raise DataError(
+            f"data.imbalance asks for {sizes[label]} training images of class "
+            f"{class_label(int(label), class_names)}, but there are {available[label]}: "
+            "ask for fewer (data.imbalance.head, factor or counts)"
+        )

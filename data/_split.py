@@ -1,0 +1,262 @@
+"""Splits: the training subset first, validation from what is left, the test split as it is."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor
+
+from data._base import (
+    DataError,
+    DiskImages,
+    Labelled,
+    LongTailed,
+    Pool,
+    Source,
+    Split,
+    select_images,
+)
+from data._imbalance import Imbalance, class_label, class_orders, class_sizes
+from data._samplers import ClassIndex
+from data._statistics import ChannelStatistics, channel_statistics, split_fingerprint
+
+_MOST_NOTES = 5  # classes named one by one before a note sums them up
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation split; without either key there is none.
+
+    Args:
+        per_class: Validation images of every class, taken from the images left over.
+        fraction: Validation images of each class as a fraction of its training images.
+
+    Raises:
+        DataError: If both are set or one is out of range.
+    """
+
+    per_class: Annotated[int, Ge(1)] | None = 20
+    fraction: Annotated[float, Gt(0), Lt(1)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.per_class is not None and self.fraction is not None:
+            raise DataError(
+                "data.validation.per_class and data.validation.fraction are both set: set one of "
+                "them to null"
+            )
+        if self.per_class is not None and self.per_class < 1:
+            raise DataError(
+                f"data.validation.per_class={self.per_class} must be at least 1, or null"
+            )
+        if self.fraction is not None and not 0 < self.fraction < 1:
+            raise DataError(
+                f"data.validation.fraction={self.fraction:g} must lie between 0 and 1, or be null"
+            )
+
+    def __bool__(self) -> bool:
+        return self.per_class is not None or self.fraction is not None
+
+
+class _Plan(NamedTuple):
+    """Which images of the training list go where, and what the user is told about it."""
+
+    train: np.ndarray
+    val: np.ndarray
+    notes: list[str]
+
+
+def build(
+    source: Source,
+    *,
+    imbalance: Imbalance,
+    validation: Validation,
+    one_vs_rest: str | None = None,
+) -> LongTailed:
+    """Load a data set and draw its three disjoint splits.
+
+    The training subset is drawn first, exactly as without validation; validation comes from the
+    end of the same order of each class, so it is the same for every imbalance factor as long as
+    enough is left over. Only a class with too few left over gives up training images of its own,
+    and a note says so. Nothing depends on the seed of the run.
+
+    Args:
+        source: The data-set component.
+        imbalance: The long tail to cut; its ``head`` defaults to the number of images that every
+            class has, or with ``one_vs_rest`` to the number of the rest.
+        validation: The validation split to make.
+        one_vs_rest: Name or label of the class that becomes class 1 of a binary task, before the
+            imbalance is cut; all others are class 0, "rest".
+
+    Raises:
+        DataError: If the data set does not allow what is asked for.
+    """
+    pool = source.load()
+    if one_vs_rest is not None:
+        if imbalance.order != "label":
+            raise DataError(
+                "data.imbalance.order=shuffled contradicts data.one_vs_rest, which makes the named "
+                "class the rare one: leave one of them out"
+            )
+        pool = _binary_pool(pool, one_vs_rest)
+    if len(pool.class_names) < 2:
+        raise DataError(f"{pool.title} has one class only: classification needs at least 2")
+    if pool.val is not None and validation:
+        raise DataError(
+            f"data.validation has no effect: {pool.title} has a validation split of its own; set "
+            "data.validation.per_class=null and data.validation.fraction=null"
+        )
+    plan = _plan(pool, imbalance, validation, is_binary=one_vs_rest is not None)
+    train, test = _take(pool.train, plan.train), _whole(pool.test)
+    val = _take(pool.train, plan.val) if validation else None
+    if pool.val is not None:
+        val = _whole(pool.val)
+    statistics = _statistics(pool, train)
+    num_classes = len(pool.class_names)
+    val_counts = torch.bincount(val.targets, minlength=num_classes) if val else torch.zeros(0)
+    val_is_balanced = val is not None and bool((val_counts == val_counts[0]).all())
+    notes = [*plan.notes, _validation_note(pool, validation, val, is_balanced=val_is_balanced)]
+    return LongTailed(
+        train=train,
+        val=val,
+        test=test,
+        class_counts=np.bincount(train.targets.numpy(), minlength=num_classes),
+        class_names=pool.class_names,
+        mean=statistics.mean,
+        std=statistics.std,
+        split_fingerprint=split_fingerprint({"train": train, "val": val, "test": test}),
+        val_is_balanced=val_is_balanced,
+        title=pool.title,
+        notes=tuple(notes),
+    )
+
+
+def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary: bool) -> _Plan:
+    """Decide the positions of the training and validation images in the training list."""
+    names = pool.class_names
+    classes = ClassIndex.from_targets(pool.train.targets, num_classes=len(names))
+    available = classes.counts
+    default_head = int(available[0] if is_binary else available.min())
+    head = default_head if imbalance.head is None else imbalance.head
+    drawn = class_sizes(imbalance, available=available, class_names=names, head=head)
+    held_out = _validation_sizes(validation, drawn=drawn, available=available, class_names=names)
+    kept = np.minimum(drawn, available - held_out)
+    orders = class_orders(imbalance, [classes.positions(label) for label in range(len(names))])
+    train = [order[:keep] for order, keep in zip(orders, kept, strict=True)]
+    val = [order[len(order) - out :] for order, out in zip(orders, held_out, strict=True)]
+    notes = _sacrifice_notes(drawn, kept, class_names=names) if imbalance.kind != "none" else []
+    return _Plan(np.sort(np.concatenate(train)), np.sort(np.concatenate(val)), notes)
+
+
+def _validation_sizes(
+    validation: Validation,
+    *,
+    drawn: np.ndarray,
+    available: np.ndarray,
+    class_names: tuple[str, ...],
+) -> np.ndarray:
+    """Return how many validation images each class has, leaving it one to train on."""
+    if validation.per_class is not None:
+        for label in np.flatnonzero(available <= validation.per_class)[:1]:
+            raise DataError(
+                f"data.validation.per_class={validation.per_class} leaves class "
+                f"{class_label(int(label), class_names)} no training image: it has "
+                f"{available[label]} beside the test split; set it lower or to null"
+            )
+        return np.full_like(available, validation.per_class)
+    if validation.fraction is None:
+        return np.zeros_like(available)
+    rounded = np.floor(validation.fraction * drawn + 0.5).astype(np.int64)
+    sizes = np.minimum(rounded, available - 1)
+    if sizes.sum() == 0:
+        raise DataError(
+            f"data.validation.fraction={validation.fraction:g} leaves the validation split empty: "
+            "set it higher or to null"
+        )
+    return sizes
+
+
+def _sacrifice_notes(
+    drawn: np.ndarray, kept: np.ndarray, *, class_names: tuple[str, ...]
+) -> list[str]:
+    """Name the classes that gave up training images to validation."""
+    given = drawn - kept
+    giving = np.flatnonzero(given)
+    if len(giving) > _MOST_NOTES:
+        return [
+            f"{len(giving)} classes keep {kept[giving].sum()} of {drawn[giving].sum()} images: "
+            f"{given.sum()} went to validation"
+        ]
+    return [
+        f"{class_label(int(c), class_names)} keeps {kept[c]} of {drawn[c]} images: "
+        f"{given[c]} went to validation"
+        for c in giving
+    ]
+
+
+def _validation_note(
+    pool: Pool, validation: Validation, val: Split | None, *, is_balanced: bool
+) -> str:
+    """Say how many labels validation uses and whether it is balanced."""
+    if val is None:
+        return "no validation split: it uses 0 labels"
+    if validation.per_class is not None:
+        return f"validation uses {len(val)} labels ({validation.per_class} of each class)"
+    origin = f"{pool.title}'s own list"
+    if validation.fraction is not None:
+        origin = f"fraction {validation.fraction:g} of each class"
+    balance = "balanced" if is_balanced else "not balanced"
+    return f"validation uses {len(val)} labels and is {balance} ({origin})"
+
+
+def _binary_pool(pool: Pool, wanted: str) -> Pool:
+    """Relabel a pool: the wanted class is 1, every other class 0."""
+    label = _find_class(pool, wanted)
+
+    def relabel(part: Labelled) -> Labelled:
+        return replace(part, targets=(part.targets == label).long())
+
+    return replace(
+        pool,
+        train=relabel(pool.train),
+        test=relabel(pool.test),
+        val=None if pool.val is None else relabel(pool.val),
+        class_names=("rest", pool.class_names[label]),
+    )
+
+
+def _find_class(pool: Pool, wanted: str) -> int:
+    """Return the label of the class of that name, else of that number."""
+    if wanted in pool.class_names:
+        return pool.class_names.index(wanted)
+    if wanted.isdecimal() and int(wanted) < len(pool.class_names):
+        return int(wanted)
+    near = difflib.get_close_matches(wanted, pool.class_names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"for example {pool.class_names[0]!r}"
+    raise DataError(
+        f"data.one_vs_rest={wanted!r} is no class of {pool.title}: give one of its "
+        f"{len(pool.class_names)} class names or a label from 0 to {len(pool.class_names) - 1}; "
+        f"{hint}"
+    )
+
+
+def _take(part: Labelled, positions: np.ndarray) -> Split:
+    index = torch.from_numpy(positions)
+    return Split(select_images(part.images, index), part.targets[index], index)
+
+
+def _whole(part: Labelled) -> Split:
+    index: Tensor = torch.arange(len(part))
+    return Split(part.images, part.targets, index)
+
+
+def _statistics(pool: Pool, train: Split) -> ChannelStatistics:
+    """Return the data set's own statistics, else those of the drawn training images."""
+    if pool.mean is not None and pool.std is not None:
+        return ChannelStatistics(pool.mean, pool.std)
+    assert not isinstance(train.images, DiskImages), "images on disk come with their statistics"
+    return channel_statistics(train.images)

@@ -1,0 +1,97 @@
+"""A folder of images of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge
+
+from data._base import DataError, DiskImages, Labelled, Pool
+from data._folder import list_folder
+from data._folder_cache import FolderCache
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ImageFolder:
+    """Images in train/<class>/*, test/<class>/* and optionally val/<class>/*, as 8-bit RGB.
+
+    Classes are ordered by name. Images are decoded once into a memory-mapped cache; when they
+    need more than ``cache_gb`` they stay on disk and worker processes decode them.
+
+    Args:
+        path: The folder; a relative one is looked for here and then below the data root.
+        size: Side in pixels that images are resized to (shorter side, then the centre square);
+            by default they are taken as they are and must all have one size.
+        cache_gb: Gigabytes of decoded images that may be cached; beyond it they stay on disk.
+        normalize: Mean and standard deviation of the training images, or of ImageNet.
+        title: Name of the data set in tables; by default the name of the folder.
+
+    Raises:
+        DataError: If ``path`` is missing, or is no folder of that form.
+    """
+
+    shared_defaults: ClassVar[dict[str, object]] = {
+        "imbalance.kind": "none",
+        "validation.per_class": None,
+        "validation.fraction": 0.1,
+        "augment.flip": True,
+    }
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        path: str | None = None,
+        size: Annotated[int, Ge(1)] | None = None,
+        cache_gb: Annotated[float, Ge(0)] = 4.0,
+        normalize: Literal["train", "imagenet"] = "train",
+        title: str = "",
+    ) -> None:
+        if not path:
+            raise DataError("data.path is missing: data.name=image_folder needs a folder of images")
+        self._folder = _find(root, path)
+        self._cache = FolderCache(root / "cache" / "image_folder", size)
+        self._cache_bytes = cache_gb * 1e9
+        self._normalize = normalize
+        self._title = title or self._folder.name
+
+    def load(self) -> Pool:
+        """Return the images of the folder.
+
+        Raises:
+            DataError: If a file cannot be decoded, image sizes differ, or the cache cannot be
+                written.
+        """
+        listing = list_folder(self._folder)
+        images = self._cache.images(listing, limit=self._cache_bytes)
+        parts = {name: Labelled(images[name], listing.splits[name].targets) for name in images}
+        is_imagenet = self._normalize == "imagenet"
+        if isinstance(images["train"], DiskImages) and not is_imagenet:
+            raise DataError(
+                "data.normalize=train needs decoded images, and these need more than "
+                f"data.cache_gb={self._cache_bytes / 1e9:g}: raise it or set "
+                "data.normalize=imagenet"
+            )
+        return Pool(
+            train=parts["train"],
+            test=parts["test"],
+            val=parts.get("val"),
+            class_names=listing.class_names,
+            title=self._title,
+            mean=_IMAGENET_MEAN if is_imagenet else None,
+            std=_IMAGENET_STD if is_imagenet else None,
+        )
+
+
+def _find(root: Path, path: str) -> Path:
+    candidates = [Path(path).expanduser().absolute()]
+    if not Path(path).expanduser().is_absolute():
+        candidates.append(root / path)
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    places = " and ".join(str(folder) for folder in candidates)
+    raise DataError(f"data.path={path} is no folder: looked for {places}")

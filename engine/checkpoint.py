@@ -1,0 +1,144 @@
+"""Checkpoints: whole or absent, the previous one kept, loaded without running any code."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import time
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from engine.interruption import Interruption
+from engine.loop import EpochTotals, Trainer
+from engine.run_folder import write_bytes
+
+FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch: epochs that are done.
+        totals: sums over the part of the next epoch that is done.
+        best: epoch, value and weights that the rule ``val`` would choose now.
+    """
+
+    epoch: int = 0
+    totals: EpochTotals = field(default_factory=EpochTotals)
+    best: dict[str, Any] | None = None
+
+
+class Checkpointer:
+    """Keeps a run's checkpoints: after every epoch, by the clock inside one, and on a signal.
+
+    Args:
+        folder: where checkpoints go.
+        trainer: whose weights and optimizer state are kept.
+        progress: kept too; the caller updates it.
+        interruption: asked after every step; a signal is granted after a checkpoint.
+        seconds: time between checkpoints inside an epoch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        trainer: Trainer,
+        *,
+        progress: Progress,
+        interruption: Interruption,
+        seconds: float,
+    ) -> None:
+        self.folder, self.trainer, self.progress = folder, trainer, progress
+        self.interruption, self.seconds = interruption, seconds
+        self._saved = time.monotonic()
+
+    def resume(self) -> tuple[str, ...]:
+        """Load the newest whole checkpoint, if any; returns lines on files passed over."""
+        state, problems = load_latest(self.folder)
+        if state is not None:
+            self.trainer.load_state_dict(state)
+            self.progress.epoch = state["epoch"]
+            self.progress.totals = EpochTotals(**state["totals"])
+            self.progress.best = state["best"]
+        return problems
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment."""
+        progress = self.progress
+        where = {"epoch": progress.epoch, "totals": asdict(progress.totals), "best": progress.best}
+        save(self.folder, {**self.trainer.state_dict(), **where})
+        self._saved = time.monotonic()
+
+    def poll(self) -> None:
+        """Call between steps: checkpoint when it is time, stop when a signal asks.
+
+        Raises:
+            Interrupted: a signal came; the checkpoint is written.
+        """
+        if self.interruption or time.monotonic() - self._saved > self.seconds:
+            self.save()
+        self.interruption.raise_if_asked()
+
+
+class Checkpoint(NamedTuple):
+    """What :func:`load_latest` found: the state, and lines for the user on files it passed over."""
+
+    state: dict[str, Any] | None
+    problems: tuple[str, ...]
+
+
+def save(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write ``last.pt``; the one before becomes ``previous.pt``.
+
+    A crash at any moment leaves at least one of the two whole.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    write_bytes(folder / "next.pt", buffer.getvalue())
+    last = folder / "last.pt"
+    if last.exists():
+        os.replace(last, folder / "previous.pt")
+    os.replace(folder / "next.pt", last)
+
+
+def load_latest(folder: Path) -> Checkpoint:
+    """The newest whole checkpoint of a folder, on the CPU; state is None when there is none.
+
+    A truncated, damaged or foreign file is named and passed over.
+    """
+    problems: list[str] = []
+    for name in ("next.pt", "last.pt", "previous.pt"):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            state = _read(path)
+        except ValueError as error:
+            problems.append(f"{path}: {error}; using the previous checkpoint")
+        else:
+            return Checkpoint(state, tuple(problems))
+    return Checkpoint(None, tuple(problems))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"damaged (checksum of {damaged} does not match)")
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+        raise ValueError("truncated or damaged") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError("refused, it holds more than plain tensors and values") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"not a checkpoint of this format ({FORMAT})")
+    return state

@@ -1,0 +1,392 @@
+"""Config: YAML files and ``key=value`` words become one frozen, checked :class:`Config`.
+
+Precedence: defaults < YAML files, left to right < the command line = what a search sets. Order never
+matters inside a layer. All mistakes are found at once, each as one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from engine import components, rules
+from engine.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, tree
+from engine.wording import allowed, shown
+
+# Raise it when a default changes: old run folders then keep their meaning.
+CONFIG_VERSION = 1
+
+# Keys that change no number, and so are no part of a run's identity.
+NOT_IDENTITY = (
+    "track.",
+    "runtime.device",
+    "runtime.threads",
+    "runtime.workers",
+    "runtime.compile",
+    "runtime.checkpoint_seconds",
+    "data.download",
+    "data.cache_gb",
+    "data.title",
+)
+SEEDS = ("seed", "data.imbalance.seed")
+
+
+class ConfigError(Exception):
+    """Mistakes in the config, one line each; nothing has been run or written."""
+
+    def __init__(self, mistakes: Iterable[str]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(self.mistakes))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value as somebody wrote it. ``text`` is its spelling on the command line."""
+
+    value: Any
+    source: str
+    text: str | None = None
+
+
+Layer = dict[str, Setting]
+
+
+def load(
+    files: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    *,
+    values: Mapping[str, Any] | None = None,
+) -> Config:
+    """Merge YAML ``files``, ``key=value`` words and ``values`` (dotted keys) over the defaults.
+
+    Args:
+        files: YAML files, the later over the earlier.
+        overrides: words such as ``loss.gamma=1``, values in YAML spelling.
+        values: the same as Python values, with the same precedence as ``overrides``.
+
+    Raises:
+        ConfigError: with every mistake that was found, one line each.
+    """
+    mistakes: list[str] = []
+    merged: Layer = {}
+    for layer in [
+        *(_read_file(Path(file), mistakes) for file in files),
+        _read_words(overrides, values or {}, mistakes),
+    ]:
+        merged = _merge(merged, layer)
+    names = {
+        "data": _component_name("data", merged, DEFAULT_DATA, mistakes),
+        "losses": _component_name("losses", merged, DEFAULT_LOSS, mistakes),
+    }
+    model = tree(names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS)
+    # Keys of an unknown component cannot be judged: its name is the one mistake to report.
+    skipped = {"data.": names["data"], "loss.": names["losses"]}
+    judged = {
+        key: setting
+        for key, setting in merged.items()
+        if not any(key.startswith(p) and name is None for p, name in skipped.items())
+    }
+    config = _validate(model, judged, mistakes)
+    if config is not None:
+        mistakes += rules.check(config)
+        mistakes += _unreadable_runs(config)
+    if mistakes or config is None:
+        raise ConfigError(mistakes)
+    return config
+
+
+def flatten(config: BaseModel) -> dict[str, Any]:
+    """``{dotted key: value}`` in the order of the tree; values are plain JSON values."""
+    return dict(_leaves(config.model_dump(mode="json")))
+
+
+def defaults(config: Config) -> dict[str, Any]:
+    """What :func:`flatten` would give had nothing been set but the two component names."""
+    return flatten(tree(config.data.name, config.loss.name)())
+
+
+def dump(config: Config) -> str:
+    """The whole config as YAML; loading it gives an equal object."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def fingerprint(config: Config, *, without_seeds: bool = False) -> str:
+    """12 hex digits that name what this run computes.
+
+    Covers ``CONFIG_VERSION`` and the keys that differ from their default, so that a key added later
+    leaves old fingerprints alone; ``NOT_IDENTITY`` is left out. A key that names another run counts
+    as that run's fingerprint.
+    """
+    standard = defaults(config)
+    identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
+    for key, value in flatten(config).items():
+        is_name = key in ("data.name", "loss.name")
+        standard_value = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}.get(
+            key, standard[key]
+        )
+        if value == standard_value or key.startswith(NOT_IDENTITY) and not is_name:
+            continue
+        if without_seeds and key in SEEDS:
+            continue
+        identity[key] = fingerprint(load_run_config(value)) if key == "model.init_from" else value
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def load_run_config(run: str | Path) -> Config:
+    """The config of a run folder.
+
+    Raises:
+        ConfigError: there is no readable ``config.yaml``.
+    """
+    return load([Path(run).expanduser() / "config.yaml"])
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """``" (did you mean x?)"``, or nothing when no candidate is near."""
+    close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+# --- layers --------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses duplicate keys and reads 1e-3 as a number, as YAML 1.2 does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key, value = self.construct_object(key_node), self.construct_object(value_node, True)
+            if key in seen and seen[key] != value:
+                line = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: key {key} appears twice with different values")
+            seen[key] = value
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _parse(text: str) -> Any:
+    # _Loader is a SafeLoader: it constructs plain values only.
+    return yaml.load(text, Loader=_Loader)  # noqa: S506
+
+
+def _read_file(path: Path, mistakes: list[str]) -> Layer:
+    try:
+        content = _parse(path.expanduser().read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        there = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        mistakes.append(f"{path}: no such file{nearest(str(path), there)}")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        mistakes.append(f"{path}: cannot be read: {reason}")
+    except yaml.YAMLError as error:
+        mistakes.append(f"{path}: not valid YAML: {_yaml_reason(error)}")
+    else:
+        if content is None:
+            return {}
+        if isinstance(content, dict):
+            return {k: Setting(v, str(path)) for k, v in _leaves(content)}
+        mistakes.append(f"{path}: expected keys and values, such as 'seed: 1'")
+    return {}
+
+
+def _yaml_reason(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}: " if mark else ""
+    return where + " ".join(str(getattr(error, "problem", None) or error).split())
+
+
+def _read_words(
+    words: Sequence[str], values: Mapping[str, Any], mistakes: list[str]
+) -> Layer:
+    layer: Layer = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            mistakes.append(f"{word}: expected key=value or a file that ends in .yaml")
+            continue
+        try:
+            value = _parse(text)
+        except yaml.YAMLError:
+            value = text
+        leaves = dict(_leaves(value, key)) if isinstance(value, dict) else {_full(key): value}
+        for leaf, leaf_value in leaves.items():
+            spelling = text if not isinstance(value, dict) else None
+            if leaf in layer and layer[leaf].value != leaf_value:
+                first = shown(layer[leaf].value)
+                mistakes.append(f"{leaf}: set twice, to {first} and to {shown(leaf_value)}")
+            layer[leaf] = Setting(leaf_value, "command line", spelling)
+    for key, value in values.items():
+        layer[_full(key)] = Setting(value, "values")
+    return layer
+
+
+def _full(key: str) -> str:
+    """``loss`` -> ``loss.name``: a section set to a plain value sets its selector."""
+    return f"{key}.{SELECTORS[key]}" if key in SELECTORS else key
+
+
+def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, inner in value.items():
+        dotted = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(inner, dict) and inner:
+            yield from _leaves(inner, dotted)
+        else:
+            yield _full(dotted), inner
+
+
+def _merge(lower: Layer, upper: Layer) -> Layer:
+    """``upper`` over ``lower``; a new choice drops the keys that belonged to the old one."""
+    kept = dict(lower)
+    for section, selector in SELECTORS.items():
+        key = f"{section}.{selector}"
+        if key in upper and (key not in lower or lower[key].value != upper[key].value):
+            for other in lower:
+                if rules.depends_on(other, section):
+                    kept.pop(other, None)
+    return kept | upper
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def _component_name(
+    package: str, merged: Layer, default: str, mistakes: list[str]
+) -> str | None:
+    key = "data.name" if package == "data" else "loss.name"
+    name = merged[key].value if key in merged else default
+    known = components.names(package)
+    if name in known:
+        return str(name)
+    mistakes.append(
+        f"{key}={shown(name)}: unknown{nearest(str(name), known)}; one of {', '.join(known)}"
+        + _where(merged[key])
+    )
+    return None
+
+
+def _where(setting: Setting) -> str:
+    return "" if setting.source == "command line" else f" [{setting.source}]"
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """``{dotted key: pydantic FieldInfo}`` of every leaf of the tree."""
+    found: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found |= keys(annotation, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = info
+    return found
+
+
+def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config | None:
+    known = keys(model)
+    nested: dict[str, Any] = {}
+    for key, setting in merged.items():
+        if key not in known:
+            mistakes.append(_unknown_key(key, setting, known))
+            continue
+        *path, leaf = key.split(".")
+        section = nested
+        for part in path:
+            section = section.setdefault(part, {})
+        section[leaf] = _typed(setting, known[key])
+    try:
+        return model.model_validate(nested)
+    except ValidationError as error:
+        wrong = {_known_prefix(e["loc"], known) for e in error.errors()}
+        for key in sorted(wrong):
+            setting, info = merged[key], known[key]
+            mistakes.append(
+                f"{key}={shown(setting.value)}: expected {allowed(info)}"
+                f"{_near_choice(setting.value, info)} ({info.description}){_where(setting)}"
+            )
+    return None
+
+
+def _known_prefix(location: tuple[Any, ...], known: Mapping[str, Any]) -> str:
+    parts = [str(part) for part in location]
+    return next(
+        key for n in range(len(parts), 0, -1) if (key := ".".join(parts[:n])) in known
+    )
+
+
+def _unknown_key(key: str, setting: Setting, known: Mapping[str, Any]) -> str:
+    sections = {k.rpartition(".")[0] for k in known} - {""}
+    if key in sections:
+        inside = ", ".join(k for k in known if k.startswith(f"{key}."))
+        return f"{key}={shown(setting.value)}: is a section; set one of {inside}"
+    owner = _owner_of(key)
+    hint = f": it is a key of {owner}" if owner else nearest(key, _spellings(known, key))
+    return f"{key}: unknown key{hint}{_where(setting)}"
+
+
+def _spellings(known: Mapping[str, Any], key: str) -> list[str]:
+    """Known keys, those whose last word is the same first: ``lr`` means ``optim.lr``."""
+    leaf = key.rpartition(".")[2]
+    same = [k for k in known if k.rpartition(".")[2] == leaf]
+    return same[:1] if same else list(known)
+
+
+def _owner_of(key: str) -> str:
+    """Which other losses or data sets have this key."""
+    section, _, leaf = key.partition(".")
+    package = {"loss": "losses", "data": "data"}.get(section, "")
+    if not package:
+        return ""
+    owners = [
+        name
+        for name in components.names(package)
+        if leaf in {k.name for k in components.read(package, name).keys}
+    ]
+    return ", ".join(owners)
+
+
+def _near_choice(value: Any, info: Any) -> str:
+    return nearest(str(value), [str(a) for a in get_args(info.annotation) if isinstance(a, str)])
+
+
+def _typed(setting: Setting, info: Any) -> Any:
+    """Lists become tuples; a command-line word is text where the key expects text."""
+    value = setting.value
+    types = set(get_args(info.annotation)) | {info.annotation}
+    if setting.text is not None and str in types and not _fits(value, types):
+        return setting.text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _fits(value: Any, types: set[Any]) -> bool:
+    return type(value) in types or (value is None and type(None) in types)
+
+
+def _unreadable_runs(config: Config) -> list[str]:
+    run = config.model.init_from
+    if run is None:
+        return []
+    try:
+        load_run_config(run)
+    except ConfigError as error:
+        return [f"model.init_from={run}: not a run folder: {error.mistakes[0]}"]
+    return []

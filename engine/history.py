@@ -1,0 +1,106 @@
+"""What a run folder remembers of its own past: splits, segments, code, and the final summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from engine.config import ConfigError
+from engine.run_folder import RunFolder, write_json
+from engine.summary import Summary
+from engine.tracking import new_run_id
+
+
+class Position(NamedTuple):
+    """Where in training a segment begins: whole epochs done, and steps of the next."""
+
+    epoch: int
+    step: int
+
+
+def check_split(folder: RunFolder, split_fingerprint: str) -> None:
+    """Refuse to go on with, or to show, a run that was made on another split.
+
+    Raises:
+        ConfigError: the data or the drawn subset have changed since.
+    """
+    past = folder.read_json(folder.environment)
+    if past is not None and past["split_fingerprint"] != split_fingerprint:
+        raise ConfigError(
+            [
+                f"{folder.path}: was made on split {past['split_fingerprint']}, the data now give "
+                f"{split_fingerprint}; put the old data back, or use --fresh"
+            ]
+        )
+
+
+def finished_summary(folder: RunFolder) -> Summary | None:
+    """The summary of a finished run, or None.
+
+    Raises:
+        ConfigError: summary.json is there but damaged.
+    """
+    content = folder.read_json(folder.summary)
+    if content is None:
+        return None
+    try:
+        return Summary.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(
+            [f"{folder.summary}: not a summary of this version; use --fresh"]
+        ) from error
+
+
+def add_segment(
+    folder: RunFolder,
+    segment: Mapping[str, Any],
+    *,
+    position: Position,
+    facts: Mapping[str, Any],
+    identity: Mapping[str, str],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Record in environment.json that a stretch of the run begins; returns the file's content.
+
+    Args:
+        folder: the run folder.
+        segment: from :func:`engine.run_folder.describe_segment`.
+        position: where the stretch begins.
+        facts: what loading the run again needs to know about its data.
+        identity: ``fingerprint``, ``group`` and ``split_fingerprint`` of the run.
+        say: called with a line when code, threads, precision or device differ from the last one.
+    """
+    environment = folder.read_json(folder.environment) or {
+        **identity,
+        "wandb_id": new_run_id(identity["fingerprint"]),
+        "facts": dict(facts),
+        "segments": [],
+    }
+    if environment["segments"]:
+        before = environment["segments"][-1]
+        for key in ("code_hash", "precision", "threads", "device"):
+            if before[key] != segment[key]:
+                say(f"note: {key} was {before[key]} and is {segment[key]} from here on")
+    environment["segments"].append(
+        {
+            "began": datetime.now(UTC).isoformat(timespec="seconds"),
+            "from_epoch": position.epoch,
+            "from_step": position.step,
+            **segment,
+        }
+    )
+    write_json(folder.environment, environment)
+    return environment
+
+
+def changes(environment: Mapping[str, Any]) -> tuple[str, ...]:
+    """Sentences on what changed between the segments of a run, for the tables."""
+    lines = []
+    for key in ("code_hash", "precision", "threads", "device"):
+        seen = list(dict.fromkeys(str(s[key]) for s in environment["segments"]))
+        if len(seen) > 1:
+            lines.append(f"{key} changed during the run: {' -> '.join(seen)}")
+    return tuple(lines)

@@ -1,0 +1,57 @@
+"""Ctrl-C and SIGTERM (a scheduler's pre-emption) become a request that the loop grants."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """The run stopped because of ``signal_number``, after a checkpoint; the exit code says which."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.signal_number
+
+
+class Interruption:
+    """Whether a signal has asked the run to stop."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal_number is not None
+
+    def raise_if_asked(self) -> None:
+        """Raise :class:`Interrupted` if a signal has come."""
+        if self.signal_number is not None:
+            raise Interrupted(self.signal_number)
+
+    def _note(self, signal_number: int, frame: FrameType | None) -> None:
+        if self.signal_number is not None and signal_number == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C does not wait for a checkpoint
+        self.signal_number = signal_number
+
+
+@contextlib.contextmanager
+def interruptions() -> Iterator[Interruption]:
+    """Catch SIGINT and SIGTERM inside the block; outside the main thread nothing is caught."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = {s: signal.signal(s, interruption._note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,196 @@
+"""An option that has no effect is an error: the list of rules, each with its sentence.
+
+A rule takes the whole config and yields one line per mistake. What only the data or timm can know is
+checked by ``train.py`` right after they are loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from engine import components
+from engine.schema import Config, DataConfig, tree
+
+
+class Needs(NamedTuple):
+    """``key`` matters only while ``selector`` has one of ``choices``."""
+
+    key: str
+    selector: str
+    choices: tuple[str, ...]
+
+
+NEEDS = (
+    Needs("data.imbalance.factor", "data.imbalance.kind", ("exponential", "step")),
+    Needs("data.imbalance.head", "data.imbalance.kind", ("exponential", "step")),
+    Needs("data.imbalance.order", "data.imbalance.kind", ("exponential", "step")),
+    Needs("data.imbalance.rule", "data.imbalance.kind", ("exponential", "step", "counts")),
+    Needs("data.imbalance.counts", "data.imbalance.kind", ("counts",)),
+    Needs(
+        "sampler.start",
+        "sampler.name",
+        ("class_balanced", "square_root", "effective_number", "progressive"),
+    ),
+    Needs("sampler.beta", "sampler.name", ("effective_number",)),
+    Needs("reweight.beta", "reweight.scheme", ("effective_number",)),
+    Needs("reweight.power", "reweight.scheme", ("power",)),
+    Needs(
+        "reweight.start", "reweight.scheme", ("inverse", "inverse_sqrt", "effective_number", "power")
+    ),
+    Needs("schedule.steps", "schedule.name", ("steps",)),
+    Needs("schedule.decay", "schedule.name", ("steps",)),
+)
+
+
+def check(config: Config) -> list[str]:
+    """Every mistake in how the keys go together, one line each."""
+    return [line for rule in RULES for line in rule(config)]
+
+
+def depends_on(key: str, section: str) -> bool:
+    """Whether ``key`` belongs to the choice that ``section`` makes, and falls with it."""
+    if section == "loss":
+        return key.startswith("loss.") and key != "loss.name"
+    if section == "data":
+        return key.startswith("data.") and key.split(".")[1] not in DataConfig.model_fields
+    return any(n.key == key and n.selector.rpartition(".")[0] == section for n in NEEDS)
+
+
+def start_epoch(start: float, epochs: int) -> int:
+    """First epoch (0-based) that begins at or after the fraction ``start`` of training."""
+    return math.ceil(start * epochs - 1e-9)
+
+
+def _get(config: Config, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _is_set(config: Config, key: str) -> bool:
+    """Whether ``key`` differs from its default for this data set and loss."""
+    return _get(config, key) != _get(tree(config.data.name, config.loss.name)(), key)
+
+
+def _needs_its_choice(config: Config) -> Iterator[str]:
+    for key, selector, choices in NEEDS:
+        chosen = _get(config, selector)
+        if chosen not in choices and _is_set(config, key):
+            yield f"{key}: has no effect with {selector}={chosen}; needs {' | '.join(choices)}"
+
+
+def _counts_go_with_their_kind(config: Config) -> Iterator[str]:
+    if config.data.imbalance.kind == "counts" and config.data.imbalance.counts is None:
+        yield "data.imbalance.counts: kind=counts needs it: a list, one number a class"
+
+
+def _one_kind_of_validation(config: Config) -> Iterator[str]:
+    validation = config.data.validation
+    if validation.per_class is not None and validation.fraction is not None:
+        yield (
+            "data.validation.fraction: cannot go with data.validation.per_class="
+            f"{validation.per_class}; set one of them to null"
+        )
+
+
+def _a_validation_metric_needs_validation(config: Config) -> Iterator[str]:
+    validation = config.data.validation
+    facts = components.read("data", config.data.name).class_facts
+    has_none = validation.per_class is None and validation.fraction is None
+    if has_none and not facts.get("may_bring_validation") and _is_set(config, "evaluate.metric"):
+        yield (
+            "evaluate.metric: has no effect without a validation split; set "
+            "data.validation.per_class or data.validation.fraction"
+        )
+
+
+def _class_weights_need_a_loss_that_takes_them(config: Config) -> Iterator[str]:
+    if config.reweight.scheme != "none" and not _loss_fact(config, "takes_weight"):
+        yield (
+            f"reweight.scheme={config.reweight.scheme}: has no effect, "
+            f"{config.loss.name} takes no class weights"
+        )
+
+
+def _mixing_needs_soft_targets(config: Config) -> Iterator[str]:
+    for key in ("mixup", "cutmix"):
+        if getattr(config.mixup, key) > 0 and not _loss_fact(config, "takes_soft_targets"):
+            yield f"mixup.{key}: {config.loss.name} takes hard targets only; set mixup.{key}=0"
+
+
+def _starts_come_before_the_end(config: Config) -> Iterator[str]:
+    epochs = config.schedule.epochs
+    starts = {"sampler.start": config.sampler.start, "reweight.start": config.reweight.start}
+    if (loss_start := getattr(config.loss, "start", None)) is not None:
+        starts["loss.start"] = loss_start
+    for key, start in starts.items():
+        if start > 0 and start_epoch(start, epochs) >= epochs:
+            yield (
+                f"{key}={start:g}: never begins, the last of {epochs} epochs starts at "
+                f"{(epochs - 1) / epochs:g} of training"
+            )
+
+
+def _steps_rise(config: Config) -> Iterator[str]:
+    steps = config.schedule.steps
+    if list(steps) != sorted(set(steps)):
+        yield f"schedule.steps={list(steps)}: expected fractions of training in rising order"
+
+
+def _init_head_needs_init_from(config: Config) -> Iterator[str]:
+    if config.model.init_from is None and not config.model.init_head:
+        yield "model.init_head: has no effect without model.init_from"
+
+
+def _pieces_divide_the_batch(config: Config) -> Iterator[str]:
+    if config.optim.batch_size % config.optim.accumulate:
+        yield (
+            f"optim.accumulate={config.optim.accumulate}: must divide "
+            f"optim.batch_size={config.optim.batch_size}"
+        )
+
+
+def _pieces_know_the_normaliser(config: Config) -> Iterator[str]:
+    normalize = getattr(config.loss, "normalize", "samples")
+    if config.optim.accumulate > 1 and normalize in ("weights", "positives"):
+        yield (
+            f"optim.accumulate={config.optim.accumulate}: cannot go with loss.normalize={normalize}"
+            ", whose divisor is only known for the whole batch"
+        )
+
+
+def _wandb_keys_need_wandb(config: Config) -> Iterator[str]:
+    if config.track.wandb == "disabled":
+        for key in ("track.group", "track.per_class"):
+            if _is_set(config, key):
+                yield f"{key}: has no effect with track.wandb=disabled"
+
+
+def _constant_rate_has_no_unit(config: Config) -> Iterator[str]:
+    schedule = config.schedule
+    if schedule.name == "constant" and schedule.warmup == 0 and _is_set(config, "schedule.unit"):
+        yield "schedule.unit: has no effect with schedule.name=constant and schedule.warmup=0"
+
+
+def _loss_fact(config: Config, fact: str) -> Any:
+    return components.read("losses", config.loss.name).class_facts[fact]
+
+
+RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
+    _needs_its_choice,
+    _counts_go_with_their_kind,
+    _one_kind_of_validation,
+    _a_validation_metric_needs_validation,
+    _class_weights_need_a_loss_that_takes_them,
+    _mixing_needs_soft_targets,
+    _starts_come_before_the_end,
+    _steps_rise,
+    _init_head_needs_init_from,
+    _pieces_divide_the_batch,
+    _pieces_know_the_normaliser,
+    _wandb_keys_need_wandb,
+    _constant_rate_has_no_unit,
+)

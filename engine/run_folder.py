@@ -1,0 +1,190 @@
+"""A run folder: one owner at a time, files that are whole or absent, and what made them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from engine.components import ROOT
+from engine.config import ConfigError
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
+
+
+class RunFolder:
+    """Paths and files of one run: ``<track.root>/<track.name>/<fingerprint>``.
+
+    The folder holds config.yaml, environment.json, metrics.jsonl (one line an epoch, the truth),
+    summary.json (only when finished), checkpoints/, predictions/, figures/, wandb/ and lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.summary = path / "summary.json"
+        self.checkpoints = path / "checkpoints"
+        self.predictions = path / "predictions"
+        self.figures = path / "figures"
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the folder's lock; the system lets go of it when the process ends, however it ends.
+
+        Raises:
+            ConfigError: another process is writing this run, or the folder cannot be made.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock: IO[str] = stack.enter_context((self.path / "lock").open("a+"))
+            except OSError as error:
+                raise ConfigError([f"{self.path}: cannot be written: {error.strerror}"]) from error
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise ConfigError(
+                    [f"{self.path}: process {lock.read().strip()} is writing this run; wait for it"]
+                ) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def set_aside(self) -> Path | None:
+        """Rename an existing folder to ``<name>.old-1`` (2, 3 ...); returns where it went."""
+        if not self.path.exists():
+            return None
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        return aside
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a torn last line is dropped."""
+        if not self.metrics.exists():
+            return []
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def append_row(self, row: Mapping[str, Any]) -> None:
+        """Add one epoch's line and push it to the disk."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def cut_rows(self, epochs: int) -> list[dict[str, Any]]:
+        """Keep the first ``epochs`` lines only, so that the file agrees with a checkpoint."""
+        rows = self.rows()
+        if len(rows) != epochs or self._has_torn_line(len(rows)):
+            rows = rows[:epochs]
+            write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
+        return rows
+
+    def _has_torn_line(self, rows: int) -> bool:
+        return self.metrics.exists() and self.metrics.read_bytes().count(b"\n") != rows
+
+    def read_json(self, path: Path) -> dict[str, Any] | None:
+        """A JSON object of this folder, or None when the file is absent.
+
+        Raises:
+            ConfigError: the file is there but is not JSON.
+        """
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise ConfigError([f"{path}: not valid JSON; repair it or use --fresh"]) from error
+        return content
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: temporary file, fsync, rename."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As :func:`write_text`, for bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON whole or not at all; NaN is refused, None means undefined."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def code_hash(data: str, loss: str) -> str:
+    """12 hex digits over the .py files that a run with this data set and loss imports."""
+    files = [ROOT / "train.py", *(ROOT / "engine").glob("*.py"), *(ROOT / "models").glob("*.py")]
+    for package, name in (("data", data), ("losses", loss)):
+        files += [*(ROOT / package).glob("_*.py"), ROOT / package / f"{name}.py"]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0")
+        digest.update(file.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def describe_segment(
+    *, command: Sequence[str], device: str, precision: str, threads: int, code: str
+) -> dict[str, Any]:
+    """What ran one uninterrupted stretch of a run, for environment.json."""
+    return {
+        "command": list(command),
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "code_hash": code,
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "precision": precision,
+        "threads": threads,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git in the checkout, or None where there is no git or no repository."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

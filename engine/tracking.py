@@ -1,0 +1,217 @@
+"""Weights & Biases as a mirror of the run folder: useful when it works, harmless when it does not.
+
+metrics.jsonl is the truth. Whatever goes wrong in here is said once, switches the mirror off, and
+never reaches the training loop.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import string
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from engine.evaluation import Assessment
+from engine.outcomes import PerClass
+from engine.summary import Summary
+
+SCALARS_WITH_PRECISION = 20  # classes up to which precision and F1 are scalars too
+SCALARS_AUTO = 1000  # classes up to which recall is a scalar a class
+CONFUSION_CLASSES = 100
+
+PerClassMode = Literal["auto", "scalars", "table", "off"]
+
+
+def new_run_id(fingerprint: str) -> str:
+    """The fingerprint and six random characters; drawn once per run folder."""
+    alphabet = string.ascii_lowercase + string.digits
+    return f"{fingerprint}-{''.join(secrets.choice(alphabet) for _ in range(6))}"
+
+
+def chosen_mode(configured: str) -> str:
+    """``WANDB_MODE`` where it is set, else the config's mode."""
+    mode = os.environ.get("WANDB_MODE", "").strip().lower()
+    return {"dryrun": "offline", "run": "online"}.get(mode, mode) or configured
+
+
+class Mirror:
+    """One W&B run that follows one run folder.
+
+    Args:
+        folder: the run folder; everything W&B writes goes below its ``wandb/``.
+        mode: offline, online or disabled; online falls back to offline.
+        run_id: the same for every segment of a resumed run.
+        identity: project, group and name shown in W&B.
+        config: the resolved config as a plain dict.
+        say: called with one line when the mirror changes mode or switches itself off.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        mode: str,
+        run_id: str,
+        identity: Mapping[str, str],
+        config: Mapping[str, Any],
+        say: Callable[[str], None],
+    ) -> None:
+        self.folder, self.run_id = folder / "wandb", run_id
+        self.identity, self.config, self.say = identity, config, say
+        self.run: Any = None
+        self.environment: dict[str, str | None] = {}
+        if mode == "disabled":
+            return
+        self._point_wandb_at_the_folder()
+        self._attempt(lambda: self._start(mode), fallback=mode == "online")
+        if self.run is None and mode == "online":
+            self._attempt(lambda: self._start("offline"))
+            if self.run is not None:
+                say("W&B: no connection; this run is recorded offline (send it with wandb sync)")
+
+    def log(self, values: Mapping[str, Any], *, step: int) -> None:
+        """Record one epoch; the explicit step keeps resumed segments in line."""
+        if self.run is not None:
+            self._attempt(lambda: self.run.log(dict(values), step=step))
+
+    def log_final(
+        self, summary: Summary, *, figures: Mapping[str, Path], test: Assessment, step: int
+    ) -> None:
+        """Record the closing numbers, the per-class table, the confusion matrix and the figures."""
+        if self.run is not None:
+            self._attempt(lambda: self._log_final(summary, figures, test, step))
+
+    def finish(self, *, failed: bool = False) -> None:
+        """End the W&B run and give the process its environment back."""
+        if self.run is not None:
+            self._attempt(lambda: self.run.finish(exit_code=int(failed)))
+            self.run = None
+        for key, value in self.environment.items():
+            os.environ.pop(key, None) if value is None else os.environ.update({key: value})
+        self.environment = {}
+
+    def _start(self, mode: str) -> None:
+        import wandb
+
+        settings = wandb.Settings(
+            init_timeout=20,
+            finish_timeout=10,
+            console="off",
+            silent=True,
+            disable_git=True,
+            disable_code=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+            # The default of 15 s loses the last epochs of a killed run.
+            x_transaction_log_flush_interval=1,
+        )
+        if mode == "online" and not wandb.login(prompt=False):
+            raise RuntimeError("no API key (wandb login)")
+        self.run = wandb.init(
+            **self.identity,
+            id=self.run_id,
+            dir=str(self.folder.parent),
+            mode=mode,  # type: ignore[arg-type]
+            resume="allow",
+            config=dict(self.config),
+            settings=settings,
+        )
+        self.run.define_metric("epoch")
+        self.run.define_metric("*", step_metric="epoch")
+
+    def _log_final(
+        self, summary: Summary, figures: Mapping[str, Path], test: Assessment, step: int
+    ) -> None:
+        import wandb
+
+        classes = [c.model_dump() for c in summary.result.classes]
+        columns = list(classes[0])
+        rows = [[row[column] for column in columns] for row in classes]
+        media: dict[str, Any] = {"test/classes": wandb.Table(columns=columns, data=rows)}
+        if len(classes) <= CONFUSION_CLASSES:
+            media["test/confusion_matrix"] = wandb.plot.confusion_matrix(
+                y_true=test.predictions.targets.tolist(),
+                preds=test.probabilities.argmax(1).tolist(),
+                class_names=[str(row["name"]) for row in classes],
+            )
+        for name, path in figures.items():
+            media[f"figures/{name}"] = wandb.Image(str(path))
+        values = {
+            f"{split}/{rule}/{metric}": value
+            for rule, result in summary.rules.items()
+            for split, scalars in (("val", result.val), ("test", result.test))
+            for metric, value in (scalars or {}).items()
+            if value is not None
+        }
+        self.run.log(media, step=step)
+        self.run.summary.update({**values, "headline": summary.headline})
+
+    def _point_wandb_at_the_folder(self) -> None:
+        """Keep every file of W&B below the run folder, so that the folder can be moved whole."""
+        places = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}
+        for key, name in places.items():
+            path = self.folder / name
+            path.mkdir(parents=True, exist_ok=True)
+            self.environment[key] = os.environ.get(key)
+            os.environ[key] = str(path)
+
+    def _attempt(self, action: Callable[[], None], *, fallback: bool = False) -> None:
+        try:
+            action()
+        # wandb raises CommError, UsageError, ConnectionResetError, OSError and more; a mirror that
+        # lets one of them through would cost a run.
+        except Exception as error:  # noqa: BLE001
+            self.run = None
+            if not fallback:
+                reason = " ".join(str(error).split())[:200]
+                self.say(f"W&B is off for the rest of this run: {type(error).__name__}: {reason}")
+
+
+def class_labels(names: Sequence[str]) -> list[str]:
+    """``003_cat``: sorts by class number wherever keys are listed."""
+    width = len(str(max(len(names) - 1, 1)))
+    width = max(width, 3)
+    return [f"{number:0{width}d}_{name}" for number, name in enumerate(names)]
+
+
+def per_class_values(
+    split: str,
+    metrics: PerClass,
+    *,
+    names: Sequence[str],
+    mode: PerClassMode,
+) -> dict[str, Any]:
+    """What one epoch sends to W&B about single classes.
+
+    Args:
+        split: ``val`` or ``test``.
+        metrics: per-class scores.
+        names: class names.
+        mode: ``auto`` sends scalars up to 1,000 classes (precision and F1 up to 20) and a histogram
+            of recalls beyond; ``table`` the histogram only; ``off`` nothing.
+    """
+    if mode == "off":
+        return {}
+    if mode == "scalars" or (mode == "auto" and len(names) <= SCALARS_AUTO):
+        kinds = ["recall"]
+        if len(names) <= SCALARS_WITH_PRECISION:
+            kinds += ["precision", "f1"]
+        return {
+            f"{split}/{kind}/{label}": float(value)
+            for kind in kinds
+            for label, value in zip(class_labels(names), getattr(metrics, kind), strict=True)
+        }
+    import wandb
+
+    recall = metrics.recall[np.isfinite(metrics.recall)]
+    return {f"{split}/recall_histogram": wandb.Histogram(recall)}
+
+
+def without_lists(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of metrics.jsonl as W&B takes it: defined scalars only."""
+    return {k: v for k, v in row.items() if v is not None and not isinstance(v, list)}

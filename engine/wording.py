@@ -1,0 +1,72 @@
+"""How keys, values and ranges read, in ``--help`` and in messages."""
+
+from __future__ import annotations
+
+import json
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_SIGNS = ((annotated_types.Ge, "ge", ">="), (annotated_types.Gt, "gt", ">")) + (
+    (annotated_types.Le, "le", "<="),
+    (annotated_types.Lt, "lt", "<"),
+)
+
+
+def allowed(info: FieldInfo) -> str:
+    """What a key takes, in words: ``a number >= 0, or null``."""
+    return _type(info.annotation, info.metadata)
+
+
+def shown(value: Any) -> str:
+    """A value as YAML spells it, on one line and not too long."""
+    if isinstance(value, str):
+        text = value if value.isprintable() else json.dumps(value)
+    else:
+        text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _type(annotation: Any, metadata: Any = ()) -> str:
+    origin = get_origin(annotation)
+    if hasattr(annotation, "__metadata__"):
+        inner, *extra = get_args(annotation)
+        return _type(inner, [*metadata, *extra])
+    if origin is Literal:
+        return "one of " + " | ".join(str(a) for a in get_args(annotation))
+    if origin in (Union, types.UnionType):
+        parts = [_type(a, metadata) for a in get_args(annotation) if a is not type(None)]
+        null = ["null"] if type(None) in get_args(annotation) else []
+        return ", or ".join(parts + null)
+    if origin in (tuple, list):
+        first = get_args(annotation)[0]
+        return f"a list, each {_type(first)}"
+    return _NOUNS.get(annotation, str(annotation)) + _range(metadata) + _pattern(metadata)
+
+
+def _range(metadata: Any) -> str:
+    flat: list[Any] = []
+    for item in metadata:
+        flat += list(item) if isinstance(item, annotated_types.Interval) else [item]
+    limits = [
+        f"{sign} {getattr(item, name):g}"
+        for item in flat
+        for kind, name, sign in _SIGNS
+        if isinstance(item, kind)
+    ]
+    return f" {' and '.join(limits)}" if limits else ""
+
+
+def _pattern(metadata: Any) -> str:
+    patterns = [p for item in metadata if (p := getattr(item, "pattern", None))]
+    patterns += [
+        p
+        for item in metadata
+        if isinstance(item, FieldInfo)
+        for inner in item.metadata
+        if (p := getattr(inner, "pattern", None))
+    ]
+    return f" of the form {patterns[0].strip('^$')}" if patterns else ""

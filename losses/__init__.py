@@ -1,0 +1,68 @@
+"""Losses for classification under class imbalance; a file without underscore is one loss.
+
+The package imports torch and annotated_types alone, so that it can be copied into another project.
+A loss called `softmax_focal` is the class `SoftmaxFocal` of softmax_focal.py, next to the pure
+function `softmax_focal_loss`; a new file is a new loss.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from torch import Tensor
+
+from ._base import Loss
+from ._weights import WeightScheme, class_weights
+
+__all__ = ["Loss", "WeightScheme", "build", "class_weights", "names"]
+
+
+def names() -> list[str]:
+    """Return the names of all losses, sorted.
+
+    >>> "cross_entropy" in names()
+    True
+    """
+    files = Path(__file__).parent.glob("*.py")
+    return sorted(file.stem for file in files if not file.stem.startswith("_"))
+
+
+def build(name: str, keys: Mapping[str, object] | None = None, *, class_counts: Tensor) -> Loss:
+    """Make the loss called `name`.
+
+    Args:
+        name: One of `names`.
+        keys: Its keyword arguments.
+        class_counts: (C,) training images of each class. The loss gets them as its first argument
+            if its constructor names ``class_counts``, and their number if it names ``num_classes``.
+
+    Raises:
+        ValueError: For a name that is no loss.
+    """
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"no loss is called {name!r}: choose from {', '.join(names())}{hint}")
+    module = importlib.import_module(f".{name}", __package__)
+    component = _component(module)
+    known = {"class_counts": class_counts, "num_classes": len(class_counts)}
+    parameters = inspect.signature(component).parameters
+    facts = {fact: value for fact, value in known.items() if fact in parameters}
+    return component(**facts, **(keys or {}))
+
+
+def _component(module: ModuleType) -> Callable[..., Loss]:
+    """Return the one public class that a loss file defines."""
+    classes = [
+        value
+        for key, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and key[0] != "_"
+    ]
+    assert len(classes) == 1, f"{module.__name__} must define one public class, not {len(classes)}"
+    return cast(Callable[..., Loss], classes[0])

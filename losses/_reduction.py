@@ -1,0 +1,53 @@
+"""The one stated normalisation: a mean is the sum over what counts divided by how much counts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ._targets import class_values
+
+Reduction = Literal["none", "mean", "sum"]
+SampleNormalizer = Literal["samples", "weights"]
+
+
+def reduce_values(values: Tensor, *, reduction: Reduction, normalizer: Tensor) -> Tensor:
+    """Return the values themselves, their sum, or sum / normalizer for ``reduction="mean"``.
+
+    A normalizer of 0 means that nothing counts: the mean is then 0 with zero gradient, and the
+        graph
+    is kept, so that a batch of ignored samples is a step without effect instead of a NaN.
+
+    Raises:
+        ValueError: If the reduction is none of the three.
+    """
+    if reduction == "none":
+        return values
+    if reduction == "sum":
+        return values.sum()
+    if reduction == "mean":
+        return values.sum() / torch.where(normalizer > 0, normalizer, 1)
+    raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
+
+
+def sample_normalizer(
+    targets: Tensor,
+    weight: Tensor | None,
+    *,
+    normalize: SampleNormalizer,
+    ignore_index: int,
+) -> Tensor:
+    """Return the number of valid samples, or the sum of their weights, as a scalar tensor.
+
+    Raises:
+        ValueError: If `normalize` is neither.
+    """
+    if normalize not in ("samples", "weights"):
+        raise ValueError(f"normalize must be 'samples' or 'weights', not {normalize!r}")
+    if weight is not None and normalize == "weights":
+        return class_values(weight, targets, ignore_index=ignore_index).sum()
+    if targets.is_floating_point():
+        return targets.new_full((), targets.numel() // targets.shape[1])
+    return (targets != ignore_index).sum()

@@ -1,0 +1,108 @@
+"""Softmax cross-entropy."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch.nn.functional as F
+from annotated_types import Ge, Lt
+from torch import Tensor
+
+from ._base import Loss, as_float
+from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
+
+
+def cross_entropy_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    normalize: SampleNormalizer = "samples",
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return -sum_c t_c w_c log p_c with p = softmax(logits), in float32 or float64.
+
+    It differs from `torch.nn.functional.cross_entropy` in what a mean is. There, weighted labels
+    are divided by the sum of their weights and weighted soft targets by N; here both are divided by
+    the number of valid samples, or both by the sum of the weights (a soft sample weighs sum_c t_c
+    w_c). So one-hot targets and labels always agree, and so do cross-entropy and focal loss at
+    gamma 0. Without weights the two functions are the same, except that nothing valid gives 0 here
+    and NaN there.
+
+    Args:
+        logits: (N, C) or (N, C, ...).
+        targets: (N,) or (N, ...) int64 labels, or floating class probabilities of the logits'
+            shape.
+        weight: (C,) class weights.
+        reduction: ``none`` gives (N, ...); ``mean`` and ``sum`` a scalar.
+        normalize: What ``mean`` divides by: the number of valid ``samples`` or their ``weights``.
+        label_smoothing: Share of each target that is spread evenly over all classes, 0 to 1.
+        ignore_index: The label of samples that do not count.
+
+    Raises:
+        IndexError: For a label outside 0 to C - 1.
+        RuntimeError: For label smoothing outside 0 to 1, or shapes that do not fit.
+        ValueError: For an unknown reduction or normalisation.
+
+    >>> import torch
+    >>> logits = torch.tensor([[2.0, 1.0, 0.1, -1.0], [1.0, 3.0, 0.1, -0.5]])
+    >>> cross_entropy_loss(logits, torch.tensor([0, 1]), weight=torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    tensor(0.4240)
+    """
+    logits = as_float(logits)
+    weight = None if weight is None else weight.to(logits)
+    targets = targets.to(logits) if targets.is_floating_point() else targets
+    values = F.cross_entropy(
+        logits,
+        targets,
+        weight=weight,
+        reduction="none",
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+    )
+    normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
+    return reduce_values(values, reduction=reduction, normalizer=normalizer)
+
+
+class CrossEntropy(Loss):
+    """Softmax cross-entropy: -log of the probability that the model gives to the true class.
+
+    Args:
+        normalize: What the batch mean divides by: the number of samples, or the sum of their class
+            weights as torch.nn.CrossEntropyLoss does.
+        label_smoothing: Share of each target that is spread evenly over all classes.
+    """
+
+    takes_soft_targets: ClassVar[bool] = True
+    dense: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        normalize: Literal["samples", "weights"] = "samples",
+        label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.label_smoothing = label_smoothing
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean cross-entropy of a batch; see `cross_entropy_loss`."""
+        del features, teacher_logits
+        self._refuse_empty_classes(logits, targets)
+        return cross_entropy_loss(
+            logits,
+            targets,
+            weight=self.weight,
+            normalize=self.normalize,
+            label_smoothing=self.label_smoothing,
+        )

@@ -1,0 +1,159 @@
+"""Focal loss on a softmax."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import Tensor
+
+from ._base import Loss, as_float
+from ._modulator import check_gamma, focal_modulator
+from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
+from ._targets import class_values
+
+
+def softmax_focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    alpha: Tensor | None = None,
+    gamma: float = 2.0,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    normalize: SampleNormalizer = "samples",
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return -sum_c t_c a_c w_c (1 - p_c)^gamma log p_c with p = softmax(logits).
+
+    The focal loss of Lin et al. 2017 ("Focal Loss for Dense Object Detection", eq. 5) with a
+    softmax in the place of their sigmoids; for a label y the sum is the one term c = y. At gamma =
+    0 and without alpha it is the cross-entropy bit for bit. For a label the gradient with respect
+    to the logits is the weighted cross-entropy's times a factor between 0 and 1 + gamma: finite for
+    any gamma and logits.
+
+    p is always the model's own probability: weights multiply the finished term. LDAM-DRW, IB-Loss
+    and their children read p off the weighted cross-entropy, which is p^w: their class-balanced
+    focal loss is another function, and IB-Loss multiplies it by 10. With soft targets some packages
+    use (1 - exp(-ce))^gamma ce instead of this sum.
+
+    Args:
+        logits: (N, C) or (N, C, ...).
+        targets: (N,) or (N, ...) int64 labels, or floating class probabilities of the logits'
+            shape.
+        alpha: (C,) factor of each class. One number for all classes would only rescale the loss,
+            and with it the learning rate.
+        gamma: How strongly samples that the model already gets right are played down.
+        weight: (C,) class weights. They act like alpha and also count in ``normalize="weights"``.
+        reduction: ``none`` gives (N, ...); ``mean`` and ``sum`` a scalar.
+        normalize: What ``mean`` divides by: the number of valid ``samples`` or their ``weights``.
+        ignore_index: The label of samples that do not count.
+
+    Raises:
+        IndexError: For a label outside 0 to C - 1.
+        ValueError: For gamma below 0, alpha not of shape (C,), an unknown reduction or
+            normalisation.
+
+    >>> logits = torch.tensor([[0.0, 0.0]])
+    >>> softmax_focal_loss(logits, torch.tensor([1]))  # (1 - 1/2)^2 log 2
+    tensor(0.1733)
+    """
+    check_gamma(gamma)
+    logits = as_float(logits)
+    weight = None if weight is None else weight.to(logits)
+    targets = targets.to(logits) if targets.is_floating_point() else targets
+    factor = _class_factor(logits, alpha=alpha, weight=weight)
+    values = _focal_values(logits, targets, factor=factor, gamma=gamma, ignore_index=ignore_index)
+    normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
+    return reduce_values(values, reduction=reduction, normalizer=normalizer)
+
+
+def _class_factor(logits: Tensor, *, alpha: Tensor | None, weight: Tensor | None) -> Tensor | None:
+    """Return alpha times weight, (C,), or None where neither is given."""
+    if alpha is None:
+        return weight
+    if alpha.shape != logits.shape[1:2]:
+        given = "one number" if alpha.ndim == 0 else f"{alpha.numel()} numbers"
+        raise ValueError(f"alpha must be one number per class: {logits.shape[1]}, not {given}")
+    alpha = alpha.to(logits)
+    return alpha if weight is None else alpha * weight
+
+
+def _focal_values(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    factor: Tensor | None,
+    gamma: float,
+    ignore_index: int,
+) -> Tensor:
+    """Return the loss of each sample, (N, ...)."""
+    if gamma == 0:
+        return F.cross_entropy(
+            logits, targets, weight=factor, reduction="none", ignore_index=ignore_index
+        )
+    if targets.is_floating_point():
+        nll = -logits.log_softmax(dim=1)
+        terms = targets * focal_modulator(nll, gamma=gamma) * nll
+        if factor is None:
+            return terms.sum(dim=1)
+        return class_values(factor, terms, ignore_index=ignore_index)
+    nll = F.cross_entropy(logits, targets, reduction="none", ignore_index=ignore_index)
+    values = focal_modulator(nll, gamma=gamma) * nll
+    if factor is None:
+        return values
+    return values * class_values(factor, targets, ignore_index=ignore_index)
+
+
+class SoftmaxFocal(Loss):
+    """Focal loss on a softmax: cross-entropy that plays down samples the model already gets right.
+
+    Args:
+        gamma: How strongly; 0 is cross-entropy.
+        alpha: Factor of each class, one number per class in label order.
+        normalize: What the batch mean divides by: the number of samples, or the sum of their class
+            weights.
+    """
+
+    takes_soft_targets: ClassVar[bool] = True
+    dense: ClassVar[bool] = True
+
+    alpha: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        gamma: Annotated[float, Ge(0)] = 2.0,
+        alpha: list[float] | None = None,
+        normalize: Literal["samples", "weights"] = "samples",
+    ) -> None:
+        super().__init__()
+        self.gamma = gamma
+        factors = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
+        if factors is not None and not bool((torch.isfinite(factors) & (factors >= 0)).all()):
+            raise ValueError("alpha must be finite numbers that are not negative, one per class")
+        # Not persistent: it is a key of the configuration, which is where a run takes it from.
+        self.register_buffer("alpha", factors, persistent=False)
+        self.normalize = normalize
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean focal loss of a batch; see `softmax_focal_loss`."""
+        del features, teacher_logits
+        self._refuse_empty_classes(logits, targets)
+        return softmax_focal_loss(
+            logits,
+            targets,
+            alpha=self.alpha,
+            gamma=self.gamma,
+            weight=self.weight,
+            normalize=self.normalize,
+        )

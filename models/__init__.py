@@ -1,0 +1,8 @@
+"""Models: a timm backbone, a head, and the two together as a `Classifier`."""
+
+from __future__ import annotations
+
+from ._backbone import ModelError
+from ._classifier import Classifier, Output, build
+
+__all__ = ["Classifier", "ModelError", "Output", "build"]

@@ -1,0 +1,164 @@
+"""Backbones from timm's registry, built for the images at hand."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Literal
+
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.models import resolve_model_input_args
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from . import cifar_resnet  # noqa: F401  (registers its models in timm)
+
+# What reading a file of weights, or fetching one, can end in.
+_LOADING_ERRORS = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    UnpicklingError,
+    ValueError,
+)
+
+
+class ModelError(ValueError):
+    """A mistake in the choice of a model, in one line for whoever made it."""
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation of (N, C, ...) by 32 groups, or fewer with two channels at least.
+
+    Wu and He 2018, "Group Normalization", use 32 groups. Where these do not fit, it is the largest
+    power of two that divides C and leaves two channels in a group: one would be instance norm.
+    """
+
+    def __init__(self, num_channels: int, **kwargs: Any) -> None:
+        super().__init__(max(1, math.gcd(64, num_channels) // 2), num_channels, **kwargs)
+
+
+def create_backbone(
+    name: str,
+    *,
+    in_channels: int,
+    image_size: tuple[int, int],
+    norm: Literal["batch", "group"],
+    pretrained: bool | str,
+) -> nn.Module:
+    """Return timm's model `name` without classifier: images (N, C, H, W) to features (N, D).
+
+    Args:
+        name: A name of timm's registry, with or without the tag of its weights.
+        in_channels: Channels of the images.
+        image_size: Height and width, told to models that are built for one size.
+        norm: ``group`` puts group normalisation in the place of batch normalisation.
+        pretrained: True for the weights that timm downloads, or the path of a file of weights.
+
+    Raises:
+        ModelError: For a name that timm does not know, weights that cannot be had, and a model that
+            cannot take the image size, the channels or the normalisation.
+    """
+    kwargs = _model_arguments(name, in_channels=in_channels, image_size=image_size)
+    if norm == "group":
+        _check_batch_norm(kwargs, name=name)
+        kwargs["norm_layer"] = GroupNorm
+    if isinstance(pretrained, str):
+        backbone = _create_from_file(kwargs, name=name, weights=pretrained)
+    else:
+        backbone = (_create_pretrained if pretrained else _create)(kwargs, name=name)
+    if norm == "group" and _has_batch_norm(backbone):
+        raise ModelError(f"model.norm=group does not reach all of {name}: choose norm=batch")
+    return backbone
+
+
+def _model_arguments(name: str, *, in_channels: int, image_size: tuple[int, int]) -> dict[str, Any]:
+    """Return the arguments of timm.create_model; only a model of fixed size is told the size."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists the names"
+        raise ModelError(f"model.name={name} is no model of timm {timm.__version__}: {hint}")
+    size = {"img_size": image_size}
+    try:
+        return dict(resolve_model_input_args(name, size, in_chans=in_channels, num_classes=0))
+    except RuntimeError as error:
+        known = timm.list_models(name.split(".")[0], include_tags=True)
+        raise ModelError(
+            f"model.name={name} has a tag that timm does not know: choose {', '.join(known)}"
+        ) from error
+
+
+def _create(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
+    try:
+        return timm.create_model(**kwargs)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        asked = "norm=group" if "norm_layer" in kwargs else f"{kwargs['in_chans']} channels"
+        if "img_size" in kwargs:
+            asked += f" and images of {'x'.join(map(str, kwargs['img_size']))}"
+        raise ModelError(
+            f"model.name={name} cannot be built with {asked}: choose another ({one_line(error)})"
+        ) from error
+
+
+def _create_pretrained(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
+    """Build with the weights that timm knows for the model, from its cache or the network."""
+    try:
+        return timm.create_model(**kwargs, pretrained=True)
+    except _LOADING_ERRORS as error:
+        _create(kwargs, name=name)  # raises where it is the model that cannot be built
+        raise ModelError(
+            f"model.pretrained=true found no weights of {name}: give a file of them instead, or "
+            f"set it to false ({one_line(error)})"
+        ) from error
+
+
+def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> nn.Module:
+    """Build with weights from a file that timm can read, all of them or it is an error."""
+    file = Path(weights).expanduser()
+    if not file.is_file():
+        raise ModelError(f"model.pretrained={weights} is no file: give a file of weights of {name}")
+    with torch.random.fork_rng(devices=[]):
+        fresh = dict(_create(kwargs, name=name).named_parameters())
+    # JAX weights come as .npz, which timm reads another way.
+    source = {"file": str(file), "custom_load": file.suffix == ".npz"}
+    try:
+        model = timm.create_model(**kwargs, pretrained=True, pretrained_cfg_overlay=source)
+    except _LOADING_ERRORS as error:
+        raise ModelError(
+            f"model.pretrained={weights} does not fit {name}: give a file of its weights "
+            f"({one_line(error)})"
+        ) from error
+    # timm passes over what is missing when it leaves a classifier out. Both builds drew the same
+    # numbers, so a weight that still equals them was not in the file.
+    for key, value in model.named_parameters():
+        drawn = value.requires_grad and value.min() < value.max()
+        if drawn and torch.equal(value, fresh[key]):
+            raise ModelError(f"model.pretrained={weights} has no {key}: give a file for {name}")
+    return model
+
+
+def _check_batch_norm(kwargs: Mapping[str, Any], *, name: str) -> None:
+    """Raise for a model without batch normalisation, on which norm=group would have no effect."""
+    with torch.random.fork_rng(devices=[]):
+        plain = _create(kwargs, name=name)
+    if not _has_batch_norm(plain):
+        raise ModelError(f"model.norm=group has no effect: {name} has no batch normalisation")
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message as one line of bounded length."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else f"{text[:197]}..."

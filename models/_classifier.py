@@ -1,0 +1,115 @@
+"""A backbone with a head, and how the two are built."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ._backbone import ModelError, create_backbone, one_line
+from .heads import CosineHead, LinearHead
+
+
+class Output(NamedTuple):
+    """What a classifier says about N images."""
+
+    logits: Tensor  # (N, num_outputs)
+    features: Tensor  # (N, D), pooled, what the head was given
+
+
+class Classifier(nn.Module):
+    """Images (N, C, H, W) to logits and pooled features.
+
+    Args:
+        backbone: A module that gives pooled features (N, D).
+        head: A module that gives logits (N, num_outputs) of them.
+        freeze: Keep the backbone as it is: its parameters take no gradient and it stays in
+            evaluation mode, so that the statistics of batch normalisation do not move either.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, freeze: bool = False) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.freeze = freeze
+        if freeze:
+            backbone.requires_grad_(False)
+            backbone.eval()
+
+    def train(self, mode: bool = True) -> Classifier:  # noqa: FBT001, FBT002
+        """Set training or evaluation mode; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze:
+            self.backbone.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Output:
+        """Return the logits and features of images (N, C, H, W)."""
+        features = self.backbone(images)
+        return Output(self.head(features), features)
+
+
+def build(
+    name: str,
+    *,
+    num_outputs: int,
+    in_channels: int,
+    image_size: int | tuple[int, int],
+    head: Literal["linear", "cosine"] = "linear",
+    norm: Literal["batch", "group"] = "batch",
+    pretrained: bool | str = False,
+    freeze: bool = False,
+    prior: float | None = None,
+) -> Classifier:
+    """Build a classifier; new weights come from torch's global generator, which the caller seeds.
+
+    Args:
+        name: Any model of timm, or one of ours: cifar_resnet20, 32, 44, 56 and 110.
+        num_outputs: Logits: the number of classes, or 1 for a binary task with a sigmoid loss.
+        in_channels: Channels of the images.
+        image_size: Their size in pixels, one number or height and width.
+        head: ``linear``, or ``cosine`` with logits in -1 to 1.
+        norm: ``group`` puts group normalisation in the place of batch normalisation.
+        pretrained: True for the weights that timm downloads, or the path of a file of weights.
+        freeze: Train the head alone.
+        prior: Probability that every output of the linear head starts from, 1/C for sigmoid losses
+            on C classes and the share of positives for a single output; None leaves torch's bias.
+
+    Raises:
+        ModelError: In one line, for what cannot be built: an unknown name, weights that cannot be
+            loaded, images that do not fit the model, a prior on a head without bias.
+    """
+    if prior is not None and head == "cosine":
+        raise ModelError("model.head=cosine has no bias to start from a prior: use head=linear")
+    if prior is not None and not 0 < prior < 1:
+        raise ModelError(f"the prior must lie strictly between 0 and 1, not {prior}")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    backbone = create_backbone(
+        name, in_channels=in_channels, image_size=size, norm=norm, pretrained=pretrained
+    )
+    num_features = _count_features(backbone, torch.zeros(1, in_channels, *size), name=name)
+    if head == "cosine":
+        return Classifier(backbone, CosineHead(num_features, num_outputs), freeze=freeze)
+    init: Literal["default", "kaiming"] = getattr(backbone, "head_init", "default")
+    linear = LinearHead(num_features, num_outputs, init=init, prior=prior)
+    return Classifier(backbone, linear, freeze=freeze)
+
+
+def _count_features(backbone: nn.Module, image: Tensor, *, name: str) -> int:
+    """Return D by showing the backbone one image, which also proves that it takes that size."""
+    backbone.eval()
+    size = "x".join(str(side) for side in image.shape[1:])
+    try:
+        with torch.no_grad():
+            features: Tensor = backbone(image)
+    except (AssertionError, IndexError, RuntimeError, ValueError, ZeroDivisionError) as error:
+        raise ModelError(
+            f"model.name={name} does not take images of {size}: choose another ({one_line(error)})"
+        ) from error
+    finally:
+        backbone.train()
+    if features.ndim != 2:
+        shape = tuple(features.shape)
+        raise ModelError(f"model.name={name} gives no pooled features (N, D) but {shape}")
+    return features.shape[1]

@@ -1,0 +1,130 @@
+"""Who imports whom, what things are called, and that importing has no side effects."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests._source_tree import PACKAGES, ROOT, files, sources
+
+OURS = {*PACKAGES, "train", "sweep", "experiments", "tests"}
+
+
+def imports(path: Path, root: Path = ROOT) -> set[str]:
+    """Dotted names of all that a file imports, at any depth; relative ones resolved."""
+    package = path.relative_to(root).parent.parts
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            parts = (*base, *(node.module or "").split("."))
+            module = ".".join(part for part in parts if part)
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def top(name: str) -> str:
+    return name.split(".")[0]
+
+
+def test_imports_are_found_at_any_depth_and_relative_ones_are_resolved(tmp_path: Path) -> None:
+    (tmp_path / "losses").mkdir()
+    module = tmp_path / "losses/focal.py"
+    module.write_text(
+        "import torch.nn\nfrom . import _base\nfrom ._weights import w\nfrom ..engine import loop\n"
+        "def f():\n    from data.digits import Digits\n"
+    )
+    expected = {
+        "torch.nn",
+        "losses._base",
+        "losses._weights.w",
+        "engine.loop",
+        "data.digits.Digits",
+    }
+    assert imports(module, root=tmp_path) == expected
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_nothing_of_ours_but_itself(package: str) -> None:
+    foreign = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sources(package)
+        for name in imports(path)
+        if top(name) in OURS - {package}
+    }
+    assert foreign == set()
+
+
+def test_losses_need_only_torch_so_that_the_folder_can_be_copied() -> None:
+    allowed = {"torch", "annotated_types", "losses", *sys.stdlib_module_names}
+    used = {top(name) for path in sources("losses") for name in imports(path)}
+    assert used - allowed == set()
+    assert "torch" in used
+
+
+def test_no_loss_is_imported_by_another_file_of_losses() -> None:
+    public = {path.stem for path in sources("losses") if not path.stem.startswith("_")}
+    assert public
+    for path in sources("losses"):
+        if path.stem != "__init__":
+            taken = {name.split(".")[1] for name in imports(path) if name.startswith("losses.")}
+            assert taken & public == set(), path.name
+
+
+def test_nothing_has_a_name_that_says_nothing() -> None:
+    empty_words = {"util", "utils", "common", "helper", "helpers", "core", "misc"}
+    named = {part for path in files() for part in path.relative_to(ROOT).with_suffix("").parts}
+    assert {name for name in named if empty_words & set(name.strip("_").split("_"))} == set()
+
+
+WITNESS = """
+import importlib, os, random, sys
+import numpy, torch
+import rich.console  # draws from Python's generator as it is imported
+sys.argv = ["prog", "--an-option-that-nobody-knows"]
+random.seed(17), numpy.random.seed(17), torch.manual_seed(17)
+def state():
+    generators = (random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist())
+    return (generators, sys.argv[:], torch.get_default_dtype(), torch.get_num_threads(),
+            torch.cuda.is_initialized(), os.getcwd())
+for name in sys.stdin.read().split():
+    before = state()
+    importlib.import_module(name)
+    if state() != before:
+        print(name)
+"""
+
+
+@pytest.fixture(scope="module")
+def import_side_effects(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The modules, of ours and one planted last, whose import changes a global state."""
+    planted = tmp_path_factory.mktemp("planted")
+    (planted / "seeds_when_imported.py").write_text("import torch\ntorch.manual_seed(0)\n")
+    modules = [path.relative_to(ROOT).with_suffix("").parts for path in sources(*PACKAGES)]
+    names = [".".join(parts).removesuffix(".__init__") for parts in modules]
+    paths = os.pathsep.join([str(ROOT), str(planted)])
+    result = subprocess.run(
+        [sys.executable, "-c", WITNESS],
+        input="\n".join([*names, "seeds_when_imported"]),
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def test_importing_a_module_seeds_nothing_parses_nothing_and_leaves_cuda_alone(
+    import_side_effects: list[str],
+) -> None:
+    assert set(import_side_effects) - {"seeds_when_imported"} == set()
+
+
+def test_a_module_that_seeds_when_imported_is_seen(import_side_effects: list[str]) -> None:
+    assert "seeds_when_imported" in import_side_effects

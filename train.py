@@ -1,0 +1,338 @@
+"""Train one long-tailed classifier and tell the whole truth about it.
+
+``python train.py --help`` lists every key. From Python: ``train.run(engine.config.load([...]))``.
+Heavy imports wait until a run starts, so that ``--help`` and a typo answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine import cli
+from engine.config import ConfigError, dump, fingerprint, load
+from engine.rules import start_epoch
+from engine.schema import Config
+
+if TYPE_CHECKING:
+    from engine.console import Screen
+    from engine.loop import Step
+    from engine.summary import Summary
+
+Report = Callable[[int, Mapping[str, Any]], None]
+
+
+def run(
+    config: Config,
+    *,
+    report: Report | None = None,
+    fresh: bool = False,
+    command: Sequence[str] = ("train.run",),
+    screen: Screen | None = None,
+) -> Summary:
+    """One run, top to bottom; resumes an interrupted one, returns the summary of a finished one.
+
+    Args:
+        config: from :func:`engine.config.load`.
+        report: called after each epoch with its number (1-based) and its line of metrics.jsonl;
+            what it raises ends the run, which can be resumed.
+        fresh: run again although the folder exists; the old one is renamed and kept.
+        command: recorded in environment.json.
+        screen: where to print; default the terminal.
+
+    Raises:
+        ConfigError: a mistake that only the data, timm or the machine could reveal.
+        NonFiniteLossError: training diverged.
+        Interrupted: by a signal, after a checkpoint.
+    """
+    import torch
+
+    import assembly
+    import data
+    from engine import closing, evaluation, history, tracking
+    from engine.checkpoint import Checkpointer, Progress
+    from engine.console import Screen
+    from engine.interruption import interruptions
+    from engine.loop import EpochTotals, predict
+    from engine.run_folder import RunFolder, code_hash, describe_segment, write_json, write_text
+    from engine.runtime import choose_device, cpu_threads, derive_seed, preserved_randomness
+    from engine.selection import Selection
+
+    began = time.perf_counter()
+    screen = screen or Screen()
+    epochs = config.schedule.epochs
+    name = config.track.name or config.data.name
+    folder = RunFolder(Path(config.track.root).expanduser() / name / fingerprint(config))
+
+    with contextlib.ExitStack() as stack:
+        # --- machine -----------------------------------------------------------------------------
+        stack.enter_context(assembly.mistakes_of(data.DataError))
+        stack.enter_context(preserved_randomness())
+        threads = stack.enter_context(cpu_threads(config.runtime.threads))
+        device = choose_device(config.runtime.device)
+        precision = config.runtime.precision
+
+        # --- data; a finished run ends here ------------------------------------------------------
+        dataset = assembly.build_dataset(config)
+        code = code_hash(config.data.name, config.loss.name)
+        identity = {
+            "fingerprint": fingerprint(config),
+            "group": fingerprint(config, without_seeds=True),
+            "split_fingerprint": dataset.split_fingerprint,
+        }
+        if not fresh:
+            history.check_split(folder, dataset.split_fingerprint)
+            if (finished := history.finished_summary(folder)) is not None:
+                screen.say("this run is finished; --fresh runs it again")
+                screen.summary(finished, folder.path, code_now=code)
+                return finished
+
+        # --- model, loss, optimizer --------------------------------------------------------------
+        trainer = assembly.build_trainer(config, dataset, device=device)
+        class_weights = assembly.build_class_weights(config, dataset)
+        loader_settings: dict[str, Any] = {
+            "batch_size": config.optim.batch_size,
+            "mean": dataset.mean,
+            "std": dataset.std,
+            "device": device,
+            "seed": derive_seed(config.seed, "loader"),
+            "workers": config.runtime.workers,
+        }
+        train_loader = data.Loader(
+            dataset.train, augment=assembly.augmentation(config), **loader_settings
+        )
+        class_index = data.ClassIndex.from_targets(
+            dataset.train.targets, num_classes=dataset.num_classes
+        )
+        steps = train_loader.num_batches(len(dataset.train))
+
+        # --- run folder, resume ------------------------------------------------------------------
+        if fresh and (aside := folder.set_aside()) is not None:
+            screen.say(f"--fresh: the earlier run is kept in {aside}")
+        stack.enter_context(folder.owned())
+        interruption = stack.enter_context(interruptions())
+        progress = Progress()
+        checkpoints = Checkpointer(
+            folder.checkpoints,
+            trainer,
+            progress=progress,
+            interruption=interruption,
+            seconds=config.runtime.checkpoint_seconds,
+        )
+        for problem in checkpoints.resume():
+            screen.say(problem)
+        folder.cut_rows(progress.epoch)
+        environment = history.add_segment(
+            folder,
+            describe_segment(
+                command=command, device=str(device), precision=precision, threads=threads, code=code
+            ),
+            position=history.Position(progress.epoch, progress.totals.steps),
+            facts=assembly.facts_of(config, dataset),
+            identity=identity,
+            say=screen.say,
+        )
+        write_text(folder.config, dump(config))
+        mirror = tracking.Mirror(
+            folder.path,
+            mode=tracking.chosen_mode(config.track.wandb),
+            run_id=environment["wandb_id"],
+            identity={
+                "project": "tailfocus",
+                "group": config.track.group or identity["group"],
+                "name": f"{name}-{identity['fingerprint']}",
+            },
+            config=config.model_dump(mode="json"),
+            say=screen.say,
+        )
+        stack.push(lambda kind, *_: mirror.finish(failed=kind is not None))
+
+        # --- epochs ------------------------------------------------------------------------------
+        def assess(
+            split: data.Split, *, after_batch: Callable[[], None], **options: Any
+        ) -> evaluation.Assessment:
+            loader = data.Loader(split, **loader_settings)
+            predictions = predict(
+                trainer.evaluated,
+                loader.epoch(torch.arange(len(split)), epoch=0),
+                device=device,
+                precision=precision,
+                after_batch=after_batch,
+            )
+            return evaluation.assess(
+                predictions,
+                trainer.loss,
+                class_counts=dataset.class_counts,
+                num_outputs=assembly.num_outputs(config, dataset.num_classes),
+                **options,
+            )
+
+        def after_step(step: Step) -> None:
+            checkpoints.poll()
+            screen.step(step, epoch=progress.epoch, steps=steps, rate=trainer.current_rate)
+
+        selection = Selection(config.evaluate.metric)
+        with screen.training(
+            epochs=epochs, done=progress.epoch * steps + progress.totals.steps, total=epochs * steps
+        ):
+            for epoch in range(progress.epoch, epochs):
+                sampler = config.sampler
+                is_sampling = epoch >= start_epoch(sampler.start, epochs)
+                positions = data.draw_epoch(
+                    sampler.name if is_sampling else "instance",
+                    class_index,
+                    seed=derive_seed(config.seed, "order"),
+                    epoch=epoch,
+                    progress=epoch / max(epochs - 1, 1),
+                    beta=sampler.beta,
+                )
+                is_weighting = epoch >= start_epoch(config.reweight.start, epochs)
+                trainer.loss.set_weight(
+                    class_weights.to(device)
+                    if is_weighting and class_weights is not None
+                    else None
+                )
+                trainer.loss.set_progress(epoch, epochs)
+                trainer.train_epoch(
+                    train_loader.epoch(positions, epoch=epoch, start=progress.totals.steps),
+                    epoch=epoch,
+                    steps=steps,
+                    totals=progress.totals,
+                    after_step=after_step,
+                )
+
+                row: dict[str, Any] = {
+                    "epoch": epoch + 1,
+                    "step": (epoch + 1) * steps,
+                    "lr": trainer.current_rate,
+                    **{f"train/{k}": v for k, v in progress.totals.metrics().items()},
+                    "train/class_histogram": data.class_histogram(
+                        positions, dataset.train.targets, dataset.num_classes
+                    ).tolist(),
+                }
+                extra: dict[str, Any] = {}
+                if dataset.val is not None:
+                    val = assess(
+                        dataset.val, after_batch=checkpoints.poll, ranking=selection.needs_ranking
+                    )
+                    row |= evaluation.row_of("val", val.metrics)
+                    extra |= tracking.per_class_values(
+                        "val",
+                        val.metrics.per_class,
+                        names=dataset.class_names,
+                        mode=config.track.per_class,
+                    )
+                    progress.best = selection.updated(
+                        progress.best, row, weights=trainer.evaluated.state_dict
+                    )
+                if config.evaluate.test_every_epoch:
+                    test = assess(dataset.test, after_batch=checkpoints.poll)
+                    row |= evaluation.row_of("test", test.metrics)
+                row |= progress.totals.timing()
+
+                folder.append_row(row)
+                progress.epoch, progress.totals = epoch + 1, EpochTotals()
+                checkpoints.save()
+                mirror.log({**tracking.without_lists(row), **extra}, step=epoch + 1)
+                best_epoch = progress.best["epoch"] if progress.best else None
+                screen.epoch(row, metric=selection.metric, best_epoch=best_epoch)
+                if report is not None:
+                    report(epoch + 1, row)
+                interruption.raise_if_asked()
+
+        # --- test, once for each selection rule --------------------------------------------------
+        rules = {"last": (epochs, trainer.evaluated.state_dict())}
+        if progress.best is not None:
+            rules["val"] = (progress.best["epoch"], progress.best["state"])
+        results = {}
+        for rule, (epoch, weights) in rules.items():
+            # From here on a signal stops without a checkpoint: the one of the last epoch stands.
+            stop = interruption.raise_if_asked
+            trainer.evaluated.load_state_dict(weights)
+            val = None
+            if dataset.val is not None:
+                val = assess(dataset.val, after_batch=stop, ranking=True)
+            test = assess(
+                dataset.test, after_batch=stop, ranking=True, threshold=closing.threshold(val)
+            )
+            results[rule] = closing.RuleAssessment(epoch, val=val, test=test)
+            results[rule].save_predictions(folder.predictions, rule, dataset=dataset)
+
+        # --- summary, figures --------------------------------------------------------------------
+        summary = closing.summarise(
+            results,
+            rows=folder.rows(),
+            selection=selection,
+            dataset=dataset,
+            seed=config.seed,
+            identity=identity,
+            code_hash=code,
+            notes=history.changes(environment),
+            seconds=time.perf_counter() - began,
+        )
+        headline = results[summary.headline]
+        figures = evaluation.draw_figures(
+            folder.figures,
+            headline.test,
+            class_counts=dataset.class_counts,
+            class_names=dataset.class_names,
+            rows=folder.rows(),
+            best_epoch=headline.epoch if summary.headline == "val" else None,
+            title=f"{dataset.title}, test, rule {summary.headline}",
+        )
+        mirror.log_final(summary, figures=figures, test=headline.test, step=epochs)
+        write_json(folder.summary, summary.model_dump(mode="json"))
+        screen.summary(summary, folder.path, code_now=code)
+        return summary
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line; returns the exit code."""
+    try:
+        arguments = cli.parse(argv)
+        if arguments.help is not None:
+            print(cli.help_text(arguments.help))
+            return 0
+        config = load(arguments.files, arguments.overrides)
+        if arguments.print_config:
+            print(dump(config), end="")
+            return 0
+        return _run_seeds(config, arguments)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            print(mistake, file=sys.stderr)
+        return 2
+
+
+def _run_seeds(config: Config, arguments: cli.Arguments) -> int:
+    from engine.console import Screen
+    from engine.evaluation import NonFinitePredictionsError
+    from engine.interruption import Interrupted
+    from engine.loop import NonFiniteLossError
+
+    screen = Screen()
+    command = ["train.py", *sys.argv[1:]]
+    summaries = []
+    try:
+        for seed in range(config.seed, config.seed + (arguments.seeds or 1)):
+            seeded = config.model_copy(update={"seed": seed})
+            summaries.append(
+                run(seeded, fresh=arguments.fresh, command=command, screen=screen)
+            )
+    except Interrupted as stop:
+        screen.say(f"{stop}; the same command goes on from here")
+        return stop.exit_code
+    except (NonFiniteLossError, NonFinitePredictionsError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if arguments.seeds:
+        screen.seeds(summaries)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
