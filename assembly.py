@@ -97,9 +97,7 @@ def build_loss(config: Config, class_counts: Tensor) -> Loss:
     return loss
 
 
-def build_trainer(
-    config: Config, dataset: data.LongTailed, *, device: torch.device
-) -> Trainer:
+def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.device) -> Trainer:
     """Model, loss, optimizer, schedule, mixing and averaging, joined.
 
     Raises:
@@ -175,7 +173,7 @@ def augmentation(config: Config) -> data.Augment:
     return data.Augment(**config.data.augment.model_dump())
 
 
-# --- facts that only the data can know -------------------------------------------------------------
+# --- facts that only the data can know ----------------------------------------------------------
 
 
 def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
@@ -198,7 +196,7 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
         raise ConfigError(mistakes)
 
 
-# --- weights of other runs -------------------------------------------------------------------------
+# --- weights of other runs ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

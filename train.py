@@ -176,6 +176,7 @@ def run(
             screen.step(step, epoch=progress.epoch, steps=steps, rate=trainer.current_rate)
 
         selection = Selection(config.evaluate.metric)
+        stack.enter_context(checkpoints.named_on_divergence())
         with screen.training(
             epochs=epochs, done=progress.epoch * steps + progress.totals.steps, total=epochs * steps
         ):
@@ -192,9 +193,7 @@ def run(
                 )
                 is_weighting = epoch >= start_epoch(config.reweight.start, epochs)
                 trainer.loss.set_weight(
-                    class_weights.to(device)
-                    if is_weighting and class_weights is not None
-                    else None
+                    class_weights.to(device) if is_weighting and class_weights is not None else None
                 )
                 trainer.loss.set_progress(epoch, epochs)
                 trainer.train_epoch(
@@ -253,13 +252,13 @@ def run(
             # From here on a signal stops without a checkpoint: the one of the last epoch stands.
             stop = interruption.raise_if_asked
             trainer.evaluated.load_state_dict(weights)
-            val = None
+            held_out: evaluation.Assessment | None = None
             if dataset.val is not None:
-                val = assess(dataset.val, after_batch=stop, ranking=True)
+                held_out = assess(dataset.val, after_batch=stop, ranking=True)
             test = assess(
-                dataset.test, after_batch=stop, ranking=True, threshold=closing.threshold(val)
+                dataset.test, after_batch=stop, ranking=True, threshold=closing.threshold(held_out)
             )
-            results[rule] = closing.RuleAssessment(epoch, val=val, test=test)
+            results[rule] = closing.RuleAssessment(epoch, val=held_out, test=test)
             results[rule].save_predictions(folder.predictions, rule, dataset=dataset)
 
         # --- summary, figures --------------------------------------------------------------------
@@ -275,15 +274,17 @@ def run(
             seconds=time.perf_counter() - began,
         )
         headline = results[summary.headline]
-        figures = evaluation.draw_figures(
-            folder.figures,
-            headline.test,
-            class_counts=dataset.class_counts,
-            class_names=dataset.class_names,
-            rows=folder.rows(),
-            best_epoch=headline.epoch if summary.headline == "val" else None,
-            title=f"{dataset.title}, test, rule {summary.headline}",
-        )
+        figures = {}
+        if config.track.figures:
+            figures = evaluation.draw_figures(
+                folder.figures,
+                headline.test,
+                class_counts=dataset.class_counts,
+                class_names=dataset.class_names,
+                rows=folder.rows(),
+                best_epoch=headline.epoch if summary.headline == "val" else None,
+                title=f"{dataset.title}, test, rule {summary.headline}",
+            )
         mirror.log_final(summary, figures=figures, test=headline.test, step=epochs)
         write_json(folder.summary, summary.model_dump(mode="json"))
         screen.summary(summary, folder.path, code_now=code)
@@ -310,9 +311,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _run_seeds(config: Config, arguments: cli.Arguments) -> int:
     from engine.console import Screen
-    from engine.evaluation import NonFinitePredictionsError
     from engine.interruption import Interrupted
-    from engine.loop import NonFiniteLossError
+    from engine.loop import NonFiniteLossError, NonFinitePredictionsError
 
     screen = Screen()
     command = ["train.py", *sys.argv[1:]]
@@ -320,14 +320,12 @@ def _run_seeds(config: Config, arguments: cli.Arguments) -> int:
     try:
         for seed in range(config.seed, config.seed + (arguments.seeds or 1)):
             seeded = config.model_copy(update={"seed": seed})
-            summaries.append(
-                run(seeded, fresh=arguments.fresh, command=command, screen=screen)
-            )
+            summaries.append(run(seeded, fresh=arguments.fresh, command=command, screen=screen))
     except Interrupted as stop:
         screen.say(f"{stop}; the same command goes on from here")
         return stop.exit_code
     except (NonFiniteLossError, NonFinitePredictionsError) as error:
-        print(error, file=sys.stderr)
+        print(error, *error.__notes__, sep="; ", file=sys.stderr)
         return 1
     if arguments.seeds:
         screen.seeds(summaries)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from data._base import DataError, ImageShape
@@ -38,14 +39,15 @@ def decode(path: Path, *, size: int | None) -> Tensor:
             no agreed 8-bit form (32-bit integer or floating point).
     """
     from PIL import Image
-    from torchvision.transforms.v2 import functional as transforms
 
     with _named(path), Image.open(path) as stored:
         image = _to_rgb(stored, path)
     if size is not None and image.size != (size, size):
+        from torchvision.transforms.v2 import functional as transforms
+
         image = transforms.resize(image, [size], antialias=True)
         image = transforms.center_crop(image, [size, size])
-    return transforms.pil_to_tensor(image)
+    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
 
 
 def stored_shape(path: Path) -> ImageShape:
@@ -79,6 +81,9 @@ def _named(path: Path) -> Iterator[None]:
 def _to_rgb(image: Image, path: Path) -> Image:
     from PIL import Image as Images
 
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()  # convert() would copy it
+        return image
     if image.mode in ("I", "F"):
         raise DataError(
             f"{path} has pixel format {image.mode} (32 bits), which has no agreed 8-bit form: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import secrets
 import shutil
@@ -47,22 +48,23 @@ class FolderCache:
         Raises:
             DataError: If a file cannot be decoded, sizes differ, or there is no room.
         """
+        entry = self._entry(listing)
+        mapped = _open(entry, listing)
+        if mapped is not None and sum(images.nbytes for images in mapped.values()) <= limit:
+            return dict(mapped)
         shape = self._first_shape(listing)
-        total = sum(len(files) for files in listing.splits.values()) * int(np.prod(shape))
+        total = sum(len(files) for files in listing.splits.values()) * math.prod(shape)
         if total > limit:
             self._check_shapes(listing, shape)
             return {
                 name: DiskImages(listing.folder, files.names, files.sizes, shape, self.size)
                 for name, files in listing.splits.items()
             }
-        entry = self._entry(listing)
-        mapped = _open(entry, listing, shape=shape)
-        if mapped is None:
-            shutil.rmtree(entry, ignore_errors=True)  # it can only be damaged
-            with _written_whole(entry, needed=total) as scratch:
-                self._decode_all(listing, scratch, shape=shape)
-            mapped = _open(entry, listing, shape=shape)
-            assert mapped is not None, "the entry has just been written"
+        shutil.rmtree(entry, ignore_errors=True)  # where it is, it is damaged
+        with _written_whole(entry, needed=total) as scratch:
+            self._decode_all(listing, scratch, shape=shape)
+        mapped = _open(entry, listing)
+        assert mapped is not None, "the entry has just been written"
         return dict(mapped)
 
     def _entry(self, listing: Listing) -> Path:
@@ -118,15 +120,15 @@ class FolderCache:
                     os.fsync(file.fileno())
 
 
-def _open(entry: Path, listing: Listing, *, shape: ImageShape) -> dict[str, Tensor] | None:
+def _open(entry: Path, listing: Listing) -> dict[str, Tensor] | None:
     """Map an entry privately (writes never reach the file); None if it is absent or damaged."""
     mapped = {}
     for name, files in listing.splits.items():
         try:
             pixels = np.load(entry / f"{name}.npy", mmap_mode="c")
-        except (FileNotFoundError, ValueError, EOFError):
+        except (OSError, ValueError, EOFError):
             return None
-        if pixels.shape != (len(files), *shape) or pixels.dtype != np.uint8:
+        if pixels.ndim != 4 or len(pixels) != len(files) or pixels.dtype != np.uint8:
             return None
         mapped[name] = torch.from_numpy(pixels)
     return mapped

@@ -149,12 +149,11 @@ def _given_counts(imbalance: Imbalance, *, class_names: tuple[str, ...]) -> np.n
     return np.array(counts, dtype=np.int64)
 
 
-def _largest_factor(head: int) -> int:
+def _largest_factor(kind: str, head: int) -> int:
     """Return the largest whole factor that leaves one image, in the formula's own arithmetic."""
-    factor = head
-    while factor > 1 and int(head * (1 / factor)) < 1:
-        factor -= 1
-    return factor
+    if kind == "exponential" and int(head * (1 / head)) < 1:
+        return head - 1  # 49 * (1 / 49) is 0.999...
+    return head
 
 
 def _check_sizes(
@@ -175,7 +174,7 @@ def _check_sizes(
         raise DataError(
             f"data.imbalance.factor={imbalance.factor:g} leaves class "
             f"{class_label(int(label), class_names)} no image: with a head class of {head} the "
-            f"largest factor allowed is {_largest_factor(head)}"
+            f"largest factor allowed is {_largest_factor(imbalance.kind, head)}"
         )
     for label in np.flatnonzero(sizes > available)[:1]:
         raise DataError(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from data._base import (
     select_images,
 )
 from data._imbalance import Imbalance, class_label, class_orders, class_sizes
+from data._one_vs_rest import binary_pool
 from data._samplers import ClassIndex
 from data._statistics import ChannelStatistics, channel_statistics, split_fingerprint
 
@@ -97,29 +97,16 @@ def build(
     """
     pool = source.load()
     if one_vs_rest is not None:
-        if imbalance.order != "label":
-            raise DataError(
-                "data.imbalance.order=shuffled contradicts data.one_vs_rest, which makes the named "
-                "class the rare one: leave one of them out"
-            )
-        pool = _binary_pool(pool, one_vs_rest)
-    if len(pool.class_names) < 2:
-        raise DataError(f"{pool.title} has one class only: classification needs at least 2")
-    if pool.val is not None and validation:
-        raise DataError(
-            f"data.validation has no effect: {pool.title} has a validation split of its own; set "
-            "data.validation.per_class=null and data.validation.fraction=null"
-        )
+        pool = binary_pool(pool, one_vs_rest, imbalance)
+    _check(pool, validation)
     plan = _plan(pool, imbalance, validation, is_binary=one_vs_rest is not None)
     train, test = _take(pool.train, plan.train), _whole(pool.test)
     val = _take(pool.train, plan.val) if validation else None
     if pool.val is not None:
         val = _whole(pool.val)
-    statistics = _statistics(pool, train)
     num_classes = len(pool.class_names)
-    val_counts = torch.bincount(val.targets, minlength=num_classes) if val else torch.zeros(0)
-    val_is_balanced = val is not None and bool((val_counts == val_counts[0]).all())
-    notes = [*plan.notes, _validation_note(pool, validation, val, is_balanced=val_is_balanced)]
+    val_counts = None if val is None else torch.bincount(val.targets, minlength=num_classes)
+    statistics = _statistics(pool, train)
     return LongTailed(
         train=train,
         val=val,
@@ -129,10 +116,20 @@ def build(
         mean=statistics.mean,
         std=statistics.std,
         split_fingerprint=split_fingerprint({"train": train, "val": val, "test": test}),
-        val_is_balanced=val_is_balanced,
+        val_is_balanced=val_counts is not None and _is_balanced(val_counts),
         title=pool.title,
-        notes=tuple(notes),
+        notes=(*plan.notes, *_validation_notes(pool, validation, val_counts)),
     )
+
+
+def _check(pool: Pool, validation: Validation) -> None:
+    if len(pool.class_names) < 2:
+        raise DataError(f"{pool.title} has one class only: classification needs at least 2")
+    if pool.val is not None and validation:
+        raise DataError(
+            f"data.validation has no effect: {pool.title} has a validation split of its own; set "
+            "data.validation.per_class=null and data.validation.fraction=null"
+        )
 
 
 def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary: bool) -> _Plan:
@@ -198,50 +195,26 @@ def _sacrifice_notes(
     ]
 
 
-def _validation_note(
-    pool: Pool, validation: Validation, val: Split | None, *, is_balanced: bool
-) -> str:
-    """Say how many labels validation uses and whether it is balanced."""
-    if val is None:
-        return "no validation split: it uses 0 labels"
+def _validation_notes(pool: Pool, validation: Validation, val_counts: Tensor | None) -> list[str]:
+    """Say how many labels validation uses, whether it is balanced, and which it lacks."""
+    if val_counts is None:
+        return ["no validation split: it uses 0 labels"]
+    uses = f"validation uses {int(val_counts.sum())} labels"
     if validation.per_class is not None:
-        return f"validation uses {len(val)} labels ({validation.per_class} of each class)"
+        return [f"{uses} ({validation.per_class} of each class)"]
     origin = f"{pool.title}'s own list"
     if validation.fraction is not None:
         origin = f"fraction {validation.fraction:g} of each class"
-    balance = "balanced" if is_balanced else "not balanced"
-    return f"validation uses {len(val)} labels and is {balance} ({origin})"
+    balance = "balanced" if _is_balanced(val_counts) else "not balanced"
+    notes = [uses, f"validation is {balance} ({origin})"]
+    lacking = int((val_counts == 0).sum())
+    if lacking:
+        notes.append(f"{lacking} of {len(val_counts)} classes have no validation image")
+    return notes
 
 
-def _binary_pool(pool: Pool, wanted: str) -> Pool:
-    """Relabel a pool: the wanted class is 1, every other class 0."""
-    label = _find_class(pool, wanted)
-
-    def relabel(part: Labelled) -> Labelled:
-        return replace(part, targets=(part.targets == label).long())
-
-    return replace(
-        pool,
-        train=relabel(pool.train),
-        test=relabel(pool.test),
-        val=None if pool.val is None else relabel(pool.val),
-        class_names=("rest", pool.class_names[label]),
-    )
-
-
-def _find_class(pool: Pool, wanted: str) -> int:
-    """Return the label of the class of that name, else of that number."""
-    if wanted in pool.class_names:
-        return pool.class_names.index(wanted)
-    if wanted.isdecimal() and int(wanted) < len(pool.class_names):
-        return int(wanted)
-    near = difflib.get_close_matches(wanted, pool.class_names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"for example {pool.class_names[0]!r}"
-    raise DataError(
-        f"data.one_vs_rest={wanted!r} is no class of {pool.title}: give one of its "
-        f"{len(pool.class_names)} class names or a label from 0 to {len(pool.class_names) - 1}; "
-        f"{hint}"
-    )
+def _is_balanced(counts: Tensor) -> bool:
+    return bool((counts == counts[0]).all())
 
 
 def _take(part: Labelled, positions: np.ndarray) -> Split:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import os
 import pickle
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from engine.interruption import Interruption
-from engine.loop import EpochTotals, Trainer
+from engine.loop import EpochTotals, NonFiniteLossError, NonFinitePredictionsError, Trainer
 from engine.run_folder import write_bytes
 
 FORMAT = 1
@@ -71,11 +71,28 @@ class Checkpointer:
         return problems
 
     def save(self) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of this moment.
+
+        Raises:
+            NonFiniteLossError: training has diverged; the checkpoint of before stays.
+        """
+        self.trainer.settle()
         progress = self.progress
         where = {"epoch": progress.epoch, "totals": asdict(progress.totals), "best": progress.best}
         save(self.folder, {**self.trainer.state_dict(), **where})
         self._saved = time.monotonic()
+
+    @contextlib.contextmanager
+    def named_on_divergence(self) -> Iterator[None]:
+        """Add to a divergence error where the last good checkpoint is, and what to try."""
+        try:
+            yield
+        except (NonFiniteLossError, NonFinitePredictionsError) as error:
+            last = self.folder / "last.pt"
+            kept = f"last good checkpoint: {last}" if last.exists() else "no checkpoint was made"
+            error.add_note(kept)
+            error.add_note("a lower optim.lr or optim.clip_norm=1 may help")
+            raise
 
     def poll(self) -> None:
         """Call between steps: checkpoint when it is time, stop when a signal asks.
@@ -105,8 +122,8 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
     write_bytes(folder / "next.pt", buffer.getvalue())
     last = folder / "last.pt"
     if last.exists():
-        os.replace(last, folder / "previous.pt")
-    os.replace(folder / "next.pt", last)
+        last.replace(folder / "previous.pt")
+    (folder / "next.pt").replace(last)
 
 
 def load_latest(folder: Path) -> Checkpoint:
@@ -134,7 +151,7 @@ def _read(path: Path) -> dict[str, Any]:
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"damaged (checksum of {damaged} does not match)")
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
         raise ValueError("truncated or damaged") from error
     except pickle.UnpicklingError as error:

@@ -14,8 +14,11 @@ from pydantic.fields import FieldInfo
 
 from engine import components
 from engine.config import ConfigError, keys, nearest
-from engine.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, DataConfig, tree
+from engine.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, DataConfig, LossConfig, tree
 from engine.wording import allowed, shown
+
+# Sections whose choices are components: a package, one file a choice.
+PACKAGES = {"data": "data", "loss": "losses"}
 
 INTRODUCTION = """\
 usage: python train.py [FILE.yaml ...] [key=value ...] [options]
@@ -81,12 +84,12 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 
 def help_text(word: str = "", *, data: str = DEFAULT_DATA, loss: str = DEFAULT_LOSS) -> str:
-    """Every key with what it takes, its default and its meaning; only those with ``word`` in them."""
+    """Every key with what it takes, its default and its meaning; ``word`` narrows the list."""
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     blocks = [INTRODUCTION] if not word else []
     for title, rows in _sections(data, loss):
         chosen = [row for row in rows if word in row[0] or word in title]
-        if chosen:
+        if chosen or (not rows and word in title):
             lines = [title, *(_row(*row, width=width) for row in chosen)]
             blocks.append("\n".join(lines) + "\n")
     if not blocks:
@@ -107,19 +110,18 @@ def _sections(data: str, loss: str) -> Iterator[tuple[str, list[Row]]]:
     yield "run", [(k, v) for k, v in leaves.items() if "." not in k]
     for section, info in Config.model_fields.items():
         rows = [(k, v) for k, v in leaves.items() if k.startswith(f"{section}.")]
-        if not rows:
+        if not rows:  # seed, which is a key and not a section
             continue
         model = info.annotation
         assert isinstance(model, type) and issubclass(model, BaseModel)
         note = f" (defaults shown for data={data})" if section == "data" else ""
         yield f"{section}: {_first_line(model)}{note}", rows
-        package = {"data": "data", "loss": "losses"}.get(section)
-        for name in components.names(package) if package else ():
+        for name in components.names(PACKAGES[section]) if section in PACKAGES else ():
             yield _component(section, name)
 
 
 def _component(section: str, name: str) -> tuple[str, list[Row]]:
-    component = components.read({"loss": "losses"}.get(section, section), name)
+    component = components.read(PACKAGES[section], name)
     model = tree(name, DEFAULT_LOSS) if section == "data" else tree(DEFAULT_DATA, name)
     own = {f"{section}.{key.name}" for key in component.keys}
     rows = [(k, v) for k, v in keys(model).items() if k in own]
@@ -127,18 +129,14 @@ def _component(section: str, name: str) -> tuple[str, list[Row]]:
     shared = component.class_facts.get("shared_defaults")
     if section == "data" and shared:
         title += f"\n    sets {', '.join(f'data.{k}={shown(v)}' for k, v in shared.items())}"
-    return title, rows or [(f"{section}.name", _selector(model, section))]
-
-
-def _selector(model: type[BaseModel], section: str) -> FieldInfo:
-    found: FieldInfo = keys(model)[f"{section}.{SELECTORS[section]}"]
-    return found
+    return title, rows
 
 
 def _is_component_key(key: str) -> bool:
     section, _, leaf = key.partition(".")
-    shared = {"data": DataConfig.model_fields, "loss": {"name": None}}.get(section)
-    return shared is not None and leaf.split(".")[0] not in shared
+    bases: dict[str, type[BaseModel]] = {"data": DataConfig, "loss": LossConfig}
+    shared = bases.get(section)
+    return shared is not None and leaf.split(".")[0] not in shared.model_fields
 
 
 def _first_line(model: type[BaseModel]) -> str:
@@ -149,6 +147,9 @@ def _row(key: str, info: FieldInfo, *, width: int) -> str:
     default: Any = info.get_default(call_default_factory=True)
     head = f"  {key}={shown(default)}"
     meaning = f"{info.description} ({allowed(info)})"
+    section, _, leaf = key.partition(".")
+    if section in PACKAGES and leaf == "name":
+        meaning = f"one of {' | '.join(components.names(PACKAGES[section]))}; keys of each below"
     body = textwrap.wrap(meaning, max(width - 38, 30), break_on_hyphens=False)
     if len(head) > 36:
         return "\n".join([head, *(" " * 38 + line for line in body)])

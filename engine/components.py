@@ -1,8 +1,8 @@
 """Components: a file is a component and its constructor's signature is its config.
 
-``losses/softmax_focal.py`` holds the class ``SoftmaxFocal``; its keyword-only arguments are the keys
-``loss.gamma``, ``loss.alpha`` ... Signatures are read from the source with :mod:`ast`, so listing
-keys for ``--help`` or refusing a typo never imports torch.
+``losses/softmax_focal.py`` holds the class ``SoftmaxFocal``; its keyword-only arguments are the
+keys ``loss.gamma``, ``loss.alpha`` ... Signatures are read from the source with :mod:`ast`, so
+listing keys for ``--help`` or refusing a typo never imports torch.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _key(argument: ast.arg, default: ast.expr | None, helps: dict[str, str], pat
     return Key(argument.arg, annotation, value, helps[argument.arg])
 
 
-_BUILTINS = {t.__name__: t for t in (float, int, bool, str, list, tuple)} | {"None": None}
+_BUILTINS = {t.__name__: t for t in (float, int, bool, str, tuple)} | {"None": None}
 
 
 def _argument_help(doc: str) -> dict[str, str]:
@@ -168,9 +168,13 @@ def _literals(node: ast.ClassDef) -> dict[str, Any]:
     """ClassVar assignments of literals in a class body."""
     found = {}
     for statement in node.body:
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            if "ClassVar" in ast.unparse(statement.annotation) and statement.value is not None:
-                found[statement.target.id] = ast.literal_eval(statement.value)
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and statement.value is not None
+            and "ClassVar" in ast.unparse(statement.annotation)
+        ):
+            found[statement.target.id] = ast.literal_eval(statement.value)
     return found
 
 

@@ -1,7 +1,7 @@
 """Config: YAML files and ``key=value`` words become one frozen, checked :class:`Config`.
 
-Precedence: defaults < YAML files, left to right < the command line = what a search sets. Order never
-matters inside a layer. All mistakes are found at once, each as one line.
+Precedence: defaults < YAML files, left to right < the command line = what a search sets. Order
+never matters inside a layer. All mistakes are found at once, each as one line.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from engine import components, rules
-from engine.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, tree
+from engine.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, standard, tree
 from engine.wording import allowed, shown
 
 # Raise it when a default changes: old run folders then keep their meaning.
@@ -38,6 +39,7 @@ NOT_IDENTITY = (
     "data.title",
 )
 SEEDS = ("seed", "data.imbalance.seed")
+DEFAULT_NAMES = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}
 
 
 class ConfigError(Exception):
@@ -111,7 +113,7 @@ def flatten(config: BaseModel) -> dict[str, Any]:
 
 def defaults(config: Config) -> dict[str, Any]:
     """What :func:`flatten` would give had nothing been set but the two component names."""
-    return flatten(tree(config.data.name, config.loss.name)())
+    return flatten(standard(config.data.name, config.loss.name))
 
 
 def dump(config: Config) -> str:
@@ -126,16 +128,11 @@ def fingerprint(config: Config, *, without_seeds: bool = False) -> str:
     leaves old fingerprints alone; ``NOT_IDENTITY`` is left out. A key that names another run counts
     as that run's fingerprint.
     """
-    standard = defaults(config)
+    usual = {**defaults(config), **DEFAULT_NAMES}
     identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
     for key, value in flatten(config).items():
-        is_name = key in ("data.name", "loss.name")
-        standard_value = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}.get(
-            key, standard[key]
-        )
-        if value == standard_value or key.startswith(NOT_IDENTITY) and not is_name:
-            continue
-        if without_seeds and key in SEEDS:
+        left_out = key.startswith(NOT_IDENTITY) or (without_seeds and key in SEEDS)
+        if left_out or value == usual[key]:
             continue
         identity[key] = fingerprint(load_run_config(value)) if key == "model.init_from" else value
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -163,7 +160,7 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses duplicate keys and reads 1e-3 as a number, as YAML 1.2 does."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: Any = None) -> dict[Any, Any]:
         seen: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             key, value = self.construct_object(key_node), self.construct_object(value_node, True)
@@ -171,13 +168,17 @@ class _Loader(yaml.SafeLoader):
                 line = key_node.start_mark.line + 1
                 raise yaml.YAMLError(f"line {line}: key {key} appears twice with different values")
             seen[key] = value
-        return super().construct_mapping(node, deep)
+        return super().construct_mapping(node, deep=bool(deep))
 
 
+# YAML 1.1 turns dates into objects and on, off, yes, no into booleans; YAML 1.2 does not.
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":timestamp", ":bool"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
@@ -187,7 +188,7 @@ _Loader.add_implicit_resolver(
 
 def _parse(text: str) -> Any:
     # _Loader is a SafeLoader: it constructs plain values only.
-    return yaml.load(text, Loader=_Loader)  # noqa: S506
+    return yaml.load(text, Loader=_Loader)
 
 
 def _read_file(path: Path, mistakes: list[str]) -> Layer:
@@ -216,9 +217,7 @@ def _yaml_reason(error: yaml.YAMLError) -> str:
     return where + " ".join(str(getattr(error, "problem", None) or error).split())
 
 
-def _read_words(
-    words: Sequence[str], values: Mapping[str, Any], mistakes: list[str]
-) -> Layer:
+def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[str]) -> Layer:
     layer: Layer = {}
     for word in words:
         key, equals, text = word.partition("=")
@@ -270,9 +269,7 @@ def _merge(lower: Layer, upper: Layer) -> Layer:
 # --- checks --------------------------------------------------------------------------------------
 
 
-def _component_name(
-    package: str, merged: Layer, default: str, mistakes: list[str]
-) -> str | None:
+def _component_name(package: str, merged: Layer, default: str, mistakes: list[str]) -> str | None:
     key = "data.name" if package == "data" else "loss.name"
     name = merged[key].value if key in merged else default
     known = components.names(package)
@@ -328,9 +325,7 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
 
 def _known_prefix(location: tuple[Any, ...], known: Mapping[str, Any]) -> str:
     parts = [str(part) for part in location]
-    return next(
-        key for n in range(len(parts), 0, -1) if (key := ".".join(parts[:n])) in known
-    )
+    return next(key for n in range(len(parts), 0, -1) if (key := ".".join(parts[:n])) in known)
 
 
 def _unknown_key(key: str, setting: Setting, known: Mapping[str, Any]) -> str:
@@ -338,16 +333,14 @@ def _unknown_key(key: str, setting: Setting, known: Mapping[str, Any]) -> str:
     if key in sections:
         inside = ", ".join(k for k in known if k.startswith(f"{key}."))
         return f"{key}={shown(setting.value)}: is a section; set one of {inside}"
-    owner = _owner_of(key)
-    hint = f": it is a key of {owner}" if owner else nearest(key, _spellings(known, key))
+    same_word = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    if owner := _owner_of(key):
+        hint = f": it is a key of {owner}"
+    elif same_word:
+        hint = f" (did you mean {same_word[0]}?)"
+    else:
+        hint = nearest(key, known)
     return f"{key}: unknown key{hint}{_where(setting)}"
-
-
-def _spellings(known: Mapping[str, Any], key: str) -> list[str]:
-    """Known keys, those whose last word is the same first: ``lr`` means ``optim.lr``."""
-    leaf = key.rpartition(".")[2]
-    same = [k for k in known if k.rpartition(".")[2] == leaf]
-    return same[:1] if same else list(known)
 
 
 def _owner_of(key: str) -> str:
@@ -371,10 +364,19 @@ def _near_choice(value: Any, info: Any) -> str:
 def _typed(setting: Setting, info: Any) -> Any:
     """Lists become tuples; a command-line word is text where the key expects text."""
     value = setting.value
-    types = set(get_args(info.annotation)) | {info.annotation}
+    types = _plain_types(info.annotation)
     if setting.text is not None and str in types and not _fits(value, types):
         return setting.text
     return tuple(value) if isinstance(value, list) else value
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """The plain types of a union, without their ranges."""
+    if hasattr(annotation, "__metadata__"):
+        return _plain_types(annotation.__origin__)
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*(_plain_types(a) for a in get_args(annotation)))
+    return {annotation}
 
 
 def _fits(value: Any, types: set[Any]) -> bool:

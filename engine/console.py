@@ -62,7 +62,7 @@ class Screen:
 
     @contextlib.contextmanager
     def training(self, *, epochs: int, done: int, total: int) -> Iterator[None]:
-        """Show progress over ``total`` optimizer steps, of which some are done, inside the block."""
+        """Show progress over ``total`` optimizer steps inside the block; ``done`` are behind."""
         self._epochs = epochs
         if not self.console.is_terminal:
             yield

@@ -22,7 +22,9 @@ from engine.summary import defined
 class PredictsProbabilities(Protocol):
     """The part of a loss that evaluation needs."""
 
-    def predict(self, logits: Tensor) -> Tensor: ...
+    def predict(self, logits: Tensor) -> Tensor:
+        """Class probabilities (N, C) of logits (N, C), or (N, 1) for one output."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,6 @@ class Assessment:
     predictions: Predictions
     probabilities: np.ndarray
     metrics: Metrics
-
-
-class NonFinitePredictionsError(RuntimeError):
-    """The model's logits on a split are NaN or infinite: training diverged."""
 
 
 def assess(
@@ -56,12 +54,7 @@ def assess(
         num_outputs: logits of the model; 1 for a binary task with a sigmoid loss.
         ranking: also AUROC and average precision.
         threshold: binary tasks: also F1 at this probability.
-
-    Raises:
-        NonFinitePredictionsError: some logits are not finite.
     """
-    if not np.isfinite(predictions.logits).all():
-        raise NonFinitePredictionsError("the model's outputs are not finite")
     logits = torch.from_numpy(predictions.logits).double()
     found = loss.predict(logits[:, 1:] if num_outputs == 1 else logits).numpy()
     metrics = evaluate(

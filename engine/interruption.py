@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from types import FrameType
 
 
-class Interrupted(Exception):
-    """The run stopped because of ``signal_number``, after a checkpoint; the exit code says which."""
+class Interrupted(Exception):  # noqa: N818 - it is a request granted, not an error
+    """The run stopped because of ``signal_number``, after a checkpoint."""
 
     def __init__(self, signal_number: int) -> None:
         self.signal_number = signal_number
@@ -36,7 +36,7 @@ class Interruption:
         if self.signal_number is not None:
             raise Interrupted(self.signal_number)
 
-    def _note(self, signal_number: int, frame: FrameType | None) -> None:
+    def _note(self, signal_number: int, _frame: FrameType | None) -> None:
         if self.signal_number is not None and signal_number == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C does not wait for a checkpoint
         self.signal_number = signal_number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -20,19 +20,60 @@ class Batch(Protocol):
     """What a loader yields: images (N, C, H, W) float, targets (N,) int64, index (N,) int64."""
 
     @property
-    def images(self) -> Tensor: ...
+    def images(self) -> Tensor:
+        """(N, C, H, W), normalised."""
+        ...
+
     @property
-    def targets(self) -> Tensor: ...
+    def targets(self) -> Tensor:
+        """(N,) int64."""
+        ...
+
     @property
-    def index(self) -> Tensor: ...
+    def index(self) -> Tensor:
+        """(N,) int64, position of each image in its split."""
+        ...
+
+
+class Criterion(Protocol):
+    """What the loop needs of a loss; see ``losses/_base.py``."""
+
+    def __call__(self, logits: Tensor, targets: Tensor, *, features: Tensor) -> Tensor:
+        """The loss of a batch, a scalar."""
+        ...
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Class probabilities of logits."""
+        ...
+
+    def set_weight(self, weight: Tensor | None) -> None:
+        """Use these class weights (C,) from now on."""
+        ...
+
+    def set_progress(self, epoch: int, epochs: int) -> None:
+        """Say which epoch begins."""
+        ...
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite at ``step`` of ``epoch``; ``classes`` were in that batch."""
+    """The loss or its gradient became NaN or infinite.
 
-    def __init__(self, epoch: int, step: int, classes: list[int]) -> None:
-        self.epoch, self.step, self.classes = epoch, step, classes
-        super().__init__(f"epoch {epoch + 1}, step {step + 1}: the loss is not finite")
+    Attributes:
+        epoch: epoch (0-based) in which it happened.
+        step: optimizer step (0-based) of that epoch.
+        classes: labels in that batch.
+    """
+
+    def __init__(self, epoch: int, step: int, classes: Sequence[int]) -> None:
+        self.epoch, self.step, self.classes = epoch, step, tuple(classes)
+        super().__init__(
+            f"epoch {epoch + 1}, step {step + 1}: the loss or its gradient is not finite; classes "
+            f"in the batch: {', '.join(map(str, classes))}"
+        )
+
+
+class NonFinitePredictionsError(RuntimeError):
+    """The model's logits are NaN or infinite: training has diverged."""
 
 
 @dataclass
@@ -88,7 +129,7 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        loss: nn.Module,
+        loss: Criterion,
         *,
         optimizer: torch.optim.Optimizer,
         rate: Callable[[int, int, int], float],
@@ -106,6 +147,8 @@ class Trainer:
         self.accumulate, self.clip_norm, self.precision = accumulate, clip_norm, precision
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.forward = torch.compile(model) if compile_model else model
+        self._pending: list[_Pending] = []
+        self._totals, self._epoch, self._clock = EpochTotals(), 0, 0.0
 
     @property
     def current_rate(self) -> float:
@@ -149,26 +192,48 @@ class Trainer:
                 accelerator, at once on the CPU.
         """
         self.model.train()
-        pending = _Pending(self.device)
+        self._begin(totals, epoch)
         check_every = 1 if self.device.type == "cpu" else CHECK_EVERY
-        clock = time.perf_counter()
         for batch in batches:
             step = totals.steps
             seed_global(derive_seed(self.seed, "step", epoch, step))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate(epoch, step, steps)
-            pending.add(step, batch, *self._step(batch))
+            self._pending.append(_Pending(step, batch.targets, self._step(batch)))
             totals.steps += 1
-            if totals.steps % check_every == 0 or totals.steps == steps:
-                pending.move_into(totals, epoch)
-                totals.seconds += time.perf_counter() - clock
-                clock = time.perf_counter()
+            if totals.steps % check_every == 0:
+                self.settle()
             if after_step is not None:
                 after_step(Step(totals.steps, totals))
-        pending.move_into(totals, epoch)
+        self.settle()
         return totals
 
-    def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def settle(self) -> None:
+        """Wait for the device and move what is pending into the epoch's totals.
+
+        Raises:
+            NonFiniteLossError: see :meth:`train_epoch`; a checkpoint must never be made then.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        sums = torch.stack([p.sums for p in pending]).double().cpu().numpy()
+        for (step, targets, _), (loss, correct, norm) in zip(pending, sums, strict=True):
+            if not (np.isfinite(loss) and np.isfinite(norm)):
+                raise NonFiniteLossError(self._epoch, step, sorted(set(targets.tolist())))
+            self._totals.loss += float(loss)
+            self._totals.correct += float(correct)
+            self._totals.grad_norm += float(norm)
+            self._totals.images += len(targets)
+        now = time.perf_counter()
+        self._totals.seconds += now - self._clock
+        self._clock = now
+
+    def _begin(self, totals: EpochTotals, epoch: int) -> None:
+        self._totals, self._epoch, self._clock = totals, epoch, time.perf_counter()
+
+    def _step(self, batch: Batch) -> Tensor:
+        """One optimizer step; returns (3,): summed loss, correct images, gradient norm."""
         images, targets = batch.images, batch.targets
         labels = targets
         if self.mix is not None:
@@ -192,8 +257,7 @@ class Trainer:
             (loss * share if self.accumulate > 1 else loss).backward()
             total_loss += loss.detach() * len(image_piece)
             correct += (decided(logits.detach()) == label_piece).sum()
-        norm = self._update()
-        return torch.stack([total_loss, correct.float()]), norm
+        return torch.stack([total_loss, correct, self._update()])
 
     def _update(self) -> Tensor:
         norm = torch.nn.utils.get_total_norm(
@@ -207,35 +271,12 @@ class Trainer:
         return norm.detach()
 
 
-class _Pending:
-    """Sums that stay on the device until somebody looks."""
+class _Pending(NamedTuple):
+    """A step whose sums nobody has looked at yet; they stay on the device until then."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.sums: list[Tensor] = []
-        self.norms: list[Tensor] = []
-        self.batches: list[tuple[int, int, Tensor]] = []
-
-    def add(self, step: int, batch: Batch, sums: Tensor, norm: Tensor) -> None:
-        self.sums.append(sums)
-        self.norms.append(norm)
-        self.batches.append((step, len(batch.targets), batch.targets))
-
-    def move_into(self, totals: EpochTotals, epoch: int) -> None:
-        if not self.sums:
-            return
-        values = torch.stack(self.sums).double().cpu().numpy()
-        norms = torch.stack(self.norms).double().cpu().numpy()
-        for (step, images, targets), (loss, correct), norm in zip(
-            self.batches, values, norms, strict=True
-        ):
-            if not np.isfinite(loss):
-                raise NonFiniteLossError(epoch, step, sorted(set(targets.tolist())))
-            totals.loss += float(loss)
-            totals.correct += float(correct)
-            totals.grad_norm += float(norm)
-            totals.images += images
-        self.sums, self.norms, self.batches = [], [], []
+    step: int
+    targets: Tensor
+    sums: Tensor
 
 
 def decided(logits: Tensor) -> Tensor:
@@ -274,7 +315,11 @@ def predict(
     precision: Literal["float32", "bfloat16"] = "float32",
     after_batch: Callable[[], None] | None = None,
 ) -> Predictions:
-    """Run the model in eval mode; one logit x a sample is stored as the two logits (0, x)."""
+    """Run the model in eval mode; one logit x a sample is stored as the two logits (0, x).
+
+    Raises:
+        NonFinitePredictionsError: some logits are not finite.
+    """
     was_training = model.training
     model.eval()
     logits, targets, index = [], [], []
@@ -289,4 +334,7 @@ def predict(
         if after_batch is not None:
             after_batch()
     model.train(was_training)
-    return Predictions(*(torch.cat(part).numpy() for part in (logits, targets, index)))
+    found = Predictions(*(torch.cat(part).numpy() for part in (logits, targets, index)))
+    if not np.isfinite(found.logits).all():
+        raise NonFinitePredictionsError("the model's outputs are not finite")
+    return found

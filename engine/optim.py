@@ -29,7 +29,7 @@ def build_optimizer(
     Raises:
         ConfigError: timm has no such optimizer, or it takes no momentum and one was set.
     """
-    known = list_optimizers()
+    known = [str(known) for known in list_optimizers()]
     if name not in known:
         raise ConfigError([f"optim.name={name}: timm has no such optimizer{nearest(name, known)}"])
     takes_momentum = get_optimizer_info(name).has_momentum

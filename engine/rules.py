@@ -1,7 +1,7 @@
 """An option that has no effect is an error: the list of rules, each with its sentence.
 
-A rule takes the whole config and yields one line per mistake. What only the data or timm can know is
-checked by ``train.py`` right after they are loaded.
+A rule takes the whole config and yields one line per mistake. What only the data or timm can know
+is checked right after they are loaded, in the same form.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from engine import components
-from engine.schema import Config, DataConfig, tree
+from engine.schema import Config, DataConfig, standard
 
 
 class Needs(NamedTuple):
@@ -37,7 +37,9 @@ NEEDS = (
     Needs("reweight.beta", "reweight.scheme", ("effective_number",)),
     Needs("reweight.power", "reweight.scheme", ("power",)),
     Needs(
-        "reweight.start", "reweight.scheme", ("inverse", "inverse_sqrt", "effective_number", "power")
+        "reweight.start",
+        "reweight.scheme",
+        ("inverse", "inverse_sqrt", "effective_number", "power"),
     ),
     Needs("schedule.steps", "schedule.name", ("steps",)),
     Needs("schedule.decay", "schedule.name", ("steps",)),
@@ -72,7 +74,7 @@ def _get(config: Config, key: str) -> Any:
 
 def _is_set(config: Config, key: str) -> bool:
     """Whether ``key`` differs from its default for this data set and loss."""
-    return _get(config, key) != _get(tree(config.data.name, config.loss.name)(), key)
+    return _get(config, key) != _get(standard(config.data.name, config.loss.name), key)
 
 
 def _needs_its_choice(config: Config) -> Iterator[str]:

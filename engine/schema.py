@@ -37,12 +37,16 @@ SELECTABLE = {
 
 
 class Section(BaseModel):
+    """A node of the tree: frozen, strict about types, no unknown keys."""
+
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
     )
 
 
 class ImbalanceConfig(Section):
+    """The long tail that is cut out of a data set."""
+
     kind: Literal["exponential", "step", "counts", "none"] = Field(
         "exponential", description="shape of the training class counts; none keeps every image"
     )
@@ -66,6 +70,8 @@ class ImbalanceConfig(Section):
 
 
 class ValidationConfig(Section):
+    """What is held out of training."""
+
     per_class: Annotated[int, Ge(1)] | None = Field(
         20, description="balanced validation images a class, from what training leaves over"
     )
@@ -75,6 +81,8 @@ class ValidationConfig(Section):
 
 
 class AugmentConfig(Section):
+    """Random changes to training images."""
+
     crop: Annotated[int, Ge(0)] = Field(
         0, description="random crop after zero padding of this many pixels a side"
     )
@@ -160,12 +168,12 @@ class OptimConfig(Section):
     name: str = Field(
         "sgd", description="timm optimizer: sgd (Nesterov), momentum (plain), adamw, lamb ..."
     )
-    lr: Annotated[float, Gt(0)] = Field(0.1, description="peak learning rate")
+    lr: Annotated[float, Gt(0)] = Field(0.05, description="peak learning rate")
     weight_decay: Annotated[float, Ge(0)] = Field(
         2e-4, description="weight decay, on every parameter that is trained"
     )
     momentum: Annotated[float, Ge(0), Lt(1)] = Field(0.9, description="momentum of sgd-like ones")
-    batch_size: Annotated[int, Ge(1)] = Field(64, description="images an optimizer step")
+    batch_size: Annotated[int, Ge(1)] = Field(32, description="images an optimizer step")
     accumulate: Annotated[int, Ge(1)] = Field(
         1, description="pieces a batch is split into to save memory"
     )
@@ -224,6 +232,9 @@ class TrackConfig(Section):
     )
     per_class: Literal["auto", "scalars", "table", "off"] = Field(
         "auto", description="per-class metrics in W&B; auto chooses by the number of classes"
+    )
+    figures: bool = Field(
+        True, description="draw figures at the end; false saves seconds when runs are many and short"
     )
 
 
@@ -295,10 +306,16 @@ def tree(data: str, loss: str) -> type[Config]:
     )
 
 
+def standard(data: str, loss: str) -> Config:
+    """The config of a data set and a loss with nothing set."""
+    return tree(data, loss).model_validate({})
+
+
 def component_keys(config: Section) -> dict[str, Any]:
     """The values of the keys that belong to the component itself, for its constructor."""
     shared = DataConfig if isinstance(config, DataConfig) else LossConfig
-    return {k: getattr(config, k) for k in type(config).model_fields if k not in shared.model_fields}
+    own = type(config).model_fields.keys() - shared.model_fields.keys()
+    return {key: getattr(config, key) for key in own}
 
 
 def _section(model: type[Section]) -> Any:
@@ -329,11 +346,13 @@ def _with_defaults(model: type[Section], defaults: dict[str, Any]) -> type[Secti
     fields: dict[str, Any] = {}
     for key, value in defaults.items():
         info = model.model_fields[key]
-        annotation = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+        annotation: Any = info.annotation
+        if info.metadata:
+            annotation = Annotated[annotation, *info.metadata]
         fields[key] = (annotation, Field(default=value, description=info.description))
     return create_model(model.__name__, __base__=model, **fields)
 
 
 def _name(component: components.Component) -> Any:
-    annotation = Literal[component.name]  # type: ignore[valid-type]
+    annotation: Any = Literal.__getitem__(component.name)
     return (annotation, Field(default=component.name, description=component.summary))

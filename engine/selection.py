@@ -43,7 +43,7 @@ class Selection:
     ) -> dict[str, Any] | None:
         """``best``, or this epoch with a copy of its weights if its line of metrics beats it."""
         value = row.get(self.key)
-        if value is None or not is_better(self.metric, value, best and best["value"]):
+        if value is None or not is_better(self.metric, value, best["value"] if best else None):
             return best
         # A copy on the CPU: training goes on in the tensors that state_dict() shares.
         state = {k: v.detach().to("cpu", copy=True) for k, v in weights().items()}
@@ -65,7 +65,7 @@ def oracle(rows: Sequence[Mapping[str, Any]], metric: str, headline: Scalars) ->
     best: Mapping[str, Any] | None = None
     for row in rows:
         value = row.get(key)
-        if value is not None and is_better(metric, value, best and best[key]):
+        if value is not None and is_better(metric, value, best[key] if best else None):
             best = row
     own = headline.get(metric)
     if best is None or own is None:

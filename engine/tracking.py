@@ -68,10 +68,15 @@ class Mirror:
             return
         self._point_wandb_at_the_folder()
         self._attempt(lambda: self._start(mode), fallback=mode == "online")
-        if self.run is None and mode == "online":
+        if mode == "online" and not self.is_on:
             self._attempt(lambda: self._start("offline"))
-            if self.run is not None:
+            if self.is_on:
                 say("W&B: no connection; this run is recorded offline (send it with wandb sync)")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is still recorded."""
+        return self.run is not None
 
     def log(self, values: Mapping[str, Any], *, step: int) -> None:
         """Record one epoch; the explicit step keeps resumed segments in line."""
@@ -113,7 +118,9 @@ class Mirror:
         if mode == "online" and not wandb.login(prompt=False):
             raise RuntimeError("no API key (wandb login)")
         self.run = wandb.init(
-            **self.identity,
+            project=self.identity["project"],
+            group=self.identity["group"],
+            name=self.identity["name"],
             id=self.run_id,
             dir=str(self.folder.parent),
             mode=mode,  # type: ignore[arg-type]
@@ -130,8 +137,8 @@ class Mirror:
         import wandb
 
         classes = [c.model_dump() for c in summary.result.classes]
-        columns = list(classes[0])
-        rows = [[row[column] for column in columns] for row in classes]
+        columns: list[str | int] = list(classes[0])
+        rows = [list(row.values()) for row in classes]
         media: dict[str, Any] = {"test/classes": wandb.Table(columns=columns, data=rows)}
         if len(classes) <= CONFUSION_CLASSES:
             media["test/confusion_matrix"] = wandb.plot.confusion_matrix(
@@ -153,9 +160,8 @@ class Mirror:
 
     def _point_wandb_at_the_folder(self) -> None:
         """Keep every file of W&B below the run folder, so that the folder can be moved whole."""
-        places = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}
-        for key, name in places.items():
-            path = self.folder / name
+        for name in ("data", "cache", "config"):
+            key, path = f"WANDB_{name.upper()}_DIR", self.folder / name
             path.mkdir(parents=True, exist_ok=True)
             self.environment[key] = os.environ.get(key)
             os.environ[key] = str(path)
@@ -209,7 +215,7 @@ def per_class_values(
     import wandb
 
     recall = metrics.recall[np.isfinite(metrics.recall)]
-    return {f"{split}/recall_histogram": wandb.Histogram(recall)}
+    return {f"{split}/recall_histogram": wandb.Histogram(recall.tolist())}
 
 
 def without_lists(row: Mapping[str, Any]) -> dict[str, Any]:

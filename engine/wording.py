@@ -10,7 +10,9 @@ import annotated_types
 from pydantic.fields import FieldInfo
 
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_SIGNS = ((annotated_types.Ge, "ge", ">="), (annotated_types.Gt, "gt", ">")) + (
+_SIGNS = (
+    (annotated_types.Ge, "ge", ">="),
+    (annotated_types.Gt, "gt", ">"),
     (annotated_types.Le, "le", "<="),
     (annotated_types.Lt, "lt", "<"),
 )
@@ -52,12 +54,16 @@ def _range(metadata: Any) -> str:
     for item in metadata:
         flat += list(item) if isinstance(item, annotated_types.Interval) else [item]
     limits = [
-        f"{sign} {getattr(item, name):g}"
+        f"{sign} {_plain(getattr(item, name))}"
         for item in flat
         for kind, name, sign in _SIGNS
         if isinstance(item, kind)
     ]
     return f" {' and '.join(limits)}" if limits else ""
+
+
+def _plain(limit: float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def _pattern(metadata: Any) -> str:

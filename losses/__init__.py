@@ -10,8 +10,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import cast
 
@@ -29,8 +29,8 @@ def names() -> list[str]:
     >>> "cross_entropy" in names()
     True
     """
-    files = Path(__file__).parent.glob("*.py")
-    return sorted(file.stem for file in files if not file.stem.startswith("_"))
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in modules if not name.startswith("_"))
 
 
 def build(name: str, keys: Mapping[str, object] | None = None, *, class_counts: Tensor) -> Loss:
@@ -39,8 +39,8 @@ def build(name: str, keys: Mapping[str, object] | None = None, *, class_counts: 
     Args:
         name: One of `names`.
         keys: Its keyword arguments.
-        class_counts: (C,) training images of each class. The loss gets them as its first argument
-            if its constructor names ``class_counts``, and their number if it names ``num_classes``.
+        class_counts: (C,) training images of each class. A loss whose constructor names
+            ``class_counts`` gets them, one that names ``num_classes`` gets their number.
 
     Raises:
         ValueError: For a name that is no loss.

@@ -66,7 +66,7 @@ def _log_weights(counts: Tensor, *, scheme: WeightScheme, beta: float, power: fl
             raise ValueError(f"beta must lie in 0 to 1, not {beta}")
         if beta == 1:
             return -counts.log()
-        log_beta = math.log1p(beta - 1) if beta > 0 else -math.inf
+        log_beta = math.log(beta) if beta > 0 else -math.inf
         return -torch.log(-torch.expm1(counts * log_beta))
     exponents = {"inverse": 1.0, "inverse_sqrt": 0.5, "power": power}
     if scheme not in exponents:

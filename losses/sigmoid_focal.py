@@ -79,9 +79,7 @@ def sigmoid_focal_loss(
         batch = _from_labels(logits, targets, gamma=gamma, weight=weight, ignore_index=ignore_index)
     else:
         batch = _from_probabilities(logits, targets, gamma=gamma, weight=weight)
-    values = batch.values * batch.factor
-    if alpha is not None:
-        values = values * (alpha * batch.positive + (1 - alpha) * (1 - batch.positive))
+    values = batch.values * _with_alpha(batch, alpha)
     normalizer = _normalizer(batch, normalize=normalize)
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
@@ -90,7 +88,7 @@ class _Batch(NamedTuple):
     """Elements of a batch, of the logits' shape or one that broadcasts to it."""
 
     values: Tensor  # (1 - p_t)^gamma (-log p_t)
-    positive: Tensor  # how much of a positive each element is, 0 to 1
+    positive: Tensor  # whether each element is a positive, or how much of one, 0 to 1
     factor: Tensor  # weight of the sample, 0 where it is ignored
     valid: Tensor  # bool: whether the sample counts
 
@@ -132,15 +130,15 @@ def _from_labels(
     outputs = torch.arange(first, first + num_outputs, device=logits.device)
     positive = labels.unsqueeze(1) == outputs.view(-1, *[1] * (logits.ndim - 2))
     signed = torch.where(positive, -logits, logits)
-    values = -F.logsigmoid(-signed)
+    values = _softplus(signed)
     if gamma != 0:
         # Not a power of the sigmoid: its slope is infinite where the sigmoid underflows.
-        values = values * torch.exp(gamma * F.logsigmoid(signed))
+        values = values * torch.exp(-gamma * _softplus(-signed))
     factor = valid.to(logits)
     if weight is not None:
         factor = class_values(weight, targets, ignore_index=ignore_index)
     valid = valid.unsqueeze(1)
-    return _Batch(values, (positive & valid).to(logits), factor.unsqueeze(1), valid)
+    return _Batch(values, positive, factor.unsqueeze(1), valid)
 
 
 def _from_probabilities(
@@ -149,7 +147,7 @@ def _from_probabilities(
     """Make every target the share of a positive in its output."""
     targets = targets.to(logits)
     check_probabilities(targets)
-    values = -(1 - targets) * F.logsigmoid(-logits) - targets * F.logsigmoid(logits)
+    values = (1 - targets) * _softplus(logits) + targets * _softplus(-logits)
     if gamma != 0:
         values = values * focal_modulator(values, gamma=gamma)
     valid = torch.ones_like(targets if targets.ndim == 1 else targets[:, :1], dtype=torch.bool)
@@ -162,10 +160,24 @@ def _from_probabilities(
     return _Batch(values, targets, factor, valid)
 
 
+def _softplus(logits: Tensor) -> Tensor:
+    """Return log(1 + exp(x)), which is x itself in float64 only from 40 on, not from torch's 20."""
+    return F.softplus(logits, threshold=40)
+
+
+def _with_alpha(batch: _Batch, alpha: float | None) -> Tensor:
+    """Return the factor of each element: the sample's, times alpha or 1 - alpha."""
+    if alpha is None:
+        return batch.factor
+    if batch.positive.dtype == torch.bool:
+        return torch.where(batch.positive, alpha * batch.factor, (1 - alpha) * batch.factor)
+    return (alpha * batch.positive + (1 - alpha) * (1 - batch.positive)) * batch.factor
+
+
 def _normalizer(batch: _Batch, *, normalize: ElementNormalizer) -> Tensor:
     """Return what the sum over all elements is divided by, as a scalar tensor."""
     if normalize == "positives":
-        return batch.positive.sum().clamp_min(1)
+        return (batch.positive * batch.valid).sum().clamp_min(1)
     num_samples = batch.valid.sum()
     if normalize == "batch" or batch.values.ndim == 1:
         return num_samples

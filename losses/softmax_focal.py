@@ -126,7 +126,7 @@ class SoftmaxFocal(Loss):
         self,
         *,
         gamma: Annotated[float, Ge(0)] = 2.0,
-        alpha: list[float] | None = None,
+        alpha: tuple[float, ...] | None = None,
         normalize: Literal["samples", "weights"] = "samples",
     ) -> None:
         super().__init__()

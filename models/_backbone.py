@@ -18,17 +18,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import cifar_resnet  # noqa: F401  (registers its models in timm)
 
-# What reading a file of weights, or fetching one, can end in.
-_LOADING_ERRORS = (
+# What a model of timm answers to options or images that it cannot take.
+BUILD_ERRORS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
+# What reading a file of weights, or fetching one, can end in on top of that.
+LOADING_ERRORS = (
+    *BUILD_ERRORS,
     AttributeError,
     EOFError,
-    KeyError,
     OSError,
-    RuntimeError,
     SafetensorError,
-    TypeError,
     UnpicklingError,
-    ValueError,
 )
 
 
@@ -100,7 +99,7 @@ def _model_arguments(name: str, *, in_channels: int, image_size: tuple[int, int]
 def _create(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
     try:
         return timm.create_model(**kwargs)
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+    except BUILD_ERRORS as error:
         asked = "norm=group" if "norm_layer" in kwargs else f"{kwargs['in_chans']} channels"
         if "img_size" in kwargs:
             asked += f" and images of {'x'.join(map(str, kwargs['img_size']))}"
@@ -113,7 +112,7 @@ def _create_pretrained(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
     """Build with the weights that timm knows for the model, from its cache or the network."""
     try:
         return timm.create_model(**kwargs, pretrained=True)
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         _create(kwargs, name=name)  # raises where it is the model that cannot be built
         raise ModelError(
             f"model.pretrained=true found no weights of {name}: give a file of them instead, or "
@@ -132,7 +131,7 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
     source = {"file": str(file), "custom_load": file.suffix == ".npz"}
     try:
         model = timm.create_model(**kwargs, pretrained=True, pretrained_cfg_overlay=source)
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         raise ModelError(
             f"model.pretrained={weights} does not fit {name}: give a file of its weights "
             f"({one_line(error)})"

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._backbone import ModelError, create_backbone, one_line
+from ._backbone import BUILD_ERRORS, ModelError, create_backbone, one_line
 from .heads import CosineHead, LinearHead
 
 
@@ -103,7 +103,7 @@ def _count_features(backbone: nn.Module, image: Tensor, *, name: str) -> int:
     try:
         with torch.no_grad():
             features: Tensor = backbone(image)
-    except (AssertionError, IndexError, RuntimeError, ValueError, ZeroDivisionError) as error:
+    except BUILD_ERRORS as error:
         raise ModelError(
             f"model.name={name} does not take images of {size}: choose another ({one_line(error)})"
         ) from error

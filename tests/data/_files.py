@@ -1,0 +1,34 @@
+"""Image files and folders for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data._decode import decode
+
+
+def write_image(path: Path, *, seed: int = 0, width: int = 6, height: int = 6) -> Path:
+    """Write a PNG of random colours, making its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def write_folder(folder: Path, counts: dict[str, dict[str, int]]) -> Path:
+    """Write an image folder; ``counts`` are images by split and class."""
+    seed = 0
+    for split, classes in counts.items():
+        for name, count in classes.items():
+            for number in range(count):
+                write_image(folder / split / name / f"{number:03}.png", seed=seed)
+                seed += 1
+    return folder
+
+
+def stored_pixels(folder: Path, names: list[str]) -> np.ndarray:
+    """Decode some files one by one, uint8 (N, 3, H, W)."""
+    return np.stack([decode(folder / name, size=None).numpy() for name in names])

@@ -1,0 +1,115 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import DataError
+from data._decode import decode, stored_shape
+from tests.data._files import write_image
+
+GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+COLOUR = np.stack([GREY, 255 - GREY, GREY // 2])
+
+
+def saved(path: Path, image: Image.Image) -> Path:
+    image.save(path)
+    return path
+
+
+def test_colours_are_kept_as_stored(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(COLOUR.transpose(1, 2, 0).copy()))
+    assert np.array_equal(decode(path, size=None).numpy(), COLOUR)
+    assert stored_shape(path) == (3, 3, 4)
+
+
+def test_greyscale_is_repeated_over_three_channels(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(GREY))
+    assert np.array_equal(decode(path, size=None).numpy(), np.stack([GREY] * 3))
+
+
+def test_black_and_white_becomes_0_and_255(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(GREY > 100))
+    assert np.array_equal(decode(path, size=None).numpy(), np.stack([(GREY > 100) * 255] * 3))
+
+
+def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
+    deep = GREY.astype(np.uint16) * 256 + 99
+    path = saved(tmp_path / "a.png", Image.fromarray(deep))
+    assert np.array_equal(decode(path, size=None).numpy(), np.stack([GREY] * 3))
+
+
+def test_a_palette_is_looked_up(tmp_path: Path) -> None:
+    image = Image.fromarray(GREY // 60, mode="L").convert("P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 1, 2, 3])
+    path = saved(tmp_path / "a.png", image)
+    table = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [1, 2, 3]])
+    assert np.array_equal(decode(path, size=None).numpy(), table[GREY // 60].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_transparency_is_laid_over_white(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    path = saved(tmp_path / "a.tiff" if mode == "PA" else tmp_path / "a.png", image.convert(mode))
+    assert decode(path, size=None)[:, 0].tolist() == [[0, 255]] * 3
+
+
+def test_a_transparent_palette_entry_is_laid_over_white(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1), 0)
+    image.putpalette([0, 0, 0, 9, 9, 9])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png", transparency=1)
+    assert decode(tmp_path / "a.png", size=None)[:, 0].tolist() == [[0, 255]] * 3
+
+
+def test_cmyk_is_converted(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.tiff", Image.new("CMYK", (2, 1), (0, 255, 255, 0)))
+    assert decode(path, size=None)[:, 0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_pixel_format_without_an_8_bit_form_is_refused_by_name(tmp_path: Path, mode: str) -> None:
+    path = saved(tmp_path / "deep.tiff", Image.new(mode, (2, 2), 7))
+    with pytest.raises(DataError, match=rf"deep.tiff has pixel format {mode} \(32 bits\)"):
+        decode(path, size=None)
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp", "bmp", "gif"])
+def test_a_truncated_file_is_named_in_one_line(tmp_path: Path, extension: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    path = saved(tmp_path / f"cut.{extension}", Image.fromarray(pixels))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=rf"cut.{extension} cannot be read as an image") as error:
+        decode(path, size=None)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(30)])
+@pytest.mark.parametrize("reader", [lambda path: decode(path, size=None), stored_shape])
+def test_a_file_that_is_no_image_is_named(
+    tmp_path: Path, content: bytes, reader: Callable[[Path], object]
+) -> None:
+    (tmp_path / "notes.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"notes.png cannot be read as an image.*: replace it"):
+        reader(tmp_path / "notes.png")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone.png cannot be read as an image"):
+        decode(tmp_path / "gone.png", size=None)
+
+
+def test_size_resizes_the_shorter_side_and_keeps_the_centre_square(tmp_path: Path) -> None:
+    wide = np.zeros((8, 24, 3), dtype=np.uint8)
+    wide[:, 8:16] = (200, 100, 50)
+    path = saved(tmp_path / "wide.png", Image.fromarray(wide))
+    square = decode(path, size=4)
+    assert square.shape == (3, 4, 4)
+    assert square[:, :, 1:3].float().mean((1, 2)).tolist() == [200, 100, 50]
+
+
+def test_an_image_that_has_the_size_already_is_kept_as_it_is(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.png", width=5, height=5)
+    assert decode(path, size=5).equal(decode(path, size=None))

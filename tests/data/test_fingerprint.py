@@ -1,0 +1,54 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from data import Imbalance, LongTailed, Pool, Validation, build
+from tests.data._pools import PoolOf
+
+OFF = Validation(per_class=None)
+
+
+def build_twice(first: PoolOf, second: PoolOf) -> list[LongTailed]:
+    return [
+        build(s, imbalance=Imbalance(factor=2), validation=Validation(2)) for s in (first, second)
+    ]
+
+
+def test_the_fingerprint_is_that_of_equal_content() -> None:
+    first, second = build_twice(PoolOf([20, 20]), PoolOf([20, 20]))
+    assert first.split_fingerprint == second.split_fingerprint
+    assert len(first.split_fingerprint) == 12
+
+
+@pytest.mark.parametrize("part", ["train", "test", "val"])
+def test_one_changed_pixel_in_any_split_changes_the_fingerprint(part: str) -> None:
+    source = PoolOf([4, 4], val=[2, 2])
+
+    class Changed:
+        def load(self) -> Pool:
+            pool = source.load()
+            labelled = getattr(pool, part)
+            images = labelled.images.clone()
+            images[1, 0, 2, 3] ^= 1
+            return replace(pool, **{part: replace(labelled, images=images)})
+
+    fingerprints = {
+        build(s, imbalance=Imbalance("none"), validation=OFF).split_fingerprint
+        for s in (source, Changed())
+    }
+    assert len(fingerprints) == 2
+
+
+def test_a_large_set_is_fingerprinted_by_evenly_spaced_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from data import _statistics
+
+    monkeypatch.setattr(_statistics, "_HASHED_BYTES", 16 * 25)
+    images = torch.zeros(100, 1, 4, 4, dtype=torch.uint8)
+    before = _statistics._content(images)
+    images[1] = 1
+    assert _statistics._content(images) == before
+    images[4] = 1
+    assert _statistics._content(images) != before

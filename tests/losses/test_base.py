@@ -1,0 +1,92 @@
+"""The base class, and how a loss is found and made."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+
+import losses
+from losses.softmax_focal import SoftmaxFocal
+
+COUNTS = torch.tensor([6, 3, 1])
+
+PLUGIN = '''
+from losses import Loss
+
+
+class ThrowAway(Loss):
+    """A loss with facts and a key."""
+
+    def __init__(self, num_classes, class_counts, *, scale=2.0):
+        super().__init__()
+        self.num_classes, self.class_counts, self.scale = num_classes, class_counts, scale
+'''
+
+
+class Stubborn(losses.Loss):
+    takes_weight: ClassVar[bool] = False
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "throw_away.py").write_text(PLUGIN)
+    monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
+    yield "throw_away"
+    sys.modules.pop("losses.throw_away", None)
+
+
+def test_a_loss_that_takes_no_weight_refuses_one() -> None:
+    with pytest.raises(ValueError, match="Stubborn takes no class weights"):
+        Stubborn().set_weight(torch.ones(3))
+
+
+def test_no_weight_is_fine_for_a_loss_that_takes_none() -> None:
+    loss = Stubborn()
+    loss.set_weight(None)
+    assert loss.weight is None
+
+
+def test_one_sigmoid_output_predicts_two_classes() -> None:
+    loss = losses.build("sigmoid_focal", class_counts=COUNTS)
+    predicted = loss.predict(torch.tensor([[0.0], [2.0], [-1e4]], dtype=torch.float64))
+    p = 1 / (1 + torch.exp(torch.tensor(-2.0, dtype=torch.float64)))
+    expected = torch.tensor([[0.5, 0.5], [1 - p, p], [1.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(predicted, expected, rtol=1e-14, atol=0)
+
+
+def test_many_sigmoid_outputs_are_divided_by_their_sum() -> None:
+    loss = losses.build("sigmoid_focal", class_counts=COUNTS)
+    logits = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
+    expected = torch.sigmoid(logits) / torch.sigmoid(logits).sum()
+    torch.testing.assert_close(loss.predict(logits), expected, rtol=1e-14, atol=0)
+
+
+def test_softmax_losses_predict_a_softmax() -> None:
+    logits = torch.tensor([[1.0, -2.0, 0.5]])
+    predicted = losses.build("softmax_focal", class_counts=COUNTS).predict(logits)
+    torch.testing.assert_close(predicted, logits.exp() / logits.exp().sum())
+
+
+def test_keys_reach_the_loss() -> None:
+    loss = losses.build("softmax_focal", {"gamma": 0.5}, class_counts=COUNTS)
+    assert isinstance(loss, SoftmaxFocal)
+    assert loss.gamma == 0.5
+
+
+def test_a_misspelt_loss_names_its_neighbour_and_never_falls_back() -> None:
+    with pytest.raises(ValueError, match="did you mean softmax_focal"):
+        losses.build("sofmax_focal", class_counts=COUNTS)
+
+
+def test_a_private_file_is_no_loss() -> None:
+    with pytest.raises(ValueError, match="no loss is called '_base': choose from cross_entropy"):
+        losses.build("_base", class_counts=COUNTS)
+
+
+def test_a_new_file_is_a_new_loss_and_gets_its_facts(plugin: str) -> None:
+    loss = losses.build(plugin, {"scale": 3.0}, class_counts=COUNTS)
+    assert plugin in losses.names()
+    assert (loss.num_classes, loss.class_counts, loss.scale) == (3, COUNTS, 3.0)

@@ -1,0 +1,250 @@
+"""Backbones from timm: names, sizes, normalisation and weights from files."""
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from models import Classifier, ModelError, build
+from models._backbone import GroupNorm
+
+SMALL: dict[str, Any] = {"num_outputs": 3, "in_channels": 3, "image_size": 32}
+
+
+def has(model: nn.Module, kind: type[nn.Module]) -> bool:
+    return any(isinstance(module, kind) for module in model.modules())
+
+
+def equal_weights(model: Classifier, state: dict[str, torch.Tensor]) -> bool:
+    return all(value.equal(state[key]) for key, value in model.backbone.state_dict().items())
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    state = timm.create_model("cifar_resnet20", num_classes=10).state_dict()
+    state["bn1.running_mean"] += 0.5
+    return state
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "num_features"),
+    [
+        ("cifar_resnet20", (28, 28), 64),
+        ("cifar_resnet20", (8, 8), 64),
+        ("cifar_resnet20", (9, 13), 64),
+        ("resnet10t", (32, 32), 512),
+        ("vit_tiny_patch16_224", (48, 32), 192),
+        ("mobilenetv3_small_050", (32, 32), 1024),
+    ],
+)
+def test_images_of_one_channel_and_any_size_work(
+    name: str, size: tuple[int, int], num_features: int
+) -> None:
+    model = build(name, num_outputs=3, in_channels=1, image_size=size)
+    output = model(torch.zeros(2, 1, *size))
+    assert output.logits.shape == (2, 3)
+    assert output.features.shape == (2, num_features)
+
+
+def test_a_model_of_fixed_size_is_built_for_the_images() -> None:
+    model = build("vit_tiny_patch16_224", num_outputs=3, in_channels=3, image_size=64)
+    assert model.backbone.pos_embed.shape[1] == 1 + (64 // 16) ** 2
+
+
+def test_a_misspelt_name_shows_its_neighbours() -> None:
+    with pytest.raises(ModelError, match=r"model\.name=cifar_resnet23 .*cifar_resnet20"):
+        build("cifar_resnet23", **SMALL)
+
+
+def test_a_name_like_no_other_is_still_one_line() -> None:
+    with pytest.raises(ModelError, match=r"timm\.list_models\(\) lists the names") as caught:
+        build("0000", **SMALL)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_tag_shows_the_known_ones() -> None:
+    with pytest.raises(
+        ModelError, match=r"tag that timm does not know: choose .*resnet18\.a1_in1k"
+    ):
+        build("resnet18.a9", **SMALL)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_atto"])
+def test_images_too_small_for_the_model_are_refused_before_training(name: str) -> None:
+    with pytest.raises(ModelError, match=f"{name} does not take images of 3x8x8") as caught:
+        build(name, **SMALL | {"image_size": 8})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_cannot_be_built_for_the_images_is_refused() -> None:
+    with pytest.raises(ModelError, match="cannot be built with 3 channels and images of 9x9"):
+        build("xcit_nano_12_p8_224", **SMALL | {"image_size": 9})
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet20", "resnet10t"])
+def test_group_norm_takes_the_place_of_batch_norm(name: str) -> None:
+    model = build(name, norm="group", **SMALL)
+    assert has(model, nn.GroupNorm)
+    assert not has(model, nn.BatchNorm2d)
+    assert has(build(name, norm="batch", **SMALL), nn.BatchNorm2d)
+
+
+def test_choosing_group_norm_leaves_the_random_weights_as_they_are() -> None:
+    first = []
+    for norm in ("batch", "group"):
+        torch.manual_seed(0)
+        first.append(build("cifar_resnet20", norm=norm, **SMALL).backbone.conv1.weight)
+    assert torch.equal(*first)
+
+
+def test_group_norm_without_effect_is_an_error() -> None:
+    with pytest.raises(ModelError, match="has no batch normalisation"):
+        build("vit_tiny_patch16_224", norm="group", **SMALL)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "efficientnet_b0"])
+def test_a_model_that_cannot_have_group_norm_says_so(name: str) -> None:
+    with pytest.raises(ModelError, match=f"{name} cannot be built with norm=group"):
+        build(name, norm="group", **SMALL)
+
+
+def test_group_norm_that_does_not_reach_everything_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class HalfConverted(nn.Sequential):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(nn.Flatten(), nn.BatchNorm1d(3072))
+
+    monkeypatch.setattr(timm, "create_model", HalfConverted)
+    with pytest.raises(ModelError, match="does not reach all of cifar_resnet20"):
+        build("cifar_resnet20", norm="group", **SMALL)
+
+
+@given(channels=st.integers(1, 300).map(lambda n: 2 * n))
+def test_groups_divide_the_channels_and_hold_two_at_least(channels: int) -> None:
+    groups = GroupNorm(channels).num_groups
+    assert channels % groups == 0
+    assert channels // groups >= 2
+    fitting = [2**k for k in range(6) if channels % 2 ** (k + 1) == 0]
+    assert groups == max(fitting)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(16, 8), (64, 32), (256, 32), (24, 4), (3, 1)])
+def test_group_counts_by_hand(channels: int, groups: int) -> None:
+    assert GroupNorm(channels).num_groups == groups
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_come_from_a_file(
+    tmp_path: Path, state: dict[str, torch.Tensor], suffix: str
+) -> None:
+    path = tmp_path / f"weights{suffix}"
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(state, path)
+    model = build("cifar_resnet20", pretrained=str(path), **SMALL)
+    assert equal_weights(model, state)
+    assert model.head.out_features == 3
+
+
+def test_weights_of_colour_images_are_adapted_to_one_channel(
+    tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    torch.save(state, tmp_path / "colour.pth")
+    options = SMALL | {"in_channels": 1}
+    model = build("cifar_resnet20", pretrained=str(tmp_path / "colour.pth"), **options)
+    grey = state["conv1.weight"].sum(1, keepdim=True)
+    torch.testing.assert_close(model.backbone.conv1.weight.detach(), grey)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ModelError, match=r"model\.pretrained=nowhere\.pth is no file"):
+        build("cifar_resnet20", pretrained="nowhere.pth", **SMALL)
+
+
+def test_a_file_that_lacks_a_weight_is_refused(
+    tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    lacking = {key: value for key, value in state.items() if key != "layer3.2.conv2.weight"}
+    torch.save(lacking, tmp_path / "lacking.pth")
+    with pytest.raises(ModelError, match=r"has no layer3\.2\.conv2\.weight"):
+        build("cifar_resnet20", pretrained=str(tmp_path / "lacking.pth"), **SMALL)
+
+
+def test_a_file_of_other_names_is_refused(tmp_path: Path) -> None:
+    torch.save({"other.weight": torch.ones(3)}, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match=r"has no conv1\.weight"):
+        build("cifar_resnet20", pretrained=str(tmp_path / "other.pth"), **SMALL)
+
+
+def test_a_file_for_another_model_is_refused(
+    tmp_path: Path, state: dict[str, torch.Tensor]
+) -> None:
+    wide = {key: torch.cat((value, value)) if value.ndim else value for key, value in state.items()}
+    torch.save(wide, tmp_path / "wide.pth")
+    with pytest.raises(ModelError, match="does not fit cifar_resnet20") as caught:
+        build("cifar_resnet20", pretrained=str(tmp_path / "wide.pth"), **SMALL)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors", "broken.npz"])
+@pytest.mark.parametrize("content", [b"", b"these are no weights"], ids=["empty", "text"])
+def test_a_broken_file_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="does not fit cifar_resnet20"):
+        build("cifar_resnet20", pretrained=str(path), **SMALL)
+
+
+class Intruder:
+    """What a pickle must not be able to run."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("intruder-was-here"),)
+
+
+def test_a_file_that_would_run_code_is_refused_and_does_not_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "evil.pth"
+    path.write_bytes(pickle.dumps({"conv1.weight": Intruder()}, protocol=2))
+    with pytest.raises(ModelError, match="does not fit cifar_resnet20"):
+        build("cifar_resnet20", pretrained=str(path), **SMALL)
+    assert not (tmp_path / "intruder-was-here").exists()
+
+
+def test_a_model_without_published_weights_asks_for_a_file() -> None:
+    with pytest.raises(ModelError, match="found no weights of cifar_resnet20: give a file"):
+        build("cifar_resnet20", pretrained=True, **SMALL)
+
+
+def test_published_weights_out_of_reach_ask_for_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="found no weights of resnet10t: give a file") as caught:
+        build("resnet10t", pretrained=True, **SMALL)
+    assert "\n" not in str(caught.value)
+
+
+def test_features_that_are_not_pooled_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timm, "create_model", lambda **options: nn.Conv2d(3, 4, 3))
+    with pytest.raises(ModelError, match="gives no pooled features"):
+        build("cifar_resnet20", **SMALL)
+
+
+def test_unit_variance_after_group_norm() -> None:
+    images = torch.randn(2, 16, 5, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    groups = GroupNorm(16)(images).view(2, 8, -1)
+    torch.testing.assert_close(groups.mean(2), torch.zeros(2, 8), atol=1e-5, rtol=0)
+    assert math.isclose(groups.var(2, correction=0).mean().item(), 1, rel_tol=1e-3)

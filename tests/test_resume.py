@@ -1,0 +1,260 @@
+"""A run that was killed, stopped or damaged ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine import checkpoint
+from engine.components import ROOT
+from engine.config import ConfigError
+from tests._runs import assert_same_run, folder_of, rows_of, small_run, small_words, summary_of
+
+LONG = (
+    "data.num_train_per_class=80",
+    "schedule.epochs=5",
+    "loss=softmax_focal",
+    "reweight=inverse",
+    "reweight.start=0.5",
+    "sampler=progressive",
+    "mixup.mixup=0.2",
+    "model.ema=0.9",
+    "data.augment.crop=1",
+)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("uninterrupted")
+    small_run(root, *LONG)
+    return folder_of(root, *LONG)
+
+
+def start(root: Path, *words: str) -> subprocess.Popen[str]:
+    """Start ``python train.py`` as a user would, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "train.py", *small_words(root, *words)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for_epochs(process: subprocess.Popen[str], folder: Path, epochs: int) -> None:
+    """Return as soon as metrics.jsonl has that many lines."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        metrics = folder / "metrics.jsonl"
+        if metrics.exists() and metrics.read_bytes().count(b"\n") >= epochs:
+            return
+        time.sleep(0.002)
+    pytest.fail(f"no {epochs} epochs: {process.communicate()[0]}")
+
+
+def test_a_run_killed_twice_equals_an_uninterrupted_one_bit_for_bit(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    folder = folder_of(tmp_path, *LONG)
+    for epochs in (2, 4):
+        process = start(tmp_path, *LONG)
+        wait_for_epochs(process, folder, epochs)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.communicate()
+        assert not (folder / "summary.json").exists()
+    small_run(tmp_path, *LONG)
+    assert_same_run(folder, uninterrupted)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert len(environment["segments"]) == 3
+    assert [s["from_epoch"] > 0 for s in environment["segments"]] == [False, True, True]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_checkpoints_inside_the_epoch_and_the_run_goes_on_from_there(
+    tmp_path: Path, uninterrupted: Path, number: signal.Signals, code: int
+) -> None:
+    folder = folder_of(tmp_path, *LONG)
+    process = start(tmp_path, *LONG)
+    wait_for_epochs(process, folder, 1)
+    process.send_signal(number)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == code, output
+    assert "the same command goes on from here" in output
+    small_run(tmp_path, *LONG)
+    assert_same_run(folder, uninterrupted)
+
+
+def test_a_checkpoint_by_the_clock_is_inside_the_epoch_and_resumes_at_its_step(
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third checkpoint of an epoch is followed by a crash."""
+    saved: list[dict[str, int]] = []
+    save = checkpoint.save
+
+    def crashing_save(folder: Path, state: dict) -> None:  # type: ignore[type-arg]
+        save(folder, state)
+        saved.append({"epoch": state["epoch"], "step": state["totals"]["steps"]})
+        if len(saved) == 10:
+            raise ZeroDivisionError
+
+    words = (*LONG, "runtime.checkpoint_seconds=1e-9")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", crashing_save)
+        with pytest.raises(ZeroDivisionError):
+            small_run(tmp_path, *words)
+    assert saved[-1]["step"] > 0
+    small_run(tmp_path, *words)
+    folder = folder_of(tmp_path, *words)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["segments"][1]["from_step"] == saved[-1]["step"]
+    assert environment["segments"][1]["from_epoch"] == saved[-1]["epoch"]
+    assert_same_run(folder, uninterrupted)
+
+
+def test_lines_of_epochs_after_the_checkpoint_are_cut_and_written_again(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    """As after a crash between the line of an epoch and its checkpoint."""
+    folder = folder_of(tmp_path, *LONG)
+    process = start(tmp_path, *LONG)
+    wait_for_epochs(process, folder, 3)
+    process.kill()
+    process.communicate()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 99, "train/loss": 0.0}\n{"epoch": 100, "trai')
+    small_run(tmp_path, *LONG)
+    assert rows_of(folder) == rows_of(uninterrupted)
+
+
+# --- damaged and foreign files ----------------------------------------------------------------------
+
+
+def stopped_run(root: Path) -> Path:
+    """A run that stopped after its second epoch."""
+
+    class Stop(Exception):  # noqa: N818 - nothing went wrong
+        pass
+
+    def report(epoch: int, row: object) -> None:
+        if epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        small_run(root, report=report)
+    return folder_of(root)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def replace_by_a_pickle_that_runs_code(path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.mkdir, (str(path.parent / "exploded"),))
+
+    torch.save({"format": 1, "model": Bomb()}, path)
+
+
+def replace_by_a_foreign_file(path: Path) -> None:
+    torch.save({"state_dict": {}}, path)
+
+
+def replace_by_a_plain_pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"format": 1}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate,
+        flip_a_bit,
+        replace_by_a_pickle_that_runs_code,
+        replace_by_a_foreign_file,
+        replace_by_a_plain_pickle,
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
+    tmp_path: Path, damage: object
+) -> None:
+    small_run(tmp_path / "whole")
+    folder = stopped_run(tmp_path / "damaged")
+    last = folder / "checkpoints" / "last.pt"
+    damage(last)  # type: ignore[operator]
+    found = checkpoint.load_latest(folder / "checkpoints")
+    assert len(found.problems) == 1
+    assert found.problems[0].startswith(str(last))
+    assert found.state is not None
+    assert found.state["epoch"] == 1
+    small_run(tmp_path / "damaged")
+    assert_same_run(folder, folder_of(tmp_path / "whole"))
+    assert not (folder / "checkpoints" / "exploded").exists()
+
+
+def test_without_a_whole_checkpoint_the_run_begins_again(tmp_path: Path) -> None:
+    small_run(tmp_path / "whole")
+    folder = stopped_run(tmp_path / "damaged")
+    for path in (folder / "checkpoints").glob("*.pt"):
+        truncate(path)
+    small_run(tmp_path / "damaged")
+    assert_same_run(folder, folder_of(tmp_path / "whole"))
+
+
+def test_a_crash_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    checkpoint.save(folder, {"epoch": 1})
+    checkpoint.save(folder, {"epoch": 2})
+    (folder / "last.pt").rename(folder / "next.pt")
+    found = checkpoint.load_latest(folder)
+    assert found.state is not None
+    assert found.state["epoch"] == 2
+
+
+def test_a_half_written_checkpoint_leaves_the_last_one_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    checkpoint.save(folder, {"epoch": 1})
+    shutil.copy(folder / "last.pt", folder / ".next.pt.tmp")
+    truncate(folder / ".next.pt.tmp")
+    found = checkpoint.load_latest(folder)
+    assert found.state is not None
+    assert found.state["epoch"] == 1
+    assert found.problems == ()
+
+
+def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
+    small_run(tmp_path, "schedule.epochs=1")
+    path = folder_of(tmp_path, "schedule.epochs=1") / "summary.json"
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"summary\.json: not valid JSON"):
+        small_run(tmp_path, "schedule.epochs=1")
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"summary\.json: not a summary"):
+        small_run(tmp_path, "schedule.epochs=1")
+
+
+def test_a_change_of_threads_between_segments_is_recorded_and_told(tmp_path: Path) -> None:
+    folder = stopped_run(tmp_path)
+    small_run(tmp_path, "runtime.threads=2")
+    threads = [
+        s["threads"] for s in json.loads((folder / "environment.json").read_text())["segments"]
+    ]
+    assert threads == [1, 2]
+    assert "threads changed during the run: 1 -> 2" in summary_of(folder)["notes"]

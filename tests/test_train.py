@@ -1,0 +1,437 @@
+"""One run, as a user would start it: what it writes, what it chooses by, what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import assembly
+import train
+from engine.components import ROOT
+from engine.config import ConfigError, dump, fingerprint, load
+from engine.loop import NonFiniteLossError
+from tests._runs import (
+    folder_of,
+    quiet_screen,
+    rows_of,
+    small_config,
+    small_run,
+    small_words,
+    summary_of,
+    weights_of,
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path) -> Path:
+    """The folder of one finished small run."""
+    small_run(root, "track.figures=true")
+    return folder_of(root)
+
+
+# --- the run folder -------------------------------------------------------------------------------
+
+
+def test_a_run_folder_explains_itself(finished: Path) -> None:
+    files = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
+    figures = {"confusion_matrix", "recall_by_class_count", "curves", "reliability"}
+    expected = {"config.yaml", "environment.json", "metrics.jsonl", "summary.json", "lock"}
+    expected |= {"checkpoints/last.pt", "checkpoints/previous.pt"}
+    expected |= {f"predictions/{s}.{rule}.npz" for s in ("val", "test") for rule in ("last", "val")}
+    expected |= {f"figures/{name}.{kind}" for name in figures for kind in ("png", "pdf")}
+    assert files == expected
+
+
+def test_config_yaml_of_a_run_loads_to_the_same_run(finished: Path) -> None:
+    again = load([finished / "config.yaml"])
+    assert fingerprint(again) == finished.name
+    assert dump(again) == (finished / "config.yaml").read_text()
+
+
+def test_metrics_jsonl_has_one_line_an_epoch_with_what_was_really_drawn(finished: Path) -> None:
+    rows = rows_of(finished)
+    counts = summary_of(finished)["class_counts"]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert all(row["train/class_histogram"] == counts for row in rows)
+    assert all(len(row["val/recall"]) == 4 for row in rows)
+    assert not any(key.startswith("test/") for row in rows for key in row)
+
+
+def test_stored_predictions_give_the_numbers_of_the_summary(finished: Path) -> None:
+    stored = np.load(finished / "predictions" / "test.val.npz")
+    accuracy = (stored["logits"].argmax(1) == stored["targets"]).mean()
+    assert stored["index"].tolist() == list(range(40))
+    assert summary_of(finished)["rules"]["val"]["test"]["accuracy"] == pytest.approx(accuracy)
+
+
+def test_the_rule_val_is_the_earliest_best_epoch_on_validation(finished: Path) -> None:
+    values = [row["val/balanced_accuracy"] for row in rows_of(finished)]
+    summary = summary_of(finished)
+    assert summary["headline"] == "val"
+    assert summary["rules"]["val"]["epoch"] == values.index(max(values)) + 1
+    assert summary["rules"]["last"]["epoch"] == 3
+
+
+def test_environment_json_says_what_made_it(finished: Path) -> None:
+    environment = json.loads((finished / "environment.json").read_text())
+    (segment,) = environment["segments"]
+    assert environment["fingerprint"] == finished.name
+    assert environment["split_fingerprint"] == summary_of(finished)["split_fingerprint"]
+    assert segment["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert (segment["threads"], segment["precision"], segment["device"]) == (1, "float32", "cpu")
+    assert segment["from_epoch"] == segment["from_step"] == 0
+
+
+def test_load_run_gives_the_stored_predictions_back(finished: Path) -> None:
+    run = assembly.load_run(finished)
+    dataset = assembly.build_dataset(run.config)
+    found = run.predict(dataset.test.images)
+    stored = torch.from_numpy(np.load(finished / "predictions" / "test.val.npz")["logits"])
+    assert torch.allclose(found, stored.double().softmax(1), atol=1e-5)
+    assert run.class_names == dataset.class_names
+    assert run.epoch == summary_of(finished)["rules"]["val"]["epoch"]
+
+
+def test_load_run_takes_the_weights_of_the_rule_that_was_asked_for(finished: Path) -> None:
+    last = assembly.load_run(finished, rule="last")
+    final = weights_of(finished)
+    assert all(torch.equal(final[k], v) for k, v in last.model.state_dict().items())
+
+
+def test_load_run_of_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        assembly.load_run(tmp_path)
+
+
+# --- selection ------------------------------------------------------------------------------------
+
+
+def test_poisoned_test_labels_change_test_numbers_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever looked at test before the end would choose other weights here."""
+    words = ("evaluate.test_every_epoch=true", "schedule.epochs=4")
+    small_run(tmp_path / "honest", *words)
+    build = assembly.build_dataset
+
+    def poisoned(config: object) -> object:
+        dataset = build(config)  # type: ignore[arg-type]
+        wrong = (dataset.test.targets + 1) % dataset.num_classes
+        return dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, targets=wrong))
+
+    monkeypatch.setattr(assembly, "build_dataset", poisoned)
+    small_run(tmp_path / "poisoned", *words)
+    honest = folder_of(tmp_path / "honest", *words)
+    other = folder_of(tmp_path / "poisoned", *words)
+    a, b = (torch.load(f / "checkpoints" / "last.pt", weights_only=True) for f in (honest, other))
+    assert a["best"]["epoch"] == b["best"]["epoch"]
+    assert all(torch.equal(v, b["best"]["state"][k]) for k, v in a["best"]["state"].items())
+    rules, wrong_rules = summary_of(honest)["rules"], summary_of(other)["rules"]
+    assert rules["val"]["val"] == wrong_rules["val"]["val"]
+    assert rules["val"]["test"] != wrong_rules["val"]["test"]
+
+
+def test_the_oracle_is_read_off_the_log_and_shown_beside_the_headline(tmp_path: Path) -> None:
+    summary = small_run(tmp_path, "evaluate.test_every_epoch=true")
+    folder = folder_of(tmp_path, "evaluate.test_every_epoch=true")
+    values = [row["test/balanced_accuracy"] for row in rows_of(folder)]
+    assert summary.oracle is not None
+    assert summary.oracle.value == max(values)
+    assert summary.oracle.epoch == values.index(max(values)) + 1
+    assert summary.oracle.headline_value == summary.result.test["balanced_accuracy"]
+    assert set(summary.rules) == {"last", "val"}
+
+
+def test_without_validation_only_the_final_weights_are_a_result(tmp_path: Path) -> None:
+    words = ("data.validation.per_class=null",)
+    summary = small_run(tmp_path, *words)
+    assert summary.headline == "last"
+    assert set(summary.rules) == {"last"}
+    assert "no validation labels were used" in summary.selection
+    assert not (folder_of(tmp_path, *words) / "predictions" / "val.last.npz").exists()
+
+
+def test_the_metric_that_selects_can_be_one_to_minimise(tmp_path: Path) -> None:
+    words = ("evaluate.metric=val/nll",)
+    summary = small_run(tmp_path, *words)
+    values = [row["val/nll"] for row in rows_of(folder_of(tmp_path, *words))]
+    assert summary.result.epoch == values.index(min(values)) + 1
+
+
+# --- again, and not again -------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_not_repeated(root: Path, finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()}
+    again = small_run(root)
+    assert again.model_dump(mode="json") == json.loads((finished / "summary.json").read_text())
+    assert {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file()} == before
+
+
+def test_fresh_runs_again_and_keeps_the_old_folder(tmp_path: Path) -> None:
+    small_run(tmp_path, "schedule.epochs=1")
+    folder = folder_of(tmp_path, "schedule.epochs=1")
+    old = (folder / "environment.json").read_text()
+    small_run(tmp_path, "schedule.epochs=1", fresh=True)
+    aside = folder.with_name(f"{folder.name}.old-1")
+    assert (aside / "environment.json").read_text() == old
+    assert (folder / "environment.json").read_text() != old
+    assert rows_of(aside) == rows_of(folder)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    tmp_path: Path, finished: Path
+) -> None:
+    small_run(tmp_path)
+    small_run(tmp_path, "seed=1")
+    assert rows_of(folder_of(tmp_path)) == rows_of(finished)
+    assert rows_of(folder_of(tmp_path, "seed=1")) != rows_of(finished)
+    assert (
+        summary_of(folder_of(tmp_path, "seed=1"))["split_fingerprint"]
+        == summary_of(finished)["split_fingerprint"]
+    )
+
+
+def test_a_run_leaves_the_global_generators_as_they_were(tmp_path: Path) -> None:
+    random.seed(1)
+    np.random.seed(2)  # noqa: NPY002 - the state that must not be disturbed
+    torch.manual_seed(3)
+    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+    small_run(tmp_path, "schedule.epochs=1", "mixup.mixup=0.2")
+    after = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
+    assert before == after
+
+
+def test_data_that_changed_under_a_run_are_refused(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 2)):
+        for name in ("cat", "dog"):
+            (photos / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(photos / split / name / f"{i}.png")
+    words = ("data=image_folder", f"data.path={photos}", "schedule.epochs=1", "sampler=instance")
+    kept = [w for w in small_words(tmp_path / "runs", *words) if not w.startswith("data.")]
+    kept += [f"data.path={photos}", "data.validation.fraction=0.2"]
+    config = load(overrides=kept)
+    train.run(config, screen=quiet_screen())
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(photos / "train" / "cat" / "0.png")
+    with pytest.raises(ConfigError, match=r"was made on split \w+, the data now give \w+"):
+        train.run(config, screen=quiet_screen())
+
+
+def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
+    from engine.run_folder import RunFolder
+
+    folder = folder_of(tmp_path)
+    with RunFolder(folder).owned():
+        done = subprocess.run(
+            [sys.executable, "train.py", *small_words(tmp_path)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "is writing this run" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+# --- mistakes that only the data or timm reveal -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["optim.name=sdg"], "optim.name=sdg: timm has no such optimizer (did you mean sgd?)"),
+        (["model.name=cifar_resnet21"], "did you mean"),
+        (["optim=adamw", "optim.momentum=0.5"], "optim.momentum=0.5: has no effect"),
+        (["runtime.workers=0"], "runtime.workers=0: has no effect, the images"),
+        (["data.num_train_per_class=8", "data.validation.per_class=8"], "validation"),
+        (["runtime.device=cuda:99"], "runtime.device=cuda:99: not on this machine"),
+        (["loss=softmax_focal", "loss.alpha=[1, 2]"], "alpha"),
+    ],
+)
+def test_late_mistakes_are_one_line_and_leave_no_folder(
+    tmp_path: Path, words: list[str], reason: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        small_run(tmp_path, *words)
+    (line,) = caught.value.mistakes
+    assert reason in line
+    assert "\n" not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path: Path) -> None:
+    words = ("optim.lr=1e25", "schedule=constant", "schedule.warmup=0")
+    with pytest.raises(NonFiniteLossError, match=r"epoch \d, step \d+: .* classes in the batch") as e:
+        small_run(tmp_path, *words)
+    assert any("checkpoint" in note for note in e.value.__notes__)
+    checkpoint = folder_of(tmp_path, *words) / "checkpoints" / "last.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        assert all(torch.isfinite(v).all() for v in state["model"].values())
+
+
+# --- every axis reaches the run -------------------------------------------------------------------
+
+AXES = {
+    "loss": ["loss=softmax_focal"],
+    "loss key": ["loss=cross_entropy", "loss.label_smoothing=0.1"],
+    "sigmoid loss": ["loss=sigmoid_focal"],
+    "reweight": ["reweight=inverse"],
+    "deferred reweight": ["reweight=inverse", "reweight.start=0.5"],
+    "sampler": ["sampler=class_balanced"],
+    "deferred sampler": ["sampler=class_balanced", "sampler.start=0.5"],
+    "head": ["model.head=cosine"],
+    "norm": ["model.norm=group"],
+    "backbone": ["model.name=resnet10t"],
+    "freeze": ["model.freeze=true"],
+    "ema": ["model.ema=0.9"],
+    "mixup": ["mixup.mixup=0.4"],
+    "cutmix": ["mixup.cutmix=1.0"],
+    "augment": ["data.augment.crop=1"],
+    "clip": ["optim.clip_norm=0.01"],
+    "optimizer": ["optim=adamw"],
+    "momentum": ["optim.momentum=0.5"],
+    "weight decay": ["optim.weight_decay=0.05"],
+    "accumulate": ["optim.accumulate=2"],
+    "schedule": ["schedule=constant"],
+    "unit": ["schedule.unit=epoch"],
+    "precision": ["runtime.precision=bfloat16"],
+    "subset": ["data.imbalance.seed=1"],
+}
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_axis_changes_the_run(tmp_path: Path, finished: Path, axis: str) -> None:
+    summary = small_run(tmp_path, *AXES[axis])
+    folder = folder_of(tmp_path, *AXES[axis])
+    assert len(rows_of(folder)) == 3
+    assert summary.fingerprint != finished.name
+    assert rows_of(folder) != rows_of(finished)
+
+
+def test_deferred_weights_leave_the_epochs_before_alone(tmp_path: Path, finished: Path) -> None:
+    words = ("reweight=inverse", "reweight.start=0.6")
+    small_run(tmp_path, *words)
+    deferred, plain = rows_of(folder_of(tmp_path, *words)), rows_of(finished)
+    assert deferred[:2] == plain[:2]
+    assert deferred[2]["train/loss"] != plain[2]["train/loss"]
+
+
+def test_a_deferred_sampler_shows_in_the_realised_histogram(tmp_path: Path, finished: Path) -> None:
+    words = ("sampler=class_balanced", "sampler.start=0.6", "optim.batch_size=16")
+    summary = small_run(tmp_path, *words)
+    histograms = [row["train/class_histogram"] for row in rows_of(folder_of(tmp_path, *words))]
+    counts = list(summary.class_counts)
+    assert histograms[0] == histograms[1] == counts
+    assert histograms[2] != counts
+    assert max(histograms[2]) - min(histograms[2]) < max(counts) - min(counts)
+
+
+def test_accumulated_pieces_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
+    """With GroupNorm no sample sees another, so the pieces must add up."""
+    same = ("model.norm=group", "schedule.epochs=1")
+    small_run(tmp_path, *same)
+    small_run(tmp_path, *same, "optim.accumulate=4")
+    whole = rows_of(folder_of(tmp_path, *same))[0]
+    pieces = rows_of(folder_of(tmp_path, *same, "optim.accumulate=4"))[0]
+    assert pieces["train/loss"] == pytest.approx(whole["train/loss"], rel=1e-4)
+    assert pieces["train/grad_norm"] == pytest.approx(whole["train/grad_norm"], rel=1e-3)
+
+
+def test_the_logged_rate_follows_the_schedule(tmp_path: Path) -> None:
+    words = ("schedule=steps", "schedule.steps=[0.3, 0.6]", "schedule.warmup=0", "schedule.decay=0.1")
+    small_run(tmp_path, *words)
+    rates = [row["lr"] for row in rows_of(folder_of(tmp_path, *words))]
+    assert rates == pytest.approx([0.05 * f for f in _end_of_epoch_factors()])
+
+
+def _end_of_epoch_factors() -> list[float]:
+    """Last step of each of three epochs, rate falling at 0.3 and 0.6 of training."""
+    return [0.1, 0.01, 0.01]
+
+
+def test_averaged_weights_are_what_is_evaluated(tmp_path: Path) -> None:
+    words = ("model.ema=0.5",)
+    small_run(tmp_path, *words)
+    folder = folder_of(tmp_path, *words)
+    state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+    last = assembly.load_run(folder, rule="last")
+    found = last.model.state_dict()
+    assert all(torch.equal(found[k], v) for k, v in state["ema"].items())
+    assert any(not torch.equal(state["model"][k], v) for k, v in state["ema"].items())
+
+
+def test_a_binary_task_with_a_sigmoid_loss_has_one_output(tmp_path: Path) -> None:
+    words = ("data.one_vs_rest=2", "loss=sigmoid_focal", "loss.alpha=0.25")
+    summary = small_run(tmp_path, *words)
+    folder = folder_of(tmp_path, *words)
+    stored = np.load(folder / "predictions" / "test.val.npz")["logits"]
+    assert weights_of(folder)["head.weight"].shape[0] == 1
+    assert (stored[:, 0] == 0).all()
+    assert (stored[:, 1] != 0).any()
+    assert {"auroc", "average_precision", "f1_at_threshold"} <= summary.result.test.keys()
+
+
+def test_classifier_retraining_starts_from_a_run_and_freezes_its_backbone(
+    tmp_path: Path, finished: Path
+) -> None:
+    words = (
+        f"model.init_from={finished}",
+        "model.init_head=false",
+        "model.freeze=true",
+        "sampler=class_balanced",
+    )
+    small_run(tmp_path, *words)
+    old = assembly.load_weights(finished).state
+    new = weights_of(folder_of(tmp_path, *words))
+    assert all(torch.equal(old[k], v) for k, v in new.items() if not k.startswith("head."))
+    assert not torch.equal(old["head.weight"], new["head.weight"])
+
+
+def test_init_from_another_shape_says_which_key_does_not_fit(
+    tmp_path: Path, finished: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"head\.\w+ does not fit.*model\.init_head=false"):
+        small_run(tmp_path, f"model.init_from={finished}", "data.num_classes=3")
+
+
+def test_report_is_told_every_epoch_and_may_end_the_run(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    class Pruned(Exception):  # noqa: N818 - named as a search library names it
+        pass
+
+    def report(epoch: int, row: object) -> None:
+        told.append(epoch)
+        if epoch == 2:
+            raise Pruned
+
+    with pytest.raises(Pruned):
+        small_run(tmp_path, report=report)
+    assert told == [1, 2]
+    assert len(rows_of(folder_of(tmp_path))) == 2
+    assert small_run(tmp_path).rules["last"].epoch == 3
+
+
+def test_oracle_rule_has_no_word_in_the_config() -> None:
+    with pytest.raises(ConfigError, match="val/"):
+        small_config(Path("x"), "evaluate.metric=test/accuracy")
