@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import data
+import losses
 import models
 from engine import checkpoint, components
 from engine.config import ConfigError, load_run_config
@@ -20,8 +21,6 @@ from engine.loop import Trainer
 from engine.optim import build_optimizer, rate_factor
 from engine.runtime import derive_seed, preserved_randomness
 from engine.schema import Config, component_keys
-from losses._base import Loss
-from losses._weights import class_weights
 
 Rule = Literal["last", "val"]
 
@@ -62,8 +61,8 @@ def build_model(config: Config, dataset: data.LongTailed) -> models.Classifier:
     Raises:
         ConfigError: timm has no such model, or it cannot be built as asked.
     """
-    loss = components.read("losses", config.loss.name)
-    is_sigmoid = loss.class_facts["activation"] == "sigmoid"
+    facts = components.read("losses", config.loss.name).class_facts
+    is_sigmoid = facts["activation"] == "sigmoid"
     with (
         mistakes_of(models.ModelError),
         preserved_randomness(derive_seed(config.seed, "model")),
@@ -77,24 +76,35 @@ def build_model(config: Config, dataset: data.LongTailed) -> models.Classifier:
             norm=config.model.norm,
             pretrained=config.model.pretrained,
             freeze=config.model.freeze,
-            # One-vs-all sigmoids start near the prior 1/C, or the many negatives swamp the start.
-            prior=1 / dataset.num_classes if is_sigmoid and config.model.head == "linear" else None,
+            prior=_prior(dataset) if is_sigmoid and config.model.head == "linear" else None,
         )
     if config.model.init_from is not None:
         _initialise(model, config.model.init_from, with_head=config.model.init_head)
     return model
 
 
-def build_loss(config: Config, class_counts: Tensor) -> Loss:
-    """The loss component, given the facts that its signature names."""
-    loss: Loss = components.build(
-        "losses",
-        config.loss.name,
-        component_keys(config.loss),
-        class_counts=class_counts,
-        num_classes=len(class_counts),
-    )
-    return loss
+def _prior(dataset: data.LongTailed) -> float:
+    """Where sigmoid outputs start: 1/C each, or the share of positives for a single output.
+
+    Else the many negatives swamp the first steps (Lin et al. 2017, section 4.1).
+    """
+    if dataset.num_classes == 2:
+        return float(dataset.class_counts[1] / dataset.class_counts.sum())
+    return 1 / dataset.num_classes
+
+
+def build_loss(config: Config, class_counts: Tensor) -> losses.Loss:
+    """The loss of the config.
+
+    Raises:
+        ConfigError: its keys do not fit the number of classes.
+    """
+    try:
+        return losses.build(
+            config.loss.name, component_keys(config.loss), class_counts=class_counts
+        )
+    except ValueError as error:
+        raise ConfigError([f"loss={config.loss.name}: {error}"]) from error
 
 
 def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.device) -> Trainer:
@@ -152,7 +162,7 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
 
 def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | None:
     """Class weights (C,) float32 of ``reweight``, or None."""
-    weights = class_weights(
+    weights = losses.class_weights(
         torch.from_numpy(dataset.class_counts),
         scheme=config.reweight.scheme,
         beta=config.reweight.beta,
@@ -251,7 +261,7 @@ class LoadedRun:
     class_names: tuple[str, ...]
     config: Config
     epoch: int
-    loss: Loss
+    loss: losses.Loss
     mean: tuple[float, ...]
     std: tuple[float, ...]
 

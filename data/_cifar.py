@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -35,10 +34,7 @@ def load_cifar(root: Path, name: Literal["CIFAR10", "CIFAR100"], *, download: bo
     parts = []
     for is_train in (True, False):
         try:
-            with warnings.catch_warnings():
-                # The files were pickled by a NumPy that wrote this flag as 0.
-                warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
-                part = getattr(datasets, name)(root, train=is_train, download=download)
+            part = getattr(datasets, name)(root, train=is_train, download=download)
         except (OSError, RuntimeError) as error:
             reason = "it could not be downloaded" if download else "a file is missing or damaged"
             raise DataError(

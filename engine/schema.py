@@ -39,8 +39,14 @@ SELECTABLE = {
 class Section(BaseModel):
     """A node of the tree: frozen, strict about types, no unknown keys."""
 
+    # defer_build: --help makes models that nothing is ever checked with.
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        defer_build=True,
     )
 
 

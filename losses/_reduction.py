@@ -16,8 +16,7 @@ SampleNormalizer = Literal["samples", "weights"]
 def reduce_values(values: Tensor, *, reduction: Reduction, normalizer: Tensor) -> Tensor:
     """Return the values themselves, their sum, or sum / normalizer for ``reduction="mean"``.
 
-    A normalizer of 0 means that nothing counts: the mean is then 0 with zero gradient, and the
-        graph
+    A normalizer of 0 means that nothing counts: the mean is then 0 with zero gradient and the graph
     is kept, so that a batch of ignored samples is a step without effect instead of a NaN.
 
     Raises:

@@ -124,6 +124,7 @@ class SoftmaxFocal(Loss):
 
     def __init__(
         self,
+        num_classes: int,
         *,
         gamma: Annotated[float, Ge(0)] = 2.0,
         alpha: tuple[float, ...] | None = None,
@@ -132,6 +133,8 @@ class SoftmaxFocal(Loss):
         super().__init__()
         self.gamma = gamma
         factors = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
+        if factors is not None and len(factors) != num_classes:
+            raise ValueError(f"alpha has {len(factors)} numbers for {num_classes} classes")
         if factors is not None and not bool((torch.isfinite(factors) & (factors >= 0)).all()):
             raise ValueError("alpha must be finite numbers that are not negative, one per class")
         # Not persistent: it is a key of the configuration, which is where a run takes it from.

@@ -138,7 +138,7 @@ def test_lines_of_epochs_after_the_checkpoint_are_cut_and_written_again(
     assert rows_of(folder) == rows_of(uninterrupted)
 
 
-# --- damaged and foreign files ----------------------------------------------------------------------
+# --- damaged and foreign files --------------------------------------------------------------------
 
 
 def stopped_run(root: Path) -> Path:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from data import Imbalance, LongTailed, Pool, Validation, build
+from data import Imbalance, Labelled, LongTailed, Pool, Validation, build
 from tests.data._pools import PoolOf
 
 OFF = Validation(per_class=None)
@@ -52,3 +52,30 @@ def test_a_large_set_is_fingerprinted_by_evenly_spaced_images(
     assert _statistics._content(images) == before
     images[4] = 1
     assert _statistics._content(images) != before
+
+
+def test_drawing_other_copies_of_the_same_image_changes_the_fingerprint() -> None:
+    class Copies:
+        def load(self) -> Pool:
+            images, targets = torch.zeros(40, 1, 2, 2), torch.arange(40) // 20
+            part = Labelled(images.to(torch.uint8), targets)
+            return Pool(train=part, test=part, class_names=("a", "b"), title="Copies")
+
+    fingerprints = {
+        build(Copies(), imbalance=Imbalance(factor=4, seed=s), validation=OFF).split_fingerprint
+        for s in range(2)
+    }
+    assert len(fingerprints) == 2
+
+
+def test_classes_changing_places_changes_the_fingerprint() -> None:
+    class Relabelled:
+        def load(self) -> Pool:
+            pool = PoolOf([9, 9]).load()
+            return replace(pool, test=replace(pool.test, targets=1 - pool.test.targets))
+
+    fingerprints = {
+        build(s, imbalance=Imbalance("none"), validation=OFF).split_fingerprint
+        for s in (PoolOf([9, 9]), Relabelled())
+    }
+    assert len(fingerprints) == 2

@@ -181,6 +181,11 @@ def test_the_uniform_rule_orders_a_class_by_seed_and_class_alone() -> None:
     assert first_class([5]) != class_orders(Imbalance(seed=1), [np.arange(30)])[0].tolist()
 
 
+def test_classes_are_drawn_apart_from_each_other() -> None:
+    first, second = class_orders(Imbalance(), [np.arange(30), np.arange(30)])
+    assert first.tolist() != second.tolist()
+
+
 @pytest.mark.parametrize("rule", ["uniform", "cao"])
 def test_drawing_leaves_the_global_generator_alone(rule: str) -> None:
     before = np.random.get_state(legacy=False)["state"]["key"].tolist()  # noqa: NPY002

@@ -15,7 +15,7 @@ from tests.data._pools import PoolOf
 
 CPU = torch.device("cpu")
 FULL = Augment(crop=1, flip=True, cutout=2)
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+MEAN, STD = (0.415, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 
 def memory_split() -> Split:

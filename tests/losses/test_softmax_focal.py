@@ -174,7 +174,7 @@ def test_compiled_saturated_samples_stay_finite() -> None:
 
 def test_the_component_passes_its_keys_and_its_weight_on() -> None:
     logits, targets = batch()
-    loss = SoftmaxFocal(gamma=0.7, alpha=ALPHA.tolist(), normalize="weights")
+    loss = SoftmaxFocal(4, gamma=0.7, alpha=tuple(ALPHA.tolist()), normalize="weights")
     loss.set_weight(WEIGHT)
     expected = softmax_focal_loss(
         logits, targets, gamma=0.7, alpha=ALPHA, weight=WEIGHT, normalize="weights"
@@ -194,7 +194,12 @@ def test_alpha_must_have_a_number_for_every_class(alpha: Tensor, given: str) -> 
 @pytest.mark.parametrize("alpha", [[1.0, -1.0], [1.0, math.nan]])
 def test_alpha_that_is_no_factor_is_refused(alpha: list[float]) -> None:
     with pytest.raises(ValueError, match="alpha must be finite numbers"):
-        SoftmaxFocal(alpha=alpha)
+        SoftmaxFocal(2, alpha=tuple(alpha))
+
+
+def test_a_component_with_too_few_factors_is_refused_when_it_is_made() -> None:
+    with pytest.raises(ValueError, match="alpha has 2 numbers for 4 classes"):
+        SoftmaxFocal(4, alpha=(1.0, 2.0))
 
 
 @pytest.mark.parametrize("gamma", [-0.5, math.nan])

@@ -1,0 +1,59 @@
+"""The YAML files that ship: each loads, alone and on top of every data set, and says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.components import ROOT
+from engine.config import fingerprint, load
+
+EXPERIMENTS = ROOT / "experiments"
+DATA_SETS = sorted(EXPERIMENTS.glob("*.yaml"))
+PARTS = sorted([*EXPERIMENTS.glob("methods/*.yaml"), *EXPERIMENTS.glob("recipes/*.yaml")])
+
+
+def test_there_are_experiments() -> None:
+    assert {"digits_lt", "fashion_mnist_lt", "cifar10_lt", "cifar100_lt"} <= {
+        path.stem for path in DATA_SETS
+    }
+    assert len(PARTS) >= 8
+
+
+@pytest.mark.parametrize("data", DATA_SETS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("part", PARTS, ids=lambda p: p.stem)
+def test_every_part_goes_on_top_of_every_data_set_and_changes_it(data: Path, part: Path) -> None:
+    alone, together = load([data]), load([data, part])
+    baselines = {"cross_entropy"}
+    assert (fingerprint(together) == fingerprint(alone)) == (part.stem in baselines)
+
+
+@pytest.mark.parametrize("path", [*DATA_SETS, *PARTS], ids=lambda p: p.stem)
+def test_every_file_says_in_its_first_line_what_it_is(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+def test_digits_lt_is_what_train_does_without_arguments() -> None:
+    assert load([EXPERIMENTS / "digits_lt.yaml"]) == load()
+
+
+def test_cifar10_lt_is_the_published_recipe_epoch_by_epoch() -> None:
+    """LDAM-DRW's cifar_train.py: 0.1 with 5 epochs of warm-up, x0.01 after epochs 160 and 180."""
+    from engine.optim import rate_factor
+
+    schedule = load([EXPERIMENTS / "cifar10_lt.yaml"]).schedule
+    rates = [
+        0.1
+        * rate_factor(
+            epoch,
+            schedule.epochs,
+            name=schedule.name,
+            warmup=schedule.warmup,
+            steps=schedule.steps,
+            decay=schedule.decay,
+        )
+        for epoch in range(200)
+    ]
+    expected = [0.1 * (e + 1) / 5 for e in range(5)] + [0.1] * 155 + [1e-3] * 20 + [1e-5] * 20
+    assert rates == pytest.approx(expected)
