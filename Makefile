@@ -41,7 +41,7 @@ test-all: $(VENV)/.ready-dev
 lint: $(VENV)/.ready-dev
 	@$(python) -m ruff check --quiet .
 	@$(python) -m ruff format --quiet --check .
-	@$(python) -m mypy engine losses
+	@$(python) -m mypy
 
 # A stamp is removed before the install and set after it, so that a failed install leaves none.
 # torch comes without its dependencies from an index of its own: the pins name theirs, and the

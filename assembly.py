@@ -195,6 +195,11 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
             "evaluate.metric: has no effect without a validation split; set "
             "data.validation.per_class or data.validation.fraction"
         )
+    default_validation = type(config.data).model_validate({}).validation
+    if dataset.val_is_own and config.data.validation != default_validation:
+        mistakes.append(
+            f"data.validation: has no effect, {dataset.title} has a validation split of its own"
+        )
     is_on_disk = isinstance(dataset.train.images, data.DiskImages)
     default_workers = type(config.runtime).model_fields["workers"].default
     if not is_on_disk and config.runtime.workers != default_workers:

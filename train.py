@@ -46,7 +46,7 @@ def run(
 
     Raises:
         ConfigError: a mistake that only the data, timm or the machine could reveal.
-        NonFiniteLossError: training diverged.
+        DivergenceError: of the loss, the weights or the predictions.
         Interrupted: by a signal, after a checkpoint.
     """
     import torch
@@ -283,7 +283,8 @@ def run(
                 class_names=dataset.class_names,
                 rows=folder.rows(),
                 best_epoch=headline.epoch if summary.headline == "val" else None,
-                title=f"{dataset.title}, test, rule {summary.headline}",
+                data_title=dataset.title,
+                rule=summary.headline,
             )
         mirror.log_final(summary, figures=figures, test=headline.test, step=epochs)
         write_json(folder.summary, summary.model_dump(mode="json"))
@@ -312,7 +313,7 @@ def main(argv: Sequence[str]) -> int:
 def _run_seeds(config: Config, arguments: cli.Arguments) -> int:
     from engine.console import Screen
     from engine.interruption import Interrupted
-    from engine.loop import NonFiniteLossError, NonFinitePredictionsError
+    from engine.loop import DivergenceError
 
     screen = Screen()
     command = ["train.py", *sys.argv[1:]]
@@ -324,7 +325,7 @@ def _run_seeds(config: Config, arguments: cli.Arguments) -> int:
     except Interrupted as stop:
         screen.say(f"{stop}; the same command goes on from here")
         return stop.exit_code
-    except (NonFiniteLossError, NonFinitePredictionsError) as error:
+    except DivergenceError as error:
         print(error, *error.__notes__, sep="; ", file=sys.stderr)
         return 1
     if arguments.seeds:

@@ -160,6 +160,7 @@ class LongTailed:
         std: Per-channel standard deviation in [0, 1] that images are normalised with.
         split_fingerprint: 12 hex digits that change when a split or an image does.
         val_is_balanced: Whether every class has the same number of validation images.
+        val_is_own: Whether validation is the data set's own list, so that nothing was held out.
         title: Name of the data set in tables.
         notes: Sentences the user must be told about the splits.
     """
@@ -173,6 +174,7 @@ class LongTailed:
     std: tuple[float, ...]
     split_fingerprint: str
     val_is_balanced: bool
+    val_is_own: bool
     title: str
     notes: tuple[str, ...]
 

@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,8 +60,9 @@ class FolderCache:
                 name: DiskImages(listing.folder, files.names, files.sizes, shape, self.size)
                 for name, files in listing.splits.items()
             }
-        shutil.rmtree(entry, ignore_errors=True)  # where it is, it is damaged
-        with _written_whole(entry, needed=total) as scratch:
+        with _written_whole(
+            entry, needed=total, is_whole=lambda: _open(entry, listing) is not None
+        ) as scratch:
             self._decode_all(listing, scratch, shape=shape)
         mapped = _open(entry, listing)
         assert mapped is not None, "the entry has just been written"
@@ -95,7 +96,7 @@ class FolderCache:
                 for path, found in zip(chunk, pool.map(stored_shape, chunk), strict=True):
                     _check_same(path, found, first=paths[0], shape=shape)
                 advance(len(chunk))
-        with _written_whole(checked, needed=0):
+        with _written_whole(checked, needed=0, is_whole=checked.is_dir):
             pass  # the empty folder says that it was done
 
     def _decode_all(self, listing: Listing, scratch: Path, *, shape: ImageShape) -> None:
@@ -135,8 +136,12 @@ def _open(entry: Path, listing: Listing) -> dict[str, Tensor] | None:
 
 
 @contextmanager
-def _written_whole(entry: Path, *, needed: int) -> Iterator[Path]:
-    """Yield a scratch folder that becomes ``entry`` in one step once it is filled."""
+def _written_whole(entry: Path, *, needed: int, is_whole: Callable[[], bool]) -> Iterator[Path]:
+    """Yield a scratch folder that becomes ``entry`` in one step once it is filled.
+
+    An entry that another process has written meanwhile is kept if it ``is_whole``: that process
+    may have it open already. A damaged one is replaced.
+    """
     scratch = entry.with_name(f".{entry.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         scratch.mkdir(parents=True)
@@ -148,9 +153,11 @@ def _written_whole(entry: Path, *, needed: int) -> Iterator[Path]:
         try:
             scratch.rename(entry)
         except OSError as error:
-            # Another process was faster: its entry is the same, ours is dropped.
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
+            if not is_whole():
+                shutil.rmtree(entry)
+                scratch.rename(entry)
         _sync_folder(entry.parent)
     except OSError as error:
         raise DataError(

@@ -82,7 +82,8 @@ def build(
     The training subset is drawn first, exactly as without validation; validation comes from the
     end of the same order of each class, so it is the same for every imbalance factor as long as
     enough is left over. Only a class with too few left over gives up training images of its own,
-    and a note says so. Nothing depends on the seed of the run.
+    and a note says so. A data set's own validation list is used whole, and nothing is held out.
+    Nothing depends on the seed of the run.
 
     Args:
         source: The data-set component.
@@ -98,7 +99,10 @@ def build(
     pool = source.load()
     if one_vs_rest is not None:
         pool = binary_pool(pool, one_vs_rest, imbalance)
-    _check(pool, validation)
+    if len(pool.class_names) < 2:
+        raise DataError(f"{pool.title} has one class only: classification needs at least 2")
+    if pool.val is not None:
+        validation = Validation(per_class=None, fraction=None)
     plan = _plan(pool, imbalance, validation, is_binary=one_vs_rest is not None)
     train, test = _take(pool.train, plan.train), _whole(pool.test)
     val = _take(pool.train, plan.val) if validation else None
@@ -117,19 +121,10 @@ def build(
         std=statistics.std,
         split_fingerprint=split_fingerprint({"train": train, "val": val, "test": test}),
         val_is_balanced=val_counts is not None and _is_balanced(val_counts),
+        val_is_own=pool.val is not None,
         title=pool.title,
         notes=(*plan.notes, *_validation_notes(pool, validation, val_counts)),
     )
-
-
-def _check(pool: Pool, validation: Validation) -> None:
-    if len(pool.class_names) < 2:
-        raise DataError(f"{pool.title} has one class only: classification needs at least 2")
-    if pool.val is not None and validation:
-        raise DataError(
-            f"data.validation has no effect: {pool.title} has a validation split of its own; set "
-            "data.validation.per_class=null and data.validation.fraction=null"
-        )
 
 
 def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary: bool) -> _Plan:

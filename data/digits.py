@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -27,8 +27,6 @@ class Digits:
     Raises:
         DataError: If a class has no more images than that.
     """
-
-    shared_defaults: ClassVar[dict[str, object]] = {"augment.crop": 1}
 
     def __init__(self, *, test_per_class: Annotated[int, Ge(1)] = 50) -> None:
         self._test_per_class = test_per_class

@@ -33,6 +33,8 @@ class ImageFolder:
         DataError: If ``path`` is missing, or is no folder of that form.
     """
 
+    # A val/ folder, which only loading can find, makes a validation split without any key.
+    may_bring_validation: ClassVar[bool] = True
     shared_defaults: ClassVar[dict[str, object]] = {
         "imbalance.kind": "none",
         "validation.per_class": None,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from engine.interruption import Interruption
-from engine.loop import EpochTotals, NonFiniteLossError, NonFinitePredictionsError, Trainer
+from engine.loop import DivergenceError, EpochTotals, Trainer
 from engine.run_folder import write_bytes
 
 FORMAT = 1
@@ -74,9 +74,10 @@ class Checkpointer:
         """Write a checkpoint of this moment.
 
         Raises:
-            NonFiniteLossError: training has diverged; the checkpoint of before stays.
+            DivergenceError: the checkpoint of before stays.
         """
         self.trainer.settle()
+        self.trainer.check_weights()
         progress = self.progress
         where = {"epoch": progress.epoch, "totals": asdict(progress.totals), "best": progress.best}
         save(self.folder, {**self.trainer.state_dict(), **where})
@@ -87,7 +88,7 @@ class Checkpointer:
         """Add to a divergence error where the last good checkpoint is, and what to try."""
         try:
             yield
-        except (NonFiniteLossError, NonFinitePredictionsError) as error:
+        except DivergenceError as error:
             last = self.folder / "last.pt"
             kept = f"last good checkpoint: {last}" if last.exists() else "no checkpoint was made"
             error.add_note(kept)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,7 +76,8 @@ def read(package: str, name: str) -> Component:
     facts: tuple[str, ...] = ()
     keys: tuple[Key, ...] = ()
     if isinstance(init, ast.FunctionDef):
-        if init.args.vararg or init.args.kwarg or init.args.defaults:
+        taken = init.args
+        if taken.vararg or taken.kwarg or taken.defaults or taken.posonlyargs:
             raise TypeError(f"{path.name}: __init__ takes plain facts, then keyword-only keys")
         facts = tuple(a.arg for a in init.args.args[1:])
         pairs = zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
@@ -101,13 +101,6 @@ def build(package: str, name: str, keys: Mapping[str, Any], **facts: Any) -> Any
     component = read(package, name)
     cls = getattr(importlib.import_module(f"{package}.{name}"), component.class_name)
     return cls(*(facts[fact] for fact in component.facts), **keys)
-
-
-def imported_signature(package: str, name: str) -> inspect.Signature:
-    """The signature that Python itself sees, for the test that holds the static reading to it."""
-    component = read(package, name)
-    cls = getattr(importlib.import_module(f"{package}.{name}"), component.class_name)
-    return inspect.signature(cls, eval_str=True)
 
 
 def _is_function(node: ast.AST, name: str) -> bool:
@@ -174,7 +167,11 @@ def _literals(node: ast.ClassDef) -> dict[str, Any]:
             and statement.value is not None
             and "ClassVar" in ast.unparse(statement.annotation)
         ):
-            found[statement.target.id] = ast.literal_eval(statement.value)
+            fact = statement.target.id
+            try:
+                found[fact] = ast.literal_eval(statement.value)
+            except ValueError as error:
+                raise TypeError(f"{node.name}: class fact {fact!r} must be a literal") from error
     return found
 
 

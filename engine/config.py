@@ -315,7 +315,10 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
     except ValidationError as error:
         wrong = {_known_prefix(e["loc"], known) for e in error.errors()}
         for key in sorted(wrong):
-            setting, info = merged[key], known[key]
+            info = known[key]
+            if key not in merged:
+                raise TypeError(f"{key}: its own default is not {allowed(info)}") from error
+            setting = merged[key]
             mistakes.append(
                 f"{key}={shown(setting.value)}: expected {allowed(info)}"
                 f"{_near_choice(setting.value, info)} ({info.description}){_where(setting)}"

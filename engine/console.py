@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from engine.loop import Step
 from engine.summary import ClassResult, Summary
@@ -54,11 +54,11 @@ class Screen:
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._epoch = ""
+        self._epochs = 0
 
     def say(self, line: str) -> None:
-        """Print one line; markup in it stays inert."""
-        self.console.print(escape(line))
+        """Print one line; markup and emoji codes in it stay inert."""
+        self.console.print(Text(line))
 
     @contextlib.contextmanager
     def training(self, *, epochs: int, done: int, total: int) -> Iterator[None]:
@@ -129,7 +129,7 @@ class Screen:
     def seeds(self, summaries: Sequence[Summary]) -> None:
         """Mean, standard deviation (n - 1) and n over seeds, by selection rule."""
         first = summaries[0]
-        table = Table(title=escape(f"{first.title}: test, mean ± std over {len(summaries)} seeds"))
+        table = Table(title=Text(f"{first.title}: test, mean ± std over {len(summaries)} seeds"))
         table.add_column("metric")
         for rule in first.rules:
             table.add_column(f"rule {rule}", justify="right")
@@ -148,19 +148,24 @@ def _measures(summary: Summary) -> dict[str, str]:
     known = summary.rules["last"].test
     sizes = {f"{group}_accuracy": size for group, size in summary.group_sizes.items()}
     return {
-        measure: heading if measure not in sizes else f"{heading} ({sizes[measure]} classes)"
+        measure: heading + (f" ({_classes(sizes[measure])})" if measure in sizes else "")
         for measure, heading in MEASURES.items()
         if measure in known
     }
+
+
+def _classes(number: int) -> str:
+    return "1 class" if number == 1 else f"{number} classes"
 
 
 def _mean_and_std(found: Sequence[float | None]) -> str:
     values = [value for value in found if value is not None]
     if not values:
         return DASH
-    if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+    text = f"{statistics.mean(values):.3f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.3f}"
+    return text if len(values) == len(found) else f"{text} (n = {len(values)})"
 
 
 def _class_table(summary: Summary) -> Table:
@@ -173,7 +178,7 @@ def _class_table(summary: Summary) -> Table:
         half = CLASSES_SHOWN // 2
         rows = ranked[:half] + ranked[-half:]
         title += f"; lowest and highest {half} recalls of {len(ranked)}"
-    table = Table(title=escape(title))
+    table = Table(title=Text(title))
     table.add_column("class")
     for heading in ("group", "train", "recall", "precision", "F1", "test"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
@@ -182,9 +187,9 @@ def _class_table(summary: Summary) -> Table:
     return table
 
 
-def _class_cells(row: ClassResult) -> list[str]:
+def _class_cells(row: ClassResult) -> list[str | Text]:
     scores = [_number(row.recall), _number(row.precision), _number(row.f1)]
-    return [escape(row.name), row.group, str(row.train_images), *scores, str(row.support)]
+    return [Text(row.name), row.group, str(row.train_images), *scores, str(row.support)]
 
 
 def _rule_table(summary: Summary) -> Table:

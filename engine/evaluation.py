@@ -94,16 +94,17 @@ def draw_figures(
     class_names: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
     best_epoch: int | None,
-    title: str,
+    data_title: str,
+    rule: str,
 ) -> dict[str, Path]:
     """Draw the figures of a run as PNG and PDF; returns the PNGs by name."""
-    targets = test.predictions.targets
+    targets, title = test.predictions.targets, f"{data_title}, test, rule {rule}"
     drawn = {
         "recall_by_class_count": figures.recall_by_class_count(
             test.metrics.per_class.recall, class_counts, class_names, title=title
         ),
         "reliability": figures.reliability_diagram(test.probabilities, targets, title=title),
-        "curves": figures.learning_curves(rows, best_epoch=best_epoch, title=title),
+        "curves": figures.learning_curves(rows, best_epoch=best_epoch, title=data_title),
     }
     if test.metrics.confusion is not None:
         drawn["confusion_matrix"] = figures.confusion_matrix(

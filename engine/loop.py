@@ -55,7 +55,11 @@ class Criterion(Protocol):
         ...
 
 
-class NonFiniteLossError(RuntimeError):
+class DivergenceError(RuntimeError):
+    """Training has diverged: some number that matters is NaN or infinite."""
+
+
+class NonFiniteLossError(DivergenceError):
     """The loss or its gradient became NaN or infinite.
 
     Attributes:
@@ -72,8 +76,12 @@ class NonFiniteLossError(RuntimeError):
         )
 
 
-class NonFinitePredictionsError(RuntimeError):
-    """The model's logits are NaN or infinite: training has diverged."""
+class NonFinitePredictionsError(DivergenceError):
+    """The model's logits are NaN or infinite."""
+
+
+class NonFiniteWeightsError(DivergenceError):
+    """Some weights of the model are NaN or infinite."""
 
 
 @dataclass
@@ -168,6 +176,18 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
         }
+
+    def check_weights(self) -> None:
+        """Look at every weight; a step may overflow them after a loss that was finite.
+
+        Raises:
+            NonFiniteWeightsError: names the first that is not finite.
+        """
+        for name, value in self.model.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise NonFiniteWeightsError(
+                    f"epoch {self._epoch + 1}, step {self._totals.steps}: {name} is not finite"
+                )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state_dict`."""

@@ -111,7 +111,7 @@ class RunFolder:
         """
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
             raise ConfigError([f"{path}: not valid JSON; repair it or use --fresh"]) from error
@@ -141,7 +141,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def code_hash(data: str, loss: str) -> str:
     """12 hex digits over the .py files that a run with this data set and loss imports."""
-    files = [ROOT / "train.py", *(ROOT / "engine").glob("*.py"), *(ROOT / "models").glob("*.py")]
+    files = [ROOT / "train.py", ROOT / "assembly.py"]
+    files += [*(ROOT / "engine").glob("*.py"), *(ROOT / "models").glob("*.py")]
     for package, name in (("data", data), ("losses", loss)):
         files += [*(ROOT / package).glob("_*.py"), ROOT / package / f"{name}.py"]
     digest = hashlib.sha256()

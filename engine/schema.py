@@ -240,7 +240,7 @@ class TrackConfig(Section):
         "auto", description="per-class metrics in W&B; auto chooses by the number of classes"
     )
     figures: bool = Field(
-        True, description="draw figures at the end; false saves seconds when runs are many and short"
+        True, description="draw figures at the end; false saves seconds a run"
     )
 
 

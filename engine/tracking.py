@@ -22,6 +22,8 @@ from engine.summary import Summary
 SCALARS_WITH_PRECISION = 20  # classes up to which precision and F1 are scalars too
 SCALARS_AUTO = 1000  # classes up to which recall is a scalar a class
 CONFUSION_CLASSES = 100
+INIT_SECONDS = 20  # how long mode=online may look for its server
+FINISH_SECONDS = 10
 
 PerClassMode = Literal["auto", "scalars", "table", "off"]
 
@@ -79,9 +81,12 @@ class Mirror:
         return self.run is not None
 
     def log(self, values: Mapping[str, Any], *, step: int) -> None:
-        """Record one epoch; the explicit step keeps resumed segments in line."""
+        """Record one epoch; the explicit step keeps resumed segments in line.
+
+        An array among the values is recorded as a histogram.
+        """
         if self.run is not None:
-            self._attempt(lambda: self.run.log(dict(values), step=step))
+            self._attempt(lambda: self._log(values, step))
 
     def log_final(
         self, summary: Summary, *, figures: Mapping[str, Path], test: Assessment, step: int
@@ -103,8 +108,8 @@ class Mirror:
         import wandb
 
         settings = wandb.Settings(
-            init_timeout=20,
-            finish_timeout=10,
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,
             console="off",
             silent=True,
             disable_git=True,
@@ -130,6 +135,17 @@ class Mirror:
         )
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric="epoch")
+
+    def _log(self, values: Mapping[str, Any], step: int) -> None:
+        import wandb
+
+        self.run.log(
+            {
+                key: wandb.Histogram(value.tolist()) if isinstance(value, np.ndarray) else value
+                for key, value in values.items()
+            },
+            step=step,
+        )
 
     def _log_final(
         self, summary: Summary, figures: Mapping[str, Path], test: Assessment, step: int
@@ -199,7 +215,8 @@ def per_class_values(
         metrics: per-class scores.
         names: class names.
         mode: ``auto`` sends scalars up to 1,000 classes (precision and F1 up to 20) and a histogram
-            of recalls beyond; ``table`` the histogram only; ``off`` nothing.
+            of recalls beyond; ``table`` the histogram only; ``off`` nothing. A histogram is an
+            array (C,), which :meth:`Mirror.log` knows how to send.
     """
     if mode == "off":
         return {}
@@ -212,10 +229,7 @@ def per_class_values(
             for kind in kinds
             for label, value in zip(class_labels(names), getattr(metrics, kind), strict=True)
         }
-    import wandb
-
-    recall = metrics.recall[np.isfinite(metrics.recall)]
-    return {f"{split}/recall_histogram": wandb.Histogram(recall.tolist())}
+    return {f"{split}/recall_histogram": metrics.recall[np.isfinite(metrics.recall)]}
 
 
 def without_lists(row: Mapping[str, Any]) -> dict[str, Any]:

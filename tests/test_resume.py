@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -52,24 +51,24 @@ def start(root: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_epochs(process: subprocess.Popen[str], folder: Path, epochs: int) -> None:
-    """Return as soon as metrics.jsonl has that many lines."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        metrics = folder / "metrics.jsonl"
-        if metrics.exists() and metrics.read_bytes().count(b"\n") >= epochs:
+def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
+    """Return as soon as the process has printed the line of that epoch."""
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith(f"epoch {epoch}/"):
             return
-        time.sleep(0.002)
-    pytest.fail(f"no {epochs} epochs: {process.communicate()[0]}")
+    pytest.fail("".join(seen))
 
 
 def test_a_run_killed_twice_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path: Path, uninterrupted: Path
 ) -> None:
     folder = folder_of(tmp_path, *LONG)
-    for epochs in (2, 4):
+    for epoch in (2, 4):
         process = start(tmp_path, *LONG)
-        wait_for_epochs(process, folder, epochs)
+        wait_for_epoch(process, epoch)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         process.communicate()
@@ -87,7 +86,7 @@ def test_a_signal_checkpoints_inside_the_epoch_and_the_run_goes_on_from_there(
 ) -> None:
     folder = folder_of(tmp_path, *LONG)
     process = start(tmp_path, *LONG)
-    wait_for_epochs(process, folder, 1)
+    wait_for_epoch(process, 1)
     process.send_signal(number)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == code, output
@@ -129,7 +128,7 @@ def test_lines_of_epochs_after_the_checkpoint_are_cut_and_written_again(
     """As after a crash between the line of an epoch and its checkpoint."""
     folder = folder_of(tmp_path, *LONG)
     process = start(tmp_path, *LONG)
-    wait_for_epochs(process, folder, 3)
+    wait_for_epoch(process, 3)
     process.kill()
     process.communicate()
     with (folder / "metrics.jsonl").open("a") as file:

@@ -216,22 +216,42 @@ def test_a_run_leaves_the_global_generators_as_they_were(tmp_path: Path) -> None
     assert before == after
 
 
-def test_data_that_changed_under_a_run_are_refused(tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
+def write_photos(folder: Path, **counts: int) -> None:
+    """Two classes of noise, ``counts`` images of each in each split."""
     generator = np.random.default_rng(0)
-    for split, count in (("train", 6), ("test", 2)):
+    for split, count in counts.items():
         for name in ("cat", "dog"):
-            (photos / split / name).mkdir(parents=True)
+            (folder / split / name).mkdir(parents=True)
             for i in range(count):
                 pixels = generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(photos / split / name / f"{i}.png")
-    words = ("data=image_folder", f"data.path={photos}", "schedule.epochs=1", "sampler=instance")
-    kept = [w for w in small_words(tmp_path / "runs", *words) if not w.startswith("data.")]
-    kept += [f"data.path={photos}", "data.validation.fraction=0.2"]
-    config = load(overrides=kept)
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
+
+
+def photo_words(tmp_path: Path, *words: str) -> list[str]:
+    """Words of a small run on the photos."""
+    common = [word for word in small_words(tmp_path / "runs") if not word.startswith("data")]
+    return [*common, "data=image_folder", f"data.path={tmp_path / 'photos'}", *words]
+
+
+def test_data_that_changed_under_a_run_are_refused(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", train=6, test=2)
+    config = load(overrides=photo_words(tmp_path))
     train.run(config, screen=quiet_screen())
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(photos / "train" / "cat" / "0.png")
+    changed = tmp_path / "photos" / "train" / "cat" / "0.png"
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(changed)
     with pytest.raises(ConfigError, match=r"was made on split \w+, the data now give \w+"):
+        train.run(config, screen=quiet_screen())
+
+
+def test_a_val_folder_is_the_validation_split_and_keys_beside_it_have_no_effect(
+    tmp_path: Path,
+) -> None:
+    write_photos(tmp_path / "photos", train=4, val=3, test=2)
+    summary = train.run(load(overrides=photo_words(tmp_path)), screen=quiet_screen())
+    assert summary.class_counts == (4, 4)
+    assert "on 6 validation labels" in summary.selection
+    config = load(overrides=photo_words(tmp_path, "data.validation.fraction=0.5"))
+    with pytest.raises(ConfigError, match=r"data\.validation: has no effect"):
         train.run(config, screen=quiet_screen())
 
 

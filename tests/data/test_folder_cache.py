@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from data import DataError, Imbalance, LongTailed, Pool, Validation, build
+from data import DataError, Imbalance, LongTailed, Pool, Validation, _folder_cache, build
+from data._decode import decode
 from data.image_folder import ImageFolder
 from tests.data._files import write_folder, write_image
 
@@ -137,3 +138,28 @@ def test_decoding_draws_a_bar_on_a_terminal(
     monkeypatch.setenv("COLUMNS", "100")
     ImageFolder(root, path=str(pets)).load()
     assert "8/8" in capfd.readouterr().err
+
+
+def test_an_entry_that_another_process_writes_first_is_kept(
+    pets: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = decode
+    inodes: list[int] = []
+
+    def overtaken(path: Path, *, size: int | None) -> torch.Tensor:
+        monkeypatch.setattr(_folder_cache, "decode", original)
+        if not inodes:
+            ImageFolder(root, path=str(pets)).load()
+            inodes.append(entry_inode(root))
+        return original(path, size=size)
+
+    monkeypatch.setattr(_folder_cache, "decode", overtaken)
+    monkeypatch.setattr(_folder_cache, "ThreadPoolExecutor", lambda: ThreadPoolExecutor(1))
+    images = cached(ImageFolder(root, path=str(pets)).load())
+    assert inodes == [entry_inode(root)]
+    assert len(images) == 5
+
+
+def entry_inode(root: Path) -> int:
+    (entry,) = (p for p in (root / "cache/image_folder").iterdir() if p.name[0] != ".")
+    return entry.stat().st_ino

@@ -170,9 +170,12 @@ def test_a_validation_list_of_its_own_is_used_whole() -> None:
 @pytest.mark.parametrize(
     "validation", [Validation(per_class=2), Validation(per_class=None, fraction=0.5)]
 )
-def test_validation_keys_beside_a_list_of_its_own_are_refused(validation: Validation) -> None:
-    with pytest.raises(DataError, match="has no effect: Test set has a validation split"):
-        build(PoolOf([9, 8], val=[3, 3]), imbalance=Imbalance("none"), validation=validation)
+def test_a_validation_list_of_its_own_leaves_training_whole(validation: Validation) -> None:
+    dataset = build(PoolOf([9, 8], val=[3, 3]), imbalance=Imbalance("none"), validation=validation)
+    assert dataset.class_counts.tolist() == [9, 8]
+    assert dataset.val is not None
+    assert len(dataset.val) == 6
+    assert dataset.val_is_own
 
 
 @pytest.mark.parametrize(
