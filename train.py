@@ -7,6 +7,7 @@ Heavy imports wait until a run starts, so that ``--help`` and a typo answer at o
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -125,6 +126,8 @@ def run(
         )
         for problem in checkpoints.resume():
             screen.say(problem)
+        if progress.has_begun:
+            screen.say(f"resuming at epoch {progress.epoch + 1}, step {progress.totals.steps + 1}")
         folder.cut_rows(progress.epoch)
         environment = history.add_segment(
             folder,
@@ -152,13 +155,16 @@ def run(
         stack.push(lambda kind, *_: mirror.finish(failed=kind is not None))
 
         # --- epochs ------------------------------------------------------------------------------
+        # Without a validation split nothing asks for "val".
+        splits = {"val": dataset.val or dataset.test, "test": dataset.test}
+        loader_of = functools.cache(lambda split: data.Loader(splits[split], **loader_settings))
+
         def assess(
-            split: data.Split, *, after_batch: Callable[[], None], **options: Any
+            split: str, *, after_batch: Callable[[], None], **options: Any
         ) -> evaluation.Assessment:
-            loader = data.Loader(split, **loader_settings)
             predictions = predict(
                 trainer.evaluated,
-                loader.epoch(torch.arange(len(split)), epoch=0),
+                loader_of(split).epoch(torch.arange(len(splits[split])), epoch=0),
                 device=device,
                 precision=precision,
                 after_batch=after_batch,
@@ -216,7 +222,7 @@ def run(
                 extra: dict[str, Any] = {}
                 if dataset.val is not None:
                     val = assess(
-                        dataset.val, after_batch=checkpoints.poll, ranking=selection.needs_ranking
+                        "val", after_batch=checkpoints.poll, ranking=selection.needs_ranking
                     )
                     row |= evaluation.row_of("val", val.metrics)
                     extra |= tracking.per_class_values(
@@ -229,7 +235,7 @@ def run(
                         progress.best, row, weights=trainer.evaluated.state_dict
                     )
                 if config.evaluate.test_every_epoch:
-                    test = assess(dataset.test, after_batch=checkpoints.poll)
+                    test = assess("test", after_batch=checkpoints.poll)
                     row |= evaluation.row_of("test", test.metrics)
                 row |= progress.totals.timing()
 
@@ -254,9 +260,9 @@ def run(
             trainer.evaluated.load_state_dict(weights)
             held_out: evaluation.Assessment | None = None
             if dataset.val is not None:
-                held_out = assess(dataset.val, after_batch=stop, ranking=True)
+                held_out = assess("val", after_batch=stop, ranking=True)
             test = assess(
-                dataset.test, after_batch=stop, ranking=True, threshold=closing.threshold(held_out)
+                "test", after_batch=stop, ranking=True, threshold=closing.threshold(held_out)
             )
             results[rule] = closing.RuleAssessment(epoch, val=held_out, test=test)
             results[rule].save_predictions(folder.predictions, rule, dataset=dataset)
@@ -314,6 +320,7 @@ def _run_seeds(config: Config, arguments: cli.Arguments) -> int:
     from engine.console import Screen
     from engine.interruption import Interrupted
     from engine.loop import DivergenceError
+    from engine.run_folder import WriteError
 
     screen = Screen()
     command = ["train.py", *sys.argv[1:]]
@@ -325,6 +332,9 @@ def _run_seeds(config: Config, arguments: cli.Arguments) -> int:
     except Interrupted as stop:
         screen.say(f"{stop}; the same command goes on from here")
         return stop.exit_code
+    except WriteError as error:
+        print(error, file=sys.stderr)
+        return 1
     except DivergenceError as error:
         print(error, *error.__notes__, sep="; ", file=sys.stderr)
         return 1

@@ -35,6 +35,11 @@ class Progress:
     totals: EpochTotals = field(default_factory=EpochTotals)
     best: dict[str, Any] | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether any step is behind."""
+        return self.epoch > 0 or self.totals.steps > 0
+
 
 class Checkpointer:
     """Keeps a run's checkpoints: after every epoch, by the clock inside one, and on a signal.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -19,6 +20,16 @@ from engine.components import ROOT
 from engine.config import ConfigError
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
+
+
+# A full or read-only disk, a quota, missing permission: for the user to mend, no fault of the code.
+WRITE_FAILURES = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+)
+
+
+class WriteError(RuntimeError):
+    """The run folder cannot be written any more; one line for the user."""
 
 
 class RunFolder:
@@ -61,16 +72,29 @@ class RunFolder:
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
-            yield
+            try:
+                yield
+            except OSError as error:
+                if error.errno not in WRITE_FAILURES:
+                    raise
+                raise WriteError(
+                    f"{error.filename or self.path}: {error.strerror}; what was finished is whole, "
+                    "and the same command goes on from there once this is mended"
+                ) from error
 
     def set_aside(self) -> Path | None:
-        """Rename an existing folder to ``<name>.old-1`` (2, 3 ...); returns where it went."""
+        """Rename an existing folder to ``<name>.old-1`` (2, 3 ...); returns where it went.
+
+        Raises:
+            ConfigError: another process is writing this run.
+        """
         if not self.path.exists():
             return None
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
-        self.path.rename(aside)
+        with self.owned():
+            self.path.rename(aside)
         return aside
 
     def rows(self) -> list[dict[str, Any]]:
@@ -127,11 +151,15 @@ def write_bytes(path: Path, content: bytes) -> None:
     """As :func:`write_text`, for bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk its space is needed
+        raise
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -239,9 +239,7 @@ class TrackConfig(Section):
     per_class: Literal["auto", "scalars", "table", "off"] = Field(
         "auto", description="per-class metrics in W&B; auto chooses by the number of classes"
     )
-    figures: bool = Field(
-        True, description="draw figures at the end; false saves seconds a run"
-    )
+    figures: bool = Field(True, description="draw figures at the end; false saves seconds a run")
 
 
 class RuntimeConfig(Section):

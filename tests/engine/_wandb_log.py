@@ -29,8 +29,10 @@ def payloads(content: bytes) -> Iterator[bytes]:
             continue
         _, length, kind = CHUNK.unpack_from(content, position)
         position += CHUNK.size
-        whole = content[position : position + length] if kind in (FULL, FIRST) else (
-            whole + content[position : position + length]
+        whole = (
+            content[position : position + length]
+            if kind in (FULL, FIRST)
+            else (whole + content[position : position + length])
         )
         position += length
         if kind in (FULL, LAST):
