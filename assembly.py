@@ -116,7 +116,8 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
     from timm.data import Mixup
     from timm.utils import ModelEmaV3
 
-    model = build_model(config, dataset).to(device)
+    layout = weight_layout(device, precision=config.runtime.precision)
+    model = build_model(config, dataset).to(device, memory_format=layout)
     optim, schedule, mixup = config.optim, config.schedule, config.mixup
     optimizer = build_optimizer(
         model.parameters(),
@@ -158,6 +159,18 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
         precision=config.runtime.precision,
         compile_model=config.runtime.compile,
     )
+
+
+def weight_layout(
+    device: torch.device, *, precision: Literal["float32", "bfloat16"]
+) -> torch.memory_format:
+    """How to lay the weights out; a convolution hands the layout of its weights on to its output.
+
+    Channels last is faster on CPUs, and on CUDA where tensor cores do the arithmetic.
+    """
+    if device.type == "cpu" or (device.type == "cuda" and precision == "bfloat16"):
+        return torch.channels_last
+    return torch.contiguous_format
 
 
 def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | None:

@@ -47,7 +47,6 @@ class Loader:
         seed: Seed of the augmentation, >= 0.
         augment: Augmentation, None for none.
         workers: Processes that decode images on disk; images in memory need none.
-        channels_last: Whether images are laid out channels last.
 
     Raises:
         DataError: If the augmentation does not fit the images.
@@ -64,14 +63,12 @@ class Loader:
         seed: int,
         augment: Augment | None = None,
         workers: int = 0,
-        channels_last: bool = False,
     ) -> None:
         self.batch_size = batch_size
         self._device = device
         self._seed = seed
         self._augment = augment or Augment()
         self._workers = workers
-        self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._check_augment(split)
         self._images = split.images
         if isinstance(split.images, Tensor) and _fits(split.images, device):
@@ -143,8 +140,7 @@ class Loader:
         )
 
     def _normalised(self, images: Tensor) -> Tensor:
-        pixels = images.to(torch.float32, memory_format=self._layout)
-        return pixels.mul_(self._scale).add_(self._shift)
+        return images.to(torch.float32).mul_(self._scale).add_(self._shift)
 
     def _check_augment(self, split: Split) -> None:
         side = min(image_shape(split.images)[1:])

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from engine import components, rules
 from engine.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, standard, tree
-from engine.wording import allowed, shown
+from engine.wording import allowed, one_line, shown
 
 # Raise it when a default changes: old run folders then keep their meaning.
 CONFIG_VERSION = 1
@@ -46,7 +46,7 @@ class ConfigError(Exception):
     """Mistakes in the config, one line each; nothing has been run or written."""
 
     def __init__(self, mistakes: Iterable[str]) -> None:
-        self.mistakes = tuple(mistakes)
+        self.mistakes = tuple(one_line(mistake) for mistake in mistakes)
         super().__init__("\n".join(self.mistakes))
 
 
@@ -160,12 +160,20 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses duplicate keys and reads 1e-3 as a number, as YAML 1.2 does."""
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            line = self.peek_event().start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: aliases (*name) are not supported, write it out")
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: Any = None) -> dict[Any, Any]:
         seen: dict[Any, Any] = {}
         for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
             key, value = self.construct_object(key_node), self.construct_object(value_node, True)
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"line {line}: expected a key, not {shown(key)}")
             if key in seen and seen[key] != value:
-                line = key_node.start_mark.line + 1
                 raise yaml.YAMLError(f"line {line}: key {key} appears twice with different values")
             seen[key] = value
         return super().construct_mapping(node, deep=bool(deep))

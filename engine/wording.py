@@ -32,6 +32,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def one_line(text: str) -> str:
+    """``text`` with line breaks and control characters escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _type(annotation: Any, metadata: Any = ()) -> str:
     origin = get_origin(annotation)
     if hasattr(annotation, "__metadata__"):

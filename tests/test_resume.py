@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from engine.components import ROOT
 from engine.config import ConfigError
 from tests._runs import assert_same_run, folder_of, rows_of, small_run, small_words, summary_of
 
+Start = Callable[..., subprocess.Popen[str]]
 LONG = (
     "data.num_train_per_class=80",
     "schedule.epochs=5",
@@ -39,16 +42,25 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder_of(root, *LONG)
 
 
-def start(root: Path, *words: str) -> subprocess.Popen[str]:
-    """Start ``python train.py`` as a user would, in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "train.py", *small_words(root, *words)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start ``python train.py`` in a process of its own; none outlives the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start_one(root: Path, *words: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "train.py", *small_words(root, *words)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start_one
 
 
 def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
@@ -63,7 +75,7 @@ def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
 
 
 def test_a_run_killed_twice_equals_an_uninterrupted_one_bit_for_bit(
-    tmp_path: Path, uninterrupted: Path
+    tmp_path: Path, uninterrupted: Path, start: Start
 ) -> None:
     folder = folder_of(tmp_path, *LONG)
     for epoch in (2, 4):
@@ -82,7 +94,7 @@ def test_a_run_killed_twice_equals_an_uninterrupted_one_bit_for_bit(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_checkpoints_inside_the_epoch_and_the_run_goes_on_from_there(
-    tmp_path: Path, uninterrupted: Path, number: signal.Signals, code: int
+    tmp_path: Path, uninterrupted: Path, start: Start, number: signal.Signals, code: int
 ) -> None:
     folder = folder_of(tmp_path, *LONG)
     process = start(tmp_path, *LONG)
@@ -123,7 +135,7 @@ def test_a_checkpoint_by_the_clock_is_inside_the_epoch_and_resumes_at_its_step(
 
 
 def test_lines_of_epochs_after_the_checkpoint_are_cut_and_written_again(
-    tmp_path: Path, uninterrupted: Path
+    tmp_path: Path, uninterrupted: Path, start: Start
 ) -> None:
     """As after a crash between the line of an epoch and its checkpoint."""
     folder = folder_of(tmp_path, *LONG)

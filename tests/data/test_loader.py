@@ -118,15 +118,6 @@ def test_cutout_paints_the_mean_colour() -> None:
     assert int(within_rounding.all(1).sum((1, 2)).min()) >= 3 * 3
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_channels_last_changes_the_layout_alone(*, channels_last: bool) -> None:
-    found = joined(loader(channels_last=channels_last).epoch(torch.arange(4), epoch=0)).images
-    plain = joined(loader().epoch(torch.arange(4), epoch=0)).images
-    batch = next(loader(channels_last=channels_last).epoch(torch.arange(4), epoch=0)).images
-    assert batch.is_contiguous(memory_format=torch.channels_last) == channels_last
-    assert torch.equal(found, plain)
-
-
 @pytest.mark.parametrize(
     ("key", "augment"), [("crop", Augment(crop=6)), ("cutout", Augment(cutout=6))]
 )

@@ -1,0 +1,81 @@
+"""What the README shows works as written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.cli import parse
+from engine.components import ROOT
+from engine.config import load
+from tests._runs import small_words
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [
+    line.partition("#")[0].split()[2:]
+    for language, text in BLOCKS
+    if language == "sh"
+    for line in text.splitlines()
+    if line.startswith("python train.py")
+]
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "bare")
+def test_every_command_of_the_readme_is_accepted(words: list[str]) -> None:
+    arguments = parse(words)
+    assert load(arguments.files, arguments.overrides) is not None
+
+
+def test_every_target_and_path_that_the_readme_names_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"make ([a-z-]+)", README))
+    assert {"train", "test"} <= targets
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+    paths = set(re.findall(r"(?:experiments|docs)/[\w/.]+\.(?:yaml|png|svg|py)", README))
+    assert paths
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+    tree = next(text for _, text in BLOCKS if text.startswith("train.py "))
+    named = [line.split()[0] for line in tree.splitlines() if line[:1].strip()]
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_pinned_package_is_explained() -> None:
+    pins = (ROOT / "requirements-dev.txt").read_text() + (ROOT / "requirements.txt").read_text()
+    packages = re.findall(r"^([\w-]+)==", pins, flags=re.MULTILINE)
+    section = README.partition("## Dependencies")[2].partition("\n## ")[0].lower()
+    explained = {name for name in packages if name.lower() in section}
+    assert set(packages) - explained == {"types-PyYAML"}
+
+
+def test_the_loss_of_the_readme_works_by_adding_one_file(tmp_path: Path) -> None:
+    for package in ("engine", "losses", "data", "models"):
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for file in ("train.py", "assembly.py"):
+        shutil.copy(ROOT / file, tmp_path)
+    source = next(text for _, text in BLOCKS if text.startswith("# losses/"))
+    name = source.splitlines()[0].removeprefix("# ")
+    (tmp_path / name).write_text(source, encoding="utf-8")
+    command = next(c for c in re.findall(r"`python train.py (loss=\S+ \S+)`", README))
+    words = small_words(tmp_path / "runs", *command.split(), "schedule.epochs=1")
+    done = subprocess.run(
+        [sys.executable, "train.py", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (config,) = tmp_path.glob("runs/*/*/config.yaml")
+    assert "q: 0.5" in config.read_text(encoding="utf-8")
