@@ -117,7 +117,7 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
     from timm.utils import ModelEmaV3
 
     layout = weight_layout(device, precision=config.runtime.precision)
-    model = build_model(config, dataset).to(device, memory_format=layout)
+    model = build_model(config, dataset).to(device).to(memory_format=layout)
     optim, schedule, mixup = config.optim, config.schedule, config.mixup
     optimizer = build_optimizer(
         model.parameters(),

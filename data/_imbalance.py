@@ -16,7 +16,7 @@ _CLASS_ORDER = 0x7A11  # keeps the draw of the tail apart from the draws of imag
 
 @dataclass(frozen=True)
 class Imbalance:
-    """The long tail that is cut out of a data set.
+    """The long tail that is cut out of a data set; which keys go together is the config's affair.
 
     Args:
         kind: Shape of the tail: exponential, step (half of the classes are small), counts given
@@ -29,9 +29,6 @@ class Imbalance:
         head: Images of the largest class; by default as many as every class has.
         order: Which class is the tail: label keeps the last labels rare, shuffled permutes the
             classes by the seed.
-
-    Raises:
-        DataError: If two of them contradict each other or one has no effect.
     """
 
     kind: Literal["exponential", "step", "counts", "none"] = "exponential"
@@ -41,27 +38,6 @@ class Imbalance:
     counts: tuple[int, ...] | None = None
     head: Annotated[int, Ge(1)] | None = None
     order: Literal["label", "shuffled"] = "label"
-
-    def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise DataError(f"data.imbalance.factor={self.factor:g} must be at least 1")
-        if self.kind == "counts" and self.counts is None:
-            raise DataError(
-                "data.imbalance.counts is missing: data.imbalance.kind=counts needs the number of "
-                "images of each class, in label order"
-            )
-        idle = {
-            "counts": self.counts is not None and self.kind != "counts",
-            "head": self.head is not None and self.kind in ("counts", "none"),
-            "order": self.order != "label" and self.kind in ("counts", "none"),
-            "rule": self.rule != "uniform" and self.kind == "none",
-        }
-        for key, has_no_effect in idle.items():
-            if has_no_effect:
-                raise DataError(
-                    f"data.imbalance.{key} has no effect with data.imbalance.kind={self.kind}: "
-                    "leave it out or choose another kind"
-                )
 
 
 def class_sizes(

@@ -6,25 +6,18 @@ import difflib
 from dataclasses import replace
 
 from data._base import DataError, Labelled, Pool
-from data._imbalance import Imbalance
 
 
-def binary_pool(pool: Pool, wanted: str, imbalance: Imbalance) -> Pool:
+def binary_pool(pool: Pool, wanted: str) -> Pool:
     """Relabel a pool: the wanted class is 1, every other class 0, called "rest".
 
     Args:
         pool: The pool to relabel, validation and test lists too.
         wanted: A class by name, else by label.
-        imbalance: Must leave the labels in order, so that the wanted class is the rare one.
 
     Raises:
-        DataError: If there is no such class, or the imbalance shuffles the classes.
+        DataError: If there is no such class.
     """
-    if imbalance.order != "label":
-        raise DataError(
-            "data.imbalance.order=shuffled contradicts data.one_vs_rest, which makes the named "
-            "class the rare one: leave one of them out"
-        )
     label = _find_class(pool, wanted)
 
     def relabel(part: Labelled) -> Labelled:

@@ -35,28 +35,10 @@ class Validation:
     Args:
         per_class: Validation images of every class, taken from the images left over.
         fraction: Validation images of each class as a fraction of its training images.
-
-    Raises:
-        DataError: If both are set or one is out of range.
     """
 
     per_class: Annotated[int, Ge(1)] | None = 20
     fraction: Annotated[float, Gt(0), Lt(1)] | None = None
-
-    def __post_init__(self) -> None:
-        if self.per_class is not None and self.fraction is not None:
-            raise DataError(
-                "data.validation.per_class and data.validation.fraction are both set: set one of "
-                "them to null"
-            )
-        if self.per_class is not None and self.per_class < 1:
-            raise DataError(
-                f"data.validation.per_class={self.per_class} must be at least 1, or null"
-            )
-        if self.fraction is not None and not 0 < self.fraction < 1:
-            raise DataError(
-                f"data.validation.fraction={self.fraction:g} must lie between 0 and 1, or be null"
-            )
 
     def __bool__(self) -> bool:
         return self.per_class is not None or self.fraction is not None
@@ -98,7 +80,7 @@ def build(
     """
     pool = source.load()
     if one_vs_rest is not None:
-        pool = binary_pool(pool, one_vs_rest, imbalance)
+        pool = binary_pool(pool, one_vs_rest)
     if len(pool.class_names) < 2:
         raise DataError(f"{pool.title} has one class only: classification needs at least 2")
     if pool.val is not None:

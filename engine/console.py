@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -96,12 +97,13 @@ class Screen:
         parts = [
             f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}",
             f"loss {row['train/loss']:.4f}",
-            f"lr {row['lr']:.2g}",
+            f"lr {row['lr']:<7.2g}",
         ]
         if row.get(f"val/{metric}") is not None:
             parts.append(f"val {metric.replace('_', ' ')} {row[f'val/{metric}']:.4f}")
         if best_epoch is not None:
-            parts.append("best" if best_epoch == row["epoch"] else f"best was {best_epoch}")
+            note = "best" if best_epoch == row["epoch"] else f"best was {best_epoch}"
+            parts.append(f"{note:<{len(str(self._epochs)) + 9}}")
         parts.append(f"{row['time/images_per_second']:,.0f} images/s")
         self.say("  ".join(parts))
 
@@ -124,12 +126,16 @@ class Screen:
             self.say(f"note: made by other code ({summary.code_hash}; now {code_now})")
         self.say(f"run folder: {folder}")
         self.say("  config.yaml  environment.json  metrics.jsonl  summary.json")
-        self.say("  figures/  predictions/  checkpoints/  wandb/ (view: wandb leet)")
+        self.say("  figures/  predictions/  checkpoints/  wandb/")
 
     def seeds(self, summaries: Sequence[Summary]) -> None:
         """Mean, standard deviation (n - 1) and n over seeds, by selection rule."""
         first = summaries[0]
-        table = Table(title=Text(f"{first.title}: test, mean ± std over {len(summaries)} seeds"))
+        table = Table(
+            box=SIMPLE_HEAD,
+            title_justify="left",
+            title=Text(f"{first.title}: test, mean ± std over {len(summaries)} seeds"),
+        )
         table.add_column("metric")
         for rule in first.rules:
             table.add_column(f"rule {rule}", justify="right")
@@ -174,11 +180,12 @@ def _class_table(summary: Summary) -> Table:
     rows = sorted(result.classes, key=lambda c: (-c.train_images, c.label))
     title = f"{summary.title}: test by class, rule {summary.headline} (epoch {result.epoch})"
     if len(rows) > CLASSES_SHOWN:
-        ranked = sorted(rows, key=lambda c: (c.recall is None, c.recall))
+        tested = [c for c in rows if c.recall is not None]
+        ranked = sorted(tested, key=lambda c: c.recall or 0.0)
         half = CLASSES_SHOWN // 2
-        rows = ranked[:half] + ranked[-half:]
+        rows = list(dict.fromkeys(ranked[:half] + ranked[-half:]))
         title += f"; lowest and highest {half} recalls of {len(ranked)}"
-    table = Table(title=Text(title))
+    table = Table(box=SIMPLE_HEAD, title_justify="left", title=Text(title))
     table.add_column("class")
     for heading in ("group", "train", "recall", "precision", "F1", "test"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
@@ -193,7 +200,7 @@ def _class_cells(row: ClassResult) -> list[str | Text]:
 
 
 def _rule_table(summary: Summary) -> Table:
-    table = Table(title="test by selection rule")
+    table = Table(box=SIMPLE_HEAD, title_justify="left", title="test by selection rule")
     table.add_column("metric")
     for rule, result in summary.rules.items():
         headline = ", headline" if rule == summary.headline else ""

@@ -89,6 +89,14 @@ def _counts_go_with_their_kind(config: Config) -> Iterator[str]:
         yield "data.imbalance.counts: kind=counts needs it: a list, one number a class"
 
 
+def _one_vs_rest_chooses_the_tail(config: Config) -> Iterator[str]:
+    if config.data.one_vs_rest is not None and config.data.imbalance.order == "shuffled":
+        yield (
+            "data.imbalance.order=shuffled: cannot go with data.one_vs_rest, which makes the named "
+            "class the rare one"
+        )
+
+
 def _one_kind_of_validation(config: Config) -> Iterator[str]:
     validation = config.data.validation
     if validation.per_class is not None and validation.fraction is not None:
@@ -184,6 +192,7 @@ def _loss_fact(config: Config, fact: str) -> Any:
 RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _needs_its_choice,
     _counts_go_with_their_kind,
+    _one_vs_rest_chooses_the_tail,
     _one_kind_of_validation,
     _a_validation_metric_needs_validation,
     _class_weights_need_a_loss_that_takes_them,

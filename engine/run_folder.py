@@ -99,10 +99,8 @@ class RunFolder:
 
     def rows(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a torn last line is dropped."""
-        if not self.metrics.exists():
-            return []
         rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in self._metrics_text().splitlines():
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
@@ -118,14 +116,15 @@ class RunFolder:
 
     def cut_rows(self, epochs: int) -> list[dict[str, Any]]:
         """Keep the first ``epochs`` lines only, so that the file agrees with a checkpoint."""
-        rows = self.rows()
-        if len(rows) != epochs or self._has_torn_line(len(rows)):
-            rows = rows[:epochs]
-            write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
+        rows = self.rows()[:epochs]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        if self._metrics_text() != text:
+            write_text(self.metrics, text)
         return rows
 
-    def _has_torn_line(self, rows: int) -> bool:
-        return self.metrics.exists() and self.metrics.read_bytes().count(b"\n") != rows
+    def _metrics_text(self) -> str:
+        # A crash may leave any bytes at the end.
+        return self.metrics.read_text("utf-8", "replace") if self.metrics.exists() else ""
 
     def read_json(self, path: Path) -> dict[str, Any] | None:
         """A JSON object of this folder, or None when the file is absent.
@@ -190,7 +189,7 @@ def describe_segment(
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "code_hash": code,
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -198,6 +197,14 @@ def describe_segment(
         "precision": precision,
         "threads": threads,
     }
+
+
+def _version(package: str) -> str | None:
+    """Of an installed package; W&B may be missing."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _git(*arguments: str) -> str | None:

@@ -11,13 +11,14 @@ import secrets
 import string
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from engine.evaluation import Assessment
-from engine.outcomes import PerClass
-from engine.summary import Summary
+if TYPE_CHECKING:
+    from engine.evaluation import Assessment
+    from engine.outcomes import PerClass
+    from engine.summary import Summary
 
 SCALARS_WITH_PRECISION = 20  # classes up to which precision and F1 are scalars too
 SCALARS_AUTO = 1000  # classes up to which recall is a scalar a class
@@ -175,8 +176,11 @@ class Mirror:
         self.run.summary.update({**values, "headline": summary.headline})
 
     def _point_wandb_at_the_folder(self) -> None:
-        """Keep every file of W&B below the run folder, so that the folder can be moved whole."""
-        for name in ("data", "cache", "config"):
+        """Keep every file of W&B below the run folder, so that the folder can be moved whole.
+
+        Its settings are only read, and stay where ``wandb login`` left them: they name the server.
+        """
+        for name in ("data", "cache"):
             key, path = f"WANDB_{name.upper()}_DIR", self.folder / name
             path.mkdir(parents=True, exist_ok=True)
             self.environment[key] = os.environ.get(key)

@@ -129,7 +129,7 @@ def test_lint_checks_style_format_and_types(clone: Clone) -> None:
     style, layout, types = clone.calls()[-3:]
     assert style.startswith("-m ruff check")
     assert layout.startswith("-m ruff format") and "--check" in layout
-    assert types == "-m mypy engine losses"
+    assert types == "-m mypy"
 
 
 @pytest.mark.parametrize("tool", ["-m ruff check", "-m ruff format", "-m mypy"])

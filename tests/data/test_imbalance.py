@@ -1,5 +1,5 @@
 import itertools
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -128,24 +128,6 @@ def test_counts_that_do_not_fit_the_classes_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         sizes(Imbalance("counts", counts=counts), per_class=9, num_classes=3)
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"kind": "counts"}, "counts is missing"),
-        ({"counts": (1, 2)}, "counts has no effect with data.imbalance.kind=exponential"),
-        ({"kind": "none", "head": 5}, "head has no effect with data.imbalance.kind=none"),
-        ({"kind": "counts", "counts": (1,), "head": 5}, "head has no effect"),
-        ({"kind": "none", "order": "shuffled"}, "order has no effect"),
-        ({"kind": "none", "rule": "cao"}, "rule has no effect"),
-        ({"factor": 0.5}, "factor=0.5 must be at least 1"),
-    ],
-)
-def test_keys_that_contradict_each_other_are_refused(keys: dict[str, Any], message: str) -> None:
-    with pytest.raises(DataError, match=message) as error:
-        Imbalance(**keys)
-    assert "\n" not in str(error.value)
 
 
 def published_subset(targets: np.ndarray, counts: list[int], *, seed: int) -> list[np.ndarray]:

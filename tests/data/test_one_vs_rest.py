@@ -37,10 +37,3 @@ def test_an_unknown_class_names_the_nearest_or_the_range(wanted: str, hint: str)
     source = PoolOf([9] * 3, class_names=("cat", "dog", "bird"))
     with pytest.raises(DataError, match=hint):
         build(source, imbalance=Imbalance("none"), validation=OFF, one_vs_rest=wanted)
-
-
-def test_one_vs_rest_and_a_shuffled_tail_contradict_each_other() -> None:
-    with pytest.raises(DataError, match="contradicts"):
-        build(
-            PoolOf([9] * 3), imbalance=Imbalance(order="shuffled"), validation=OFF, one_vs_rest="0"
-        )

@@ -1,5 +1,4 @@
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
@@ -176,19 +175,6 @@ def test_a_validation_list_of_its_own_leaves_training_whole(validation: Validati
     assert dataset.val is not None
     assert len(dataset.val) == 6
     assert dataset.val_is_own
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"per_class": 5, "fraction": 0.1}, "are both set"),
-        ({"per_class": 0}, "per_class=0 must be at least 1"),
-        ({"per_class": None, "fraction": 1.0}, "fraction=1 must lie between 0 and 1"),
-    ],
-)
-def test_validation_keys_out_of_range_are_refused(keys: dict[str, Any], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        Validation(**keys)
 
 
 def test_a_single_class_is_refused() -> None:

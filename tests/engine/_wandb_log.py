@@ -1,13 +1,14 @@
 """The records of a ``.wandb`` file, read without wandb's own reader.
 
-The file is a LevelDB log behind a 7-byte header: blocks of 32 KiB, each chunk with checksum, length
-and kind; the payload of a whole record is a protocol buffer.
+The file is a LevelDB log behind a 7-byte header: blocks of 32 KiB that hold chunks, each with a
+checksum, a length and a kind. One record, a protocol buffer, is one chunk or several.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,11 @@ from typing import Any
 from wandb.proto import wandb_internal_pb2
 
 HEADER, BLOCK, CHUNK = 7, 32 * 1024, struct.Struct("<IHB")
-FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+FULL, FIRST, LAST = 1, 2, 4
 
 
 def payloads(content: bytes) -> Iterator[bytes]:
-    """The whole records of a log; a torn tail is left out."""
-    assert content[:4] == b":W&B"
+    """The bytes of each record that is written whole."""
     position, whole = HEADER, b""
     while position + CHUNK.size <= len(content):
         left = BLOCK - position % BLOCK
@@ -28,19 +28,27 @@ def payloads(content: bytes) -> Iterator[bytes]:
             position += left
             continue
         _, length, kind = CHUNK.unpack_from(content, position)
-        position += CHUNK.size
-        whole = (
-            content[position : position + length]
-            if kind in (FULL, FIRST)
-            else (whole + content[position : position + length])
-        )
-        position += length
+        begin = position + CHUNK.size
+        position = begin + length
+        if position > len(content):  # still being written
+            return
+        whole = (b"" if kind in (FULL, FIRST) else whole) + content[begin:position]
         if kind in (FULL, LAST):
             yield whole
 
 
-def records(path: Path) -> list[Any]:
-    """The records of a ``.wandb`` file in order."""
+def records(path: Path, kind: str) -> list[Any]:
+    """The records of one kind (``run``, ``history``, ``exit`` ...) of a run that has finished.
+
+    ``finish`` returns a few milliseconds before wandb's service has written the last record.
+    """
+    deadline = time.monotonic() + 10
+    while not (found := _records(path)) or found[-1].WhichOneof("record_type") != "exit":
+        assert time.monotonic() < deadline, f"{path} has no end"
+    return [getattr(record, kind) for record in found if record.WhichOneof("record_type") == kind]
+
+
+def _records(path: Path) -> list[Any]:
     found = []
     for payload in payloads(path.read_bytes()):
         record = wandb_internal_pb2.Record()
@@ -49,10 +57,15 @@ def records(path: Path) -> list[Any]:
     return found
 
 
+def history(path: Path) -> list[dict[str, Any]]:
+    """What was logged, one dict a step."""
+    return [values_of(record.item) for record in records(path, "history")]
+
+
 def values_of(items: Any) -> dict[str, Any]:
     """``{key: value}`` of a history, summary or config record; nested keys joined by a slash."""
     found = {}
     for item in items:
-        assert item.value_json, "wandb writes values in another encoding than JSON"
+        assert item.value_json, "wandb now writes values in another encoding than JSON"
         found["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
     return found

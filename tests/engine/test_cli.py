@@ -323,10 +323,8 @@ def test_seeds_print_mean_standard_deviation_and_n_of_the_summaries(two_seeds: P
     folders = [folder_of(two_seeds, f"seed={seed}") for seed in (3, 4)]
     results = [json.loads((folder / "summary.json").read_text())["rules"] for folder in folders]
     _, _, table = (two_seeds / "output.txt").read_text().partition("mean ± std over 2 seeds")
-    cells = {
-        name.strip(): [value.strip() for value in values]
-        for name, *values in (row.strip("│").split("│") for row in table.splitlines() if "│" in row)
-    }
+    rows = (re.split(r"\s{2,}", row.strip()) for row in table.splitlines())
+    cells = {name: values for name, *values in rows}
     for measure, heading in (("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("nll", "NLL")):
         for column, rule in enumerate(("last", "val")):
             values = [result[rule]["test"][measure] for result in results]

@@ -304,6 +304,7 @@ def test_an_option_without_effect_is_a_mistake_and_reset_it_is_none(word: str) -
     [
         (["data.imbalance=counts"], "kind=counts needs it"),
         (["data.validation.fraction=0.1"], "cannot go with data.validation.per_class=20"),
+        (["data.one_vs_rest=3", "data.imbalance.order=shuffled"], "makes the named class the rare"),
         (["mixup.mixup=0.2", "loss=hard_only"], "takes hard targets only"),
         (["reweight=inverse", "loss=hard_only"], "takes no class weights"),
         (["sampler=class_balanced", "sampler.start=0.99"], "never begins"),

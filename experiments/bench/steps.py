@@ -1,0 +1,182 @@
+"""Ways to make one step: bare, as train.py makes it, and as most scripts feed it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+import assembly
+import data
+from engine.checkpoint import Checkpointer, Progress
+from engine.interruption import Interruption
+from engine.loop import EpochTotals, Trainer
+from engine.schema import Config
+from experiments.bench import turns
+from models import Output
+
+WORKERS = 2
+PREFETCHED = 2 * WORKERS  # batches that DataLoader's workers hold ready
+
+
+class Idle(nn.Module):
+    """Stands in for a model: each of its parameters gets a gradient, and no image is looked at."""
+
+    def __init__(self, model: nn.Module, *, num_outputs: int) -> None:
+        super().__init__()
+        self.model, self.num_outputs = model, num_outputs
+
+    def forward(self, images: Tensor) -> Output:
+        """Return logits that are all the same, and the features (N, 1) that are their cause."""
+        total = torch.stack([p.sum() for p in self.model.parameters()]).sum()
+        features = total.expand(len(images), 1)
+        return Output(features.expand(-1, self.num_outputs), features)
+
+
+class Bench(NamedTuple):
+    """What every way needs; an idle one has no arithmetic in its model."""
+
+    config: Config
+    dataset: data.LongTailed
+    device: torch.device
+    is_idle: bool = False
+
+    def images(self) -> Tensor:
+        """The training images, uint8 (N, C, H, W)."""
+        images = self.dataset.train.images
+        assert isinstance(images, Tensor)
+        return images
+
+    def loader(self) -> data.Loader:
+        """The loader of train.py."""
+        return data.Loader(
+            self.dataset.train,
+            batch_size=self.config.optim.batch_size,
+            mean=self.dataset.mean,
+            std=self.dataset.std,
+            device=self.device,
+            seed=0,
+            augment=assembly.augmentation(self.config),
+        )
+
+    def trainer(self) -> Trainer:
+        """The trainer of train.py, with a model and an optimizer of its own."""
+        trainer = assembly.build_trainer(self.config, self.dataset, device=self.device)
+        if self.is_idle:
+            num_outputs = assembly.num_outputs(self.config, self.dataset.num_classes)
+            trainer.model = trainer.forward = Idle(trainer.model, num_outputs=num_outputs)
+        return trainer
+
+    def bare_step(self) -> Callable[[Tensor, Tensor], None]:
+        """A step with nothing around it."""
+        trainer = self.trainer()
+        model, optimizer = trainer.model.train(), trainer.optimizer
+
+        def step(images: Tensor, targets: Tensor) -> None:
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(model(images).logits, targets).backward()
+            optimizer.step()
+
+        return step
+
+
+def bare(bench: Bench) -> turns.Turn:
+    """Step on one batch that is ready."""
+    step = bench.bare_step()
+    batch = next(bench.loader().epoch(torch.arange(bench.config.optim.batch_size), epoch=0))
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            step(batch.images, batch.targets)
+
+    return lambda steps: turns.cost(lambda: run(steps), steps=steps, device=bench.device)
+
+
+def whole(bench: Bench, folder: Path) -> turns.Turn:
+    """Step as train.py does; a turn is a short epoch, its beginning and its end included."""
+    trainer, loader = bench.trainer(), bench.loader()
+    checkpoints = Checkpointer(
+        folder,
+        trainer,
+        progress=Progress(),
+        interruption=Interruption(),
+        seconds=bench.config.runtime.checkpoint_seconds,
+    )
+    order = torch.Generator().manual_seed(0)
+    epochs = itertools.count()
+
+    def run(steps: int) -> None:
+        positions = torch.randint(
+            len(bench.dataset.train), (steps * loader.batch_size,), generator=order
+        )
+        trainer.train_epoch(
+            loader.epoch(positions, epoch=next(epochs)),
+            epoch=0,
+            steps=steps,
+            totals=EpochTotals(),
+            after_step=lambda _: checkpoints.poll(),
+        )
+
+    return lambda steps: turns.cost(lambda: run(steps), steps=steps, device=bench.device)
+
+
+class Transformed(Dataset[tuple[Tensor, int]]):
+    """Images (N, H, W, C) that a transform takes one at a time, as torchvision's CIFAR10 does."""
+
+    def __init__(self, images: np.ndarray, targets: list[int], *, transform: Any) -> None:
+        self.images, self.targets, self.transform = images, targets, transform
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        return self.transform(Image.fromarray(self.images[position])), self.targets[position]
+
+
+def worker_loader(bench: Bench) -> DataLoader[tuple[Tensor, int]]:
+    """The same images, cropped, flipped and normalised by torchvision in worker processes."""
+    from torchvision import transforms
+
+    transform = transforms.Compose(
+        [
+            transforms.RandomCrop(bench.images().shape[2:], padding=bench.config.data.augment.crop),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(bench.dataset.mean, bench.dataset.std),
+        ]
+    )
+    images = bench.images().permute(0, 2, 3, 1).contiguous().numpy()
+    return DataLoader(
+        Transformed(images, bench.dataset.train.targets.tolist(), transform=transform),
+        batch_size=bench.config.optim.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=WORKERS,
+        pin_memory=bench.device.type == "cuda",
+    )
+
+
+def usual(bench: Bench) -> turns.Turn:
+    """Step on what worker processes make; they start and stop off the clock."""
+    step, loader = bench.bare_step(), worker_loader(bench)
+
+    def run(batches: Iterator[list[Tensor]], steps: int) -> None:
+        for batch in itertools.islice(batches, steps):
+            images, targets = (part.to(bench.device, non_blocking=True) for part in batch)
+            step(images, targets)
+
+    def turn(steps: int) -> turns.Cost:
+        batches = itertools.chain.from_iterable(itertools.repeat(loader))
+        run(batches, PREFETCHED)  # ready before the clock starts, so not to be counted
+        return turns.cost(lambda: run(batches, steps), steps=steps, device=bench.device)
+
+    return turn
