@@ -6,6 +6,7 @@ never reaches the training loop.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import string
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 SCALARS_WITH_PRECISION = 20  # classes up to which precision and F1 are scalars too
 SCALARS_AUTO = 1000  # classes up to which recall is a scalar a class
 CONFUSION_CLASSES = 100
-INIT_SECONDS = 20  # how long mode=online may look for its server
-FINISH_SECONDS = 10
+INIT_SECONDS = 10  # how long mode=online may look for its server
+FINISH_SECONDS = 10  # and how long it may then send what is left
 
 PerClassMode = Literal["auto", "scalars", "table", "off"]
 
@@ -69,17 +70,11 @@ class Mirror:
         self.environment: dict[str, str | None] = {}
         if mode == "disabled":
             return
-        self._point_wandb_at_the_folder()
-        self._attempt(lambda: self._start(mode), fallback=mode == "online")
-        if mode == "online" and not self.is_on:
-            self._attempt(lambda: self._start("offline"))
-            if self.is_on:
-                say("W&B: no connection; this run is recorded offline (send it with wandb sync)")
-
-    @property
-    def is_on(self) -> bool:
-        """Whether anything is still recorded."""
-        return self.run is not None
+        if not self._attempt(self._point_wandb_at_the_folder):
+            return
+        is_on = self._attempt(lambda: self._start(mode), fallback=mode == "online")
+        if not is_on and mode == "online" and self._attempt(lambda: self._start("offline")):
+            say("W&B: no connection; this run is recorded offline (send it with wandb sync)")
 
     def log(self, values: Mapping[str, Any], *, step: int) -> None:
         """Record one epoch; the explicit step keeps resumed segments in line.
@@ -121,7 +116,8 @@ class Mirror:
             # The default of 15 s loses the last epochs of a killed run.
             x_transaction_log_flush_interval=1,
         )
-        if mode == "online" and not wandb.login(prompt=False):
+        # Not verified: that asks the server, with a time limit of its own; init asks it anyway.
+        if mode == "online" and not wandb.login(prompt=False, verify=False):
             raise RuntimeError("no API key (wandb login)")
         self.run = wandb.init(
             project=self.identity["project"],
@@ -186,7 +182,8 @@ class Mirror:
             self.environment[key] = os.environ.get(key)
             os.environ[key] = str(path)
 
-    def _attempt(self, action: Callable[[], None], *, fallback: bool = False) -> None:
+    def _attempt(self, action: Callable[[], None], *, fallback: bool = False) -> bool:
+        """Whether ``action`` worked; if not, the mirror is off, unless there is a fallback."""
         try:
             action()
         # wandb raises CommError, UsageError, ConnectionResetError, OSError and more; a mirror that
@@ -196,6 +193,21 @@ class Mirror:
             if not fallback:
                 reason = " ".join(str(error).split())[:200]
                 self.say(f"W&B is off for the rest of this run: {type(error).__name__}: {reason}")
+                _forget_the_service()
+            return False
+        return True
+
+
+def _forget_the_service() -> None:
+    """Let go of wandb's background process, which may be dead.
+
+    Otherwise wandb prints a traceback when Python exits, and every later run of this process would
+    talk to the dead one too.
+    """
+    with contextlib.suppress(Exception, SystemExit):
+        import wandb
+
+        wandb.teardown()
 
 
 def class_labels(names: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Time from pressing Enter to the answer of ``--help``, of a typo and of ``--print-config``.
 
-    python experiments/bench/startup.py
+    python -m experiments.bench.startup
 
 Prints, for each, the median of five wall times in seconds after one run that warms the file cache.
 """

@@ -90,13 +90,14 @@ def test_help_fits_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert widest(80) < widest(100)
 
 
+@pytest.mark.parametrize("word", ["reweight", "warmup", "init_"])
 def test_help_with_a_word_shows_the_keys_that_contain_it_and_no_others(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
-    assert train.main(["--help", "reweight"]) == 0
+    assert train.main(["--help", word]) == 0
     output = capsys.readouterr().out
     shown = re.findall(r"^  ([\w.]+)=", output, flags=re.MULTILINE)
-    assert shown == [key for key in flatten(load()) if "reweight" in key]
+    assert shown == [key for key in flatten(load()) if word in key]
     assert "usage" not in output
 
 

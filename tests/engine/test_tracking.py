@@ -564,7 +564,10 @@ def test_online_without_a_server_or_a_key_is_offline_after_a_bounded_time(
 ) -> None:
     run = finished[name]
     assert run.code == 0, run.output
-    assert run.output.count("this run is recorded offline (send it with wandb sync)") == 1
+    said = [line for line in run.output.splitlines() if line.startswith("W&B")]
+    assert said == [
+        "W&B: no connection; this run is recorded offline (send it with wandb sync)",
+    ]
     (file,) = run.folder.rglob("offline-run-*/*.wandb")
     assert [line["loss"] for line in history(file)] == [1.0]
     assert list(run.home.rglob("*")) == []

@@ -1,0 +1,105 @@
+"""A W&B server on the loopback address: takes a run, keeps what it was sent, and fails on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal
+
+Behaviour = Literal["answer", "500", "hang", "close"]
+
+PROJECT = {"id": "p", "name": "tailfocus", "entity": {"id": "e", "name": "tests"}}
+BUCKET = {
+    "id": "b",
+    "name": "run",
+    "displayName": "run",
+    "project": PROJECT,
+    "files": {"edges": []},
+}
+ANSWERS = {
+    "Viewer": {"viewer": {"id": "v", "entity": "tests", "username": "tests", "flags": "{}"}},
+    "UpsertBucket": {"upsertBucket": {"bucket": BUCKET, "inserted": True}},
+    "RunResumeStatus": {"model": {"id": "p", "name": "tailfocus", "bucket": None}},
+}
+
+
+@dataclass
+class Server:
+    """What it does with a request (anything may be set at any time), and what it was sent.
+
+    Attributes:
+        url: of the server.
+        behaviour: ``answer``, ``500``, ``hang`` (until it is shut down) or ``close`` the connection.
+        operations: names of the GraphQL operations that came.
+        lines: history lines that came.
+        bodies: every request as it came, headers and body.
+    """
+
+    url: str = ""
+    behaviour: Behaviour = "answer"
+    operations: list[str] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    asked: threading.Event = field(default_factory=threading.Event)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, path: str, body: bytes) -> dict[str, Any]:
+        """The answer to one request."""
+        if "file_stream" in path:
+            content = json.loads(body)
+            for name, part in (content.get("files") or {}).items():
+                if name == "wandb-history.jsonl":
+                    self.lines += [json.loads(line) for line in part["content"]]
+            return {}
+        if not path.endswith("/graphql"):
+            return {}
+        content = json.loads(body)
+        operation = content.get("operationName") or ""
+        self.operations.append(operation)
+        return {"data": ANSWERS.get(operation, {})}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    state: Server
+
+    def _reply(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.state.bodies.append(bytes(self.headers) + body)
+        self.state.asked.set()
+        if self.state.behaviour == "hang":
+            self.state.closing.wait()
+        if self.state.behaviour in ("hang", "close"):
+            self.close_connection = True
+            return
+        content = json.dumps(self.state.answer(self.path, body)).encode()
+        self.send_response(500 if self.state.behaviour == "500" else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = _reply  # noqa: N815 - the base class's names
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+@contextlib.contextmanager
+def wandb_server(behaviour: Behaviour = "answer") -> Iterator[Server]:
+    """Run the server inside the block."""
+    state = Server(behaviour=behaviour)
+    handler = type("Handler", (_Handler,), {"state": state})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        state.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield state
+        finally:
+            state.closing.set()
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+import assembly
+from engine.config import load
+
+CPU = torch.device("cpu")
+TINY = ["data=synthetic", "data.channels=3", "model.ema=0.9"]
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "layout"),
+    [
+        ("cpu", "float32", torch.channels_last),
+        ("cpu", "bfloat16", torch.channels_last),
+        ("cuda", "float32", torch.contiguous_format),
+        ("cuda", "bfloat16", torch.channels_last),
+        ("mps", "bfloat16", torch.contiguous_format),
+    ],
+)
+def test_weights_are_channels_last_where_that_is_faster(
+    device: str, precision: str, layout: torch.memory_format
+) -> None:
+    assert assembly.weight_layout(torch.device(device), precision=precision) == layout
+
+
+def test_a_trainer_lays_out_its_weights_its_averages_and_so_its_feature_maps() -> None:
+    config = load(overrides=TINY)
+    trainer = assembly.build_trainer(config, assembly.build_dataset(config), device=CPU)
+    maps = trainer.model.backbone.forward_features(torch.rand(2, 3, 8, 8))
+    for module in (trainer.model, trainer.evaluated):
+        kernels = [value for value in module.parameters() if value.ndim == 4]
+        assert kernels and all(k.is_contiguous(memory_format=torch.channels_last) for k in kernels)
+    assert maps.is_contiguous(memory_format=torch.channels_last)
+    assert not maps.is_contiguous()
+
+
+def test_the_layout_changes_no_number_beyond_rounding() -> None:
+    config = load(overrides=TINY)
+    dataset = assembly.build_dataset(config)
+    laid_out = assembly.build_trainer(config, dataset, device=CPU).model.double()
+    plain = assembly.build_model(config, dataset).double()
+    images = torch.rand(4, 3, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(laid_out(images).logits, plain(images).logits)
