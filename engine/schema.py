@@ -237,7 +237,7 @@ class TrackConfig(Section):
         "offline", description="W&B mode; the variable WANDB_MODE overrides it"
     )
     per_class: Literal["auto", "scalars", "table", "off"] = Field(
-        "auto", description="per-class metrics in W&B each epoch; auto goes by the number of classes"
+        "auto", description="per-class metrics in W&B each epoch; auto: by the number of classes"
     )
     figures: bool = Field(True, description="draw figures at the end; false saves seconds a run")
 

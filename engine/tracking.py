@@ -116,8 +116,8 @@ class Mirror:
             # The default of 15 s loses the last epochs of a killed run.
             x_transaction_log_flush_interval=1,
         )
-        # Not verified: that asks the server, with a time limit of its own; init asks it anyway.
-        if mode == "online" and not wandb.login(prompt=False, verify=False):
+        # This asks the server, for ten seconds at most.
+        if mode == "online" and not wandb.login(prompt=False):
             raise RuntimeError("no API key (wandb login)")
         self.run = wandb.init(
             project=self.identity["project"],
@@ -190,19 +190,19 @@ class Mirror:
         # lets one of them through would cost a run.
         except Exception as error:  # noqa: BLE001
             self.run = None
+            _forget_the_service()
             if not fallback:
                 reason = " ".join(str(error).split())[:200]
                 self.say(f"W&B is off for the rest of this run: {type(error).__name__}: {reason}")
-                _forget_the_service()
             return False
         return True
 
 
 def _forget_the_service() -> None:
-    """Let go of wandb's background process, which may be dead.
+    """Let go of wandb's background process, which may be dead or hold a run that never began.
 
-    Otherwise wandb prints a traceback when Python exits, and every later run of this process would
-    talk to the dead one too.
+    Otherwise wandb prints a traceback when Python exits, refuses the same run in another mode, and
+    every later run of this process would talk to the dead one too.
     """
     with contextlib.suppress(Exception, SystemExit):
         import wandb
