@@ -1,3 +1,5 @@
+from typing import Any, Literal
+
 import pytest
 import torch
 
@@ -19,7 +21,7 @@ TINY = ["data=synthetic", "data.channels=3", "model.ema=0.9"]
     ],
 )
 def test_weights_are_channels_last_where_that_is_faster(
-    device: str, precision: str, layout: torch.memory_format
+    device: str, precision: Literal["float32", "bfloat16"], layout: torch.memory_format
 ) -> None:
     assert assembly.weight_layout(torch.device(device), precision=precision) == layout
 
@@ -27,7 +29,8 @@ def test_weights_are_channels_last_where_that_is_faster(
 def test_a_trainer_lays_out_its_weights_its_averages_and_so_its_feature_maps() -> None:
     config = load(overrides=TINY)
     trainer = assembly.build_trainer(config, assembly.build_dataset(config), device=CPU)
-    maps = trainer.model.backbone.forward_features(torch.rand(2, 3, 8, 8))
+    backbone: Any = trainer.model.backbone
+    maps = backbone.forward_features(torch.rand(2, 3, 8, 8))
     for module in (trainer.model, trainer.evaluated):
         kernels = [value for value in module.parameters() if value.ndim == 4]
         assert kernels and all(k.is_contiguous(memory_format=torch.channels_last) for k in kernels)

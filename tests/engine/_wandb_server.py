@@ -20,7 +20,9 @@ BUCKET = {
     "project": PROJECT,
     "files": {"edges": []},
 }
+ARTIFACT = {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s"}}
 ANSWERS = {
+    "CreateArtifact": {"createArtifact": {"artifact": ARTIFACT}},
     "Viewer": {"viewer": {"id": "v", "entity": "tests", "username": "tests", "flags": "{}"}},
     "UpsertBucket": {"upsertBucket": {"bucket": BUCKET, "inserted": True}},
     "RunResumeStatus": {"model": {"id": "p", "name": "tailfocus", "bucket": None}},
@@ -58,8 +60,13 @@ class Server:
         if not path.endswith("/graphql"):
             return {}
         content = json.loads(body)
-        operation = content.get("operationName") or ""
+        operation = content["operationName"]
         self.operations.append(operation)
+        if operation == "CreateRunFiles":
+            names = content["variables"]["files"]
+            files = [{"name": name, "uploadUrl": f"{self.url}/files/{name}"} for name in names]
+            created = {"runID": "b", "uploadHeaders": [], "files": files}
+            return {"data": {"createRunFiles": created}}
         return {"data": ANSWERS.get(operation, {})}
 
 

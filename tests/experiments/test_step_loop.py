@@ -115,7 +115,7 @@ def test_a_cost_is_of_one_step() -> None:
         sum(range(200_000))
 
     costs = [turns.cost(run, steps=n, device=torch.device("cpu")) for n in (1, 10**6)]
-    assert 0 < costs[1].cpu < 1e-4 < 1e3 * costs[0].cpu
+    assert costs[1].cpu < 1e-6 < costs[0].cpu
 
 
 # --- ways ---------------------------------------------------------------------------------------
