@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import shutil
@@ -25,15 +26,20 @@ from engine.run_folder import (
 # --- whole or absent ------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 100 bytes: a write of more fails half way, as on a full disk."""
+    """No file may grow beyond 100 bytes: a write of more fails half way, as on a full disk.
+
+    Not a fixture: the limit is the process's, and pytest itself may be writing to a longer file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, ignored)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
 @pytest.fixture
@@ -43,20 +49,20 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_write_that_fails_half_way_leaves_the_old_text(old: Path, full_disk: None) -> None:
-    with pytest.raises(OSError, match="File too large"):
+def test_a_write_that_fails_half_way_leaves_the_old_text(old: Path) -> None:
+    with full_disk(), pytest.raises(OSError, match="File too large"):
         write_text(old, "x" * 1000)
     assert old.read_text() == "old"
 
 
-def test_a_write_that_fails_half_way_leaves_the_old_json(old: Path, full_disk: None) -> None:
-    with pytest.raises(OSError, match="File too large"):
+def test_a_write_that_fails_half_way_leaves_the_old_json(old: Path) -> None:
+    with full_disk(), pytest.raises(OSError, match="File too large"):
         write_json(old, {"key": "x" * 1000})
     assert old.read_text() == "old"
 
 
-def test_a_write_that_fails_half_way_makes_no_new_file(tmp_path: Path, full_disk: None) -> None:
-    with pytest.raises(OSError, match="File too large"):
+def test_a_write_that_fails_half_way_makes_no_new_file(tmp_path: Path) -> None:
+    with full_disk(), pytest.raises(OSError, match="File too large"):
         write_bytes(tmp_path / "new", b"x" * 1000)
     assert not (tmp_path / "new").exists()
 
