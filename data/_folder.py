@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,26 +52,42 @@ def list_folder(folder: Path) -> Listing:
     beside the class folders, are left out.
 
     Raises:
-        DataError: If a folder is missing or empty, a class is only in test or val, or a class
-            folder holds folders.
+        DataError: If a folder is missing, empty or cannot be read, a class is only in test or val,
+            the name of a class is no UTF-8, or a class folder holds anything but files.
     """
-    for split in ("train", "test"):
-        if not (folder / split).is_dir():
-            raise DataError(
-                f"data.path: {folder} has no folder {split}: images are expected in "
-                f"{split}/<class>/, beside {'test' if split == 'train' else 'train'}/<class>/"
-            )
-    class_names = _class_folders(folder / "train")
-    if not class_names:
-        raise DataError(f"data.path: {folder / 'train'} has no class folders: expected one a class")
-    names = [name for name in ("train", "val", "test") if (folder / name).is_dir()]
-    splits = {name: _list_split(folder, name, class_names=class_names) for name in names}
+    with readable(folder):
+        for split in ("train", "test"):
+            if not (folder / split).is_dir():
+                raise DataError(
+                    f"data.path: {folder} has no folder {split}: images are expected in "
+                    f"{split}/<class>/, beside {'test' if split == 'train' else 'train'}/<class>/"
+                )
+        class_names = _class_folders(folder / "train")
+        names = ["train", "val", "test"] if os.path.lexists(folder / "val") else ["train", "test"]
+        splits = {name: _list_split(folder, name, class_names=class_names) for name in names}
     return Listing(folder, tuple(class_names), splits)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what the system says against reading files below ``path`` into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"data.path: {error.filename or path} cannot be read ({error.strerror})"
+        ) from error
 
 
 def _class_folders(split: Path) -> list[str]:
     with os.scandir(split) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    if not names:
+        raise DataError(f"data.path: {split} has no class folders: expected one a class")
+    for name in names:
+        if any("\udc80" <= character <= "\udcff" for character in name):
+            raise DataError(f"data.path: {split / name} has a name that is no UTF-8: rename it")
+    return names
 
 
 def _list_split(folder: Path, split: str, *, class_names: list[str]) -> Files:
@@ -79,8 +98,6 @@ def _list_split(folder: Path, split: str, *, class_names: list[str]) -> Files:
             f"data.path: class {unknown[0]!r} is in {folder / split} but not in "
             f"{folder / 'train'}: every class needs training images"
         )
-    if not here:
-        raise DataError(f"data.path: {folder / split} has no class folders: expected one a class")
     names: list[bytes] = []
     facts: list[tuple[int, int]] = []
     targets: list[int] = []
@@ -105,10 +122,9 @@ def _class_files(folder: Path) -> dict[str, tuple[int, int]]:
                     f"data.path: {entry.path} is a folder in a class folder: images are expected "
                     "directly in the folder of their class"
                 )
-            try:
-                facts = entry.stat()
-            except OSError as error:
-                raise DataError(f"{entry.path} cannot be read ({error.strerror})") from error
+            facts = entry.stat()
+            if not stat.S_ISREG(facts.st_mode):
+                raise DataError(f"data.path: {entry.path} is no file: replace it or remove it")
             files[entry.name] = (facts.st_size, facts.st_mtime_ns)
     if not files:
         raise DataError(f"data.path: {folder} has no images: fill it or remove it")

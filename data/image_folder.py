@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge
 
 from data._base import DataError, DiskImages, Labelled, Pool
-from data._folder import list_folder
+from data._folder import list_folder, readable
 from data._folder_cache import FolderCache
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -93,7 +93,8 @@ def _find(root: Path, path: str) -> Path:
     if not Path(path).expanduser().is_absolute():
         candidates.append(root / path)
     for folder in candidates:
-        if folder.is_dir():
-            return folder
+        with readable(folder):
+            if folder.is_dir():
+                return folder
     places = " and ".join(str(folder) for folder in candidates)
     raise DataError(f"data.path={path} is no folder: looked for {places}")

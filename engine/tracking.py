@@ -70,7 +70,7 @@ class Mirror:
         self.environment: dict[str, str | None] = {}
         if mode == "disabled":
             return
-        if not self._attempt(self._point_wandb_at_the_folder):
+        if not self._attempt(self._set_environment):
             return
         is_on = self._attempt(lambda: self._start(mode), fallback=mode == "online")
         if not is_on and mode == "online" and self._attempt(lambda: self._start("offline")):
@@ -168,19 +168,24 @@ class Mirror:
             for metric, value in (scalars or {}).items()
             if value is not None
         }
-        self.run.log(media, step=step)
+        # First, because wandb asks the server before it logs a table.
         self.run.summary.update({**values, "headline": summary.headline})
+        self.run.log(media, step=step)
 
-    def _point_wandb_at_the_folder(self) -> None:
+    def _set_environment(self) -> None:
         """Keep every file of W&B below the run folder, so that the folder can be moved whole.
 
         Its settings are only read, and stay where ``wandb login`` left them: they name the server.
+        Its reports on itself are off: nobody asked for them, and with a server that hangs they hold
+        Python's exit up for ten seconds.
         """
+        own = {"WANDB_ERROR_REPORTING": os.environ.get("WANDB_ERROR_REPORTING", "false")}
         for name in ("data", "cache"):
-            key, path = f"WANDB_{name.upper()}_DIR", self.folder / name
+            path = self.folder / name
             path.mkdir(parents=True, exist_ok=True)
-            self.environment[key] = os.environ.get(key)
-            os.environ[key] = str(path)
+            own[f"WANDB_{name.upper()}_DIR"] = str(path)
+        self.environment = {key: os.environ.get(key) for key in own}
+        os.environ.update(own)
 
     def _attempt(self, action: Callable[[], None], *, fallback: bool = False) -> bool:
         """Whether ``action`` worked; if not, the mirror is off, unless there is a fallback."""

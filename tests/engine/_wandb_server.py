@@ -1,4 +1,4 @@
-"""A W&B server on the loopback address: takes a run, keeps what it was sent, and fails on demand."""
+"""A W&B server on the loopback address: takes a run, keeps what it was sent, fails on demand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
-Behaviour = Literal["answer", "500", "hang", "close"]
+Fault = Literal["500", "hang", "close"]
 
 PROJECT = {"id": "p", "name": "tailfocus", "entity": {"id": "e", "name": "tests"}}
 BUCKET = {
@@ -31,23 +31,28 @@ ANSWERS = {
 
 @dataclass
 class Server:
-    """What it does with a request (anything may be set at any time), and what it was sent.
+    """What a server does with a request, and what it was sent.
 
     Attributes:
+        fault: ``500``, ``hang`` (until it is shut down), ``close`` the connection, or None.
+        after: answer well until this GraphQL operation has come; None is from the beginning.
         url: of the server.
-        behaviour: ``answer``, ``500``, ``hang`` (until it is shut down) or ``close`` the connection.
-        operations: names of the GraphQL operations that came.
+        operations: names of the GraphQL operations that were answered.
         lines: history lines that came.
-        bodies: every request as it came, headers and body.
+        requests: every request as it came, headers and body.
     """
 
+    fault: Fault | None = None
+    after: str | None = None
     url: str = ""
-    behaviour: Behaviour = "answer"
     operations: list[str] = field(default_factory=list)
     lines: list[dict[str, Any]] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    asked: threading.Event = field(default_factory=threading.Event)
+    requests: list[bytes] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
+
+    def fault_now(self) -> Fault | None:
+        """What is wrong at this moment."""
+        return self.fault if self.after is None or self.after in self.operations else None
 
     def answer(self, path: str, body: bytes) -> dict[str, Any]:
         """The answer to one request."""
@@ -75,15 +80,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.state.bodies.append(bytes(self.headers) + body)
-        self.state.asked.set()
-        if self.state.behaviour == "hang":
+        self.state.requests.append(bytes(self.headers) + body)
+        fault = self.state.fault_now()
+        if fault == "hang":
             self.state.closing.wait()
-        if self.state.behaviour in ("hang", "close"):
+        if fault in ("hang", "close"):
             self.close_connection = True
             return
-        content = json.dumps(self.state.answer(self.path, body)).encode()
-        self.send_response(500 if self.state.behaviour == "500" else 200)
+        content = json.dumps({} if fault else self.state.answer(self.path, body)).encode()
+        self.send_response(500 if fault else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -95,12 +100,17 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed is no error of the server."""
+
+
 @contextlib.contextmanager
-def wandb_server(behaviour: Behaviour = "answer") -> Iterator[Server]:
-    """Run the server inside the block."""
-    state = Server(behaviour=behaviour)
+def wandb_server(fault: Fault | None = None, *, after: str | None = None) -> Iterator[Server]:
+    """Run a server inside the block; its arguments are those of :class:`Server`."""
+    state = Server(fault, after)
     handler = type("Handler", (_Handler,), {"state": state})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Quiet(("127.0.0.1", 0), handler) as server:
         state.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import wandb
 
 import train
-from engine import tracking
+import wandb
 from engine.components import ROOT
 from tests._runs import (
     assert_same_run,
@@ -28,11 +27,14 @@ from tests._runs import (
     small_words,
 )
 from tests.engine._wandb_log import history
-from tests.engine._wandb_server import Behaviour, Server, wandb_server
+from tests.engine._wandb_server import Fault, Server, wandb_server
+
+# Real servers and services with their own time-outs: about a minute in all.
+pytestmark = pytest.mark.slow
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 OFFLINE = ("track.wandb=offline",)
-ONLINE = ("track.wandb=online",)
+SECRET = "tail-focus-planted-secret"
 NO_CONNECTION = "W&B: no connection; this run is recorded offline (send it with wandb sync)"
 
 
@@ -52,24 +54,6 @@ def _service_of_its_own() -> Iterator[None]:
     wandb.teardown()
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
         gc.collect()  # wandb never waits for a service that was killed
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Behaviour], Server]]:
-    """Start a server that wandb will use; no settings of the person who runs the tests count."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(tracking, "FINISH_SECONDS", 1)
-    with wandb_server() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-
-        def with_behaviour(behaviour: Behaviour) -> Server:
-            server.behaviour = behaviour
-            return server
-
-        yield with_behaviour
-        wandb.teardown()
 
 
 def mirrored_run(root: Path, *words: str, after_first: Callable[[], object] = int) -> list[str]:
@@ -199,75 +183,128 @@ def test_a_full_disk_under_wandb_changes_no_number(tmp_path: Path, without: Path
 
 # --- the server -----------------------------------------------------------------------------------
 
+FAULTS: tuple[Fault, ...] = ("500", "hang", "close")
+ONLINE_MIRROR = """
+import sys, time
+from pathlib import Path
+from engine import tracking
 
-@pytest.mark.parametrize("behaviour", ["500", "hang", "close"])
-def test_a_server_that_fails_in_mid_run_costs_finish_seconds_and_no_number(
+tracking.INIT_SECONDS = tracking.FINISH_SECONDS = 2
+identity = {"project": "tests", "group": "group", "name": "name"}
+began = time.monotonic()
+mirror = tracking.Mirror(
+    Path(sys.argv[1]), mode="online", run_id="0-abcdef", identity=identity, config={}, say=print
+)
+print("seconds to start", time.monotonic() - began)
+for step in (1, 2, 3):
+    mirror.log({"loss": 1.0}, step=step)
+print("seconds to log", time.monotonic() - began)
+mirror.finish()
+print("seconds to finish", time.monotonic() - began)
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that ended well: its lines without wandb's own, and its folder."""
+
+    lines: list[str]
+    folder: Path
+
+    def steps(self, pattern: str) -> list[int]:
+        """The steps in the one .wandb file below a folder like ``pattern``."""
+        (file,) = self.folder.rglob(f"{pattern}/*.wandb")
+        return [line["_step"] for line in history(file)]
+
+
+def environment_for(server: Server) -> dict[str, str]:
+    """No settings of the person who runs the tests count."""
+    usual = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    own = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url, "SOME_TOKEN": SECRET}
+    return {**usual, **own, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def under_faults(root: Path, command: list[str], *, after: str | None) -> dict[Fault, Ended]:
+    """Run ``command <folder>`` against three servers at once, each with a fault of its own."""
+    with contextlib.ExitStack() as stack:
+        processes = {}
+        for fault in FAULTS:
+            (root / fault).mkdir()
+            server = stack.enter_context(wandb_server(fault, after=after))
+            words = [word.replace("{folder}", str(root / fault)) for word in command]
+            processes[fault] = subprocess.Popen(
+                [sys.executable, *words],
+                cwd=ROOT,
+                env=environment_for(server),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        found = {}
+        for fault, process in processes.items():
+            output = process.communicate(timeout=240)[0]
+            assert process.returncode == 0, output
+            assert "Traceback" not in output
+            lines = [line for line in output.splitlines() if not line.startswith("wandb:")]
+            found[fault] = Ended(lines, root / fault)
+        return found
+
+
+def test_a_server_that_fails_in_mid_run_holds_nothing_up_and_the_record_is_whole(
     tmp_path: Path,
-    without: Path,
-    serve: Callable[[Behaviour], Server],
-    behaviour: Behaviour,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seconds: list[float] = []
-    finish = tracking.Mirror.finish
+    ended = under_faults(tmp_path, ["-c", ONLINE_MIRROR, "{folder}"], after="UpsertBucket")
+    for run in ended.values():
+        start, log, finish = (float(line.split()[-1]) for line in run.lines if "seconds" in line)
+        assert log - start < 1
+        assert finish - log < 2 + 1
+        assert NO_CONNECTION not in run.lines
+        assert run.steps("run-*") == [1, 2, 3]  # for `wandb sync --include-online`
 
-    def timed(mirror: tracking.Mirror, **options: Any) -> None:
+
+def test_a_server_that_fails_between_login_and_start_is_no_obstacle_to_an_offline_record(
+    tmp_path: Path,
+) -> None:
+    """The start that failed must not hold on to the run's id."""
+    ended = under_faults(tmp_path, ["-c", ONLINE_MIRROR, "{folder}"], after="Viewer")
+    for run in ended.values():
+        assert NO_CONNECTION in run.lines
+        assert run.steps("offline-run-*") == [1, 2, 3]
+
+
+TIMED_RUN = """
+import sys, time
+import train
+from engine.tracking import Mirror
+
+seconds = 0.0
+
+def timed(method):
+    def call(*arguments, **options):
+        global seconds
         began = time.monotonic()
-        finish(mirror, **options)
-        seconds.append(time.monotonic() - began)
+        method(*arguments, **options)
+        seconds += time.monotonic() - began
+    return call
 
-    monkeypatch.setattr(tracking.Mirror, "finish", timed)
-    server = serve("answer")
-
-    def fail() -> None:
-        assert "UpsertBucket" in server.operations  # it had begun well
-        server.behaviour = behaviour
-
-    mirrored_run(tmp_path, *ONLINE, after_first=fail)
-    assert_same_run(folder_of(tmp_path), without)
-    assert seconds[0] < tracking.FINISH_SECONDS + 2
-    (file,) = tmp_path.rglob("*.wandb")  # whole on disk, for `wandb sync --include-online`
-    assert [line["_step"] for line in history(file)][:3] == [1, 2, 3]
+for name in ("__init__", "log", "log_final", "finish"):
+    setattr(Mirror, name, timed(getattr(Mirror, name)))
+code = train.main(sys.argv[1:])
+print("seconds in W&B:", seconds)
+sys.exit(code)
+"""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("behaviour", ["500", "hang", "close"])
-def test_a_server_that_never_answers_costs_seconds_and_the_run_is_recorded_offline(
-    tmp_path: Path,
-    without: Path,
-    serve: Callable[[Behaviour], Server],
-    behaviour: Behaviour,
+@pytest.mark.parametrize("after", [None, "UpsertBucket"])
+def test_no_fault_of_the_server_changes_a_number_or_costs_much_more_than_half_a_minute(
+    tmp_path: Path, without: Path, after: str | None
 ) -> None:
-    began = time.monotonic()
-    mirrored_run(tmp_path / "offline", *OFFLINE)
-    usual = time.monotonic() - began
-    serve(behaviour)
-    wandb.teardown()
-    began = time.monotonic()
-    assert mirrored_run(tmp_path / "online", *ONLINE) == [NO_CONNECTION]
-    assert time.monotonic() - began < usual + 20
-    assert_same_run(folder_of(tmp_path / "online"), without)
-    (file,) = (tmp_path / "online").rglob("offline-run-*/*.wandb")
-    assert [line["_step"] for line in history(file)][:3] == [1, 2, 3]
-
-
-def test_a_server_that_fails_between_login_and_start_is_no_obstacle_to_offline(
-    tmp_path: Path, serve: Callable[[Behaviour], Server], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The start that failed must not hold on to the run's id."""
-    server = serve("answer")
-    login = wandb.login
-
-    def login_then_hang(**options: Any) -> bool:
-        answer = login(**options)
-        server.behaviour = "hang"
-        return answer
-
-    monkeypatch.setattr(wandb, "login", login_then_hang)
-    monkeypatch.setattr(tracking, "INIT_SECONDS", 1)
-    assert mirrored_run(tmp_path, *ONLINE) == [NO_CONNECTION]
-    (file,) = tmp_path.rglob("offline-run-*/*.wandb")
-    assert [line["_step"] for line in history(file)] == [1, 2, 3]
+    words = small_words(Path("{folder}"), "track.wandb=online")
+    for run in under_faults(tmp_path, ["-c", TIMED_RUN, *words], after=after).values():
+        assert_same_run(folder_of(run.folder), without)
+        assert (NO_CONNECTION in run.lines) == (after is None)
+        assert float(run.lines[-1].rpartition(" ")[2]) < 40
 
 
 class Stop(Exception):  # noqa: N818 - nothing went wrong
@@ -279,23 +316,24 @@ def stop() -> None:
 
 
 def test_sync_of_a_resumed_run_sends_every_step_once_and_no_secret(
-    tmp_path: Path, serve: Callable[[Behaviour], Server], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SOME_TOKEN", "planted-secret")
+    monkeypatch.setenv("SOME_TOKEN", SECRET)
     with pytest.raises(Stop):
         mirrored_run(tmp_path, *OFFLINE, after_first=stop)
     mirrored_run(tmp_path, *OFFLINE)
     segments = sorted((folder_of(tmp_path) / "wandb").glob("offline-run-*"))
     assert len(segments) == 2
-    server = serve("answer")
-    subprocess.run(
-        [sys.executable, "-m", "wandb", "sync", *segments],
-        capture_output=True,
-        check=True,
-        timeout=120,
-    )
+    with wandb_server() as server:
+        subprocess.run(
+            [sys.executable, "-m", "wandb", "sync", *segments],
+            env=environment_for(server),
+            capture_output=True,
+            check=True,
+            timeout=120,
+        )
     assert [line["_step"] for line in server.lines] == [1, 2, 3]
-    sent = b"".join(server.bodies)
+    sent = b"".join(server.requests)
     assert b"val/recall/000_class0" in sent
-    assert b"planted-secret" not in sent
+    assert SECRET.encode() not in sent
     assert KEY.encode() not in sent
