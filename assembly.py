@@ -242,7 +242,7 @@ def load_weights(run: str | Path, *, rule: Rule | None = None) -> Weights:
         ConfigError: no whole checkpoint, or no weights by that rule.
     """
     folder = Path(run).expanduser() / "checkpoints"
-    state, problems = checkpoint.load_latest(folder)
+    state, problems, _ = checkpoint.load_latest(folder)
     if state is None:
         raise ConfigError(problems or [f"{folder}: no checkpoint there"])
     best = state["best"]

@@ -17,12 +17,21 @@ class DataError(ValueError):
 
 
 def data_root() -> Path:
-    """Return the folder for raw data: ``$DATA_ROOT``, else ``tailfocus`` in the user's cache."""
+    """Return the folder for raw data: ``$DATA_ROOT``, else ``tailfocus`` in the user's cache.
+
+    Raises:
+        DataError: If nothing says where that cache is, as for a user without a home.
+    """
     chosen = os.environ.get("DATA_ROOT")
-    if chosen:
-        return Path(chosen).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache).expanduser() if cache else Path.home() / ".cache") / "tailfocus"
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return (Path(cache).expanduser() if cache else Path.home() / ".cache") / "tailfocus"
+    except RuntimeError as error:
+        raise DataError(
+            "DATA_ROOT is not set and there is no home folder: set it to a folder for raw data"
+        ) from error
 
 
 class ImageShape(NamedTuple):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import math
 import os
@@ -10,7 +12,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def _open(entry: Path, listing: Listing) -> dict[str, Tensor] | None:
     return mapped
 
 
-@contextmanager
+@contextlib.contextmanager
 def _written_whole(entry: Path, *, needed: int, is_whole: Callable[[], bool]) -> Iterator[Path]:
     """Yield a scratch folder that becomes ``entry`` in one step once it is filled.
 
@@ -143,8 +144,11 @@ def _written_whole(entry: Path, *, needed: int, is_whole: Callable[[], bool]) ->
     may have it open already. A damaged one is replaced.
     """
     scratch = entry.with_name(f".{entry.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    lock = None
     try:
-        scratch.mkdir(parents=True)
+        lock = _locked_folder(scratch)
+        for other in entry.parent.glob(".*"):
+            _remove_if_left(other)
         free = shutil.disk_usage(scratch).free
         if free < needed:
             raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
@@ -166,6 +170,38 @@ def _written_whole(entry: Path, *, needed: int, is_whole: Callable[[], bool]) ->
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked_folder(folder: Path) -> int:
+    """Make a folder and hold its lock; returns the handle to close, which a killed process lets go.
+
+    Another process may take the folder for one that was left, in the moment before it is locked.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if folder.is_dir():
+                return handle
+            os.close(handle)
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Remove a scratch folder that a killed process has left: nobody holds its lock."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # another process was quicker
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -67,8 +67,10 @@ class Checkpointer:
 
     def resume(self) -> tuple[str, ...]:
         """Load the newest whole checkpoint, if any; returns lines on files passed over."""
-        state, problems = load_latest(self.folder)
+        state, problems, path = load_latest(self.folder)
         if state is not None:
+            if path == self.folder / "next.pt":  # the run was killed between the renames of save()
+                _promote(self.folder)
             self.trainer.load_state_dict(state)
             self.progress.epoch = state["epoch"]
             self.progress.totals = EpochTotals(**state["totals"])
@@ -112,10 +114,11 @@ class Checkpointer:
 
 
 class Checkpoint(NamedTuple):
-    """What :func:`load_latest` found: the state, and lines for the user on files it passed over."""
+    """The state, lines for the user on files that were passed over, and the file it is from."""
 
     state: dict[str, Any] | None
     problems: tuple[str, ...]
+    path: Path | None
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
@@ -126,6 +129,10 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
     write_bytes(folder / "next.pt", buffer.getvalue())
+    _promote(folder)
+
+
+def _promote(folder: Path) -> None:
     last = folder / "last.pt"
     if last.exists():
         last.replace(folder / "previous.pt")
@@ -147,8 +154,8 @@ def load_latest(folder: Path) -> Checkpoint:
         except ValueError as error:
             problems.append(f"{path}: {error}; using the previous checkpoint")
         else:
-            return Checkpoint(state, tuple(problems))
-    return Checkpoint(None, tuple(problems))
+            return Checkpoint(state, tuple(problems), path)
+    return Checkpoint(None, tuple(problems), None)
 
 
 def _read(path: Path) -> dict[str, Any]:

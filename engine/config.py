@@ -143,9 +143,23 @@ def load_run_config(run: str | Path) -> Config:
     """The config of a run folder.
 
     Raises:
-        ConfigError: there is no readable ``config.yaml``.
+        ConfigError: there is no readable ``config.yaml``, or it was edited since.
     """
-    return load([Path(run).expanduser() / "config.yaml"])
+    folder = Path(run).expanduser()
+    config = load([folder / "config.yaml"])
+    try:
+        made = json.loads((folder / "environment.json").read_bytes())
+    except (OSError, ValueError):
+        return config
+    is_comparable = isinstance(made, dict) and made.get("config_version") == CONFIG_VERSION
+    if is_comparable and made["fingerprint"] != (now := fingerprint(config)):
+        raise ConfigError(
+            [
+                f"{folder / 'config.yaml'}: was edited: the run is {made['fingerprint']}, this "
+                f"file says {now}; put the old file back"
+            ]
+        )
+    return config
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from engine.loop import Step
 from engine.summary import ClassResult, Summary
+from engine.wording import one_line
 
 DASH = "–"
 CLASSES_SHOWN = 20
@@ -59,7 +60,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Print one line; markup and emoji codes in it stay inert."""
-        self.console.print(Text(line))
+        self.console.print(Text(one_line(line)))
 
     @contextlib.contextmanager
     def training(self, *, epochs: int, done: int, total: int) -> Iterator[None]:
@@ -134,7 +135,7 @@ class Screen:
         table = Table(
             box=SIMPLE_HEAD,
             title_justify="left",
-            title=Text(f"{first.title}: test, mean ± std over {len(summaries)} seeds"),
+            title=Text(one_line(f"{first.title}: test, mean ± std over {len(summaries)} seeds")),
         )
         table.add_column("metric")
         for rule in first.rules:
@@ -185,7 +186,7 @@ def _class_table(summary: Summary) -> Table:
         half = CLASSES_SHOWN // 2
         rows = list(dict.fromkeys(ranked[:half] + ranked[-half:]))
         title += f"; lowest and highest {half} recalls of {len(ranked)}"
-    table = Table(box=SIMPLE_HEAD, title_justify="left", title=Text(title))
+    table = Table(box=SIMPLE_HEAD, title_justify="left", title=Text(one_line(title)))
     table.add_column("class")
     for heading in ("group", "train", "recall", "precision", "F1", "test"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
@@ -196,7 +197,7 @@ def _class_table(summary: Summary) -> Table:
 
 def _class_cells(row: ClassResult) -> list[str | Text]:
     scores = [_number(row.recall), _number(row.precision), _number(row.f1)]
-    return [Text(row.name), row.group, str(row.train_images), *scores, str(row.support)]
+    return [Text(one_line(row.name)), row.group, str(row.train_images), *scores, str(row.support)]
 
 
 def _rule_table(summary: Summary) -> Table:

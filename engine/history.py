@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from engine.config import ConfigError
+from engine.config import CONFIG_VERSION, ConfigError
 from engine.run_folder import RunFolder, write_json
 from engine.summary import Summary
 from engine.tracking import new_run_id
@@ -25,9 +25,9 @@ def check_split(folder: RunFolder, split_fingerprint: str) -> None:
     """Refuse to go on with, or to show, a run that was made on another split.
 
     Raises:
-        ConfigError: the data or the drawn subset have changed since.
+        ConfigError: the data or the drawn subset have changed since, or nothing tells.
     """
-    past = folder.read_json(folder.environment)
+    past = _environment(folder)
     if past is not None and past["split_fingerprint"] != split_fingerprint:
         raise ConfigError(
             [
@@ -73,8 +73,9 @@ def add_segment(
         identity: ``fingerprint``, ``group`` and ``split_fingerprint`` of the run.
         say: called with a line when code, threads, precision or device differ from the last one.
     """
-    environment = folder.read_json(folder.environment) or {
+    environment = _environment(folder) or {
         **identity,
+        "config_version": CONFIG_VERSION,
         "wandb_id": new_run_id(identity["fingerprint"]),
         "facts": dict(facts),
         "segments": [],
@@ -94,6 +95,16 @@ def add_segment(
     )
     write_json(folder.environment, environment)
     return environment
+
+
+def _environment(folder: RunFolder) -> dict[str, Any] | None:
+    """The content of environment.json, which is on the disk before the first checkpoint is."""
+    past = folder.read_json(folder.environment)
+    if past is None and any(folder.checkpoints.glob("*.pt")):
+        raise ConfigError([f"{folder.environment}: is missing; put it back, or use --fresh"])
+    if past is not None and not {"split_fingerprint", "wandb_id", "segments"} <= past.keys():
+        raise ConfigError([f"{folder.environment}: not of this version; use --fresh"])
+    return past
 
 
 def changes(environment: Mapping[str, Any]) -> tuple[str, ...]:

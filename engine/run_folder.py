@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -72,6 +73,9 @@ class RunFolder:
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
+            _let_go_in_children()
+            _HELD.add(lock)
+            stack.callback(_HELD.discard, lock)
             try:
                 yield
             except OSError as error:
@@ -99,7 +103,7 @@ class RunFolder:
 
     def rows(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a torn last line is dropped."""
-        rows = []
+        rows: list[dict[str, Any]] = []
         for line in self._metrics_text().splitlines():
             try:
                 rows.append(json.loads(line))
@@ -115,8 +119,20 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def cut_rows(self, epochs: int) -> list[dict[str, Any]]:
-        """Keep the first ``epochs`` lines only, so that the file agrees with a checkpoint."""
+        """Keep the first ``epochs`` lines only, so that the file agrees with a checkpoint.
+
+        Raises:
+            ConfigError: one of those lines is missing. No crash takes one: each is on the disk
+                before the checkpoint of its epoch.
+        """
         rows = self.rows()[:epochs]
+        if [row.get("epoch") for row in rows] != list(range(1, epochs + 1)):
+            raise ConfigError(
+                [
+                    f"{self.metrics}: does not hold the {epochs} epochs that the checkpoint has; "
+                    "put the file back, or use --fresh"
+                ]
+            )
         text = "".join(json.dumps(row) + "\n" for row in rows)
         if self._metrics_text() != text:
             write_text(self.metrics, text)
@@ -130,15 +146,30 @@ class RunFolder:
         """A JSON object of this folder, or None when the file is absent.
 
         Raises:
-            ConfigError: the file is there but is not JSON.
+            ConfigError: the file is there but holds no JSON object.
         """
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
             raise ConfigError([f"{path}: not valid JSON; repair it or use --fresh"]) from error
+        if not isinstance(content, dict):
+            raise ConfigError([f"{path}: not a JSON object; repair it or use --fresh"])
         return content
+
+
+_HELD: set[IO[str]] = set()  # the locks of this process
+
+
+@functools.cache
+def _let_go_in_children() -> None:
+    """Close the locks in every process that is forked from now on.
+
+    A loader's worker notices only after some seconds that its run was killed; until then it would
+    hold the lock in its dead parent's name.
+    """
+    os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _HELD])
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -158,6 +159,21 @@ def test_an_entry_that_another_process_writes_first_is_kept(
     images = cached(ImageFolder(root, path=str(pets)).load())
     assert inodes == [entry_inode(root)]
     assert len(images) == 5
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(
+    pets: Path, root: Path
+) -> None:
+    cache = root / "cache/image_folder"
+    for name in ("left", "living"):
+        (cache / f".{name}").mkdir(parents=True)
+        (cache / f".{name}" / "train.npy").write_bytes(b"half")
+    lock = os.open(cache / ".living", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    ImageFolder(root, path=str(pets)).load()
+    os.close(lock)
+    scratch = [path.name for path in cache.iterdir() if path.name.startswith(".")]
+    assert scratch == [".living"]
 
 
 def entry_inode(root: Path) -> int:

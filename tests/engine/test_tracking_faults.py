@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import wandb
 
 import train
-import wandb
 from engine.components import ROOT
 from tests._runs import (
     assert_same_run,
@@ -26,7 +26,7 @@ from tests._runs import (
     small_run,
     small_words,
 )
-from tests.engine._wandb_log import history
+from tests.engine._wandb_log import history, records, values_of
 from tests.engine._wandb_server import Fault, Server, wandb_server
 
 # Real servers and services with their own time-outs: about a minute in all.
@@ -148,6 +148,22 @@ def test_a_file_in_the_place_of_the_wandb_folder_is_one_line(tmp_path: Path, wit
     assert str(folder / "wandb") in line
     assert_same_run(folder, without)
     assert (folder / "wandb").read_text() == "in the way"
+
+
+@pytest.mark.parametrize(("mine", "inside"), [(None, "false"), ("true", "true")])
+def test_wandb_reports_nothing_on_itself_unless_it_was_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: str | None, inside: str
+) -> None:
+    monkeypatch.delenv("WANDB_ERROR_REPORTING", raising=False)
+    if mine is not None:
+        monkeypatch.setenv("WANDB_ERROR_REPORTING", mine)
+    seen: list[str | None] = []
+
+    def look() -> None:
+        seen.append(os.environ.get("WANDB_ERROR_REPORTING"))
+
+    mirrored_run(tmp_path, *OFFLINE, after_first=look)
+    assert (seen, os.environ.get("WANDB_ERROR_REPORTING")) == ([inside], mine)
 
 
 def test_without_home_the_mirror_works(
@@ -304,6 +320,9 @@ def test_no_fault_of_the_server_changes_a_number_or_costs_much_more_than_half_a_
     for run in under_faults(tmp_path, ["-c", TIMED_RUN, *words], after=after).values():
         assert_same_run(folder_of(run.folder), without)
         assert (NO_CONNECTION in run.lines) == (after is None)
+        (file,) = run.folder.rglob("offline-run-*/*.wandb" if after is None else "run-*/*.wandb")
+        summary = [values_of(record.update) for record in records(file, "summary")]
+        assert any(values.get("headline") == "val" for values in summary)
         assert float(run.lines[-1].rpartition(" ")[2]) < 40
 
 
