@@ -19,7 +19,7 @@ from engine import checkpoint, components
 from engine.config import ConfigError, load_run_config
 from engine.loop import Trainer
 from engine.optim import build_optimizer, rate_factor
-from engine.runtime import derive_seed, preserved_randomness
+from engine.runtime import Precision, choose_precision, derive_seed, preserved_randomness
 from engine.schema import Config, component_keys
 
 Rule = Literal["last", "val"]
@@ -116,7 +116,8 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
     from timm.data import Mixup
     from timm.utils import ModelEmaV3
 
-    layout = weight_layout(device, precision=config.runtime.precision)
+    precision = choose_precision(config.runtime.precision, device)
+    layout = weight_layout(device, precision=precision)
     model = build_model(config, dataset).to(device).to(memory_format=layout)
     optim, schedule, mixup = config.optim, config.schedule, config.mixup
     optimizer = build_optimizer(
@@ -156,19 +157,17 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
         ema=ModelEmaV3(model, decay=config.model.ema) if config.model.ema else None,
         accumulate=optim.accumulate,
         clip_norm=optim.clip_norm,
-        precision=config.runtime.precision,
+        precision=precision,
         compile_model=config.runtime.compile,
     )
 
 
-def weight_layout(
-    device: torch.device, *, precision: Literal["float32", "bfloat16"]
-) -> torch.memory_format:
+def weight_layout(device: torch.device, *, precision: Precision) -> torch.memory_format:
     """How to lay the weights out; a convolution hands the layout of its weights on to its output.
 
     Channels last is faster on CPUs, and on CUDA where tensor cores do the arithmetic.
     """
-    if device.type == "cpu" or (device.type == "cuda" and precision == "bfloat16"):
+    if device.type == "cpu" or (device.type == "cuda" and precision != "float32"):
         return torch.channels_last
     return torch.contiguous_format
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,10 +38,12 @@ def run(
 ) -> Summary:
     """One run, top to bottom; resumes an interrupted one, returns the summary of a finished one.
 
+    Processes that ``engine.processes.joined`` has joined run it together, and all get the summary.
+
     Args:
         config: from :func:`engine.config.load`.
-        report: called after each epoch with its number (1-based) and its line of metrics.jsonl;
-            what it raises ends the run, which can be resumed.
+        report: called in the main process after each epoch with its number (1-based) and its line
+            of metrics.jsonl; what it raises ends the run, which can be resumed.
         fresh: run again although the folder exists; the old one is renamed and kept.
         command: recorded in environment.json.
         screen: where to print; default the terminal.
@@ -49,6 +52,7 @@ def run(
         ConfigError: a mistake that only the data, timm or the machine could reveal.
         DivergenceError: of the loss, the weights or the predictions.
         Interrupted: by a signal, after a checkpoint.
+        LostProcessError: another process of the run has ended.
     """
     import torch
 
@@ -59,12 +63,22 @@ def run(
     from engine.console import Screen
     from engine.interruption import interruptions
     from engine.loop import EpochTotals, predict
+    from engine.processes import Processes
     from engine.run_folder import RunFolder, code_hash, describe_segment, write_json, write_text
-    from engine.runtime import choose_device, cpu_threads, derive_seed, preserved_randomness
+    from engine.runtime import (
+        choose_device,
+        choose_precision,
+        cpu_threads,
+        derive_seed,
+        determinism,
+        precision_note,
+        preserved_randomness,
+    )
     from engine.selection import Selection
 
     began = time.perf_counter()
-    screen = screen or Screen()
+    processes = Processes.current()
+    screen = (screen or Screen()) if processes.is_main else Screen.silent()
     epochs = config.schedule.epochs
     name = config.track.name or config.data.name
     folder = RunFolder(Path(config.track.root).expanduser() / name / fingerprint(config))
@@ -74,23 +88,30 @@ def run(
         stack.enter_context(assembly.mistakes_of(data.DataError))
         stack.enter_context(preserved_randomness())
         threads = stack.enter_context(cpu_threads(config.runtime.threads))
+        stack.enter_context(determinism(is_on=config.runtime.deterministic))
         device = choose_device(config.runtime.device)
-        precision = config.runtime.precision
+        precision = choose_precision(config.runtime.precision, device)
+        if (note := precision_note(config.runtime.precision, precision, device)) is not None:
+            screen.say(note)
 
         # --- data; a finished run ends here ------------------------------------------------------
-        dataset = assembly.build_dataset(config)
+        with processes.one_a_machine_first():
+            dataset = assembly.build_dataset(config)
         code = code_hash(config.data.name, config.loss.name)
         identity = {
             "fingerprint": fingerprint(config),
             "group": fingerprint(config, without_seeds=True),
             "split_fingerprint": dataset.split_fingerprint,
         }
-        if not fresh:
+
+        def past() -> Summary | None:
             history.check_split(folder, dataset.split_fingerprint)
-            if (finished := history.finished_summary(folder)) is not None:
-                screen.say("this run is finished; --fresh runs it again")
-                screen.summary(finished, folder.path, code_now=code)
-                return finished
+            return history.finished_summary(folder)
+
+        if not fresh and (finished := processes.on_main(past)) is not None:
+            screen.say("this run is finished; --fresh runs it again")
+            screen.summary(finished, folder.path, code_now=code)
+            return finished
 
         # --- model, loss, optimizer --------------------------------------------------------------
         trainer = assembly.build_trainer(config, dataset, device=device)
@@ -104,7 +125,11 @@ def run(
             "workers": config.runtime.workers,
         }
         train_loader = data.Loader(
-            dataset.train, augment=assembly.augmentation(config), **loader_settings
+            dataset.train,
+            augment=assembly.augmentation(config),
+            rank=processes.rank,
+            world=processes.world,
+            **loader_settings,
         )
         class_index = data.ClassIndex.from_targets(
             dataset.train.targets, num_classes=dataset.num_classes
@@ -112,9 +137,12 @@ def run(
         steps = train_loader.num_batches(len(dataset.train))
 
         # --- run folder, resume ------------------------------------------------------------------
-        if fresh and (aside := folder.set_aside()) is not None:
-            screen.say(f"--fresh: the earlier run is kept in {aside}")
-        stack.enter_context(folder.owned())
+        def own() -> None:
+            if fresh and (aside := folder.set_aside()) is not None:
+                screen.say(f"--fresh: the earlier run is kept in {aside}")
+            stack.enter_context(folder.owned())
+
+        processes.on_main(own)
         interruption = stack.enter_context(interruptions())
         progress = Progress()
         checkpoints = Checkpointer(
@@ -128,21 +156,32 @@ def run(
             screen.say(problem)
         if progress.has_begun:
             screen.say(f"resuming at epoch {progress.epoch + 1}, step {progress.totals.steps + 1}")
-        folder.cut_rows(progress.epoch)
-        environment = history.add_segment(
-            folder,
-            describe_segment(
-                command=command, device=str(device), precision=precision, threads=threads, code=code
-            ),
-            position=history.Position(progress.epoch, progress.totals.steps),
-            facts=assembly.facts_of(config, dataset),
-            identity=identity,
-            say=screen.say,
+        ran = describe_segment(
+            command=command,
+            device=str(device),
+            precision=precision,
+            threads=threads,
+            code=code,
+            processes=processes.world,
         )
-        write_text(folder.config, dump(config))
+
+        def begin() -> dict[str, Any]:
+            folder.cut_rows(progress.epoch)
+            environment = history.add_segment(
+                folder,
+                ran,
+                position=history.Position(progress.epoch, progress.totals.steps),
+                facts=assembly.facts_of(config, dataset),
+                identity=identity,
+                say=screen.say,
+            )
+            write_text(folder.config, dump(config))
+            return environment
+
+        environment = processes.on_main(begin)
         mirror = tracking.Mirror(
             folder.path,
-            mode=tracking.chosen_mode(config.track.wandb),
+            mode=tracking.chosen_mode(config.track.wandb) if processes.is_main else "disabled",
             run_id=environment["wandb_id"],
             identity={
                 "project": "tailfocus",
@@ -162,15 +201,16 @@ def run(
         def assess(
             split: str, *, after_batch: Callable[[], None], **options: Any
         ) -> evaluation.Assessment:
-            predictions = predict(
+            num_images = len(splits[split])
+            share = predict(
                 trainer.evaluated,
-                loader_of(split).epoch(torch.arange(len(splits[split])), epoch=0),
+                loader_of(split).epoch(processes.share(torch.arange(num_images)), epoch=0),
                 device=device,
                 precision=precision,
                 after_batch=after_batch,
             )
             return evaluation.assess(
-                predictions,
+                share.joined(processes, num_images=num_images),
                 trainer.loss,
                 class_counts=dataset.class_counts,
                 num_outputs=assembly.num_outputs(config, dataset.num_classes),
@@ -239,15 +279,16 @@ def run(
                     row |= evaluation.row_of("test", test.metrics)
                 row |= progress.totals.timing()
 
-                folder.append_row(row)
+                if processes.is_main:
+                    folder.append_row(row)
                 progress.epoch, progress.totals = epoch + 1, EpochTotals()
                 checkpoints.save()
                 mirror.log({**tracking.without_lists(row), **extra}, step=epoch + 1)
                 best_epoch = progress.best["epoch"] if progress.best else None
                 screen.epoch(row, metric=selection.metric, best_epoch=best_epoch)
-                if report is not None:
+                if report is not None and processes.is_main:
                     report(epoch + 1, row)
-                interruption.raise_if_asked()
+                checkpoints.stop_if_asked()
 
         # --- test, once for each selection rule --------------------------------------------------
         rules = {"last": (epochs, trainer.evaluated.state_dict())}
@@ -256,7 +297,7 @@ def run(
         results = {}
         for rule, (epoch, weights) in rules.items():
             # From here on a signal stops without a checkpoint: the one of the last epoch stands.
-            stop = interruption.raise_if_asked
+            stop = checkpoints.stop_if_asked
             trainer.evaluated.load_state_dict(weights)
             held_out: evaluation.Assessment | None = None
             if dataset.val is not None:
@@ -265,35 +306,40 @@ def run(
                 "test", after_batch=stop, ranking=True, threshold=closing.threshold(held_out)
             )
             results[rule] = closing.RuleAssessment(epoch, val=held_out, test=test)
-            results[rule].save_predictions(folder.predictions, rule, dataset=dataset)
+            if processes.is_main:
+                results[rule].save_predictions(folder.predictions, rule, dataset=dataset)
 
         # --- summary, figures --------------------------------------------------------------------
-        summary = closing.summarise(
-            results,
-            rows=folder.rows(),
-            selection=selection,
-            dataset=dataset,
-            seed=config.seed,
-            identity=identity,
-            code_hash=code,
-            notes=history.changes(environment),
-            seconds=time.perf_counter() - began,
-        )
-        headline = results[summary.headline]
-        figures = {}
-        if config.track.figures:
-            figures = evaluation.draw_figures(
-                folder.figures,
-                headline.test,
-                class_counts=dataset.class_counts,
-                class_names=dataset.class_names,
+        def close() -> Summary:
+            summary = closing.summarise(
+                results,
                 rows=folder.rows(),
-                best_epoch=headline.epoch if summary.headline == "val" else None,
-                data_title=dataset.title,
-                rule=summary.headline,
+                selection=selection,
+                dataset=dataset,
+                seed=config.seed,
+                identity=identity,
+                code_hash=code,
+                notes=history.changes(environment),
+                seconds=time.perf_counter() - began,
             )
-        mirror.log_final(summary, figures=figures, test=headline.test, step=epochs)
-        write_json(folder.summary, summary.model_dump(mode="json"))
+            headline = results[summary.headline]
+            figures = {}
+            if config.track.figures:
+                figures = evaluation.draw_figures(
+                    folder.figures,
+                    headline.test,
+                    class_counts=dataset.class_counts,
+                    class_names=dataset.class_names,
+                    rows=folder.rows(),
+                    best_epoch=headline.epoch if summary.headline == "val" else None,
+                    data_title=dataset.title,
+                    rule=summary.headline,
+                )
+            mirror.log_final(summary, figures=figures, test=headline.test, step=epochs)
+            write_json(folder.summary, summary.model_dump(mode="json"))
+            return summary
+
+        summary = processes.on_main(close)
         screen.summary(summary, folder.path, code_now=code)
         return summary
 
@@ -311,36 +357,58 @@ def main(argv: Sequence[str]) -> int:
             return 0
         return _run_seeds(config, arguments)
     except ConfigError as error:
-        for mistake in error.mistakes:
+        # Whatever is wrong with the command is wrong for every process of a run; one says so.
+        for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():
             print(mistake, file=sys.stderr)
         return 2
 
 
 def _run_seeds(config: Config, arguments: cli.Arguments) -> int:
+    import torch
+
     from engine.console import Screen
     from engine.interruption import Interrupted
     from engine.loop import DivergenceError
+    from engine.processes import LostProcessError, joined
     from engine.run_folder import WriteError
 
     screen = Screen()
     command = ["train.py", *sys.argv[1:]]
     summaries = []
     try:
-        for seed in range(config.seed, config.seed + (arguments.seeds or 1)):
-            seeded = config.model_copy(update={"seed": seed})
-            summaries.append(run(seeded, fresh=arguments.fresh, command=command, screen=screen))
+        with joined(config.runtime.device) as processes:
+            screen = screen if processes.is_main else Screen.silent()
+            for seed in range(config.seed, config.seed + (arguments.seeds or 1)):
+                seeded = config.model_copy(update={"seed": seed})
+                summaries.append(run(seeded, fresh=arguments.fresh, command=command, screen=screen))
     except Interrupted as stop:
         screen.say(f"{stop}; the same command goes on from here")
         return stop.exit_code
-    except WriteError as error:
+    except (WriteError, LostProcessError) as error:
         print(error, file=sys.stderr)
         return 1
     except DivergenceError as error:
         print(error, *error.__notes__, sep="; ", file=sys.stderr)
         return 1
+    except torch.OutOfMemoryError:
+        print(_out_of_memory(config), file=sys.stderr)
+        return 1
     if arguments.seeds:
         screen.seeds(summaries)
     return 0
+
+
+def _out_of_memory(config: Config) -> str:
+    """Which keys to change; with more pieces a batch, and the result, stay what they are."""
+    batch_size, pieces = config.optim.batch_size, config.optim.accumulate
+    line = f"out of GPU memory with optim.batch_size={batch_size} in {pieces} piece(s): "
+    half = next((n for n in range(2 * pieces, batch_size + 1) if batch_size % n == 0), None)
+    if half is None:
+        return line + "no smaller piece is left; use a smaller model or smaller images"
+    return (
+        line + f"optim.accumulate={half} keeps the batch and needs less memory; "
+        f"optim.batch_size={batch_size // 2} changes the recipe"
+    )
 
 
 if __name__ == "__main__":

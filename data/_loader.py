@@ -23,11 +23,14 @@ class Batch(NamedTuple):
         images: float32 (B, C, H, W), normalised.
         targets: int64 (B,).
         index: int64 (B,), position of each image in the split.
+        is_spare: Whether another process has these images, too: a batch with fewer images than
+            there are processes gives its first one to those without any.
     """
 
     images: Tensor
     targets: Tensor
     index: Tensor  # type: ignore[assignment]  # the field's word hides tuple.index
+    is_spare: bool = False
 
 
 class Loader:
@@ -47,6 +50,8 @@ class Loader:
         seed: Seed of the augmentation, >= 0.
         augment: Augmentation, None for none.
         workers: Processes that decode images on disk; images in memory need none.
+        rank: Which of the processes that share every batch this one is.
+        world: How many share it: each has rows rank, rank + world ... of the batch.
 
     Raises:
         DataError: If the augmentation does not fit the images.
@@ -63,8 +68,11 @@ class Loader:
         seed: int,
         augment: Augment | None = None,
         workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.batch_size = batch_size
+        self._rank, self._world = rank, world
         self._device = device
         self._seed = seed
         self._augment = augment or Augment()
@@ -100,11 +108,22 @@ class Loader:
         done = start * self.batch_size
         rows = positions[done:].split(self.batch_size) if done < len(positions) else ()
         times = repeats[done:].split(self.batch_size) if done < len(positions) else ()
-        for batch, repeat, images in zip(rows, times, self._raw_batches(rows), strict=True):
+        is_spare = [len(row) <= self._rank for row in rows]
+        rows, times = self._own(rows), self._own(times)
+        raw = self._raw_batches(rows)
+        for batch, repeat, images, spare in zip(rows, times, raw, is_spare, strict=True):
             index = batch.to(self._device)
             key = self._pool_index[index] + (repeat.to(self._device) << _REPEAT_SHIFT)
             augmented = self._augmented(images.to(self._device), key, epoch=epoch)
-            yield Batch(self._normalised(augmented), self._targets[index], index)
+            yield Batch(self._normalised(augmented), self._targets[index], index, spare)
+
+    def _own(self, rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return this process's rows of each batch."""
+        if self._world == 1:
+            return rows
+        return tuple(
+            row[self._rank :: self._world] if len(row) > self._rank else row[:1] for row in rows
+        )
 
     def _raw_batches(self, rows: tuple[Tensor, ...]) -> Iterator[Tensor]:
         """Yield uint8 (B, C, H, W) for each of ``rows``."""

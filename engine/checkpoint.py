@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from engine.interruption import Interruption
+from engine.interruption import Interrupted, Interruption
 from engine.loop import DivergenceError, EpochTotals, Trainer
 from engine.run_folder import write_bytes
 
@@ -63,19 +63,24 @@ class Checkpointer:
     ) -> None:
         self.folder, self.trainer, self.progress = folder, trainer, progress
         self.interruption, self.seconds = interruption, seconds
+        self.processes = trainer.processes
         self._saved = time.monotonic()
 
     def resume(self) -> tuple[str, ...]:
         """Load the newest whole checkpoint, if any; returns lines on files passed over."""
-        state, problems, path = load_latest(self.folder)
+        state, problems = self.processes.on_main(self._latest)
         if state is not None:
-            if path == self.folder / "next.pt":  # the run was killed between the renames of save()
-                _promote(self.folder)
             self.trainer.load_state_dict(state)
             self.progress.epoch = state["epoch"]
             self.progress.totals = EpochTotals(**state["totals"])
             self.progress.best = state["best"]
         return problems
+
+    def _latest(self) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+        state, problems, path = load_latest(self.folder)
+        if path == self.folder / "next.pt":  # the run was killed between the renames of save()
+            _promote(self.folder)
+        return state, problems
 
     def save(self) -> None:
         """Write a checkpoint of this moment.
@@ -87,7 +92,8 @@ class Checkpointer:
         self.trainer.check_weights()
         progress = self.progress
         where = {"epoch": progress.epoch, "totals": asdict(progress.totals), "best": progress.best}
-        save(self.folder, {**self.trainer.state_dict(), **where})
+        if self.processes.is_main:
+            save(self.folder, {**self.trainer.state_dict(), **where})
         self._saved = time.monotonic()
 
     @contextlib.contextmanager
@@ -108,9 +114,24 @@ class Checkpointer:
         Raises:
             Interrupted: a signal came; the checkpoint is written.
         """
-        if self.interruption or time.monotonic() - self._saved > self.seconds:
+        is_time = time.monotonic() - self._saved > self.seconds
+        asked, is_due = self.processes.largest(
+            self.interruption.signal_number or 0, int(is_time and self.processes.is_main)
+        )
+        if asked or is_due:
             self.save()
-        self.interruption.raise_if_asked()
+        if asked:
+            raise Interrupted(asked)
+
+    def stop_if_asked(self) -> None:
+        """Stop when a signal has come to any of the processes, without a checkpoint.
+
+        Raises:
+            Interrupted: see there.
+        """
+        (asked,) = self.processes.largest(self.interruption.signal_number or 0)
+        if asked:
+            raise Interrupted(asked)
 
 
 class Checkpoint(NamedTuple):

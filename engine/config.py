@@ -33,6 +33,7 @@ NOT_IDENTITY = (
     "runtime.threads",
     "runtime.workers",
     "runtime.compile",
+    "runtime.deterministic",
     "runtime.checkpoint_seconds",
     "data.download",
     "data.cache_gb",

@@ -58,6 +58,11 @@ class Screen:
         self._task: TaskID | None = None
         self._epochs = 0
 
+    @classmethod
+    def silent(cls) -> Screen:
+        """One that shows nothing, for processes other than the main one."""
+        return cls(Console(quiet=True))
+
     def say(self, line: str) -> None:
         """Print one line; markup and emoji codes in it stay inert."""
         self.console.print(Text(one_line(line)))

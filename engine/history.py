@@ -71,7 +71,7 @@ def add_segment(
         position: where the stretch begins.
         facts: what loading the run again needs to know about its data.
         identity: ``fingerprint``, ``group`` and ``split_fingerprint`` of the run.
-        say: called with a line when code, threads, precision or device differ from the last one.
+        say: called with a line when code, precision or the machine differ from the last one.
     """
     environment = _environment(folder) or {
         **identity,
@@ -82,8 +82,8 @@ def add_segment(
     }
     if environment["segments"]:
         before = environment["segments"][-1]
-        for key in ("code_hash", "precision", "threads", "device"):
-            if before[key] != segment[key]:
+        for key in ("code_hash", "precision", "threads", "processes", "device"):
+            if before.get(key) != segment[key]:
                 say(f"note: {key} was {before[key]} and is {segment[key]} from here on")
     environment["segments"].append(
         {
@@ -110,8 +110,8 @@ def _environment(folder: RunFolder) -> dict[str, Any] | None:
 def changes(environment: Mapping[str, Any]) -> tuple[str, ...]:
     """Sentences on what changed between the segments of a run, for the tables."""
     lines = []
-    for key in ("code_hash", "precision", "threads", "device"):
-        seen = list(dict.fromkeys(str(s[key]) for s in environment["segments"]))
+    for key in ("code_hash", "precision", "threads", "processes", "device"):
+        seen = list(dict.fromkeys(str(s.get(key)) for s in environment["segments"]))
         if len(seen) > 1:
             lines.append(f"{key} changed during the run: {' -> '.join(seen)}")
     return tuple(lines)

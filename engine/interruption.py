@@ -23,18 +23,10 @@ class Interrupted(Exception):  # noqa: N818 - it is a request granted, not an er
 
 
 class Interruption:
-    """Whether a signal has asked the run to stop."""
+    """Whether a signal has asked the run to stop: its number, or None."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal_number is not None
-
-    def raise_if_asked(self) -> None:
-        """Raise :class:`Interrupted` if a signal has come."""
-        if self.signal_number is not None:
-            raise Interrupted(self.signal_number)
 
     def _note(self, signal_number: int, _frame: FrameType | None) -> None:
         if self.signal_number is not None and signal_number == signal.SIGINT:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from engine.runtime import autocast, derive_seed, seed_global
+from engine.processes import Processes
+from engine.runtime import Precision, autocast, derive_seed, seed_global
 
+SMALLEST_SCALE = 2.0**-10  # of a float16 loss; gradients that overflow even then have diverged
 CHECK_EVERY = 50  # optimizer steps between looks at the device's sums (each look waits for it)
 
 
@@ -34,6 +38,11 @@ class Batch(Protocol):
         """(N,) int64, position of each image in its split."""
         ...
 
+    @property
+    def is_spare(self) -> bool:
+        """Whether another process has these images too, and they do not count here."""
+        ...
+
 
 class Criterion(Protocol):
     """What the loop needs of a loss; see ``losses/_base.py``."""
@@ -52,6 +61,14 @@ class Criterion(Protocol):
 
     def set_progress(self, epoch: int, epochs: int) -> None:
         """Say which epoch begins."""
+        ...
+
+    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        """How much of a batch counts; adds up over its parts."""
+        ...
+
+    def divisor(self, amount: Tensor) -> Tensor:
+        """What the mean over that much divides by."""
         ...
 
 
@@ -126,12 +143,14 @@ class Trainer:
         rate: learning rate as a function of (epoch, step, steps an epoch).
         seed: base of the randomness of every step (dropout, mixup): a function of (seed, epoch,
             step) alone, so an interrupted epoch goes on as if nothing had happened.
-        mix: timm's Mixup, or None.
+        mix: timm's Mixup, or None. It pairs the images that one process has.
         ema: timm's ModelEmaV3, or None.
         accumulate: pieces a batch is split into; the gradient is that of the whole batch.
         clip_norm: largest global gradient norm, or None.
         precision: of the model's arithmetic.
         compile_model: train through torch.compile.
+
+    Joined processes share every batch; losses and gradients are those of the whole batch.
     """
 
     def __init__(
@@ -147,14 +166,20 @@ class Trainer:
         ema: Any = None,
         accumulate: int = 1,
         clip_norm: float | None = None,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
         compile_model: bool = False,
     ) -> None:
         self.model, self.loss, self.optimizer, self.rate = model, loss, optimizer, rate
         self.seed, self.device, self.mix, self.ema = seed, device, mix, ema
         self.accumulate, self.clip_norm, self.precision = accumulate, clip_norm, precision
+        self.processes = Processes.current()
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.forward = torch.compile(model) if compile_model else model
+        # Unscaled, float16 gradients of a mean over a batch would be flushed to zero.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+        self._shared_model = self.processes.sharing_gradients(model)
+        self.forward = torch.compile(self._shared_model) if compile_model else self._shared_model
+        # Not mixup's or dropout's draws of another process.
+        self._own_seed = (self.processes.rank,) if self.processes.rank else ()
         self._pending: list[_Pending] = []
         self._totals, self._epoch, self._clock = EpochTotals(), 0, 0.0
 
@@ -175,6 +200,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
 
     def check_weights(self) -> None:
@@ -195,6 +221,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
 
     def train_epoch(
         self,
@@ -216,7 +244,7 @@ class Trainer:
         check_every = 1 if self.device.type == "cpu" else CHECK_EVERY
         for batch in batches:
             step = totals.steps
-            seed_global(derive_seed(self.seed, "step", epoch, step))
+            seed_global(derive_seed(self.seed, "step", epoch, step, *self._own_seed))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate(epoch, step, steps)
             self._pending.append(_Pending(step, batch.targets, self._step(batch)))
@@ -226,6 +254,7 @@ class Trainer:
             if after_step is not None:
                 after_step(Step(totals.steps, totals))
         self.settle()
+        self.processes.copy_buffers(self.model, *([] if self.ema is None else [self.ema.module]))
         return totals
 
     def settle(self) -> None:
@@ -237,14 +266,25 @@ class Trainer:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        sums = torch.stack([p.sums for p in pending]).double().cpu().numpy()
-        for (step, targets, _), (loss, correct, norm) in zip(pending, sums, strict=True):
-            if not (np.isfinite(loss) and np.isfinite(norm)):
-                raise NonFiniteLossError(self._epoch, step, sorted(set(targets.tolist())))
+        sums = torch.stack([p.sums for p in pending]).double()
+        sums = torch.cat([self.processes.total(sums[:, :3]), sums[:, 3:]], dim=1)
+        rows = sums.cpu().numpy()
+        for (step, targets, _), (loss, correct, images, norm) in zip(pending, rows, strict=True):
+            # Too large a scale shows in the gradients; the scaler has then left the step out.
+            is_skipped = (
+                self.scaler.is_enabled()
+                and not np.isfinite(norm)
+                and self.scaler.get_scale() > SMALLEST_SCALE
+            )
+            if not np.isfinite(loss) or not (np.isfinite(norm) or is_skipped):
+                classes = {
+                    label for of in self.processes.gathered(targets.tolist()) for label in of
+                }
+                raise NonFiniteLossError(self._epoch, step, sorted(classes))
             self._totals.loss += float(loss)
             self._totals.correct += float(correct)
-            self._totals.grad_norm += float(norm)
-            self._totals.images += len(targets)
+            self._totals.grad_norm += 0.0 if is_skipped else float(norm)
+            self._totals.images += round(images)
         now = time.perf_counter()
         self._totals.seconds += now - self._clock
         self._clock = now
@@ -253,7 +293,10 @@ class Trainer:
         self._totals, self._epoch, self._clock = totals, epoch, time.perf_counter()
 
     def _step(self, batch: Batch) -> Tensor:
-        """One optimizer step; returns (3,): summed loss, correct images, gradient norm."""
+        """One optimizer step; returns (4,): summed loss, correct images, images, gradient norm.
+
+        The first three are this process's share.
+        """
         images, targets = batch.images, batch.targets
         labels = targets
         if self.mix is not None:
@@ -261,31 +304,60 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total_loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device)
-        pieces = zip(
-            images.chunk(self.accumulate),
-            targets.chunk(self.accumulate),
-            labels.chunk(self.accumulate),
-            strict=True,
-        )
-        for image_piece, target_piece, label_piece in pieces:
-            with autocast(self.device, self.precision):
-                logits, features = self.forward(image_piece)
-            if logits.shape[1] == 1 and target_piece.ndim == 2:
-                target_piece = target_piece[:, 1:]
-            loss = self.loss(logits, target_piece, features=features)
-            share = len(image_piece) / len(images)
-            (loss * share if self.accumulate > 1 else loss).backward()
-            total_loss += loss.detach() * len(image_piece)
-            correct += (decided(logits.detach()) == label_piece).sum()
-        return torch.stack([total_loss, correct, self._update()])
+        image_pieces = images.chunk(self.accumulate)
+        target_pieces: Sequence[Tensor] = targets.chunk(self.accumulate)
+        label_pieces = labels.chunk(self.accumulate)
+        shares = None
+        for i, (image_piece, label_piece) in enumerate(
+            zip(image_pieces, label_pieces, strict=True)
+        ):
+            is_last = i == len(image_pieces) - 1
+            with contextlib.nullcontext() if is_last else self._gradients_kept():
+                with autocast(self.device, self.precision):
+                    logits, features = self.forward(image_piece)
+                if shares is None:
+                    target_pieces = _of_outputs(target_pieces, logits)
+                    shares = self._shares(
+                        target_pieces, num_outputs=logits.shape[1], is_spare=batch.is_spare
+                    )
+                loss = self.loss(logits, target_pieces[i], features=features)
+                if shares:
+                    loss = loss * shares[i]
+                self.scaler.scale(self.processes.for_gradients(loss)).backward()
+            total_loss += loss.detach()
+            if not batch.is_spare:
+                correct += (decided(logits.detach()) == label_piece).sum()
+        count = torch.tensor(0.0 if batch.is_spare else len(labels), device=self.device)
+        whole = self.processes.total(count)
+        return torch.stack([total_loss * whole, correct, count, self._update()])
+
+    def _shares(
+        self, pieces: Sequence[Tensor], *, num_outputs: int, is_spare: bool
+    ) -> list[Tensor]:
+        """What each piece's mean counts in the whole batch's; none where it is that batch."""
+        if len(pieces) == 1 and self.processes.world == 1:
+            return []
+        amounts = torch.stack([self.loss.amount(p, num_outputs=num_outputs) for p in pieces])
+        whole = self.processes.total(amounts.sum() * (not is_spare))
+        shares = self.loss.divisor(amounts) / self.loss.divisor(whole)
+        return list((shares * (not is_spare)).unbind())
+
+    def _gradients_kept(self) -> contextlib.AbstractContextManager[None]:
+        """Leave gradients in this process until the last piece of a batch."""
+        if self.processes.world == 1:
+            return contextlib.nullcontext()
+        assert isinstance(self._shared_model, DistributedDataParallel)
+        return self._shared_model.no_sync()
 
     def _update(self) -> Tensor:
+        self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.get_total_norm(
             [p.grad for p in self.parameters if p.grad is not None]
         )
         if self.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.ema is not None:
             self.ema.update(self.model)
         return norm.detach()
@@ -297,6 +369,13 @@ class _Pending(NamedTuple):
     step: int
     targets: Tensor
     sums: Tensor
+
+
+def _of_outputs(pieces: Sequence[Tensor], logits: Tensor) -> Sequence[Tensor]:
+    """Soft targets (N, 2) become those of the positive class where the model has one output."""
+    if logits.shape[1] > 1 or pieces[0].ndim == 1:
+        return pieces
+    return [piece[:, 1:] for piece in pieces]
 
 
 def decided(logits: Tensor) -> Tensor:
@@ -325,6 +404,16 @@ class Predictions:
     targets: np.ndarray
     index: np.ndarray
 
+    def joined(self, processes: Processes, *, num_images: int) -> Predictions:
+        """Those of all processes, in the order of the split."""
+        if processes.world == 1:
+            return self
+        whole = (
+            processes.joined_shares(torch.from_numpy(part), num_rows=num_images).numpy()
+            for part in (self.logits, self.targets, self.index)
+        )
+        return Predictions(*whole)
+
 
 @torch.no_grad()
 def predict(
@@ -332,7 +421,7 @@ def predict(
     batches: Iterator[Any],
     *,
     device: torch.device,
-    precision: Literal["float32", "bfloat16"] = "float32",
+    precision: Precision = "float32",
     after_batch: Callable[[], None] | None = None,
 ) -> Predictions:
     """Run the model in eval mode; one logit x a sample is stored as the two logits (0, x).

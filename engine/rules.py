@@ -163,15 +163,6 @@ def _pieces_divide_the_batch(config: Config) -> Iterator[str]:
         )
 
 
-def _pieces_know_the_normaliser(config: Config) -> Iterator[str]:
-    normalize = getattr(config.loss, "normalize", "samples")
-    if config.optim.accumulate > 1 and normalize in ("weights", "positives"):
-        yield (
-            f"optim.accumulate={config.optim.accumulate}: cannot go with loss.normalize={normalize}"
-            ", whose divisor is only known for the whole batch"
-        )
-
-
 def _wandb_keys_need_wandb(config: Config) -> Iterator[str]:
     if config.track.wandb == "disabled":
         for key in ("track.group", "track.per_class"):
@@ -201,7 +192,6 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _steps_rise,
     _init_head_needs_init_from,
     _pieces_divide_the_batch,
-    _pieces_know_the_normaliser,
     _wandb_keys_need_wandb,
     _constant_rate_has_no_unit,
 )

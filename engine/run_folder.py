@@ -211,7 +211,13 @@ def code_hash(data: str, loss: str) -> str:
 
 
 def describe_segment(
-    *, command: Sequence[str], device: str, precision: str, threads: int, code: str
+    *,
+    command: Sequence[str],
+    device: str,
+    precision: str,
+    threads: int,
+    code: str,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """What ran one uninterrupted stretch of a run, for environment.json."""
     return {
@@ -227,6 +233,7 @@ def describe_segment(
         "device": device,
         "precision": precision,
         "threads": threads,
+        "processes": processes,
     }
 
 

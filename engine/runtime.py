@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
 from collections.abc import Iterator
 from typing import Literal
@@ -13,6 +14,8 @@ import torch
 
 from engine.config import ConfigError
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 
 def choose_device(name: str) -> torch.device:
     """``auto`` is CUDA, then Apple's MPS, then the CPU.
@@ -21,13 +24,10 @@ def choose_device(name: str) -> torch.device:
         ConfigError: the named device is not there.
     """
     if name == "auto":
-        name = (
-            "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
-        )
+        has_mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    if name == "cuda" and (process := os.environ.get("LOCAL_RANK")) is not None:
+        name = f"cuda:{process}"  # torchrun's: one device a process
     device = torch.device(name)
     missing = (
         (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count())
@@ -41,6 +41,17 @@ def choose_device(name: str) -> torch.device:
             ]
         )
     return device
+
+
+def process_backend(device: torch.device) -> str:
+    """What joins processes: NCCL for tensors on CUDA devices, gloo for all others.
+
+    CUDA's current device becomes ``device``, which NCCL goes by.
+    """
+    if device.type != "cuda":
+        return "gloo"
+    torch.cuda.set_device(device)
+    return "cpu:gloo,cuda:nccl"
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -94,10 +105,59 @@ def cpu_threads(count: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
+@contextlib.contextmanager
+def determinism(*, is_on: bool) -> Iterator[None]:
+    """Let torch use algorithms without races only, and raise where it has none.
+
+    It matters on GPUs, where some backward passes add up in whatever order threads finish.
+    """
+    if not is_on:
+        yield
+        return
+    # cuBLAS reads it when it is first used; one of the two values that torch accepts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def choose_precision(name: Literal["auto"] | Precision, device: torch.device) -> Precision:
+    """``auto`` is bfloat16 where the device computes in it, else float16 on CUDA, else float32."""
+    if name != "auto":
+        return name
+    if has_bfloat16(device):
+        return "bfloat16"
+    return "float16" if device.type == "cuda" else "float32"
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; without them it is several times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def precision_note(name: str, precision: Precision, device: torch.device) -> str | None:
+    """What a user should know about the chosen precision on this device, in one line."""
+    if name == "auto":
+        return f"runtime.precision=auto: {precision} on this {device.type} device"
+    if precision != "float32" and device.type == "cpu":
+        if precision == "bfloat16" and has_bfloat16(device):
+            return None
+        return (
+            f"note: this CPU has no instructions for {precision}, which makes it several times "
+            "slower than float32"
+        )
+    return None
+
+
 def autocast(
-    device: torch.device, precision: Literal["float32", "bfloat16"]
+    device: torch.device, precision: Precision
 ) -> contextlib.AbstractContextManager[object]:
     """The context in which the model runs forward; float32 is no context at all."""
     if precision == "float32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=getattr(torch, precision))

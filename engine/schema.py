@@ -245,8 +245,13 @@ class TrackConfig(Section):
 class RuntimeConfig(Section):
     """How it runs. Only runtime.precision is part of a run's identity."""
 
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="precision of the model's arithmetic; losses are always float32"
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "float32",
+        description="precision of the model's arithmetic; losses are always float32; "
+        "auto: the fastest that the device computes in",
+    )
+    deterministic: bool = Field(
+        False, description="on GPUs: only algorithms that give the same bits every time"
     )
     compile: bool = Field(False, description="torch.compile the model")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(

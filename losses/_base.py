@@ -85,6 +85,24 @@ class Loss(nn.Module):
         """
         raise NotImplementedError
 
+    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        """Return how much of a batch counts, a scalar that adds up over parts of the batch.
+
+        `forward` divides its sum by it, or by what `divisor` makes of it. So the mean over a batch
+        is the sum of its parts' means, each times its divisor over that of the whole: what pieces
+        of a batch and processes that share one have to know.
+
+        Args:
+            targets: as for `forward`.
+            num_outputs: C of the logits.
+        """
+        del num_outputs
+        return targets.new_full((), len(targets), dtype=torch.float32)
+
+    def divisor(self, amount: Tensor) -> Tensor:
+        """Return what a mean over `amount` divides by; where nothing counts the sum is 0 anyway."""
+        return torch.where(amount > 0, amount, 1)
+
     def predict(self, logits: Tensor) -> Tensor:
         """Return class probabilities (N, C, ...) of logits (N, C, ...); they sum to 1 over C.
 

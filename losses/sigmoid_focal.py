@@ -230,3 +230,14 @@ class SigmoidFocal(Loss):
             weight=self.weight,
             normalize=self.normalize,
         )
+
+    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        """Return the number of samples, to which that of elements is proportional, or positives."""
+        if self.normalize != "positives" or (num_outputs > 1 and not targets.is_floating_point()):
+            return super().amount(targets, num_outputs=num_outputs)
+        positive = targets if targets.is_floating_point() else targets == 1
+        return positive.sum().float()
+
+    def divisor(self, amount: Tensor) -> Tensor:
+        """Return at least 1 for positives, as the loss does."""
+        return amount.clamp_min(1) if self.normalize == "positives" else super().divisor(amount)

@@ -160,3 +160,10 @@ class SoftmaxFocal(Loss):
             weight=self.weight,
             normalize=self.normalize,
         )
+
+    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        """Return the number of samples, or the sum of their weights."""
+        del num_outputs
+        return sample_normalizer(
+            targets, self.weight, normalize=self.normalize, ignore_index=-100
+        ).float()

@@ -20,6 +20,7 @@ from engine.components import ROOT
 from engine.config import ConfigError, dump, fingerprint, load
 from engine.loop import NonFiniteLossError
 from tests._runs import (
+    assert_same_run,
     folder_of,
     quiet_screen,
     rows_of,
@@ -451,3 +452,55 @@ def test_report_is_told_every_epoch_and_may_end_the_run(tmp_path: Path) -> None:
 def test_oracle_rule_has_no_word_in_the_config() -> None:
     with pytest.raises(ConfigError, match="val/"):
         small_config(Path("x"), "evaluate.metric=test/accuracy")
+
+
+# --- precision, memory ----------------------------------------------------------------------------
+
+
+def test_float16_scales_its_loss_and_resumes_with_the_scale(tmp_path: Path) -> None:
+    words = ("runtime.precision=float16", "runtime.deterministic=true")
+    small_run(tmp_path / "whole", *words)
+    whole = folder_of(tmp_path / "whole", *words)
+    state = torch.load(whole / "checkpoints" / "last.pt", weights_only=True)
+    assert state["scaler"]["scale"] > 1
+
+    class Stop(Exception):  # noqa: N818 - nothing went wrong
+        pass
+
+    def stop(epoch: int, row: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        small_run(tmp_path / "stopped", *words, report=stop)
+    small_run(tmp_path / "stopped", *words)
+    assert_same_run(folder_of(tmp_path / "stopped", *words), whole)
+    losses = [row["train/loss"] for row in rows_of(whole)]
+    small_run(tmp_path / "usual")
+    usual = [row["train/loss"] for row in rows_of(folder_of(tmp_path / "usual"))]
+    assert losses == pytest.approx(usual, rel=0.25)
+    assert losses != usual
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["optim.batch_size=48"], "optim.accumulate=2 keeps the batch"),
+        (["optim.batch_size=48", "optim.accumulate=4"], "optim.accumulate=8 keeps the batch"),
+        (["optim.batch_size=3", "optim.accumulate=3"], "no smaller piece is left"),
+    ],
+)
+def test_without_memory_on_the_gpu_the_next_batch_size_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    advice: str,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("engine.loop.Trainer._step", full)
+    assert train.main(small_words(tmp_path, *words)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("out of GPU memory with optim.batch_size=")
+    assert advice in line

@@ -17,11 +17,12 @@ TINY = ["data=synthetic", "data.channels=3", "model.ema=0.9"]
         ("cpu", "bfloat16", torch.channels_last),
         ("cuda", "float32", torch.contiguous_format),
         ("cuda", "bfloat16", torch.channels_last),
+        ("cuda", "float16", torch.channels_last),
         ("mps", "bfloat16", torch.contiguous_format),
     ],
 )
 def test_weights_are_channels_last_where_that_is_faster(
-    device: str, precision: Literal["float32", "bfloat16"], layout: torch.memory_format
+    device: str, precision: Literal["float32", "bfloat16", "float16"], layout: torch.memory_format
 ) -> None:
     assert assembly.weight_layout(torch.device(device), precision=precision) == layout
 

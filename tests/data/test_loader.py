@@ -43,7 +43,7 @@ def joined(batches: Iterator[Batch]) -> Batch:
 
 
 def same(first: Batch, second: Batch) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    return all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
 
 
 def test_images_are_normalised_as_torchvision_does() -> None:
@@ -196,3 +196,31 @@ def test_loading_leaves_global_generators_alone(folder: Path, place: str) -> Non
     assert len(list(loader(split).epoch(torch.arange(11), epoch=0))) == 3
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_every_batch_row_by_row(world: int) -> None:
+    positions = torch.arange(25).flip(0)
+    alone = list(loader(batch_size=8).epoch(positions, epoch=2))
+    shared = [
+        list(loader(batch_size=8, rank=rank, world=world).epoch(positions, epoch=2))
+        for rank in range(world)
+    ]
+    for step, whole in enumerate(alone):
+        for rank in range(world):
+            own = shared[rank][step]
+            if own.is_spare:  # the last batch has one image
+                assert (step, len(whole.index)) == (3, 1)
+                assert rank > 0
+                assert same(own, whole)
+            else:
+                assert all(
+                    torch.equal(a, b[rank::world]) for a, b in zip(own[:3], whole[:3], strict=True)
+                )
+
+
+def test_an_image_drawn_twice_is_augmented_alike_by_one_process_and_by_two() -> None:
+    positions = torch.tensor([3, 3, 3, 5, 3, 5])
+    whole = joined(loader(batch_size=3).epoch(positions, epoch=0))
+    second = joined(loader(batch_size=3, rank=1, world=2).epoch(positions, epoch=0))
+    assert torch.equal(second.images, whole.images[[1, 4]])

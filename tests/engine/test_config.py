@@ -311,7 +311,6 @@ def test_an_option_without_effect_is_a_mistake_and_reset_it_is_none(word: str) -
         (["reweight=inverse", "reweight.start=0.6", "schedule.epochs=2"], "never begins"),
         (["schedule=steps", "schedule.steps=[0.9, 0.8]"], "rising order"),
         (["optim.batch_size=10", "optim.accumulate=3"], "must divide"),
-        (["optim.accumulate=2", "loss.normalize=weights"], "cannot go with loss.normalize"),
     ],
 )
 def test_keys_that_cannot_go_together_are_a_mistake(

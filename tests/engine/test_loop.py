@@ -41,6 +41,7 @@ class Images(NamedTuple):
     images: Tensor
     targets: Tensor
     index: Tensor
+    is_spare: bool = False
 
 
 def batch(*targets: int, seed: int = 0, scale: float = 1.0) -> Images:

@@ -15,9 +15,13 @@ from engine.config import ConfigError
 from engine.runtime import (
     autocast,
     choose_device,
+    choose_precision,
     cpu_threads,
     derive_seed,
+    determinism,
+    precision_note,
     preserved_randomness,
+    process_backend,
     seed_global,
 )
 
@@ -169,10 +173,75 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)]
+    ("precision", "dtype"),
+    [
+        ("float32", torch.float32),
+        ("bfloat16", torch.bfloat16),
+        ("float16", torch.float16),
+    ],
 )
 def test_precision_is_that_of_matrix_products(precision: str, dtype: torch.dtype) -> None:
     matrix = torch.ones(2, 2)
     with autocast(torch.device("cpu"), precision):  # type: ignore[arg-type]
         assert (matrix @ matrix).dtype == dtype
     assert (matrix @ matrix).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "has_bfloat16", "expected"),
+    [
+        ("cpu", True, "bfloat16"),
+        ("cpu", False, "float32"),
+        ("cuda", True, "bfloat16"),
+        ("cuda", False, "float16"),
+        ("mps", False, "float32"),
+    ],
+)
+def test_auto_precision_is_the_fastest_that_the_device_computes_in_and_is_said(
+    monkeypatch: pytest.MonkeyPatch, device: str, *, has_bfloat16: bool, expected: str
+) -> None:
+    monkeypatch.setattr("engine.runtime.has_bfloat16", lambda device: has_bfloat16)
+    where = torch.device(device)
+    assert choose_precision("auto", where) == expected
+    note = precision_note("auto", choose_precision("auto", where), where)
+    assert note == f"runtime.precision=auto: {expected} on this {device} device"
+    assert choose_precision("float16", where) == "float16"
+
+
+@pytest.mark.parametrize(
+    ("precision", "has_bfloat16", "is_slow"),
+    [
+        ("float32", False, False),
+        ("bfloat16", True, False),
+        ("bfloat16", False, True),
+        ("float16", True, True),
+    ],
+)
+def test_a_precision_that_this_cpu_has_no_instructions_for_is_said_to_be_slow(
+    monkeypatch: pytest.MonkeyPatch, precision: str, *, has_bfloat16: bool, is_slow: bool
+) -> None:
+    monkeypatch.setattr("engine.runtime.has_bfloat16", lambda device: has_bfloat16)
+    note = precision_note(precision, precision, torch.device("cpu"))  # type: ignore[arg-type]
+    assert (note is not None and f"no instructions for {precision}" in note) == is_slow
+
+
+def test_determinism_is_inside_the_block_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with determinism(is_on=False):
+        assert not torch.are_deterministic_algorithms_enabled()
+    with determinism(is_on=True):
+        assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_each_process_of_a_machine_takes_a_device_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_cuda(monkeypatch, 4)
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:3")
+    assert process_backend(choose_device("auto")) == "cpu:gloo,cuda:nccl"
+    assert chosen == [torch.device("cuda:3")]
+    assert process_backend(torch.device("cpu")) == "gloo"
