@@ -212,9 +212,11 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
         mistakes.append(
             f"data.validation: has no effect, {dataset.title} has a validation split of its own"
         )
-    is_on_disk = isinstance(dataset.train.images, data.DiskImages)
+    needs_workers = (
+        isinstance(dataset.train.images, data.DiskImages) or augmentation(config).is_by_image
+    )
     default_workers = type(config.runtime).model_fields["workers"].default
-    if not is_on_disk and config.runtime.workers != default_workers:
+    if not needs_workers and config.runtime.workers != default_workers:
         mistakes.append(
             f"runtime.workers={config.runtime.workers}: has no effect, the images of "
             f"data={config.data.name} are in memory"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,7 +15,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
 _TOP, _LEFT, _FLIP, _ROW, _COLUMN = range(5)
-_NUM_STREAMS = 5
+_NUM_STREAMS = 5  # the one after them seeds what is drawn image by image
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,27 @@ class Augment:
         crop: Pixels of black padding on each side before a random crop to the old size; 0 is off.
         flip: Mirror an image left to right, every second time.
         cutout: Side of a square that is painted over (DeVries and Taylor 2017); 0 is off.
+        resized_crop: Smallest share of the image's area that a random crop has, which is resized
+            to the size of the images (Szegedy et al. 2015); 0 is off.
+        policy: torchvision's RandAugment (Cubuk et al. 2020) or TrivialAugmentWide (Müller and
+            Hutter 2021) at their standard settings.
+        color_jitter: How far brightness, contrast and saturation may be from 1; 0 is off.
     """
 
     crop: Annotated[int, Ge(0)] = 0
     flip: bool = False
     cutout: Annotated[int, Ge(0)] = 0
+    resized_crop: Annotated[float, Ge(0), Le(1)] = 0.0
+    policy: Literal["none", "randaugment", "trivialaugment"] = "none"
+    color_jitter: Annotated[float, Ge(0)] = 0.0
 
     def __bool__(self) -> bool:
-        return self.crop > 0 or self.flip or self.cutout > 0
+        return self.crop > 0 or self.flip or self.cutout > 0 or self.is_by_image
+
+    @property
+    def is_by_image(self) -> bool:
+        """Whether some of it works image by image, in worker processes."""
+        return self.resized_crop > 0 or self.policy != "none" or self.color_jitter > 0
 
 
 class Offsets(NamedTuple):
@@ -55,13 +68,24 @@ def draw_offsets(
     it is the same on every device and for any make-up of the batch. ``top`` and ``left`` lie in
     0..2*crop, ``flip`` in 0..1, ``row`` and ``column`` (the cutout's centre) inside the image.
     """
-    base = _mix_int(_mix_int(seed + _GOLDEN) ^ (epoch * _GOLDEN & _MASK))
-    streams = [_signed(_mix_int(base + stream * _GOLDEN)) for stream in range(_NUM_STREAMS)]
+    streams = [_signed(_stream(stream, seed=seed, epoch=epoch)) for stream in range(_NUM_STREAMS)]
     start = torch.tensor(streams, device=index.device)[:, None]
     bits = _logical_shift(_mix(start + index * _signed(_GOLDEN)), 33)
     bounds = [2 * crop + 1, 2 * crop + 1, 2, height, width]
     drawn = (bits * torch.tensor(bounds, device=index.device)[:, None]) >> 31
     return Offsets(drawn[_TOP], drawn[_LEFT], drawn[_FLIP], drawn[_ROW], drawn[_COLUMN])
+
+
+def image_seed(key: int, *, seed: int, epoch: int) -> int:
+    """Return the seed, below 2^63, of what is drawn for one image, by the same hash."""
+    start = _stream(_NUM_STREAMS, seed=seed, epoch=epoch)
+    return _mix_int(start + key * _GOLDEN) >> 1
+
+
+def _stream(stream: int, *, seed: int, epoch: int) -> int:
+    """Return where the hash of a stream starts in this epoch."""
+    base = _mix_int(_mix_int(seed + _GOLDEN) ^ (epoch * _GOLDEN & _MASK))
+    return _mix_int(base + stream * _GOLDEN)
 
 
 def augment_batch(

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data._augment import Augment, augment_batch
-from data._base import DataError, DiskImages, Split, image_shape
+from data._base import DataError, Images, Split, image_shape
 from data._samplers import occurrences
+from data._transforms import ImageTransform
 
 _REPEAT_SHIFT = 40  # a draw's number goes above the image's position in the hashed key
 
@@ -49,7 +50,8 @@ class Loader:
             what is free.
         seed: Seed of the augmentation, >= 0.
         augment: Augmentation, None for none.
-        workers: Processes that decode images on disk; images in memory need none.
+        workers: Processes that decode images on disk and augment image by image; all else needs
+            none.
         rank: Which of the processes that share every batch this one is.
         world: How many share it: each has rows rank, rank + world ... of the batch.
 
@@ -79,10 +81,10 @@ class Loader:
         self._workers = workers
         self._check_augment(split)
         self._images = split.images
-        if isinstance(split.images, Tensor) and _fits(split.images, device):
-            self._images = split.images.to(device)
+        if isinstance(split.images, Tensor) and not self._augment.is_by_image:
+            self._images = _near(split.images, device)
         self._targets = split.targets.to(device)
-        self._pool_index = split.index.to(device)
+        self._pool_index = split.index
         means = torch.tensor(mean, dtype=torch.float64, device=device)[:, None, None]
         stds = torch.tensor(std, dtype=torch.float64, device=device)[:, None, None]
         self._scale = (1 / (255 * stds)).float()
@@ -105,17 +107,19 @@ class Loader:
             DataError: If an image on disk cannot be decoded.
         """
         repeats = occurrences(positions) if self._augment else torch.zeros_like(positions)
+        keys = self._pool_index[positions] + (repeats << _REPEAT_SHIFT)
         done = start * self.batch_size
-        rows = positions[done:].split(self.batch_size) if done < len(positions) else ()
-        times = repeats[done:].split(self.batch_size) if done < len(positions) else ()
-        is_spare = [len(row) <= self._rank for row in rows]
-        rows, times = self._own(rows), self._own(times)
-        raw = self._raw_batches(rows)
-        for batch, repeat, images, spare in zip(rows, times, raw, is_spare, strict=True):
+        rows = self._batches(positions[done:])
+        own_rows, own_keys = self._own(rows), self._own(self._batches(keys[done:]))
+        raw = self._raw_batches(own_rows, own_keys, epoch=epoch)
+        for whole, batch, key, images in zip(rows, own_rows, own_keys, raw, strict=True):
             index = batch.to(self._device)
-            key = self._pool_index[index] + (repeat.to(self._device) << _REPEAT_SHIFT)
-            augmented = self._augmented(images.to(self._device), key, epoch=epoch)
-            yield Batch(self._normalised(augmented), self._targets[index], index, spare)
+            augmented = self._augmented(images.to(self._device), key.to(self._device), epoch=epoch)
+            is_spare = len(whole) <= self._rank
+            yield Batch(self._normalised(augmented), self._targets[index], index, is_spare)
+
+    def _batches(self, values: Tensor) -> tuple[Tensor, ...]:
+        return values.split(self.batch_size) if len(values) else ()
 
     def _own(self, rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return this process's rows of each batch."""
@@ -125,16 +129,25 @@ class Loader:
             row[self._rank :: self._world] if len(row) > self._rank else row[:1] for row in rows
         )
 
-    def _raw_batches(self, rows: tuple[Tensor, ...]) -> Iterator[Tensor]:
+    def _raw_batches(
+        self, rows: tuple[Tensor, ...], keys: tuple[Tensor, ...], *, epoch: int
+    ) -> Iterator[Tensor]:
         """Yield uint8 (B, C, H, W) for each of ``rows``."""
-        if isinstance(self._images, Tensor):
+        if isinstance(self._images, Tensor) and not self._augment.is_by_image:
             for batch in rows:
                 yield self._images.index_select(0, batch.to(self._images.device))
             return
+        shape = image_shape(self._images)
+        transform = None
+        if self._augment.is_by_image:
+            transform = ImageTransform(self._augment, shape=shape, seed=self._seed, epoch=epoch)
         # A generator of its own: without one DataLoader draws from torch's global generator.
         for images in DataLoader(
-            _Decoded(self._images),
-            batch_sampler=[batch.tolist() for batch in rows],
+            _Prepared(self._images, transform, takes_whole=self._augment.resized_crop > 0),
+            batch_sampler=(
+                list(zip(row.tolist(), key.tolist(), strict=True))
+                for row, key in zip(rows, keys, strict=True)
+            ),
             num_workers=self._workers,
             collate_fn=_as_is,
             pin_memory=self._device.type == "cuda",
@@ -171,31 +184,45 @@ class Loader:
                 )
 
 
-class _Decoded(Dataset[Tensor]):
-    """Decodes a whole batch at once; runs in the worker processes."""
+class _Prepared(Dataset[Tensor]):
+    """Decodes and augments a whole batch at once; runs in the worker processes.
 
-    def __init__(self, images: DiskImages) -> None:
-        self._images = images
+    Args:
+        images: On disk, or in memory.
+        transform: Augmentation image by image, None for none.
+        takes_whole: Whether the transform wants files as they are, before they are resized.
+    """
+
+    def __init__(
+        self, images: Images, transform: ImageTransform | None, *, takes_whole: bool
+    ) -> None:
+        self._images, self._transform, self._takes_whole = images, transform, takes_whole
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, position: int) -> Tensor:
-        from data._decode import decode
+    def __getitem__(self, drawn: tuple[int, int]) -> Tensor:
+        position, key = drawn
+        image = self._stored(position)
+        return image if self._transform is None else self._transform(image, key)
 
-        image = decode(self._images.path(position), size=self._images.size)
-        if tuple(image.shape) != self._images.shape:
-            raise DataError(
-                f"{self._images.path(position)} has changed its size since it was listed"
-            )
-        return image
-
-    def __getitems__(self, positions: list[int]) -> Tensor | DataError:
+    def __getitems__(self, drawn: list[tuple[int, int]]) -> Tensor | DataError:
         # Returned, not raised: DataLoader would wrap the one line in a worker's traceback.
         try:
-            return torch.stack([self[position] for position in positions])
+            return torch.stack([self[one] for one in drawn])
         except DataError as error:
             return error
+
+    def _stored(self, position: int) -> Tensor:
+        if isinstance(self._images, Tensor):
+            return self._images[position]
+        from data._decode import decode
+
+        path = self._images.path(position)
+        image = decode(path, size=None if self._takes_whole else self._images.size)
+        if tuple(image.shape) != self._images.shape and not self._takes_whole:
+            raise DataError(f"{path} has changed its size since it was listed")
+        return image
 
 
 def _as_is(batch: Any) -> Any:
@@ -203,9 +230,10 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _fits(images: Tensor, device: torch.device) -> bool:
-    """Return whether ``images`` fill at most half of the free memory of ``device``."""
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return images.nbytes <= free // 2
+def _near(images: Tensor, device: torch.device) -> Tensor:
+    """Return ``images`` on ``device`` if they fill at most half of its free memory."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if images.nbytes > free // 2:
+            return images
+    return images.to(device)

@@ -163,6 +163,14 @@ def _pieces_divide_the_batch(config: Config) -> Iterator[str]:
         )
 
 
+def _resized_crops_need_the_files(config: Config) -> Iterator[str]:
+    if config.data.augment.resized_crop > 0 and getattr(config.data, "cache_gb", 0) > 0:
+        yield (
+            f"data.augment.resized_crop={config.data.augment.resized_crop:g}: takes its crops from "
+            "the files, not from the cache of resized images; set data.cache_gb=0"
+        )
+
+
 def _wandb_keys_need_wandb(config: Config) -> Iterator[str]:
     if config.track.wandb == "disabled":
         for key in ("track.group", "track.per_class"):
@@ -192,6 +200,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _steps_rise,
     _init_head_needs_init_from,
     _pieces_divide_the_batch,
+    _resized_crops_need_the_files,
     _wandb_keys_need_wandb,
     _constant_rate_has_no_unit,
 )

@@ -94,6 +94,15 @@ class AugmentConfig(Section):
     )
     flip: bool = Field(False, description="random horizontal flip")
     cutout: Annotated[int, Ge(0)] = Field(0, description="side of a random zeroed square")
+    resized_crop: Annotated[float, Ge(0), Le(1)] = Field(
+        0.0, description="random resized crop: smallest share of the area (ImageNet: 0.08); 0: off"
+    )
+    policy: Literal["none", "randaugment", "trivialaugment"] = Field(
+        "none", description="torchvision's RandAugment or TrivialAugmentWide, image by image"
+    )
+    color_jitter: Annotated[float, Ge(0)] = Field(
+        0.0, description="how far brightness, contrast and saturation may be from 1"
+    )
 
 
 class DataConfig(Section):
@@ -261,7 +270,7 @@ class RuntimeConfig(Section):
         None, description="CPU threads of torch; null: torch's own choice"
     )
     workers: Annotated[int, Ge(0)] = Field(
-        2, description="processes that decode images which stay on disk"
+        2, description="processes that decode images on disk and augment image by image"
     )
     checkpoint_seconds: Annotated[float, Gt(0)] = Field(
         600.0, description="also checkpoint inside an epoch when this much time has passed"

@@ -477,8 +477,10 @@ def test_float16_scales_its_loss_and_resumes_with_the_scale(tmp_path: Path) -> N
     losses = [row["train/loss"] for row in rows_of(whole)]
     small_run(tmp_path / "usual")
     usual = [row["train/loss"] for row in rows_of(folder_of(tmp_path / "usual"))]
-    assert losses == pytest.approx(usual, rel=0.25)
-    assert losses != usual
+    # The first steps are left out until the scale fits, so the two runs differ a little in length.
+    assert losses[0] == pytest.approx(usual[0], rel=0.25)
+    assert losses[0] != usual[0]
+    assert losses[-1] < losses[0] / 2
 
 
 @pytest.mark.parametrize(

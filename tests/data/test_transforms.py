@@ -1,0 +1,195 @@
+"""Augmentation image by image: a function of seed, epoch and image, whoever computes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+import train
+from data import Augment, DataError, Loader, Split
+from data._augment import image_seed
+from data._base import ImageShape
+from data._transforms import ImageTransform
+from data.image_folder import ImageFolder
+from engine.config import ConfigError, load
+from tests._runs import assert_same_run, quiet_screen, small_run
+from tests.data._files import write_folder
+from tests.data._pools import PoolOf
+
+CPU = torch.device("cpu")
+ALL = Augment(resized_crop=0.3, policy="trivialaugment", color_jitter=0.4, crop=1, flip=True)
+EACH = [Augment(resized_crop=0.3), Augment(policy="randaugment"), Augment(color_jitter=0.5), ALL]
+POSITIONS = torch.tensor([4, 0, 7, 7, 2, 19, 11, 4, 4])
+
+
+def split(*, channels: int = 3, size: int = 12) -> Split:
+    part = PoolOf([13, 12], channels=channels, size=size).load().train
+    return Split(part.images, part.targets, torch.arange(25) * 3 + 5)
+
+
+def images(augment: Augment | None, *, epoch: int = 1, start: int = 0, **keys: Any) -> torch.Tensor:
+    settings: dict[str, Any] = {
+        "batch_size": 4,
+        "mean": (0.0,),
+        "std": (1 / 255,),
+        "device": CPU,
+        "seed": 3,
+        **keys,
+    }
+    loader = Loader(settings.pop("split", None) or split(), augment=augment, **settings)
+    return torch.cat([b.images for b in loader.epoch(POSITIONS, epoch=epoch, start=start)])
+
+
+@pytest.mark.parametrize("augment", EACH)
+def test_workers_batch_size_and_resume_leave_the_images_alone(augment: Augment) -> None:
+    alone = images(augment)
+    assert not torch.equal(alone, images(None))
+    for keys in ({"workers": 1}, {"workers": 2}, {"batch_size": 3}):
+        assert torch.equal(images(augment, **keys), alone)
+    assert torch.equal(images(augment, start=1), alone[4:])
+    assert torch.equal(images(augment, workers=2, start=2), alone[8:])
+
+
+def test_seed_epoch_and_a_repeated_draw_change_the_images() -> None:
+    alone = images(ALL)
+    assert not torch.equal(images(ALL, seed=4), alone)
+    assert not torch.equal(images(ALL, epoch=2), alone)
+    assert not torch.equal(alone[2], alone[3])  # both are image 7
+
+
+def test_torchs_generator_is_where_it_was() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    images(ALL)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("augment", "transform"),
+    [
+        (Augment(resized_crop=0.3), v2.RandomResizedCrop((12, 12), scale=(0.3, 1.0))),
+        (Augment(policy="randaugment"), v2.RandAugment()),
+        (Augment(policy="trivialaugment"), v2.TrivialAugmentWide()),
+        (Augment(color_jitter=0.4), v2.ColorJitter(0.4, 0.4, 0.4)),
+    ],
+)
+def test_each_is_torchvisions_transform_with_the_seed_of_the_image(
+    augment: Augment, transform: torch.nn.Module
+) -> None:
+    whole = split()
+    assert isinstance(whole.images, torch.Tensor)
+    found = images(augment, split=whole)
+    torch.manual_seed(image_seed(int(whole.index[4]), seed=3, epoch=1))
+    assert torch.equal(found[0], transform(whole.images[4]).float())
+    torch.manual_seed(image_seed(int(whole.index[7]) + (1 << 40), seed=3, epoch=1))
+    assert torch.equal(found[3], transform(whole.images[7]).float())
+
+
+def test_seeds_of_images_differ_and_fit_63_bits() -> None:
+    keys = [key + (repeat << 40) for key in range(2000) for repeat in range(3)]
+    seeds = {image_seed(key, seed=s, epoch=e) for key in keys for s in (0, 1) for e in (0, 1)}
+    assert len(seeds) == 4 * len(keys)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("augment", EACH)
+def test_grey_images_keep_their_one_channel(augment: Augment) -> None:
+    found = images(augment, split=split(channels=1))
+    assert found.shape == (9, 1, 12, 12)
+
+
+def test_a_resized_crop_of_a_file_shows_what_the_centre_square_does_not(tmp_path: Path) -> None:
+    """The left and right ends of a wide image are red; its centre square is black."""
+    pixels = np.zeros((12, 60, 3), dtype=np.uint8)
+    pixels[:, :10, 0] = pixels[:, -10:, 0] = 255
+    for part, count in (("train", 30), ("test", 1)):
+        (tmp_path / "wide" / part / "cat").mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(pixels).save(tmp_path / "wide" / part / "cat" / f"{number}.png")
+    source = ImageFolder(
+        tmp_path, path=str(tmp_path / "wide"), size=12, cache_gb=0, normalize="imagenet"
+    )
+    part = source.load().train
+    whole = Split(part.images, part.targets, torch.arange(len(part)))
+    shape = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3, "split": whole}
+    assert images(None, **shape).max() == 0
+    found = images(Augment(resized_crop=0.1), **shape)
+    assert found.shape == (9, 3, 12, 12)
+    assert found[:, 0].max() > 200
+    assert torch.equal(images(Augment(resized_crop=0.1), workers=2, **shape), found)
+
+
+def test_a_file_that_cannot_be_read_is_named_by_a_worker(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "pets", {"train": {"cat": 20}, "test": {"cat": 1}})
+    source = ImageFolder(tmp_path, path=str(folder), cache_gb=0, normalize="imagenet")
+    part = source.load().train
+    (folder / "train/cat/007.png").write_bytes(b"")
+    whole = Split(part.images, part.targets, torch.arange(len(part)))
+    with pytest.raises(DataError, match=r"007\.png"):
+        images(ALL, split=whole, workers=1, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+def test_the_transform_takes_any_size_and_gives_the_one_asked_for() -> None:
+    transform = ImageTransform(
+        Augment(resized_crop=0.1), shape=ImageShape(3, 6, 8), seed=0, epoch=0
+    )
+    image = torch.randint(0, 256, (3, 31, 17), dtype=torch.uint8)
+    assert transform(image, 0).shape == (3, 6, 8)
+    assert torch.equal(transform(image, 5), transform(image, 5))
+
+
+# --- through train.py -----------------------------------------------------------------------------
+
+
+class Stop(Exception):  # noqa: N818 - nothing went wrong
+    """Ends a run after its first epoch."""
+
+
+def stop(epoch: int, row: object) -> None:
+    raise Stop
+
+
+def test_a_run_with_all_of_it_resumes_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    counts = {"train": {"cat": 24, "dog": 16}, "test": {"cat": 4, "dog": 4}}
+    folder = write_folder(tmp_path / "pets", counts)
+    words = [
+        *("data=image_folder", f"data.path={folder}", "data.cache_gb=0", "data.size=8"),
+        *("data.normalize=imagenet", "data.augment.resized_crop=0.25", "runtime.workers=2"),
+        *("data.augment.policy=trivialaugment", "data.augment.color_jitter=0.2"),
+        *("sampler=class_balanced", "optim.batch_size=8", "schedule.epochs=2"),
+        *("runtime.threads=1", "track.wandb=disabled", "track.figures=false", "track.name=pets"),
+    ]
+    roots = {name: f"track.root={tmp_path / name}" for name in ("whole", "stopped")}
+    train.run(load(overrides=[*words, roots["whole"]]), screen=quiet_screen())
+    config = load(overrides=[*words, roots["stopped"]])
+    with pytest.raises(Stop):
+        train.run(config, report=stop, screen=quiet_screen())
+    train.run(config, screen=quiet_screen())
+    (whole,), (stopped,) = ((tmp_path / name / "pets").iterdir() for name in roots)
+    assert_same_run(stopped, whole)
+
+
+def test_images_in_memory_take_it_too_and_may_then_have_workers(tmp_path: Path) -> None:
+    words = ("data.augment.color_jitter=0.3", "schedule.epochs=1")
+    first = small_run(tmp_path / "two", *words, "runtime.workers=1")
+    assert small_run(tmp_path / "none", *words, "runtime.workers=0").rules == first.rules
+    with pytest.raises(ConfigError, match="has no effect, the images of data=synthetic are in mem"):
+        small_run(tmp_path, "runtime.workers=1")
+
+
+def test_a_resized_crop_of_cached_images_is_a_mistake() -> None:
+    words = ["data=image_folder", "data.path=pets", "data.augment.resized_crop=0.08"]
+    with pytest.raises(ConfigError, match=r"data\.augment\.resized_crop=0\.08: takes its crops"):
+        load(overrides=words)
+    assert load(overrides=[*words, "data.cache_gb=0"]).data.augment.resized_crop == 0.08
+    assert load(overrides=["data=cifar10", words[-1]]).data.augment.resized_crop == 0.08
