@@ -49,6 +49,17 @@ def test_every_target_and_path_that_the_readme_names_exists() -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_every_test_that_the_readme_names_exists_with_the_mark_it_says() -> None:
+    rows = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`( \*\w\*)? \|$", README, flags=re.MULTILINE)
+    assert len(rows) >= 10
+    for file, name, mark in rows:
+        before, found, _ = (ROOT / file).read_text(encoding="utf-8").partition(f"def {name}(")
+        assert found, name
+        marks = before.rpartition("\n\n\n")[2] + "".join(re.findall(r"^pytestmark.*", before, re.M))
+        for word, letter in (("slow", "s"), ("system", "r")):
+            assert (f"pytest.mark.{word}" in marks) == (mark == f" *{letter}*"), name
+
+
 def test_every_pinned_package_is_explained() -> None:
     pins = (ROOT / "requirements-dev.txt").read_text() + (ROOT / "requirements.txt").read_text()
     packages = re.findall(r"^([\w-]+)==", pins, flags=re.MULTILINE)
