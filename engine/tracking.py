@@ -6,11 +6,15 @@ never reaches the training loop.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import secrets
 import string
-from collections.abc import Callable, Mapping, Sequence
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +30,7 @@ SCALARS_AUTO = 1000  # classes up to which recall is a scalar a class
 CONFUSION_CLASSES = 100
 INIT_SECONDS = 10  # how long mode=online may look for its server
 FINISH_SECONDS = 10  # and how long it may then send what is left
+SERVICE_SECONDS = 5  # and how long its background process may then take to end
 
 PerClassMode = Literal["auto", "scalars", "table", "off"]
 
@@ -94,7 +99,8 @@ class Mirror:
     def finish(self, *, failed: bool = False) -> None:
         """End the W&B run and give the process its environment back."""
         if self.run is not None:
-            self._attempt(lambda: self.run.finish(exit_code=int(failed)))
+            with _service_ended_after(FINISH_SECONDS + SERVICE_SECONDS):
+                self._attempt(lambda: self.run.finish(exit_code=int(failed)))
             self.run = None
         for key, value in self.environment.items():
             os.environ.pop(key, None) if value is None else os.environ.update({key: value})
@@ -130,6 +136,7 @@ class Mirror:
             config=dict(self.config),
             settings=settings,
         )
+        _forget_the_service_at_exit()
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric="epoch")
 
@@ -212,7 +219,37 @@ def _forget_the_service() -> None:
     with contextlib.suppress(Exception, SystemExit):
         import wandb
 
-        wandb.teardown()
+        with _service_ended_after(SERVICE_SECONDS):
+            wandb.teardown()
+
+
+@contextlib.contextmanager
+def _service_ended_after(seconds: float) -> Iterator[None]:
+    """Kill wandb's background process if the block takes longer: wandb may wait for it for ever."""
+    killer = None
+    with contextlib.suppress(Exception):  # there may be none, or another version's of wandb
+        killer = threading.Timer(seconds, _service().kill)
+        killer.daemon = True
+        killer.start()
+    try:
+        yield
+    finally:
+        if killer is not None:
+            killer.cancel()
+
+
+def _service() -> subprocess.Popen[bytes]:
+    """wandb's background process, for which wandb has no public name."""
+    from wandb.sdk import wandb_setup
+
+    process: subprocess.Popen[bytes] = wandb_setup.singleton()._connection._proc._process  # type: ignore[union-attr]
+    return process
+
+
+@functools.cache
+def _forget_the_service_at_exit() -> None:
+    """Come before wandb's own end, which would wait for a service that hangs."""
+    atexit.register(_forget_the_service)
 
 
 def class_labels(names: Sequence[str]) -> list[str]:

@@ -131,6 +131,47 @@ def test_a_killed_service_leaves_no_traceback_when_python_exits(tmp_path: Path) 
     assert line.startswith("W&B is off for the rest of this run: ConnectionResetError")
 
 
+FROZEN = """
+import sys, time
+from pathlib import Path
+from engine import tracking
+from tests.engine.test_tracking_faults import freeze_the_service
+
+tracking.FINISH_SECONDS = tracking.SERVICE_SECONDS = 1
+identity = {"project": "tests", "group": "group", "name": "name"}
+mirror = tracking.Mirror(
+    Path(sys.argv[1]), mode="offline", run_id="0-abcdef", identity=identity, config={}, say=print
+)
+freeze_the_service()
+if sys.argv[2] == "fail":
+    mirror._attempt(lambda: 1 / 0)
+mirror.finish()
+print("finished")
+"""
+
+
+def freeze_the_service() -> None:
+    for pid in services():
+        os.kill(pid, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("end", ["fail", "finish"])
+def test_a_service_that_hangs_holds_up_neither_the_run_nor_pythons_exit(
+    tmp_path: Path, end: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FROZEN, str(tmp_path), end],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1] == "finished"
+    assert "Traceback" not in done.stderr
+
+
 def test_no_service_is_left_once_a_failed_mirror_has_ended(tmp_path: Path) -> None:
     mirrored_run(tmp_path, *OFFLINE, after_first=kill_the_service)
     assert services() == []
