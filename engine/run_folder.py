@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import errno
 import fcntl
@@ -202,12 +203,27 @@ def code_hash(data: str, loss: str) -> str:
     files = [ROOT / "train.py", ROOT / "assembly.py"]
     files += [*(ROOT / "engine").glob("*.py"), *(ROOT / "models").glob("*.py")]
     for package, name in (("data", data), ("losses", loss)):
-        files += [*(ROOT / package).glob("_*.py"), ROOT / package / f"{name}.py"]
+        files += [*(ROOT / package).glob("_*.py"), *_with_siblings(ROOT / package / f"{name}.py")]
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0")
         digest.update(file.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
+
+
+def _with_siblings(file: Path) -> set[Path]:
+    """A file and those of its folder that it imports, and they import."""
+    found, new = set[Path](), {file}
+    while new:
+        found |= new
+        modules = {
+            node.module
+            for path in new
+            for node in ast.walk(ast.parse(path.read_bytes()))
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
+        }
+        new = {path for m in modules if (path := file.with_name(f"{m}.py")).exists()} - found
+    return {path for path in found if not path.stem.startswith("_")}
 
 
 def describe_segment(

@@ -43,6 +43,11 @@ class Loss(nn.Module):
         # when it resumes, and a checkpoint made before a deferred start fits one made after.
         self.register_buffer("weight", None, persistent=False)
         self._empty_classes: frozenset[int] = frozenset()
+        self._absent_classes: frozenset[int] = frozenset()
+
+    def _note_counts(self, class_counts: Tensor) -> None:
+        """Refuse samples of classes without training images from now on, whatever the weights."""
+        self._absent_classes = frozenset(torch.nonzero(class_counts == 0).flatten().tolist())
 
     def set_weight(self, weight: Tensor | None) -> None:
         """Weigh the samples of class c by ``weight[c]`` from now on; None is no weights.
@@ -118,11 +123,12 @@ class Loss(nn.Module):
 
     def _refuse_empty_classes(self, logits: Tensor, targets: Tensor) -> None:
         """Raise for a label whose class has weight 0 (read on the CPU only: no device sync)."""
-        if not self._empty_classes or not is_readable(targets) or targets.shape == logits.shape:
+        empty = self._empty_classes | self._absent_classes
+        if not empty or not is_readable(targets) or targets.shape == logits.shape:
             return
-        present = self._empty_classes.intersection(targets.flatten().tolist())
+        present = empty.intersection(targets.flatten().tolist())
         if present:
             raise ValueError(
                 f"a sample has class {min(present)}, which has no training images "
-                "(its class weight is 0): remove the sample or give the class a weight"
+                "(its count or class weight is 0): remove the sample or give the class a weight"
             )

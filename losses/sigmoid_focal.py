@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import Loss, as_float
-from ._modulator import check_gamma, focal_modulator
+from ._base import Loss
+from ._elements import (
+    ElementNormalizer,
+    Elements,
+    binary_elements,
+    element_amount,
+    element_normalizer,
+)
+from ._modulator import check_gamma
 from ._reduction import Reduction, reduce_values
-from ._targets import check_labels, check_probabilities, class_values
-
-ElementNormalizer = Literal["elements", "batch", "positives"]
 
 
 def sigmoid_focal_loss(
@@ -71,117 +74,19 @@ def sigmoid_focal_loss(
         raise ValueError(f"alpha must lie in 0 to 1, not {alpha}")
     if normalize not in ("elements", "batch", "positives"):
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
-    logits = as_float(logits)
-    weight = None if weight is None else _checked_weight(weight, logits)
-    if targets.is_floating_point() and logits.shape[1:2] == (1,) and targets.shape[1:2] == (2,):
-        targets = targets[:, 1:]
-    if _are_labels(logits, targets):
-        batch = _from_labels(logits, targets, gamma=gamma, weight=weight, ignore_index=ignore_index)
-    else:
-        batch = _from_probabilities(logits, targets, gamma=gamma, weight=weight)
+    batch = binary_elements(logits, targets, gamma=gamma, weight=weight, ignore_index=ignore_index)
     values = batch.values * _with_alpha(batch, alpha)
-    normalizer = _normalizer(batch, normalize=normalize)
+    normalizer = element_normalizer(batch, normalize=normalize)
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
 
-class _Batch(NamedTuple):
-    """Elements of a batch, of the logits' shape or one that broadcasts to it."""
-
-    values: Tensor  # (1 - p_t)^gamma (-log p_t)
-    positive: Tensor  # whether each element is a positive, or how much of one, 0 to 1
-    factor: Tensor  # weight of the sample, 0 where it is ignored
-    valid: Tensor  # bool: whether the sample counts
-
-
-def _checked_weight(weight: Tensor, logits: Tensor) -> Tensor:
-    """Return class weights like the logits; a single output has two classes."""
-    num_classes = 2 if logits.ndim == 1 else max(logits.shape[1], 2)
-    if weight.shape != (num_classes,):
-        raise ValueError(f"weight must be {num_classes} numbers, not shape {tuple(weight.shape)}")
-    return weight.to(logits)
-
-
-def _are_labels(logits: Tensor, targets: Tensor) -> bool:
-    """Tell class labels from element targets by their shape."""
-    if targets.shape == logits.shape:
-        return False
-    if targets.shape == logits.shape[:1] + logits.shape[2:] and not targets.is_floating_point():
-        return True
-    raise ValueError(
-        f"{targets.dtype} targets {tuple(targets.shape)} do not fit logits {tuple(logits.shape)}: "
-        "give integer labels without the class dimension, or one target for each logit"
-    )
-
-
-def _from_labels(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    gamma: float,
-    weight: Tensor | None,
-    ignore_index: int,
-) -> _Batch:
-    """Make every label a positive for its own output and a negative for the others."""
-    num_outputs = logits.shape[1]
-    valid = targets != ignore_index
-    labels = torch.where(valid, targets, 0)
-    check_labels(labels, max(num_outputs, 2))
-    first = 1 if num_outputs == 1 else 0
-    outputs = torch.arange(first, first + num_outputs, device=logits.device)
-    positive = labels.unsqueeze(1) == outputs.view(-1, *[1] * (logits.ndim - 2))
-    signed = torch.where(positive, -logits, logits)
-    values = _softplus(signed)
-    if gamma != 0:
-        # Not a power of the sigmoid: its slope is infinite where the sigmoid underflows.
-        values = values * torch.exp(-gamma * _softplus(-signed))
-    factor = valid.to(logits)
-    if weight is not None:
-        factor = class_values(weight, targets, ignore_index=ignore_index)
-    valid = valid.unsqueeze(1)
-    return _Batch(values, positive, factor.unsqueeze(1), valid)
-
-
-def _from_probabilities(
-    logits: Tensor, targets: Tensor, *, gamma: float, weight: Tensor | None
-) -> _Batch:
-    """Make every target the share of a positive in its output."""
-    targets = targets.to(logits)
-    check_probabilities(targets)
-    values = (1 - targets) * _softplus(logits) + targets * _softplus(-logits)
-    if gamma != 0:
-        values = values * focal_modulator(values, gamma=gamma)
-    valid = torch.ones_like(targets if targets.ndim == 1 else targets[:, :1], dtype=torch.bool)
-    if weight is None:
-        factor = valid.to(logits)
-    elif targets.ndim == 1 or targets.shape[1] == 1:
-        factor = torch.lerp(weight[0], weight[1], targets)
-    else:
-        factor = class_values(weight, targets, ignore_index=0).unsqueeze(1)
-    return _Batch(values, targets, factor, valid)
-
-
-def _softplus(logits: Tensor) -> Tensor:
-    """Return log(1 + exp(x)), which is x itself in float64 only from 40 on, not from torch's 20."""
-    return F.softplus(logits, threshold=40)
-
-
-def _with_alpha(batch: _Batch, alpha: float | None) -> Tensor:
+def _with_alpha(batch: Elements, alpha: float | None) -> Tensor:
     """Return the factor of each element: the sample's, times alpha or 1 - alpha."""
     if alpha is None:
         return batch.factor
     if batch.positive.dtype == torch.bool:
         return torch.where(batch.positive, alpha * batch.factor, (1 - alpha) * batch.factor)
     return (alpha * batch.positive + (1 - alpha) * (1 - batch.positive)) * batch.factor
-
-
-def _normalizer(batch: _Batch, *, normalize: ElementNormalizer) -> Tensor:
-    """Return what the sum over all elements is divided by, as a scalar tensor."""
-    if normalize == "positives":
-        return (batch.positive * batch.valid).sum().clamp_min(1)
-    num_samples = batch.valid.sum()
-    if normalize == "batch" or batch.values.ndim == 1:
-        return num_samples
-    return num_samples * batch.values.shape[1]
 
 
 class SigmoidFocal(Loss):
@@ -233,10 +138,7 @@ class SigmoidFocal(Loss):
 
     def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
         """Return the number of samples, to which that of elements is proportional, or positives."""
-        if self.normalize != "positives" or (num_outputs > 1 and not targets.is_floating_point()):
-            return super().amount(targets, num_outputs=num_outputs)
-        positive = targets if targets.is_floating_point() else targets == 1
-        return positive.sum().float()
+        return element_amount(targets, num_outputs=num_outputs, normalize=self.normalize)
 
     def divisor(self, amount: Tensor) -> Tensor:
         """Return at least 1 for positives, as the loss does."""

@@ -155,7 +155,7 @@ def test_a_key_without_its_section_is_recognised_by_its_last_word() -> None:
 
 def test_a_key_of_another_component_names_its_owner() -> None:
     (line,) = mistakes_of("loss.gamma=2")
-    assert "it is a key of sigmoid_focal, softmax_focal" in line
+    assert "it is a key of dice, influence_balanced, sigmoid_focal, softmax_focal" in line
     (line,) = mistakes_of("data.download=true")
     assert "cifar10" in line
 

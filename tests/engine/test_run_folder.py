@@ -251,6 +251,15 @@ def test_the_hash_ignores_a_component_that_the_run_does_not_use(checkout: Path, 
     assert code_hash("digits", "cross_entropy") == before
 
 
+@pytest.mark.parametrize("file", ["balanced_softmax", "logit_adjustment", "cross_entropy"])
+def test_the_hash_reaches_the_losses_that_a_loss_is_made_of(checkout: Path, file: str) -> None:
+    before = code_hash("digits", "balanced_softmax"), code_hash("digits", "dice")
+    with (checkout / f"losses/{file}.py").open("a", encoding="utf-8") as source:
+        source.write("\n")
+    after = code_hash("digits", "balanced_softmax"), code_hash("digits", "dice")
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
+
+
 def test_a_renamed_file_changes_the_hash(checkout: Path) -> None:
     before = code_hash("digits", "cross_entropy")
     (checkout / "models" / "heads.py").rename(checkout / "models" / "tops.py")

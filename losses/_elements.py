@@ -1,0 +1,137 @@
+"""One binary problem for each output: its loss, and what of it counts."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._base import as_float
+from ._modulator import focal_modulator
+from ._targets import check_labels, check_probabilities, class_values
+
+ElementNormalizer = Literal["elements", "batch", "positives"]
+
+
+class Elements(NamedTuple):
+    """Elements of a batch, of the logits' shape or one that broadcasts to it."""
+
+    values: Tensor  # (1 - p_t)^gamma (-log p_t)
+    positive: Tensor  # whether each element is a positive, or how much of one, 0 to 1
+    factor: Tensor  # weight of the sample, 0 where it is ignored
+    valid: Tensor  # bool: whether the sample counts
+
+
+def binary_elements(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float,
+    weight: Tensor | None,
+    ignore_index: int,
+) -> Elements:
+    """Return (1 - p_t)^gamma (-log p_t) of every output; shapes as in `sigmoid_focal_loss`.
+
+    Raises:
+        IndexError: For a label out of range (on the CPU; never when compiled).
+        ValueError: For shapes that do not fit, or a target outside 0 to 1 (likewise).
+    """
+    logits = as_float(logits)
+    weight = None if weight is None else _checked_weight(weight, logits)
+    if targets.is_floating_point() and logits.shape[1:2] == (1,) and targets.shape[1:2] == (2,):
+        targets = targets[:, 1:]
+    if _are_labels(logits, targets):
+        return _from_labels(logits, targets, gamma=gamma, weight=weight, ignore_index=ignore_index)
+    return _from_probabilities(logits, targets, gamma=gamma, weight=weight)
+
+
+def _checked_weight(weight: Tensor, logits: Tensor) -> Tensor:
+    """Return class weights like the logits; a single output has two classes."""
+    num_classes = 2 if logits.ndim == 1 else max(logits.shape[1], 2)
+    if weight.shape != (num_classes,):
+        raise ValueError(f"weight must be {num_classes} numbers, not shape {tuple(weight.shape)}")
+    return weight.to(logits)
+
+
+def _are_labels(logits: Tensor, targets: Tensor) -> bool:
+    """Tell class labels from element targets by their shape."""
+    if targets.shape == logits.shape:
+        return False
+    if targets.shape == logits.shape[:1] + logits.shape[2:] and not targets.is_floating_point():
+        return True
+    raise ValueError(
+        f"{targets.dtype} targets {tuple(targets.shape)} do not fit logits {tuple(logits.shape)}: "
+        "give integer labels without the class dimension, or one target for each logit"
+    )
+
+
+def _from_labels(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float,
+    weight: Tensor | None,
+    ignore_index: int,
+) -> Elements:
+    """Make every label a positive for its own output and a negative for the others."""
+    num_outputs = logits.shape[1]
+    valid = targets != ignore_index
+    labels = torch.where(valid, targets, 0)
+    check_labels(labels, max(num_outputs, 2))
+    first = 1 if num_outputs == 1 else 0
+    outputs = torch.arange(first, first + num_outputs, device=logits.device)
+    positive = labels.unsqueeze(1) == outputs.view(-1, *[1] * (logits.ndim - 2))
+    signed = torch.where(positive, -logits, logits)
+    values = _softplus(signed)
+    if gamma != 0:
+        # Not a power of the sigmoid: its slope is infinite where the sigmoid underflows.
+        values = values * torch.exp(-gamma * _softplus(-signed))
+    factor = valid.to(logits)
+    if weight is not None:
+        factor = class_values(weight, targets, ignore_index=ignore_index)
+    valid = valid.unsqueeze(1)
+    return Elements(values, positive, factor.unsqueeze(1), valid)
+
+
+def _from_probabilities(
+    logits: Tensor, targets: Tensor, *, gamma: float, weight: Tensor | None
+) -> Elements:
+    """Make every target the share of a positive in its output."""
+    targets = targets.to(logits)
+    check_probabilities(targets)
+    values = (1 - targets) * _softplus(logits) + targets * _softplus(-logits)
+    if gamma != 0:
+        values = values * focal_modulator(values, gamma=gamma)
+    valid = torch.ones_like(targets if targets.ndim == 1 else targets[:, :1], dtype=torch.bool)
+    if weight is None:
+        factor = valid.to(logits)
+    elif targets.ndim == 1 or targets.shape[1] == 1:
+        factor = torch.lerp(weight[0], weight[1], targets)
+    else:
+        factor = class_values(weight, targets, ignore_index=0).unsqueeze(1)
+    return Elements(values, targets, factor, valid)
+
+
+def _softplus(logits: Tensor) -> Tensor:
+    """Return log(1 + exp(x)), which is x itself in float64 only from 40 on, not from torch's 20."""
+    return F.softplus(logits, threshold=40)
+
+
+def element_normalizer(batch: Elements, *, normalize: ElementNormalizer) -> Tensor:
+    """Return what the sum over all elements is divided by, as a scalar tensor."""
+    if normalize == "positives":
+        return (batch.positive * batch.valid).sum().clamp_min(1)
+    num_samples = batch.valid.sum()
+    if normalize == "batch" or batch.values.ndim == 1:
+        return num_samples
+    return num_samples * batch.values.shape[1]
+
+
+def element_amount(targets: Tensor, *, num_outputs: int, normalize: ElementNormalizer) -> Tensor:
+    """Return the number of samples, to which that of elements is proportional, or of positives."""
+    if normalize != "positives" or (num_outputs > 1 and not targets.is_floating_point()):
+        return targets.new_full((), len(targets), dtype=torch.float32)
+    positive = targets if targets.is_floating_point() else targets == 1
+    return positive.sum().float()

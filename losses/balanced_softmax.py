@@ -1,0 +1,111 @@
+"""Balanced softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from ._base import Loss, as_float
+from ._counts import log_prior, over_classes
+from ._reduction import Reduction, SampleNormalizer, sample_normalizer
+from .cross_entropy import cross_entropy_loss
+from .logit_adjustment import logit_adjustment_loss
+
+
+def balanced_softmax_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    class_counts: Tensor | Sequence[int],
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    normalize: SampleNormalizer = "samples",
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return -log(n_y exp(x_y) / sum_c n_c exp(x_c)) (Ren et al. 2020, eq. 4).
+
+    "Balanced Meta-Softmax for Long-Tailed Visual Recognition": the softmax of training images when
+    logits x stand for a balanced test set, which is why test predictions use x as it is. Equal to
+    `logit_adjustment_loss` at tau = 1. Public code takes the logarithm of an (N, C) matrix of
+    counts at every step, and is infinite for a class without images; here such a class takes no
+    part in the softmax.
+
+    Args:
+        logits: (N, C) or (N, C, ...).
+        targets: (N,) or (N, ...) int64 labels, or floating class probabilities of the logits'
+            shape.
+        class_counts: (C,) training images of each class.
+        weight: (C,) class weights.
+        reduction: ``none`` gives (N, ...); ``mean`` and ``sum`` a scalar.
+        normalize: What ``mean`` divides by: the number of valid ``samples`` or their ``weights``.
+        ignore_index: The label of samples that do not count.
+
+    Raises:
+        IndexError: For a label outside 0 to C - 1.
+        ValueError: For counts that are negative, not finite or all 0, an unknown reduction or
+            normalisation.
+    """
+    return logit_adjustment_loss(
+        logits,
+        targets,
+        class_counts=class_counts,
+        tau=1.0,
+        weight=weight,
+        reduction=reduction,
+        normalize=normalize,
+        ignore_index=ignore_index,
+    )
+
+
+class BalancedSoftmax(Loss):
+    """Cross-entropy of a softmax in which each class counts by its number of training images.
+
+    Args:
+        normalize: What the batch mean divides by: the number of samples, or the sum of their class
+            weights.
+    """
+
+    takes_soft_targets: ClassVar[bool] = True
+    dense: ClassVar[bool] = True
+
+    log_prior: Tensor
+
+    def __init__(
+        self,
+        class_counts: Tensor,
+        *,
+        normalize: Literal["samples", "weights"] = "samples",
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self._note_counts(class_counts)
+        # Not persistent: it follows from the data set, which is where a run takes it from.
+        self.register_buffer("log_prior", log_prior(class_counts), persistent=False)
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean loss of a batch; see `balanced_softmax_loss`."""
+        del features, teacher_logits
+        self._refuse_empty_classes(logits, targets)
+        logits = as_float(logits)
+        return cross_entropy_loss(
+            logits + over_classes(self.log_prior, logits),
+            targets,
+            weight=self.weight,
+            normalize=self.normalize,
+        )
+
+    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        """Return the number of samples, or the sum of their weights."""
+        del num_outputs
+        return sample_normalizer(
+            targets, self.weight, normalize=self.normalize, ignore_index=-100
+        ).float()

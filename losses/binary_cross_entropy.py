@@ -1,0 +1,142 @@
+"""Binary cross-entropy on every output."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._base import Loss, as_float
+from ._counts import over_classes
+from ._elements import ElementNormalizer, binary_elements, element_amount, element_normalizer
+from ._reduction import Reduction, reduce_values
+from ._targets import check_probabilities
+
+LARGEST_LOGIT = 100.0  # of a probability of 0 or 1, as torch's own loss on probabilities has it
+
+
+def binary_cross_entropy_loss(
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    from_logits: bool = True,
+    pos_weight: Tensor | None = None,
+    element_weight: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    normalize: ElementNormalizer = "elements",
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return -(t log p + (1 - t) log(1 - p)) of every output, summed or averaged.
+
+    Computed on the signed logit as softplus((1 - 2t) x) for labels, which is exact where
+    `torch.nn.functional.binary_cross_entropy_with_logits` cancels: at x = -16 that one returns 0
+    for a negative instead of 1.1e-7. For labels every class is a binary problem against all others.
+
+    Args:
+        inputs: Logits (N, C), (N, C, ...), or (N, 1) for two classes with class 1 the positive one;
+            probabilities with ``from_logits=False``.
+        targets: (N,) or (N, ...) int64 labels; or targets of the inputs' shape with values 0 to 1,
+            one for each output (multi-label); or (N, 2, ...) class probabilities for one output.
+        from_logits: Whether inputs are logits. A probability of 0 or 1 counts as a logit of +-100.
+        pos_weight: (C,) factor of the positives of each output.
+        element_weight: Factor of each element, of the inputs' shape.
+        weight: (C,) class weights, two for a single output: the weight of a sample's class
+            multiplies all of its outputs.
+        reduction: ``none`` gives the inputs' shape; ``mean`` and ``sum`` a scalar.
+        normalize: What ``mean`` divides by: all ``elements``, samples in the ``batch``, or
+            ``positives``, at least 1.
+        ignore_index: The label of samples that do not count.
+
+    Raises:
+        IndexError: For a label out of range (on the CPU; never when compiled).
+        ValueError: For shapes that do not fit, an unknown reduction or normalisation, and a target
+            or probability outside 0 to 1 (on the CPU; never when compiled).
+
+    >>> binary_cross_entropy_loss(torch.tensor([0.5, 0.75]), torch.tensor([1.0, 0.0]),
+    ...                           from_logits=False)
+    tensor(1.0397)
+    """
+    if normalize not in ("elements", "batch", "positives"):
+        raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
+    logits = as_float(inputs)
+    if not from_logits:
+        check_probabilities(logits)
+        logits = (logits.log() - torch.log1p(-logits)).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+    batch = binary_elements(logits, targets, gamma=0.0, weight=weight, ignore_index=ignore_index)
+    values = batch.values
+    if pos_weight is not None:
+        if pos_weight.shape != logits.shape[1:2]:
+            raise ValueError(
+                f"pos_weight must be one number for each of {logits.shape[1]} outputs, not shape "
+                f"{tuple(pos_weight.shape)}"
+            )
+        extra = over_classes(pos_weight, logits) - 1
+        values = values + extra * batch.positive * F.softplus(-logits, threshold=40)
+    values = values * batch.factor
+    if element_weight is not None:
+        values = values * element_weight.to(values)
+    normalizer = element_normalizer(batch, normalize=normalize)
+    return reduce_values(values, reduction=reduction, normalizer=normalizer)
+
+
+class BinaryCrossEntropy(Loss):
+    """Binary cross-entropy on one sigmoid per class: each class against the rest.
+
+    Args:
+        pos_weight: Factor of the positives of each output, in label order.
+        normalize: What the batch sum is divided by: samples times outputs, samples, or positives.
+    """
+
+    activation: ClassVar[Literal["softmax", "sigmoid"]] = "sigmoid"
+    takes_soft_targets: ClassVar[bool] = True
+    dense: ClassVar[bool] = True
+
+    pos_weight: Tensor | None
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        pos_weight: tuple[float, ...] | None = None,
+        normalize: Literal["elements", "batch", "positives"] = "elements",
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        factors = None if pos_weight is None else torch.tensor(pos_weight, dtype=torch.float64)
+        outputs = {1, 2} if num_classes == 2 else {num_classes}
+        if factors is not None and len(factors) not in outputs:
+            raise ValueError(f"pos_weight has {len(factors)} numbers for {num_classes} classes")
+        if factors is not None and not bool((torch.isfinite(factors) & (factors >= 0)).all()):
+            raise ValueError("pos_weight must be finite numbers that are not negative")
+        # Not persistent: it is a key of the configuration, which is where a run takes it from.
+        self.register_buffer("pos_weight", factors, persistent=False)
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean loss of a batch; see `binary_cross_entropy_loss`."""
+        del features, teacher_logits
+        self._refuse_empty_classes(logits, targets)
+        return binary_cross_entropy_loss(
+            logits,
+            targets,
+            pos_weight=self.pos_weight,
+            weight=self.weight,
+            normalize=self.normalize,
+        )
+
+    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        """Return the number of samples, to which that of elements is proportional, or positives."""
+        return element_amount(targets, num_outputs=num_outputs, normalize=self.normalize)
+
+    def divisor(self, amount: Tensor) -> Tensor:
+        """Return at least 1 for positives, as the loss does."""
+        return amount.clamp_min(1) if self.normalize == "positives" else super().divisor(amount)

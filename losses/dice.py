@@ -1,0 +1,112 @@
+"""Dice loss, alone or mixed with cross-entropy or focal loss."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Interval
+from torch import Tensor
+
+from ._base import Loss, as_float
+from ._overlap import Regions, mean_over_present, overlap
+from ._reduction import Reduction
+from .softmax_focal import softmax_focal_loss
+
+
+def dice_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    smooth: float = 1.0,
+    squared: bool = False,
+    over: Regions = "batch",
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return 1 - (2 sum p t + smooth) / (sum p + sum t + smooth), meant over classes.
+
+    The soft Dice loss, with p = softmax(logits); with ``squared`` the sums below the line are of
+    p^2 and t^2 (Milletari et al. 2016, "V-Net", sec. 3). A class that the targets of a region do
+    not hold is left out of the mean there; packages count it as 0 or as 1. Sums are in float64:
+    monai and segmentation_models_pytorch overflow in float16 at 512 x 512 pixels.
+
+    Args:
+        logits: (N, C) or (N, C, ...).
+        targets: (N,) or (N, ...) int64 labels, or floating class probabilities of the logits'
+            shape.
+        smooth: Added above and below the line.
+        squared: Whether p and t are squared below the line.
+        over: One Dice value a class over the whole ``batch``, or over each ``image``.
+        weight: (C,) class weights, which multiply a class's value.
+        reduction: ``none`` gives (1, C) or (N, C); ``mean``, over regions and classes that are
+            there, and ``sum`` a scalar.
+        ignore_index: The label of pixels that do not count.
+
+    Raises:
+        IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
+        ValueError: For an unknown region or reduction.
+
+    >>> import torch
+    >>> logits = torch.zeros(2, 2)  # 1 - (2 * 0.5 + 1) / (1 + 1 + 1) for either class
+    >>> dice_loss(logits, torch.tensor([0, 1]))
+    tensor(0.3333)
+    """
+    found = overlap(logits, targets, squared=squared, over=over, ignore_index=ignore_index)
+    dice = (2 * found.both + smooth) / (found.predicted + found.true + smooth).clamp_min(1e-12)
+    return mean_over_present(
+        1 - dice, found.true > 0, weight=weight, reduction=reduction, like=as_float(logits)
+    )
+
+
+class Dice(Loss):
+    """Dice loss on a softmax: one minus the overlap of predicted and true samples, class by class.
+
+    Args:
+        ratio: Share of the Dice loss; the rest is cross-entropy, or focal loss where gamma > 0.
+        gamma: Of the focal loss.
+        smooth: Added above and below the line.
+        squared: Whether probabilities and targets are squared below the line.
+        over: One value a class over the whole batch, or over each image.
+    """
+
+    takes_soft_targets: ClassVar[bool] = True
+    dense: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        ratio: Annotated[float, Interval(ge=0, le=1)] = 0.5,
+        gamma: Annotated[float, Ge(0)] = 0.0,
+        smooth: Annotated[float, Ge(0)] = 1.0,
+        squared: bool = False,
+        over: Literal["batch", "image"] = "batch",
+    ) -> None:
+        super().__init__()
+        self.ratio = ratio
+        self.gamma = gamma
+        self.smooth = smooth
+        self.squared = squared
+        self.over: Regions = over
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Return ratio times the Dice loss of a batch and the rest of its focal loss."""
+        del features, teacher_logits
+        self._refuse_empty_classes(logits, targets)
+        overlap_loss = dice_loss(
+            logits,
+            targets,
+            smooth=self.smooth,
+            squared=self.squared,
+            over=self.over,
+            weight=self.weight,
+        )
+        likelihood = softmax_focal_loss(logits, targets, gamma=self.gamma, weight=self.weight)
+        return self.ratio * overlap_loss + (1 - self.ratio) * likelihood

@@ -1,0 +1,136 @@
+"""Influence-balanced loss."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor
+
+from ._base import Loss, as_float
+from ._modulator import check_gamma
+from ._reduction import Reduction, reduce_values, sample_normalizer
+from .cross_entropy import cross_entropy_loss
+from .softmax_focal import softmax_focal_loss
+
+
+def influence_balanced_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    features: Tensor,
+    alpha: float = 1000.0,
+    gamma: float = 0.0,
+    eps: float = 1e-3,
+    detach: bool = True,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return w_y CE alpha / (||p - onehot(y)||_1 ||h||_1 + eps) (Park et al. 2021, eqs. 8 and 9).
+
+    "Influence-Balanced Loss for Imbalanced Visual Classification". The divisor is how strongly a
+    sample moves the last layer: h are the features before it and ||p - onehot(y)||_1 = 2 (1 - p_y),
+    computed without cancellation. Meant for a second phase, after training with cross-entropy.
+
+    The paper re-weights samples, so the factor is a constant here. The authors' code lets the
+    gradient through it (``detach=False``), which rewards large features; its scripts use alpha 1000
+    and its default is 10000.
+
+    Args:
+        logits: (N, C).
+        targets: (N,) int64 labels.
+        features: (N, D), what the last layer is given.
+        alpha: Scale of the loss.
+        gamma: Above 0 the focal loss takes the place of the cross-entropy (IB-Focal), with p read
+            off the unweighted likelihood.
+        eps: Keeps the divisor from 0.
+        detach: Whether the factor is a constant to the gradient.
+        weight: (C,) class weights; with those of the effective number it is IB+CB.
+        reduction: ``none`` gives (N,); ``mean`` and ``sum`` a scalar.
+        ignore_index: The label of samples that do not count.
+
+    Raises:
+        IndexError: For a label outside 0 to C - 1.
+        ValueError: For gamma below 0, features that do not go with the logits, or an unknown
+            reduction.
+    """
+    check_gamma(gamma)
+    if features.ndim != 2 or len(features) != len(logits):
+        raise ValueError(f"features must be ({len(logits)}, D), not {tuple(features.shape)}")
+    logits, features = as_float(logits), as_float(features)
+    likelihood = cross_entropy_loss(logits, targets, reduction="none", ignore_index=ignore_index)
+    values = softmax_focal_loss(
+        logits, targets, gamma=gamma, weight=weight, reduction="none", ignore_index=ignore_index
+    )
+    influence = -2 * torch.expm1(-likelihood) * features.abs().sum(dim=1).to(logits)
+    factor = alpha / (influence + eps)
+    values = values * (factor.detach() if detach else factor)
+    normalizer = sample_normalizer(targets, None, normalize="samples", ignore_index=ignore_index)
+    return reduce_values(values, reduction=reduction, normalizer=normalizer)
+
+
+class InfluenceBalanced(Loss):
+    """Cross-entropy at first; then divided by how strongly each sample moves the last layer.
+
+    Args:
+        start: Fraction of training after which it begins; plain cross-entropy before.
+        alpha: Scale of the loss.
+        gamma: Above 0 the focal loss takes the place of the cross-entropy (IB-Focal).
+        eps: Keeps the divisor from 0.
+        detach: Whether the divisor is a constant to the gradient; the authors' code says no.
+    """
+
+    needs_features: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        start: Annotated[float, Interval(ge=0, lt=1)] = 0.5,
+        alpha: Annotated[float, Gt(0)] = 1000.0,
+        gamma: Annotated[float, Ge(0)] = 0.0,
+        eps: Annotated[float, Gt(0)] = 1e-3,
+        detach: bool = True,
+    ) -> None:
+        super().__init__()
+        self.start = start
+        self.alpha = alpha
+        self.gamma = gamma
+        self.eps = eps
+        self.detach = detach
+        self.has_started = start == 0
+
+    def set_progress(self, epoch: int, epochs: int) -> None:
+        """Begin with the first epoch at or after the fraction ``start`` of training."""
+        self.has_started = epoch >= self.start * epochs - 1e-9
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean loss of a batch; see `influence_balanced_loss`.
+
+        Raises:
+            ValueError: If features are missing.
+        """
+        del teacher_logits
+        self._refuse_empty_classes(logits, targets)
+        if not self.has_started:
+            return cross_entropy_loss(logits, targets, weight=self.weight)
+        if features is None:
+            raise ValueError("influence_balanced needs features=(N, D)")
+        return influence_balanced_loss(
+            logits,
+            targets,
+            features=features,
+            alpha=self.alpha,
+            gamma=self.gamma,
+            eps=self.eps,
+            detach=self.detach,
+            weight=self.weight,
+        )

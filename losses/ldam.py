@@ -1,0 +1,167 @@
+"""Label-distribution-aware margin loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from ._base import Loss, as_float
+from ._counts import checked_counts
+from ._reduction import Reduction, SampleNormalizer, sample_normalizer
+from ._targets import check_labels, class_values
+from .cross_entropy import cross_entropy_loss
+
+
+def ldam_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    class_counts: Tensor | Sequence[int],
+    max_margin: float = 0.5,
+    scale: float = 30.0,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    normalize: SampleNormalizer = "samples",
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return the cross-entropy of scale (x - margin_y at the true class y).
+
+    Cao et al. 2019, "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", eq.
+    13: margin_c is proportional to n_c^(-1/4), and ``max_margin`` for the rarest class. Made for
+    logits that are cosines (``model.head=cosine``), for which the authors' code has scale 30. At
+    ``max_margin=0`` it is the cross-entropy of scaled logits. The authors' mean with class weights
+    divides by the sum of the weights: ``normalize="weights"``.
+
+    Args:
+        logits: (N, C) or (N, C, ...), cosines between -1 and 1.
+        targets: (N,) or (N, ...) int64 labels.
+        class_counts: (C,) training images of each class. One without images has margin 0; public
+            code then makes every margin NaN.
+        max_margin: Margin of the rarest class.
+        scale: Factor of the logits after the margin.
+        weight: (C,) class weights.
+        reduction: ``none`` gives (N, ...); ``mean`` and ``sum`` a scalar.
+        normalize: What ``mean`` divides by: the number of valid ``samples`` or their ``weights``.
+        ignore_index: The label of samples that do not count.
+
+    Raises:
+        IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
+        ValueError: For counts that are negative, not finite or all 0, an unknown reduction or
+            normalisation.
+
+    >>> logits = torch.tensor([[0.5, 0.5]])
+    >>> ldam_loss(logits, torch.tensor([1]), class_counts=[16, 1], scale=1)  # log(1 + exp(0.5))
+    tensor(0.9741)
+    """
+    return _with_margins(
+        logits,
+        targets,
+        margins=_margins(class_counts, max_margin=max_margin),
+        scale=scale,
+        weight=weight,
+        reduction=reduction,
+        normalize=normalize,
+        ignore_index=ignore_index,
+    )
+
+
+def _margins(class_counts: Tensor | Sequence[int], *, max_margin: float) -> Tensor:
+    """Return the margin of each class, float64 (C,)."""
+    counts = checked_counts(class_counts)
+    rarest = counts[counts > 0].min()
+    return torch.where(counts > 0, max_margin * (rarest / counts.clamp_min(1e-9)) ** 0.25, 0.0)
+
+
+def _with_margins(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    margins: Tensor,
+    scale: float,
+    weight: Tensor | None,
+    reduction: Reduction,
+    normalize: SampleNormalizer,
+    ignore_index: int,
+) -> Tensor:
+    logits = as_float(logits)
+    labels = torch.where(targets != ignore_index, targets, 0)
+    check_labels(labels, logits.shape[1])
+    shift = -scale * class_values(margins.to(logits), targets, ignore_index=ignore_index)
+    scaled = (scale * logits).scatter_add(1, labels.unsqueeze(1), shift.unsqueeze(1))
+    return cross_entropy_loss(
+        scaled,
+        targets,
+        weight=weight,
+        reduction=reduction,
+        normalize=normalize,
+        ignore_index=ignore_index,
+    )
+
+
+class Ldam(Loss):
+    """Cross-entropy with a margin that is larger for rarer classes; for model.head=cosine.
+
+    Args:
+        max_margin: Margin of the rarest class.
+        scale: Factor of the logits after the margin.
+        normalize: What the batch mean divides by: the number of samples, or the sum of their class
+            weights as the authors' code does.
+    """
+
+    dense: ClassVar[bool] = True
+
+    margins: Tensor
+
+    def __init__(
+        self,
+        class_counts: Tensor,
+        *,
+        max_margin: Annotated[float, Ge(0)] = 0.5,
+        scale: Annotated[float, Gt(0)] = 30.0,
+        normalize: Literal["samples", "weights"] = "samples",
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.normalize = normalize
+        self._note_counts(class_counts)
+        # Not persistent: they follow from the data set, which is where a run takes them from.
+        self.register_buffer(
+            "margins", _margins(class_counts, max_margin=max_margin), persistent=False
+        )
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean loss of a batch; see `ldam_loss`."""
+        del features, teacher_logits
+        self._refuse_empty_classes(logits, targets)
+        return _with_margins(
+            logits,
+            targets,
+            margins=self.margins,
+            scale=self.scale,
+            weight=self.weight,
+            reduction="mean",
+            normalize=self.normalize,
+            ignore_index=-100,
+        )
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Return the softmax of the scaled logits, without margins."""
+        return (self.scale * as_float(logits)).softmax(dim=1)
+
+    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        """Return the number of samples, or the sum of their weights."""
+        del num_outputs
+        return sample_normalizer(
+            targets, self.weight, normalize=self.normalize, ignore_index=-100
+        ).float()

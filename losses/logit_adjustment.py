@@ -1,0 +1,147 @@
+"""Logit-adjusted softmax cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge
+from torch import Tensor
+
+from ._base import Loss, as_float
+from ._counts import MASKED, log_prior, over_classes
+from ._reduction import Reduction, SampleNormalizer, sample_normalizer
+from .cross_entropy import cross_entropy_loss
+
+
+def logit_adjustment_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    class_counts: Tensor | Sequence[int],
+    tau: float = 1.0,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    normalize: SampleNormalizer = "samples",
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return the cross-entropy of logits + tau log prior (Menon et al. 2021, eq. 10).
+
+    "Long-tail learning via logit adjustment". The prior is each class's share of the training
+    images. At tau = 1 it is the balanced softmax, at tau = 0 cross-entropy. What it fits is the
+    posterior under a uniform prior: test predictions use the logits as they are, unadjusted.
+
+    Args:
+        logits: (N, C) or (N, C, ...).
+        targets: (N,) or (N, ...) int64 labels, or floating class probabilities of the logits'
+            shape.
+        class_counts: (C,) training images of each class. One without images takes no part in the
+            softmax; public code makes its loss infinite or NaN.
+        tau: Strength of the adjustment.
+        weight: (C,) class weights.
+        reduction: ``none`` gives (N, ...); ``mean`` and ``sum`` a scalar.
+        normalize: What ``mean`` divides by: the number of valid ``samples`` or their ``weights``.
+        ignore_index: The label of samples that do not count.
+
+    Raises:
+        IndexError: For a label outside 0 to C - 1.
+        ValueError: For counts that are negative, not finite or all 0, an unknown reduction or
+            normalisation.
+
+    >>> import torch
+    >>> logits = torch.zeros(1, 2)
+    >>> logit_adjustment_loss(logits, torch.tensor([1]), class_counts=[3, 1])  # log 4
+    tensor(1.3863)
+    """
+    return _adjusted(
+        logits,
+        targets,
+        offset=_offset(class_counts, tau),
+        weight=weight,
+        reduction=reduction,
+        normalize=normalize,
+        ignore_index=ignore_index,
+    )
+
+
+def _offset(class_counts: Tensor | Sequence[int], tau: float) -> Tensor:
+    """Return tau log prior; a class without images is masked whatever tau is."""
+    prior = log_prior(class_counts)
+    return (tau * prior).where(prior > MASKED, MASKED)
+
+
+def _adjusted(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    offset: Tensor,
+    weight: Tensor | None,
+    reduction: Reduction,
+    normalize: SampleNormalizer,
+    ignore_index: int,
+) -> Tensor:
+    logits = as_float(logits)
+    return cross_entropy_loss(
+        logits + over_classes(offset, logits),
+        targets,
+        weight=weight,
+        reduction=reduction,
+        normalize=normalize,
+        ignore_index=ignore_index,
+    )
+
+
+class LogitAdjustment(Loss):
+    """Cross-entropy of logits to which tau times the log of the class's share was added.
+
+    Args:
+        tau: Strength of the adjustment; 0 is cross-entropy, 1 the balanced softmax.
+        normalize: What the batch mean divides by: the number of samples, or the sum of their class
+            weights.
+    """
+
+    takes_soft_targets: ClassVar[bool] = True
+    dense: ClassVar[bool] = True
+
+    offset: Tensor
+
+    def __init__(
+        self,
+        class_counts: Tensor,
+        *,
+        tau: Annotated[float, Ge(0)] = 1.0,
+        normalize: Literal["samples", "weights"] = "samples",
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self._note_counts(class_counts)
+        # Not persistent: it follows from the data set, which is where a run takes it from.
+        self.register_buffer("offset", _offset(class_counts, tau), persistent=False)
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean loss of a batch; see `logit_adjustment_loss`."""
+        del features, teacher_logits
+        self._refuse_empty_classes(logits, targets)
+        return _adjusted(
+            logits,
+            targets,
+            offset=self.offset,
+            weight=self.weight,
+            reduction="mean",
+            normalize=self.normalize,
+            ignore_index=-100,
+        )
+
+    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        """Return the number of samples, or the sum of their weights."""
+        del num_outputs
+        return sample_normalizer(
+            targets, self.weight, normalize=self.normalize, ignore_index=-100
+        ).float()

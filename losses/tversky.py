@@ -1,0 +1,107 @@
+"""Tversky loss."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from ._base import Loss, as_float
+from ._overlap import Regions, mean_over_present, overlap
+from ._reduction import Reduction
+
+
+def tversky_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    smooth: float = 1.0,
+    over: Regions = "batch",
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return 1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth), meant over classes.
+
+    Salehi et al. 2017, "Tversky loss function for image segmentation using 3D fully convolutional
+    deep networks", eq. 4, with TP = sum p t, FP = sum p (1 - t), FN = sum (1 - p) t and p =
+    softmax(logits). beta above alpha asks for recall. At alpha = beta = 1/2 it is the Dice loss at
+    twice the smoothing. A class that the targets of a region do not hold is left out of the mean.
+
+    Args:
+        logits: (N, C) or (N, C, ...).
+        targets: (N,) or (N, ...) int64 labels, or floating class probabilities of the logits'
+            shape.
+        alpha: Weight of false positives.
+        beta: Weight of false negatives.
+        smooth: Added above and below the line.
+        over: One value a class over the whole ``batch``, or over each ``image``.
+        weight: (C,) class weights, which multiply a class's value.
+        reduction: ``none`` gives (1, C) or (N, C); ``mean``, over regions and classes that are
+            there, and ``sum`` a scalar.
+        ignore_index: The label of pixels that do not count.
+
+    Raises:
+        IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
+        ValueError: For an unknown region or reduction.
+    """
+    both, predicted, true = overlap(
+        logits, targets, squared=False, over=over, ignore_index=ignore_index
+    )
+    below = both + alpha * (predicted - both) + beta * (true - both) + smooth
+    index = (both + smooth) / below.clamp_min(1e-12)
+    return mean_over_present(
+        1 - index, true > 0, weight=weight, reduction=reduction, like=as_float(logits)
+    )
+
+
+class Tversky(Loss):
+    """Dice loss whose false positives and false negatives have weights of their own.
+
+    Args:
+        alpha: Weight of false positives.
+        beta: Weight of false negatives; above alpha it asks for recall.
+        smooth: Added above and below the line.
+        over: One value a class over the whole batch, or over each image.
+    """
+
+    takes_soft_targets: ClassVar[bool] = True
+    dense: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        alpha: Annotated[float, Ge(0)] = 0.3,
+        beta: Annotated[float, Gt(0)] = 0.7,
+        smooth: Annotated[float, Ge(0)] = 1.0,
+        over: Literal["batch", "image"] = "batch",
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.beta = beta
+        self.smooth = smooth
+        self.over: Regions = over
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean loss of a batch; see `tversky_loss`."""
+        del features, teacher_logits
+        self._refuse_empty_classes(logits, targets)
+        return tversky_loss(
+            logits,
+            targets,
+            alpha=self.alpha,
+            beta=self.beta,
+            smooth=self.smooth,
+            over=self.over,
+            weight=self.weight,
+        )

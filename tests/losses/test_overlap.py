@@ -1,0 +1,130 @@
+"""Dice and Tversky against slow sums, at sizes where half precision overflows."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from losses.cross_entropy import cross_entropy_loss
+from losses.dice import Dice, dice_loss
+from losses.softmax_focal import softmax_focal_loss
+from losses.tversky import tversky_loss
+
+
+def batch(*, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(2, 4, 3, 5, generator=generator, dtype=torch.float64)
+    targets = torch.randint(3, (2, 3, 5), generator=generator)  # class 3 is absent
+    targets[1, 0] = 255
+    return logits, targets
+
+
+def pixels(logits: Tensor, targets: Tensor, image: int | None) -> list[tuple[list[float], int]]:
+    """Probabilities and label of every pixel that counts."""
+    places = [
+        (n, row, column)
+        for n in (range(len(logits)) if image is None else [image])
+        for row in range(3)
+        for column in range(5)
+    ]
+    return [
+        (logits[n, :, row, column].softmax(0).tolist(), int(targets[n, row, column]))
+        for n, row, column in places
+        if targets[n, row, column] != 255
+    ]
+
+
+def slow_dice(
+    logits: Tensor, targets: Tensor, *, image: int | None, squared: bool
+) -> dict[int, float]:
+    values = {}
+    of = pixels(logits, targets, image)
+    for c in {label for _, label in of}:
+        both = sum(p[c] for p, label in of if label == c)
+        power = 2 if squared else 1
+        below = sum(p[c] ** power for p, _ in of) + sum(label == c for _, label in of)
+        values[c] = 1 - (2 * both + 0.5) / (below + 0.5)
+    return values
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_dice_of_a_batch_is_its_sums(*, squared: bool) -> None:
+    logits, targets = batch()
+    keys = {"smooth": 0.5, "squared": squared, "ignore_index": 255}
+    found = dice_loss(logits, targets, reduction="none", **keys)  # type: ignore[arg-type]
+    expected = slow_dice(logits, targets, image=None, squared=squared)
+    assert found.shape == (1, 4)
+    assert {c: found[0, c].item() for c in expected} == pytest.approx(expected)
+    assert found[0, 3] == 0
+    mean = dice_loss(logits, targets, **keys)  # type: ignore[arg-type]
+    assert mean.item() == pytest.approx(sum(expected.values()) / len(expected))
+
+
+def test_dice_of_images_is_meant_over_the_classes_that_each_has() -> None:
+    logits, targets = batch()
+    expected = [slow_dice(logits, targets, image=n, squared=False) for n in range(2)]
+    values = [value for of in expected for value in of.values()]
+    found = dice_loss(logits, targets, smooth=0.5, over="image", ignore_index=255)
+    assert found.item() == pytest.approx(sum(values) / len(values))
+
+
+def test_tversky_counts_false_positives_and_negatives() -> None:
+    logits, targets = batch()
+    of = pixels(logits, targets, None)
+    expected = {}
+    for c in {label for _, label in of}:
+        tp = sum(p[c] for p, label in of if label == c)
+        fp = sum(p[c] for p, label in of if label != c)
+        fn = sum(1 - p[c] for p, label in of if label == c)
+        expected[c] = 1 - (tp + 1) / (tp + 0.2 * fp + 0.9 * fn + 1)
+    found = tversky_loss(logits, targets, alpha=0.2, beta=0.9, ignore_index=255, reduction="none")
+    assert {c: found[0, c].item() for c in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("over", ["batch", "image"])
+def test_tversky_with_equal_halves_is_dice_at_twice_the_smoothing(over: str) -> None:
+    logits, targets = batch()
+    keys = {"over": over, "ignore_index": 255}
+    tversky = tversky_loss(logits, targets, alpha=0.5, beta=0.5, smooth=0.7, **keys)  # type: ignore[arg-type]
+    dice = dice_loss(logits, targets, smooth=1.4, **keys)  # type: ignore[arg-type]
+    assert tversky.item() == pytest.approx(dice.item())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_many_pixels_are_counted_in_any_precision(dtype: torch.dtype) -> None:
+    """float16 ends at 65,504; a float32 sum of ones stops at 16.8 million."""
+    logits = torch.zeros(1, 2, 512, 512, dtype=dtype)
+    targets = torch.zeros(1, 512, 512, dtype=torch.int64)
+    found = dice_loss(logits, targets, smooth=0)
+    assert found.item() == pytest.approx(1 - 2 * 0.5 / 1.5, rel=1e-5)
+
+
+@pytest.mark.parametrize(("gamma", "ratio"), [(0.0, 0.3), (2.0, 0.3), (2.0, 1.0), (0.0, 0.0)])
+def test_the_component_mixes_dice_with_cross_entropy_or_focal_loss(
+    gamma: float, ratio: float
+) -> None:
+    logits, targets = batch()
+    targets = targets.clamp_max(3)
+    rest = softmax_focal_loss(logits, targets, gamma=gamma)
+    if gamma == 0:
+        assert rest == cross_entropy_loss(logits, targets)
+    expected = ratio * dice_loss(logits, targets) + (1 - ratio) * rest
+    torch.testing.assert_close(Dice(ratio=ratio, gamma=gamma)(logits, targets), expected)
+
+
+def test_gradients_are_those_of_differences() -> None:
+    logits, targets = batch()
+    logits.requires_grad_()
+    for squared in (False, True):
+
+        def loss(x: Tensor, squared: bool = squared) -> Tensor:  # noqa: FBT001
+            return dice_loss(x, targets, squared=squared, ignore_index=255)
+
+        assert torch.autograd.gradcheck(loss, (logits,))
+
+
+@pytest.mark.parametrize("keys", [{"over": "pixel"}, {"reduction": "median"}])
+def test_what_is_unknown_is_refused(keys: dict[str, str]) -> None:
+    logits, targets = batch()
+    for loss in (dice_loss, tversky_loss):
+        with pytest.raises(ValueError, match="must be"):
+            loss(logits, targets.clamp_max(3), **keys)  # type: ignore[arg-type]
