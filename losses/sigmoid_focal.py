@@ -8,14 +8,13 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import Loss
 from ._elements import (
     ElementNormalizer,
     Elements,
     binary_elements,
-    element_amount,
     element_normalizer,
 )
+from ._means import ElementMean
 from ._modulator import check_gamma
 from ._reduction import Reduction, reduce_values
 
@@ -89,7 +88,7 @@ def _with_alpha(batch: Elements, alpha: float | None) -> Tensor:
     return (alpha * batch.positive + (1 - alpha) * (1 - batch.positive)) * batch.factor
 
 
-class SigmoidFocal(Loss):
+class SigmoidFocal(ElementMean):
     """Focal loss on one sigmoid per class: each class against the rest, easy ones played down.
 
     Args:
@@ -111,22 +110,12 @@ class SigmoidFocal(Loss):
         gamma: Annotated[float, Ge(0)] = 2.0,
         normalize: Literal["elements", "batch", "positives"] = "elements",
     ) -> None:
-        super().__init__()
+        super().__init__(normalize=normalize)
         self.alpha = alpha
         self.gamma = gamma
-        self.normalize = normalize
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean focal loss of a batch; see `sigmoid_focal_loss`."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
         return sigmoid_focal_loss(
             logits,
             targets,
@@ -135,11 +124,3 @@ class SigmoidFocal(Loss):
             weight=self.weight,
             normalize=self.normalize,
         )
-
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """Return the number of samples, to which that of elements is proportional, or positives."""
-        return element_amount(targets, num_outputs=num_outputs, normalize=self.normalize)
-
-    def divisor(self, amount: Tensor) -> Tensor:
-        """Return at least 1 for positives, as the loss does."""
-        return amount.clamp_min(1) if self.normalize == "positives" else super().divisor(amount)

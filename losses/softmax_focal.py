@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import as_float
+from ._means import SampleMean
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._targets import class_values
@@ -107,7 +108,7 @@ def _focal_values(
     return values * class_values(factor, targets, ignore_index=ignore_index)
 
 
-class SoftmaxFocal(Loss):
+class SoftmaxFocal(SampleMean):
     """Focal loss on a softmax: cross-entropy that plays down samples the model already gets right.
 
     Args:
@@ -130,7 +131,7 @@ class SoftmaxFocal(Loss):
         alpha: tuple[float, ...] | None = None,
         normalize: Literal["samples", "weights"] = "samples",
     ) -> None:
-        super().__init__()
+        super().__init__(normalize=normalize)
         self.gamma = gamma
         factors = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
         if factors is not None and len(factors) != num_classes:
@@ -139,19 +140,9 @@ class SoftmaxFocal(Loss):
             raise ValueError("alpha must be finite numbers that are not negative, one per class")
         # Not persistent: it is a key of the configuration, which is where a run takes it from.
         self.register_buffer("alpha", factors, persistent=False)
-        self.normalize = normalize
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean focal loss of a batch; see `softmax_focal_loss`."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
         return softmax_focal_loss(
             logits,
             targets,
@@ -160,10 +151,3 @@ class SoftmaxFocal(Loss):
             weight=self.weight,
             normalize=self.normalize,
         )
-
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """Return the number of samples, or the sum of their weights."""
-        del num_outputs
-        return sample_normalizer(
-            targets, self.weight, normalize=self.normalize, ignore_index=-100
-        ).float()
