@@ -9,7 +9,7 @@ from ._elements import ElementNormalizer, element_amount
 from ._reduction import SampleNormalizer, sample_normalizer
 
 
-class _Mean(Loss):
+class LogitsLoss(Loss):
     """Loss of logits and targets alone; a subclass says what `batch_mean` is."""
 
     def forward(
@@ -30,7 +30,7 @@ class _Mean(Loss):
         raise NotImplementedError
 
 
-class SampleMean(_Mean):
+class SampleMean(LogitsLoss):
     """Mean over samples: their number divides the sum, or the sum of their class weights."""
 
     def __init__(self, *, normalize: SampleNormalizer) -> None:
@@ -45,7 +45,7 @@ class SampleMean(_Mean):
         ).float()
 
 
-class ElementMean(_Mean):
+class ElementMean(LogitsLoss):
     """Mean of one sigmoid a class: samples times outputs, samples, or positives divide the sum."""
 
     def __init__(self, *, normalize: ElementNormalizer) -> None:

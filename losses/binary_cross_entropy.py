@@ -8,14 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._base import as_float
 from ._counts import over_classes
-from ._elements import ElementNormalizer, binary_elements, element_normalizer
+from ._elements import ElementNormalizer, binary_elements, element_logits, element_normalizer
 from ._means import ElementMean
 from ._reduction import Reduction, reduce_values
-from ._targets import check_probabilities
-
-LARGEST_LOGIT = 100.0  # of a probability of 0 or 1, as torch's own loss on probabilities has it
 
 
 def binary_cross_entropy_loss(
@@ -62,10 +58,7 @@ def binary_cross_entropy_loss(
     """
     if normalize not in ("elements", "batch", "positives"):
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
-    logits = as_float(inputs)
-    if not from_logits:
-        check_probabilities(logits)
-        logits = (logits.log() - torch.log1p(-logits)).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+    logits = element_logits(inputs, from_logits=from_logits)
     batch = binary_elements(logits, targets, gamma=0.0, weight=weight, ignore_index=ignore_index)
     values = batch.values
     if pos_weight is not None:
