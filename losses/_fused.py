@@ -9,7 +9,7 @@ definition of a loss: it runs wherever `can_fuse` says no, and is what second de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ._targets import check_labels, is_readable
+from ._adjustment import Adjustment
+from ._counts import over_classes
+from ._targets import is_readable
 
 # Below this number of logits the composition is as fast: what is spared costs less than starting
 # some twenty more small operations.
@@ -41,10 +43,10 @@ def can_fuse(logits: Tensor, *constants: Tensor | None) -> bool:
         constants: What else the loss depends on, such as class weights.
     """
     return (
-        logits.numel() >= MIN_LOGITS
+        is_readable(logits)
+        and logits.numel() >= MIN_LOGITS
         and torch.is_grad_enabled()
         and logits.requires_grad
-        and is_readable(logits)
         and type(logits) in (Tensor, torch.nn.Parameter)
         and not any(c is not None and c.requires_grad for c in constants)
         and not torch._C._are_functorch_transforms_active()
@@ -52,17 +54,19 @@ def can_fuse(logits: Tensor, *constants: Tensor | None) -> bool:
     )
 
 
-class _Made(NamedTuple):
+class Made(NamedTuple):
+    """A loss, a scalar, and its gradient with respect to the logits."""
+
     value: Tensor
     gradient: Tensor
 
 
-class _GradientInForward(torch.autograd.Function):
+class GradientInForward(torch.autograd.Function):
     """A loss whose gradient is there already; `composed` is the same loss for autograd."""
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, made: _Made, composed: Callable[[Tensor], Tensor]
+        ctx: Any, logits: Tensor, made: Made, composed: Callable[[Tensor], Tensor]
     ) -> Tensor:
         ctx.save_for_backward(logits, made.gradient)
         ctx.composed = composed
@@ -79,108 +83,51 @@ class _GradientInForward(torch.autograd.Function):
         return gradient, None, None
 
 
-class Adjustment(NamedTuple):
-    """What a loss does to logits before the softmax: scale x + offset, less a margin at y."""
+class Samples(NamedTuple):
+    """Labels of samples, which of them count, and what else their losses depend on."""
 
-    scale: Tensor | None = None  # (C,), or a scalar
-    offset: Tensor | None = None  # (C,)
-    margin: Tensor | None = None  # (C,), of which only the true class's is subtracted
-
-    def of(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return adjusted logits, (N, C, ...), for labels (N, 1, ...)."""
-        if self.scale is not None:
-            logits = logits * _over_classes(self.scale, logits)
-        if self.offset is not None:
-            logits = logits + _over_classes(self.offset, logits)
-        if self.margin is not None:
-            logits = logits.scatter_add(1, labels, -self.margin.to(logits)[labels])
-        return logits
-
-
-UNADJUSTED = Adjustment()
-
-
-def _over_classes(values: Tensor, logits: Tensor) -> Tensor:
-    return values.to(logits).reshape(-1, *[1] * (logits.ndim - 2))
-
-
-def fused_softmax(
-    logits: Tensor,
-    labels: Tensor,
-    term: Term,
-    *,
-    values: Sequence[Tensor] = (),
-    adjustment: Adjustment = UNADJUSTED,
-    divisor: Tensor | float = 1.0,
-    ignore_index: int = -100,
-) -> Tensor:
-    """Return sum_i term(CE_i, *values_i) / divisor, CE_i being sample i's cross-entropy.
-
-    Args:
-        logits: (N, C) or (N, C, ...) that `can_fuse`.
-        labels: (N,) or (N, ...) int64.
-        term: Gives the losses of samples from their cross-entropies and ``values``, element by
-            element, so that autograd can differentiate it.
-        values: What else `term` needs of each sample, constants of shape (N, ...).
-        adjustment: What is done to the logits first.
-        divisor: Of the sum, a scalar above 0.
-        ignore_index: The label of samples that do not count.
-
-    Raises:
-        IndexError: For a label outside 0 to C - 1.
-    """
-    valid = labels != ignore_index
-    labels = torch.where(valid, labels, 0)
-    check_labels(labels, logits.shape[1])
-    samples = _Samples(labels.unsqueeze(1), valid, tuple(values))
-    loss = _SoftmaxLoss(samples, term, adjustment, divisor)
-    return _GradientInForward.apply(logits, loss.with_gradient(logits.detach()), loss.composed)
-
-
-class _Samples(NamedTuple):
-    labels: Tensor  # (N, 1, ...) int64, 0 where not valid
+    labels: Tensor  # (N, ...) int64, 0 where not valid
     valid: Tensor  # (N, ...) bool
-    values: tuple[Tensor, ...]  # (N, ...) each
+    values: tuple[Tensor | None, ...]  # (N, ...) each
 
-    def part(self, rows: slice) -> _Samples:
-        return _Samples(self.labels[rows], self.valid[rows], tuple(v[rows] for v in self.values))
-
-    def sum(self, term: Term, nll: Tensor) -> Tensor:
-        terms = term(nll.where(self.valid, 0), *self.values)
-        return terms.where(self.valid, 0).sum()
+    def part(self, rows: slice) -> Samples:
+        """Return some of the samples."""
+        values = (None if value is None else value[rows] for value in self.values)
+        return Samples(self.labels[rows], self.valid[rows], tuple(values))
 
 
-class _SoftmaxLoss(NamedTuple):
-    samples: _Samples
-    term: Term
-    adjustment: Adjustment
-    divisor: Tensor | float
+def softmax_with_gradient(
+    logits: Tensor,
+    samples: Samples,
+    *,
+    term: Term,
+    adjustment: Adjustment,
+    divisor: Tensor | float,
+) -> Made:
+    """Return sum_i term(CE_i, *values_i) / divisor over the samples that count.
 
-    def composed(self, logits: Tensor) -> Tensor:
-        labels = self.samples.labels
-        adjusted = self.adjustment.of(logits, labels)
-        nll = F.cross_entropy(adjusted, labels.squeeze(1), reduction="none")
-        return self.samples.sum(self.term, nll) / self.divisor
-
-    def with_gradient(self, logits: Tensor) -> _Made:
-        """The gradient is softmax - onehot times a slope of each sample, term'(CE)."""
-        gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
-        total = torch.zeros((), dtype=torch.float64)
-        step = max(1, SOFTMAX_PART // logits[0].numel())
-        for start in range(0, len(logits), step):
-            rows = slice(start, start + step)
-            samples, out = self.samples.part(rows), gradient[rows]
-            adjusted = self.adjustment.of(logits[rows], samples.labels)
-            nll = _softmax_into(out, adjusted, samples.labels).requires_grad_()
-            with torch.enable_grad():
-                value = samples.sum(self.term, nll)
-            (slope,) = torch.autograd.grad(value, nll)
-            total += value.detach()
-            out.scatter_add_(1, samples.labels, out.new_tensor(-1.0).expand(samples.labels.shape))
-            out.mul_((slope / self.divisor).unsqueeze(1))
-        if self.adjustment.scale is not None:
-            gradient.mul_(_over_classes(self.adjustment.scale, gradient))
-        return _Made((total / self.divisor).to(logits.dtype), gradient)
+    The gradient with respect to adjusted logits is softmax - onehot times a slope of each sample,
+    the derivative of `term` by the cross-entropy.
+    """
+    gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    total = torch.zeros((), dtype=torch.float64)
+    step = max(1, SOFTMAX_PART // logits[0].numel())
+    for start in range(0, len(logits), step):
+        rows = slice(start, start + step)
+        part, out = samples.part(rows), gradient[rows]
+        labels = part.labels.unsqueeze(1)
+        nll = _softmax_into(out, adjustment.of(logits[rows], part.labels), labels).requires_grad_()
+        with torch.enable_grad():
+            value = term(nll.where(part.valid, 0), *part.values).sum()
+        (slope,) = torch.autograd.grad(value, nll)
+        total += value.detach()
+        out.scatter_add_(1, labels, out.new_tensor(-1.0).expand(labels.shape))
+        out.mul_(slope.div_(divisor).unsqueeze(1))
+        if isinstance(adjustment.scale, Tensor):
+            out.mul_(over_classes(adjustment.scale, out))
+        elif adjustment.scale is not None:
+            out.mul_(adjustment.scale)
+    return Made((total / divisor).to(logits.dtype), gradient)
 
 
 def _softmax_into(out: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
@@ -197,48 +144,12 @@ def _softmax_into(out: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     return behind - out.amax(dim=1).log()
 
 
-def fused_sigmoid(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    gamma: float,
-    alpha: float | None = None,
-    factor: Tensor | None = None,
-    divisor: Tensor | float = 1.0,
-) -> Tensor | None:
-    """Return the sum of a_t f (1 - p_t)^gamma (-log p_t) over all elements / divisor.
+class HardTargets(NamedTuple):
+    """Targets 0 or 1 of elements, their own or from labels, and factors of samples."""
 
-    Args:
-        logits: (N, C) or (N, C, ...) that `can_fuse`, or (N,).
-        targets: One for each logit, of any type; or (N, ...) labels, each of which is a positive
-            for its own output and a negative for the others, and of one output (N, 1, ...) a
-            positive if it is 1.
-        gamma: How strongly elements that are already right are played down.
-        alpha: Factor of positives, negatives get 1 - alpha; None is no factor for either.
-        factor: Of samples, (N, ...): 0 for one that does not count. None is 1.
-        divisor: Of the sum, a scalar above 0.
-
-    Returns:
-        A scalar; None for targets that are not all 0 or 1.
-    """
-    N, C, _ = _three_dimensions(logits)
-    outputs = None
-    if targets.shape == logits.shape:
-        targets = targets.reshape(N, C, -1)
-    else:
-        first = 1 if C == 1 else 0
-        outputs = torch.arange(first, first + C, dtype=logits.dtype).unsqueeze(1)
-        targets = targets.reshape(N, 1, -1).to(logits.dtype)
-    factor = None if factor is None else factor.reshape(N, 1, -1)
-    loss = _SigmoidLoss(_Elements(targets, outputs, factor), gamma, alpha, divisor)
-    made = loss.with_gradient(logits.detach())
-    return None if made is None else _GradientInForward.apply(logits, made, loss.composed)
-
-
-class _Elements(NamedTuple):
     targets: Tensor  # (N, C, L), or labels (N, 1, L)
     outputs: Tensor | None  # (C, 1), with labels: which of them is each output's positive
-    factor: Tensor | None  # (N, 1, L)
+    factor: Tensor | None  # (N, 1, L); None is 1
 
     def signs(self, rows: slice, columns: slice, *, like: Tensor) -> Tensor:
         """Return -1 for positives and 1 for negatives, (n, c, L)."""
@@ -263,44 +174,38 @@ class _Elements(NamedTuple):
         return losses if self.factor is None else losses.mul_(self.factor[rows])
 
 
-class _SigmoidLoss(NamedTuple):
-    elements: _Elements
-    gamma: float
-    alpha: float | None
-    divisor: Tensor | float
+def sigmoid_with_gradient(
+    logits: Tensor,
+    targets: HardTargets,
+    *,
+    gamma: float,
+    alpha: float | None,
+    divisor: Tensor | float,
+) -> Made | None:
+    """Return the sum of a_t f (1 - p_t)^gamma (-log p_t) over all elements / divisor.
 
-    def composed(self, logits: Tensor) -> Tensor:
-        every = slice(None)
-        logits = logits.reshape(_three_dimensions(logits))
-        sign = self.elements.signs(every, every, like=logits.detach())
-        nll, log_miss = _softplus(sign * logits), -_softplus(-sign * logits)
-        weights = self.elements.weigh(torch.ones_like(sign), sign, every, alpha=self.alpha)
-        # Not a power of the sigmoid: its slope is infinite where the sigmoid underflows.
-        return (weights * torch.exp(self.gamma * log_miss) * nll).sum() / self.divisor
+    By the signed logit, -log p_t has the slope 1 - p_t, and 1 - p_t has p_t (1 - p_t).
 
-    def with_gradient(self, logits: Tensor) -> _Made | None:
-        """By the signed logit, -log p_t has the slope 1 - p_t, and 1 - p_t has p_t (1 - p_t)."""
-        shape = _three_dimensions(logits)
-        gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
-        inputs, outputs = logits.reshape(shape), gradient.view(shape)
-        total = torch.zeros((), dtype=torch.float64)
-        for rows, columns in _parts(shape, size=SIGMOID_PART * torch.get_num_threads()):
-            out = outputs[rows, columns]
-            sign = self.elements.signs(rows, columns, like=out)
-            if not self.elements.are_hard(sign):
-                return None
-            signed = torch.mul(inputs[rows, columns], sign, out=out)
-            nll, miss = _softplus(signed), torch.sigmoid(signed)  # -log p_t, 1 - p_t
-            scale = self.elements.weigh(_power(miss, self.gamma), sign, rows, alpha=self.alpha)
-            total += torch.mul(scale, nll, out=out).sum()
-            slope = nll.addcmul_(nll, miss, value=-1).mul_(self.gamma).add_(miss).mul_(scale)
-            torch.mul(slope, sign.mul_(1 / self.divisor), out=out)
-        return _Made((total / self.divisor).to(logits.dtype), gradient)
-
-
-def _softplus(logits: Tensor) -> Tensor:
-    """Return log(1 + exp(x)), which is x itself in float64 only from 40 on, not from torch's 20."""
-    return F.softplus(logits, threshold=40)
+    Returns:
+        None for targets that are not all 0 or 1.
+    """
+    shape = three_dimensions(logits)
+    gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    inputs, outputs = logits.reshape(shape), gradient.view(shape)
+    total = torch.zeros((), dtype=torch.float64)
+    for rows, columns in _parts(shape, size=SIGMOID_PART * torch.get_num_threads()):
+        out = outputs[rows, columns]
+        sign = targets.signs(rows, columns, like=out)
+        if not targets.are_hard(sign):
+            return None
+        signed = torch.mul(inputs[rows, columns], sign, out=out)
+        # -log p_t, exact in float64 up to 40; and 1 - p_t, without cancellation.
+        nll, miss = F.softplus(signed, threshold=40), torch.sigmoid(signed)
+        scale = targets.weigh(_power(miss, gamma), sign, rows, alpha=alpha)
+        total += torch.mul(scale, nll, out=out).sum()
+        slope = nll.addcmul_(nll, miss, value=-1).mul_(gamma).add_(miss).mul_(scale)
+        torch.mul(slope, sign.mul_(1 / divisor), out=out)
+    return Made((total / divisor).to(logits.dtype), gradient)
 
 
 def _power(miss: Tensor, gamma: float) -> Tensor:
@@ -310,8 +215,8 @@ def _power(miss: Tensor, gamma: float) -> Tensor:
     return miss.log().mul_(gamma).exp_()
 
 
-def _three_dimensions(logits: Tensor) -> tuple[int, int, int]:
-    """Return samples, outputs and positions of logits (N,), (N, C) or (N, C, ...)."""
+def three_dimensions(logits: Tensor) -> tuple[int, int, int]:
+    """Return how many samples, outputs and positions (N,), (N, C) or (N, C, ...) logits have."""
     N, C = len(logits), logits.shape[1] if logits.ndim > 1 else 1
     return N, C, logits[0].numel() // C
 

@@ -1,8 +1,10 @@
 """Gradients made in the forward pass, against closed forms in float64 and against autograd."""
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -12,18 +14,37 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import forward_ad
 
+import losses
 from losses import _fused
-from losses._fused import Adjustment, can_fuse, fused_sigmoid, fused_softmax
-from losses._modulator import focal_modulator
+from losses._adjustment import UNADJUSTED, Adjustment
+from losses._fused import can_fuse
+from losses._samples import reduce_terms
+from losses.sigmoid_focal import sigmoid_focal_loss
+from losses.softmax_focal import softmax_focal_loss
 
 GAMMAS = [0.0, 0.3, 0.5, 1.0, 2.0, 3.7]
+BOTH = ["softmax", "sigmoid"]
 # PyTorch's own forward derivatives compile a few of their formulas when they are first used.
 its_own_script = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
-BOTH = ["softmax", "sigmoid"]
 
 
-def focal(nll: Tensor, factor: Tensor, *, gamma: float) -> Tensor:
-    return focal_modulator(nll, gamma=gamma) * nll * factor
+@contextlib.contextmanager
+def gate(*, is_open: bool, part: int = 2**16) -> Iterator[None]:
+    """Fuse batches of any size, in parts of so many logits; or none."""
+    least = 0 if is_open else 2**62
+    with mock.patch.multiple(_fused, MIN_LOGITS=least, SOFTMAX_PART=part, SIGMOID_PART=part):
+        yield
+
+
+def is_fused(value: Tensor) -> bool:
+    """Whether the graph of a loss has the gradient that was made with it."""
+    nodes, seen = [value.grad_fn], []
+    while nodes:
+        node = nodes.pop()
+        if node is not None:
+            seen.append(node.name())
+            nodes += [function for function, _ in node.next_functions]
+    return "GradientInForwardBackward" in seen
 
 
 def normal(*shape: int, seed: int = 0, size: float = 3.0) -> Tensor:
@@ -35,92 +56,99 @@ def labels_of(*shape: int, num_classes: int, seed: int = 0) -> Tensor:
     return torch.randint(num_classes, shape, generator=torch.Generator().manual_seed(seed))
 
 
+def one_hot_of(labels: Tensor, num_classes: int) -> Tensor:
+    return torch.nn.functional.one_hot(labels, num_classes).movedim(-1, 1)
+
+
+def value_and_gradient(
+    loss: Callable[..., Tensor], logits: Tensor, *arguments: object, **options: Any
+) -> tuple[Tensor, Tensor]:
+    logits = logits.detach().requires_grad_()
+    value = loss(logits, *arguments, **options)
+    value.backward()
+    assert logits.grad is not None
+    return value.detach(), logits.grad
+
+
 def slope_of_focal(u: Tensor, nll: Tensor, gamma: float) -> Tensor:
     """d (u^gamma nll) / d nll for u = 1 - exp(-nll), in closed form."""
     return u**gamma * (1 + gamma * (1 - u) * nll / u)
 
 
 def softmax_in_closed_form(
-    logits: Tensor, labels: Tensor, factor: Tensor, *, gamma: float, ignore_index: int
+    logits: Tensor, labels: Tensor, factor: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor]:
-    """The sum over samples and its gradient, in float64."""
-    valid = labels != ignore_index
-    one_hot = torch.nn.functional.one_hot(labels.where(valid, 0), logits.shape[1])
-    one_hot = one_hot.movedim(-1, 1).double()
+    """The sum over samples and its gradient, in float64; factors (N, ...)."""
+    one_hot = one_hot_of(labels, logits.shape[1]).double()
     powers = (logits.double() - logits.double().amax(1, keepdim=True)).exp()
     p = powers / powers.sum(1, keepdim=True)
     u = (p * (1 - one_hot)).sum(1)
     nll = -torch.log1p(-u)
-    counts = factor.double() * valid
-    slope = counts * slope_of_focal(u, nll, gamma)
-    return (counts * u**gamma * nll).sum(), slope.unsqueeze(1) * (p - one_hot)
+    slope = (factor * slope_of_focal(u, nll, gamma)).unsqueeze(1)
+    return (factor * u**gamma * nll).sum(), slope * (p - one_hot)
 
 
-def call(kind: str, logits: Tensor, *, gamma: float = 2.0) -> Tensor:
-    """A fused loss of logits (N, C, ...) on some labels, whatever their number."""
-    labels = labels_of(len(logits), *logits.shape[2:], num_classes=logits.shape[1])
-    if kind == "softmax":
-        ones = torch.ones(labels.shape, dtype=logits.dtype)
-        return fused_softmax(logits, labels, functools.partial(focal, gamma=gamma), values=[ones])
-    value = fused_sigmoid(logits, labels, gamma=gamma)
-    assert value is not None
-    return value
+def sigmoid_in_closed_form(
+    logits: Tensor, positive: Tensor, factor: Tensor, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """The sum over elements and its gradient, in float64; factors of the logits' shape."""
+    sign = torch.where(positive, -1.0, 1.0).double()
+    u, nll = torch.sigmoid(sign * logits.double()), torch.log1p((sign * logits.double()).exp())
+    slope = factor * slope_of_focal(u, nll, gamma) * u * sign
+    return (factor * u**gamma * nll).sum(), slope
 
 
-def value_and_gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> tuple[Tensor, Tensor]:
-    logits = logits.detach().requires_grad_()
-    value = loss(logits)
-    value.backward()
-    assert logits.grad is not None
-    return value.detach(), logits.grad
+def check_close(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+    """Compare a value and a gradient with those of float64, within the precision of theirs."""
+    single = found[0].dtype == torch.float32
+    tolerance = {"rtol": 1e-5, "atol": 2e-6} if single else {"rtol": 1e-9, "atol": 1e-12}
+    assert found[1].dtype == found[0].dtype
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other, **tolerance)
 
 
 # --- values and gradients -----------------------------------------------------------------------
 
 
 @given(
-    shape=st.sampled_from([(1, 1), (7, 1), (5, 4), (33, 3), (3, 2, 5), (4, 3, 2, 3)]),
+    shape=st.sampled_from([(7, 2), (5, 4), (33, 3), (3, 2, 5), (4, 3, 2, 3)]),
     part=st.sampled_from([1, 13, 40, 10**6]),
     gamma=st.floats(0, 5),
     ignore_index=st.sampled_from([-100, 255, 0]),
+    is_weighted=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.float64]),
+    is_open=st.booleans(),
     seed=st.integers(0, 100),
 )
-def test_softmax_follows_the_closed_form_however_it_is_cut(
+def test_softmax_follows_the_closed_form_on_both_sides_however_it_is_cut(
     shape: tuple[int, ...],
     part: int,
     gamma: float,
     ignore_index: int,
     dtype: torch.dtype,
     seed: int,
+    *,
+    is_weighted: bool,
+    is_open: bool,
 ) -> None:
     logits = normal(*shape, seed=seed).to(dtype)
     labels = labels_of(shape[0], *shape[2:], num_classes=shape[1], seed=seed)
     labels = labels.where(normal(*labels.shape, seed=seed + 1) > -2, ignore_index)
-    factor = normal(*labels.shape, seed=seed + 2).abs().to(dtype)
-    with mock.patch.object(_fused, "SOFTMAX_PART", part):
-        value, gradient = value_and_gradient(
-            lambda x: fused_softmax(
-                x,
-                labels,
-                functools.partial(focal, gamma=gamma),
-                values=[factor],
-                divisor=3.0,
-                ignore_index=ignore_index,
-            ),
+    weight = normal(shape[1], seed=seed + 2).abs().to(dtype) if is_weighted else None
+    with gate(is_open=is_open, part=part):
+        found = value_and_gradient(
+            softmax_focal_loss,
             logits,
+            labels,
+            gamma=gamma,
+            weight=weight,
+            reduction="sum",
+            ignore_index=ignore_index,
         )
-    expected = softmax_in_closed_form(
-        logits, labels, factor, gamma=gamma, ignore_index=ignore_index
-    )
-    one_class = shape[1] == 1
-    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {}
-    assert value.dtype == gradient.dtype == dtype
-    torch.testing.assert_close(3 * value.double(), expected[0], **tolerance)
-    if not one_class:  # there 1 - p is 0, and the closed form 0 / 0
-        torch.testing.assert_close(3 * gradient.double(), expected[1], **tolerance)
-    else:
-        assert not gradient.any()
+    valid = labels != ignore_index
+    known = labels.where(valid, 0)
+    factor = valid.double() if weight is None else weight.double()[known] * valid
+    check_close(found, softmax_in_closed_form(logits, known, factor, gamma))
 
 
 @given(
@@ -128,47 +156,111 @@ def test_softmax_follows_the_closed_form_however_it_is_cut(
     part=st.sampled_from([1, 7, 20, 10**6]),
     gamma=st.one_of(st.floats(0, 5), st.sampled_from(GAMMAS)),
     alpha=st.none() | st.floats(0, 1),
-    kind=st.sampled_from(["elements", "labels"]),
+    are_labels=st.booleans(),
+    is_weighted=st.booleans(),
+    ignore_index=st.sampled_from([-100, 255, 0]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
+    is_open=st.booleans(),
     seed=st.integers(0, 100),
 )
-def test_sigmoid_follows_the_closed_form_however_it_is_cut(
+def test_sigmoid_follows_the_closed_form_on_both_sides_however_it_is_cut(
     shape: tuple[int, ...],
     part: int,
     gamma: float,
     alpha: float | None,
-    kind: str,
+    ignore_index: int,
     dtype: torch.dtype,
     seed: int,
+    *,
+    are_labels: bool,
+    is_weighted: bool,
+    is_open: bool,
 ) -> None:
     logits = normal(*shape, seed=seed).to(dtype)
-    if kind == "elements" or len(shape) == 1:
-        targets = (normal(*shape, seed=seed + 1) > 2).to(dtype)
-        positive = targets.bool()
+    weight = None
+    if are_labels and len(shape) > 1:
+        num_classes = max(shape[1], 2)
+        targets = labels_of(shape[0], *shape[2:], num_classes=num_classes, seed=seed)
+        targets = targets.where(normal(*targets.shape, seed=seed + 1) > -2, ignore_index)
+        valid = targets != ignore_index
+        known = targets.where(valid, 0)
+        positive = one_hot_of(known, num_classes)[:, -shape[1] :].bool()
+        weight = normal(num_classes, seed=seed + 2).abs().to(dtype) if is_weighted else None
+        of_class = torch.ones(num_classes) if weight is None else weight
+        factor = (of_class.double()[known] * valid).unsqueeze(1)
     else:
-        outputs = shape[1]
-        targets = labels_of(shape[0], *shape[2:], num_classes=max(outputs, 2), seed=seed)
-        one_hot = torch.nn.functional.one_hot(targets, max(outputs, 2)).movedim(-1, 1).bool()
-        positive = one_hot[:, -outputs:]
-    factor = normal(shape[0], *shape[2:], seed=seed + 2).abs().to(dtype)
-    with mock.patch.object(_fused, "SIGMOID_PART", part):
-        value, gradient = value_and_gradient(
-            lambda x: fused_sigmoid(
-                x, targets, gamma=gamma, alpha=alpha, factor=factor, divisor=3.0
-            ),
+        targets = (normal(*shape, seed=seed + 1) > 2).to(dtype)
+        positive, factor = targets.bool(), torch.ones(shape, dtype=torch.float64)
+    if alpha is not None:
+        factor = factor * (alpha * positive.double() + (1 - alpha) * (~positive).double())
+    with gate(is_open=is_open, part=part):
+        found = value_and_gradient(
+            sigmoid_focal_loss,
             logits,
+            targets,
+            alpha=alpha,
+            gamma=gamma,
+            weight=weight,
+            reduction="sum",
+            ignore_index=ignore_index,
         )
-    signed = torch.where(positive, -1.0, 1.0).double() * logits.double()
-    u, nll = torch.sigmoid(signed), torch.log1p(signed.exp())
-    weights = torch.ones_like(u) if alpha is None else torch.where(positive, alpha, 1 - alpha)
-    weights = weights * (factor.unsqueeze(1) if len(shape) > 1 else factor)
-    slope = weights * slope_of_focal(u, nll, gamma) * u * signed.div(logits.double())
-    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {}
-    assert value.dtype == gradient.dtype == dtype
-    torch.testing.assert_close(
-        3 * value.double(), (weights * u**gamma * nll).sum().double(), **tolerance
-    )
-    torch.testing.assert_close(3 * gradient.double(), slope.double(), **tolerance)
+    check_close(found, sigmoid_in_closed_form(logits, positive, factor, gamma))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_one_logit_decides_and_either_side_is_right(kind: str) -> None:
+    per_row = 1024
+    for rows in (_fused.MIN_LOGITS // per_row, _fused.MIN_LOGITS // per_row - 1):
+        logits = normal(rows, per_row).float().requires_grad_()
+        labels = labels_of(rows, num_classes=per_row)
+        loss = softmax_focal_loss if kind == "softmax" else sigmoid_focal_loss
+        assert is_fused(loss(logits, labels)) == (logits.numel() == _fused.MIN_LOGITS)
+        ones = torch.ones(rows, dtype=torch.float64)
+        if kind == "softmax":
+            expected = softmax_in_closed_form(logits.detach(), labels, ones, 2.0)
+        else:
+            positive = one_hot_of(labels, per_row).bool()
+            expected = sigmoid_in_closed_form(logits.detach(), positive, ones.unsqueeze(1), 2.0)
+        value, gradient = value_and_gradient(loss, logits, labels, reduction="sum")
+        torch.testing.assert_close(value.double(), expected[0], rtol=1e-6, atol=0)
+        torch.testing.assert_close(gradient.double(), expected[1], rtol=1e-5, atol=1e-6)
+
+
+COMPONENTS: dict[str, dict[str, object]] = {
+    "balanced_binary_cross_entropy": {},
+    "balanced_softmax": {},
+    "binary_cross_entropy": {"normalize": "positives"},
+    "cross_entropy": {"normalize": "weights"},
+    "influence_balanced": {"start": 0.0, "gamma": 0.5},
+    "ldam": {"scale": 3.0},
+    "logit_adjustment": {"tau": 0.5},
+    "poly": {"gamma": 1.0},
+    "seesaw": {},
+    "sigmoid_focal": {"alpha": 0.25, "normalize": "batch"},
+    "softmax_focal": {"probability": "weighted", "scale": 10.0},
+    "vector_scaling": {},
+}
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_the_fused_path_of_a_component_is_its_composition(name: str) -> None:
+    counts = torch.tensor([100, 40, 20, 5, 0])
+    logits = normal(9, 5).float()
+    labels = labels_of(9, num_classes=4)
+    labels[4] = -100
+
+    def loss(x: Tensor) -> Tensor:
+        component = losses.build(name, COMPONENTS[name], class_counts=counts)
+        component.set_weight(torch.tensor([0.3, 0.7, 1.1, 1.9, 0.0]))
+        extras = {"features": normal(9, 3).abs()} if component.needs_features else {}
+        return component(x, labels, **extras)
+
+    found = []
+    for is_open in (False, True):
+        with gate(is_open=is_open, part=15):
+            assert is_fused(loss(logits.clone().requires_grad_())) == is_open
+            found.append(value_and_gradient(loss, logits))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)
 
 
 @given(
@@ -177,28 +269,61 @@ def test_sigmoid_follows_the_closed_form_however_it_is_cut(
     margin=st.floats(0, 2),
     part=st.sampled_from([1, 9, 1000]),
     dense=st.booleans(),
+    by_class=st.booleans(),
 )
 def test_adjusted_logits_have_autograds_gradient(
-    scale: float, offset: float, margin: float, part: int, *, dense: bool
+    scale: float, offset: float, margin: float, part: int, *, dense: bool, by_class: bool
 ) -> None:
     logits = normal(5, 3, *(4,) * dense, size=0.3)
     labels = labels_of(5, *(4,) * dense, num_classes=3)
-    by_class = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    adjustment = Adjustment(scale * by_class, offset * by_class, margin * by_class)
-
-    def fused(x: Tensor) -> Tensor:
-        return fused_softmax(x, labels, lambda nll: nll.square(), adjustment=adjustment)
+    factors = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    scales = scale * (factors if by_class else torch.ones_like(factors))
+    adjustment = Adjustment(scales if by_class else scale, offset * factors, margin * factors)
 
     def composed(x: Tensor) -> Tensor:
         over = (-1, *[1] * dense)
-        one_hot = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1)
-        scaled = x * adjustment.scale.view(over) + adjustment.offset.view(over)
-        z = scaled - one_hot * adjustment.margin.view(over)
+        scaled = x * scales.view(over) + adjustment.offset.view(over)
+        z = scaled - one_hot_of(labels, 3) * adjustment.margin.view(over)
         return torch.nn.functional.cross_entropy(z, labels, reduction="none").square().sum()
 
-    with mock.patch.object(_fused, "SOFTMAX_PART", part):
-        found = value_and_gradient(fused, logits)
+    found = value_and_gradient(
+        fused_terms, logits, labels, torch.square, adjustment=adjustment, part=part
+    )
     torch.testing.assert_close(found, value_and_gradient(composed, logits))
+
+
+def fused_terms(
+    logits: Tensor,
+    labels: Tensor,
+    term: Callable[..., Tensor] = lambda nll: nll,
+    *,
+    adjustment: Adjustment = UNADJUSTED,
+    ignore_index: int = -100,
+    part: int = 2**16,
+) -> Tensor:
+    """The fused sum of term(CE)."""
+    with gate(is_open=True, part=part):
+        value = reduce_terms(
+            logits,
+            labels,
+            term,
+            adjustment=adjustment,
+            reduction="sum",
+            normalizer=torch.tensor(1),
+            ignore_index=ignore_index,
+        )
+    assert is_fused(value)
+    return value
+
+
+def call(kind: str, logits: Tensor, *, gamma: float = 2.0) -> Tensor:
+    """A fused sum of focal losses of logits (N, C, ...) on some labels."""
+    labels = labels_of(len(logits), *logits.shape[2:], num_classes=logits.shape[1])
+    loss = softmax_focal_loss if kind == "softmax" else sigmoid_focal_loss
+    with gate(is_open=True):
+        value = loss(logits, labels, gamma=gamma, reduction="sum")
+    assert is_fused(value)
+    return value
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
@@ -219,22 +344,18 @@ def test_saturated_logits_have_finite_losses_and_gradients(
 def test_the_worst_mistakes_keep_their_value_and_gradient(*, dense: bool) -> None:
     logits = torch.tensor([[-1e4, 0.0]]).view(1, 2, *[1] * dense)
     labels = torch.zeros(1, *[1] * dense, dtype=torch.int64)
-    value, gradient = value_and_gradient(
-        lambda x: fused_softmax(x, labels, lambda nll: nll), logits
-    )
+    value, gradient = value_and_gradient(fused_terms, logits, labels)
     assert value == 1e4
     assert gradient.flatten().tolist() == [-1.0, 1.0]
-    value, gradient = value_and_gradient(lambda x: fused_sigmoid(x, labels, gamma=2.0), logits)
+    with gate(is_open=True):
+        value, gradient = value_and_gradient(sigmoid_focal_loss, logits, labels, reduction="sum")
     assert value == pytest.approx(1e4 + math.log(2) / 4)
     assert gradient.flatten()[0] == -1
 
 
 def test_a_class_that_is_masked_takes_no_part() -> None:
-    logits = torch.tensor([[1.0, -math.inf, 2.0]])
-    labels = torch.tensor([2])
-    value, gradient = value_and_gradient(
-        lambda x: fused_softmax(x, labels, lambda nll: nll), logits
-    )
+    logits, labels = torch.tensor([[1.0, -math.inf, 2.0]]), torch.tensor([2])
+    value, gradient = value_and_gradient(fused_terms, logits, labels)
     assert value == pytest.approx(math.log1p(math.exp(-1)))
     assert gradient[0, 1] == 0
 
@@ -242,27 +363,43 @@ def test_a_class_that_is_masked_takes_no_part() -> None:
 @pytest.mark.parametrize("ignored", [0, 3])
 def test_ignored_samples_have_no_value_and_no_gradient(ignored: int) -> None:
     logits = torch.tensor([[-math.inf, 0.0], [1.0, 2.0], [3.0, 0.5]])
-    labels = torch.tensor([3, 1, 3]) if ignored == 3 else torch.tensor([0, 1, 0])
-    value, gradient = value_and_gradient(
-        lambda x: fused_softmax(x, labels, lambda nll: nll, ignore_index=ignored), logits
-    )
+    labels = torch.tensor([ignored, 1, ignored])
+    value, gradient = value_and_gradient(fused_terms, logits, labels, ignore_index=ignored)
     assert value == pytest.approx(math.log1p(math.exp(-1)))
     assert not gradient[[0, 2]].any()
     assert gradient[1].any()
 
 
-def test_channels_last_and_slices_are_read_as_they_are() -> None:
+@pytest.mark.parametrize("kind", BOTH)
+def test_nothing_that_counts_is_a_mean_of_0_with_zero_gradient(kind: str) -> None:
+    loss = softmax_focal_loss if kind == "softmax" else sigmoid_focal_loss
+    with gate(is_open=True):
+        value, gradient = value_and_gradient(loss, normal(4, 3), torch.full((4,), -100))
+    assert value == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_channels_last_and_slices_are_read_as_they_are(kind: str) -> None:
     dense = normal(2, 3, 4, 5).float()
-    for kind in BOTH:
-        expected = value_and_gradient(functools.partial(call, kind), dense)
-        last = dense.contiguous(memory_format=torch.channels_last)
-        torch.testing.assert_close(
-            value_and_gradient(functools.partial(call, kind), last), expected
-        )
-        every_other = torch.stack((dense, dense), dim=2)[:, :, 1]
-        torch.testing.assert_close(
-            value_and_gradient(functools.partial(call, kind), every_other), expected
-        )
+    expected = value_and_gradient(functools.partial(call, kind), dense)
+    for other in (
+        dense.contiguous(memory_format=torch.channels_last),
+        torch.stack((dense, dense), dim=2)[:, :, 1],
+    ):
+        found = value_and_gradient(functools.partial(call, kind), other)
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_and_summed_in_float32(kind: str, dtype: torch.dtype) -> None:
+    logits = normal(64, 50, size=5.0).to(dtype)
+    value, gradient = value_and_gradient(functools.partial(call, kind), logits)
+    expected = value_and_gradient(functools.partial(call, kind), logits.float())
+    assert value.dtype == torch.float32
+    assert torch.equal(value, expected[0])
+    assert torch.equal(gradient, expected[1].to(dtype))
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -273,19 +410,83 @@ def test_the_same_batch_gives_the_same_bits(kind: str) -> None:
     assert torch.equal(first[1], again[1])
 
 
-def test_targets_between_0_and_1_and_outside_are_left_to_the_composition() -> None:
+def test_autocast_changes_nothing() -> None:
+    logits = normal(5, 4).float()
+    for kind in BOTH:
+        expected = value_and_gradient(functools.partial(call, kind), logits)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = value_and_gradient(functools.partial(call, kind), logits)
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("odd", [0.5, 1e-6, 1 - 1e-6])
+def test_one_target_between_0_and_1_is_seen_and_composed(odd: float) -> None:
+    logits = normal(40, 3).float()
+    targets = torch.zeros(40, 3)
+    targets[-1, -1] = odd
+    with gate(is_open=False):
+        expected = value_and_gradient(sigmoid_focal_loss, logits, targets)
+    with gate(is_open=True, part=10):
+        assert not is_fused(sigmoid_focal_loss(logits.clone().requires_grad_(), targets))
+        found = value_and_gradient(sigmoid_focal_loss, logits, targets)
+    assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("odd", [-1.0, 2.0, math.nan])
+def test_a_target_outside_0_to_1_is_refused(odd: float) -> None:
+    logits, targets = normal(4, 3).requires_grad_(), torch.zeros(4, 3)
+    targets[-1, -1] = odd
+    with gate(is_open=True), pytest.raises(ValueError, match="soft targets lie in"):
+        sigmoid_focal_loss(logits, targets)
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_a_label_that_is_no_class_is_an_index_error(label: int) -> None:
+    logits, labels = normal(2, 3).requires_grad_(), torch.tensor([0, label])
+    for loss in (fused_terms, sigmoid_focal_loss):
+        with (
+            gate(is_open=True),
+            pytest.raises(IndexError, match=f"target {label} is out of range: labels are 0 to 2"),
+        ):
+            loss(logits, labels)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 1), (2, 2)])
+def test_labels_that_do_not_fit_are_refused_as_the_composition_does(shape: tuple[int, ...]) -> None:
+    logits, labels = normal(2, 3).requires_grad_(), torch.zeros(shape, dtype=torch.int64)
+    for loss in (softmax_focal_loss, sigmoid_focal_loss):
+        with gate(is_open=True), pytest.raises((ValueError, RuntimeError)):
+            loss(logits, labels)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_values_of_single_samples_are_composed(kind: str) -> None:
+    loss = softmax_focal_loss if kind == "softmax" else sigmoid_focal_loss
+    with gate(is_open=True):
+        logits = normal(4, 3).requires_grad_()
+        values = loss(logits, torch.tensor([0, 1, 2, 0]), reduction="none")
+    assert values.ndim > 0
+    assert not is_fused(values)
+
+
+def test_an_unknown_reduction_is_refused() -> None:
     logits = normal(4, 3).requires_grad_()
-    for odd in (0.5, 1e-30, -1.0, 2.0, math.nan):
-        targets = torch.zeros(4, 3, dtype=torch.float64)
-        targets[-1, -1] = odd
-        with mock.patch.object(_fused, "SIGMOID_PART", 3):
-            assert (fused_sigmoid(logits, targets, gamma=2.0) is None) == (odd != 1e-30)
+    for loss in (softmax_focal_loss, sigmoid_focal_loss):
+        with gate(is_open=True), pytest.raises(ValueError, match="reduction must be"):
+            loss(logits, torch.tensor([0, 1, 2, 0]), reduction="average")
 
 
-def test_a_label_that_is_no_class_is_an_index_error() -> None:
-    for label in (3, -1):
-        with pytest.raises(IndexError, match=f"target {label} is out of range: labels are 0 to 2"):
-            fused_softmax(normal(2, 3), torch.tensor([0, label]), lambda nll: nll)
+def test_influence_that_is_not_detached_reaches_the_features_by_the_composition() -> None:
+    logits, features = normal(4, 3).requires_grad_(), normal(4, 2).requires_grad_()
+    for detach in (True, False):
+        keys = {"start": 0.0, "detach": detach}
+        loss = losses.build("influence_balanced", keys, class_counts=torch.ones(3))
+        with gate(is_open=True):
+            value = loss(logits, torch.tensor([0, 1, 2, 0]), features=features)
+        assert is_fused(value) == detach
+        (slope,) = torch.autograd.grad(value, features, allow_unused=True)
+        assert (slope is None) == detach
 
 
 # --- autograd -----------------------------------------------------------------------------------
@@ -305,8 +506,8 @@ def test_first_and_second_derivatives_are_right(
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_penalty_on_the_gradient_can_be_trained(kind: str) -> None:
-    weight = normal(3, 3).requires_grad_()
-    inputs = normal(6, 3, seed=1)
+    weight = normal(3, 3, size=1.0).requires_grad_()
+    inputs = normal(6, 3, seed=1, size=1.0)
 
     def penalty(w: Tensor) -> Tensor:
         logits = inputs @ w
