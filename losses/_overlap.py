@@ -1,7 +1,8 @@
-"""Overlap of predicted and true regions, class by class, and losses that mix it with others."""
+"""Overlap of predicted and true regions, class by class, and its mixture with other losses."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -9,10 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._base import as_float
-from ._means import LogitsLoss
 from ._reduction import Reduction
 from ._targets import check_labels
-from .softmax_focal import softmax_focal_loss
 
 Regions = Literal["batch", "image"]
 
@@ -102,23 +101,12 @@ def mean_over_present(
     raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
 
 
-class OverlapMixture(LogitsLoss):
-    """``ratio`` times a loss of regions, and the rest of cross-entropy or focal loss of samples."""
-
-    def __init__(self, *, ratio: float, gamma: float) -> None:
-        super().__init__()
-        self.ratio = ratio
-        self.gamma = gamma
-
-    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mixture of a batch."""
-        regions = samples = as_float(logits).new_zeros(())
-        if self.ratio > 0:
-            regions = self.region_loss(logits, targets)
-        if self.ratio < 1:
-            samples = softmax_focal_loss(logits, targets, gamma=self.gamma, weight=self.weight)
-        return self.ratio * regions + (1 - self.ratio) * samples
-
-    def region_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of a batch's regions."""
-        raise NotImplementedError
+def mixture(
+    ratio: float, *, regions: Callable[[], Tensor], samples: Callable[[], Tensor]
+) -> Tensor:
+    """Return ``ratio`` times one loss and the rest of the other; a share of 0 is not computed."""
+    if ratio == 0:
+        return samples()
+    if ratio == 1:
+        return regions()
+    return ratio * regions() + (1 - ratio) * samples()
