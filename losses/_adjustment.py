@@ -18,16 +18,18 @@ class Adjustment(NamedTuple):
 
     def of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the adjusted logits, (N, C, ...); without a margin, labels (N, ...) are unread."""
+        adjusted = logits
         if isinstance(self.scale, Tensor):
-            logits = logits * over_classes(self.scale, logits)
+            adjusted = adjusted * over_classes(self.scale, logits)
         elif self.scale is not None:
-            logits = logits * self.scale
+            adjusted = adjusted * self.scale
         if self.offset is not None:
-            logits = logits + over_classes(self.offset, logits)
+            adjusted = adjusted + over_classes(self.offset, logits)
         if self.margin is not None:
-            margin = self.margin.to(logits)[labels]
-            logits = logits.scatter_add(1, labels.unsqueeze(1), -margin.unsqueeze(1))
-        return logits
+            margin = -self.margin.to(logits)[labels].unsqueeze(1)
+            add = adjusted.scatter_add if adjusted is logits else adjusted.scatter_add_
+            adjusted = add(1, labels.unsqueeze(1), margin)
+        return adjusted
 
     def constants(self) -> list[Tensor]:
         """Return the tensors among its parts."""

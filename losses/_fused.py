@@ -24,11 +24,13 @@ from ._targets import is_readable
 # Below this number of logits the composition is as fast: what is spared costs less than starting
 # some twenty more small operations.
 MIN_LOGITS = 2**18
-# Logits of a part. Softmax: so many that operations on its (n,) samples do not count, so few that
-# those on its pixels stay small beside the gradient.
-SOFTMAX_PART = 2**21
-# Sigmoid, for each thread: all of its tensors fit into the cache of a core, and an operation is
-# still large enough for PyTorch to share it among threads (32768).
+# Logits of a part whose softmax is taken: so many that two dozen operations on its (n,) samples do
+# not count, so few that those on its (n, ...) pixels stay small beside the gradient.
+SOFTMAX_PART = 2**20
+# A probability below this may have lost digits to underflow, and its logarithm with them.
+TINY = 1e-30
+# Logits of a part, for each thread, whose sigmoids are taken: all of its tensors fit into a core's
+# cache, and an operation is still large enough for PyTorch to share it among threads (32768).
 SIGMOID_PART = 2**16
 
 # From the cross-entropies of samples (n, ...), and values of theirs, to their losses.
@@ -115,33 +117,38 @@ def softmax_with_gradient(
     for start in range(0, len(logits), step):
         rows = slice(start, start + step)
         part, out = samples.part(rows), gradient[rows]
-        labels = part.labels.unsqueeze(1)
-        nll = _softmax_into(out, adjustment.of(logits[rows], part.labels), labels).requires_grad_()
+        nll = _softmax_into(out, adjustment.of(logits[rows], part.labels), part.labels)
         with torch.enable_grad():
+            nll.requires_grad_()
             value = term(nll.where(part.valid, 0), *part.values).sum()
         (slope,) = torch.autograd.grad(value, nll)
         total += value.detach()
+        labels = part.labels.unsqueeze(1)
         out.scatter_add_(1, labels, out.new_tensor(-1.0).expand(labels.shape))
-        out.mul_(slope.div_(divisor).unsqueeze(1))
         if isinstance(adjustment.scale, Tensor):
             out.mul_(over_classes(adjustment.scale, out))
         elif adjustment.scale is not None:
-            out.mul_(adjustment.scale)
+            slope *= adjustment.scale
+        out.mul_(slope.div_(divisor).unsqueeze(1))
     return Made((total / divisor).to(logits.dtype), gradient)
 
 
 def _softmax_into(out: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """Write the softmax of logits (n, C, ...) to `out`; return the cross-entropies, (n, ...)."""
+    at = labels.unsqueeze(1)
     if logits.ndim > 2:
-        # Over any dimension but the last, PyTorch's softmax takes twice as long as its log_softmax.
+        # Over a dimension that is not the last, softmax takes twice as long as log_softmax.
         torch.log_softmax(logits, dim=1, out=out)
-        nll = -out.gather(1, labels).squeeze(1)
+        nll = -out.gather(1, at).squeeze(1)
         out.exp_()
         return nll
     torch.softmax(logits, dim=1, out=out)
-    # -log p_y, without p_y, which may be 0: the largest p is at least 1 / C.
-    behind = logits.amax(dim=1) - logits.gather(1, labels).squeeze(1)
-    return behind - out.amax(dim=1).log()
+    likelihood = out.gather(1, at).squeeze(1)
+    nll = -likelihood.log()
+    tiny = likelihood < TINY
+    if tiny.any():
+        nll[tiny] = F.cross_entropy(logits[tiny], labels[tiny], reduction="none")
+    return nll
 
 
 class HardTargets(NamedTuple):

@@ -21,7 +21,7 @@ Scalar = Callable[[Tensor], Tensor]  # from logits to a loss
 class Batch(NamedTuple):
     """A drawn batch whose classes are as many as its logits have outputs."""
 
-    logits: Tensor  # (N, C) or (N, C, ...), a leaf
+    logits: Tensor  # (N, C) or (N, C, ...), a leaf; -1 to 1, which LDAM's scale of 30 is for
     labels: Tensor  # (N,) or (N, ...)
     features: Tensor  # (N, 64), for the influence-balanced loss
     class_counts: Tensor  # (C,), from 1000 down to 5
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 def drawn(shape: tuple[int, ...]) -> Batch:
     """Draw a batch, the same every time."""
     generator = torch.Generator().manual_seed(0)
-    logits = 2 * torch.randn(shape, generator=generator)
+    logits = 2 * torch.rand(shape, generator=generator) - 1
     return Batch(
         logits.requires_grad_(),
         torch.randint(shape[1], (shape[0], *shape[2:]), generator=generator),

@@ -353,6 +353,15 @@ def test_the_worst_mistakes_keep_their_value_and_gradient(*, dense: bool) -> Non
     assert gradient.flatten()[0] == -1
 
 
+@given(gap=st.floats(0, 110))
+def test_hard_samples_keep_the_digits_of_their_value(gap: float) -> None:
+    logits, labels = torch.tensor([[0.0, gap]]), torch.tensor([0])
+    value, gradient = value_and_gradient(fused_terms, logits, labels)
+    exact = logits[0, 1].double()
+    assert value.item() == pytest.approx(torch.nn.functional.softplus(exact).item(), rel=1e-6)
+    assert gradient[0, 1].item() == pytest.approx(torch.sigmoid(exact).item(), rel=1e-6)
+
+
 def test_a_class_that_is_masked_takes_no_part() -> None:
     logits, labels = torch.tensor([[1.0, -math.inf, 2.0]]), torch.tensor([2])
     value, gradient = value_and_gradient(fused_terms, logits, labels)
