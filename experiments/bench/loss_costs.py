@@ -1,19 +1,24 @@
-"""Time and memory of one forward and backward pass of losses, measured in this process.
+"""Time and memory of losses, each measured in a fresh process beside the floor alone.
 
-`experiments.bench.losses` starts it, once for each number of threads and allocator, with one word:
-a JSON object with "threads", "rounds" and "cases", names from `losses.CASES`. It prints a line of
-JSON after each round, and one with all costs after each case.
+`experiments.bench.losses` starts it, once for each number of threads and each allocator, with one
+word: a JSON object with "threads", "rounds" and "cases", names from `losses.CASES`. It prints one
+line of JSON for each way of each case.
+
+A process of its own, because the default allocator learns: what a process has freed decides from
+which size on memory is given back to the system, so that a way would pay, or be spared, for what
+other ways did before it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,28 +28,34 @@ from experiments.bench.losses import CASES
 TURN_SECONDS = 0.03  # of the floor: long against the clock's resolution
 
 
-def case_costs(name: str, *, rounds: int, after_round: Callable[[], None]) -> dict[str, Any]:
-    """Measure all ways of one case."""
-    case = CASES[name]
-    batch = loss_ways.drawn(case.shape)
-    make = loss_ways.softmax_ways if case.activation == "softmax" else loss_ways.sigmoid_ways
-    ways = dict(loss_ways.steps(batch, make(batch)))
-    memory = {}
-    for way, step in ways.items():
-        batch.logits.grad = None  # not to be given back while it is being measured
-        memory[way] = peak_bytes(step) / batch.logits.nbytes
-    turn = {way: loss_ways.turn(step) for way, step in ways.items()}
-    floor = next(iter(turn.values()))(3)
-    steps = max(1, math.ceil(TURN_SECONDS / floor.wall))
-    costs = turns.measure(turn, rounds=rounds, steps=steps, after_round=after_round)
-    found = {
-        way: {
-            "memory": memory[way],
-            **{clock: turns.seconds(costs[way], clock).tolist() for clock in turns.Cost._fields},
+class Task(NamedTuple):
+    """One way of one case."""
+
+    case: str
+    way: str
+    threads: int
+    rounds: int
+
+
+def measure(task: Task) -> dict[str, Any]:
+    """Let a way and the floor of its case take turns; return what a line of JSON holds."""
+    torch.set_num_threads(task.threads)
+    batch = loss_ways.drawn(CASES[task.case].shape)
+    ways = loss_ways.ways(CASES[task.case], batch)
+    floor = next(iter(ways))
+    steps = {name: loss_ways.step(batch, ways[name]) for name in (floor, task.way)}
+    memory = peak_bytes(steps[task.way]) / batch.logits.nbytes
+    taken = {name: loss_ways.turn(step) for name, step in steps.items()}
+    count = max(1, math.ceil(TURN_SECONDS / taken[floor](3).wall))
+    costs = turns.measure(taken, rounds=task.rounds, steps=count)
+    seconds = {
+        clock: {
+            "floor": turns.seconds(costs[floor], clock).tolist(),
+            "way": turns.seconds(costs[task.way], clock).tolist(),
         }
-        for way in ways
+        for clock in turns.Cost._fields
     }
-    return {"case": name, "steps": steps, "ways": found}
+    return {"case": task.case, "way": task.way, "steps": count, "memory": memory, **seconds}
 
 
 def peak_bytes(run: Callable[[], None]) -> int:
@@ -63,12 +74,22 @@ def peak_bytes(run: Callable[[], None]) -> int:
     return peak
 
 
-def main(spec: dict[str, Any]) -> None:
-    """Measure the cases of `spec`, printing as it goes."""
-    torch.set_num_threads(spec["threads"])
+def tasks(spec: dict[str, Any]) -> Iterator[Task]:
+    """Yield every way of every case of `spec`."""
     for name in spec["cases"]:
-        found = case_costs(name, rounds=spec["rounds"], after_round=lambda: print("{}", flush=True))
-        print(json.dumps(found), flush=True)
+        case = CASES[name]
+        small = loss_ways.drawn((2, 2, *[1] * (len(case.shape) - 2)))
+        for way in loss_ways.ways(case, small):
+            yield Task(name, way, spec["threads"], spec["rounds"])
+
+
+def main(spec: dict[str, Any]) -> None:
+    """Measure what `spec` asks for, printing as it goes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([loss_ways.__name__])
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        for found in pool.imap(measure, tasks(spec)):
+            print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

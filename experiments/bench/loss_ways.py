@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import timm.loss
@@ -13,6 +13,7 @@ from torch import Tensor
 
 import losses
 from experiments.bench import turns
+from experiments.bench.losses import Case
 from losses import _fused
 
 Scalar = Callable[[Tensor], Tensor]  # from logits to a loss
@@ -44,10 +45,14 @@ def drawn(shape: tuple[int, ...]) -> Batch:
     )
 
 
-def softmax_ways(batch: Batch) -> dict[str, Scalar]:
-    """Losses on a softmax; the first is the floor."""
+def ways(case: Case, batch: Batch) -> dict[str, Scalar]:
+    """All ways of a case by name; the first is the floor."""
+    return _softmax_ways(batch) if case.activation == "softmax" else _sigmoid_ways(batch)
+
+
+def _softmax_ways(batch: Batch) -> dict[str, Scalar]:
     y = batch.labels
-    ways: dict[str, Scalar] = {
+    found: dict[str, Scalar] = {
         "F.cross_entropy": lambda x: F.cross_entropy(x, y),
         "cross_entropy": _ours("cross_entropy", batch),
         "cross_entropy, weighted": _ours("cross_entropy", batch, is_weighted=True),
@@ -60,8 +65,8 @@ def softmax_ways(batch: Batch) -> dict[str, Scalar]:
         "usual: focal, one-hot": lambda x: _one_hot_focal(x, y),
     }
     if batch.logits.ndim > 2:
-        return ways
-    return ways | {
+        return found
+    return found | {
         "influence_balanced": _ours("influence_balanced", batch, start=0.0),
         "usual: balanced softmax": lambda x: _usual_balanced_softmax(x, batch),
         "usual: LDAM": _usual_ldam(batch),
@@ -70,10 +75,9 @@ def softmax_ways(batch: Batch) -> dict[str, Scalar]:
     }
 
 
-def sigmoid_ways(batch: Batch) -> dict[str, Scalar]:
-    """Losses on sigmoids; the first is the floor."""
+def _sigmoid_ways(batch: Batch) -> dict[str, Scalar]:
     targets = batch.one_hot
-    ways: dict[str, Scalar] = {
+    found: dict[str, Scalar] = {
         "F.binary_cross_entropy": lambda x: F.binary_cross_entropy_with_logits(x, targets),
         "binary_cross_entropy": _ours("binary_cross_entropy", batch, targets=targets),
         "sigmoid_focal": _ours("sigmoid_focal", batch, targets=targets),
@@ -87,8 +91,8 @@ def sigmoid_ways(batch: Batch) -> dict[str, Scalar]:
     }
     for name in ("AsymmetricLossMultiLabel", "PolyBinaryCrossEntropy"):
         loss = getattr(timm.loss, name)()
-        ways[f"timm: {name}"] = lambda x, loss=loss: loss(x, targets)
-    return ways
+        found[f"timm: {name}"] = lambda x, loss=loss: loss(x, targets)
+    return found
 
 
 def _ours(
@@ -170,19 +174,18 @@ def _usual_sigmoid_focal(logits: Tensor, targets: Tensor) -> Tensor:
     return -((1 - p_t) ** 2 * p_t.clamp(min=1e-8).log()).mean()
 
 
-def steps(batch: Batch, ways: dict[str, Scalar]) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield the name of each way and one forward and backward pass of it."""
-    for name, loss in ways.items():
+def step(batch: Batch, loss: Scalar) -> Callable[[], None]:
+    """One forward and backward pass."""
 
-        def step(loss: Scalar = loss) -> None:
-            batch.logits.grad = None
-            loss(batch.logits).backward()
+    def run() -> None:
+        batch.logits.grad = None
+        loss(batch.logits).backward()
 
-        yield name, step
+    return run
 
 
 def turn(step: Callable[[], None]) -> turns.Turn:
-    """Make `step` a way that can take turns."""
+    """So many passes, as a turn."""
 
     def run(count: int) -> None:
         for _ in range(count):

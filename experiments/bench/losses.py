@@ -1,12 +1,12 @@
 """What losses cost: time and memory of a forward and backward pass, against PyTorch's own.
 
-    python -m experiments.bench.losses                     every case; some twenty minutes
-    python -m experiments.bench.losses --quick             small cases, few rounds; half a minute
+    python -m experiments.bench.losses                     every case; some forty minutes
+    python -m experiments.bench.losses --quick             small cases, few rounds; a minute
     python -m experiments.bench.losses --cases 256x8142 sigmoid:8x80x128x128 --threads 2
 
-For every case, a shape of logits, all ways of computing a loss take turns, in a new random order
-every round: the floor (F.cross_entropy, or F.binary_cross_entropy_with_logits), the losses of this
-repository, the forms that most code uses, and other packages. A line of the table gives
+A case is a shape of logits. Its floor is F.cross_entropy or F.binary_cross_entropy_with_logits; its
+other ways are the losses of this repository, the forms that most code uses, and other packages. A
+way and the floor take turns in a process of their own, in random order. A line of the table gives
 
   ms        of one pass, median and quartiles over rounds; CPU time with one thread, else wall time
   ratio     to the floor's pass in the same round, median and quartiles: what to compare, for other
@@ -41,6 +41,16 @@ class Case(NamedTuple):
 
     activation: Literal["softmax", "sigmoid"]
     shape: tuple[int, ...]
+
+
+class Table(NamedTuple):
+    """A case under one setting, and what `loss_costs` printed of each of its ways."""
+
+    case: str
+    threads: int
+    allocator: str
+    rounds: int
+    ways: list[dict[str, Any]]
 
 
 CASES = {
@@ -103,23 +113,25 @@ def _new_file(text: str) -> Path:
     return path
 
 
-def measured(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the costs of every case, under a progress bar on the terminal."""
+def measured(given: argparse.Namespace) -> Iterator[Table]:
+    """Yield every case when all of its ways are measured, under a progress bar on the terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
     settings = list(itertools.product(given.threads, given.allocator))
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(settings) * len(given.cases) * given.rounds)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=len(settings) * len(given.cases))
         for threads, allocator in settings:
-            progress.update(task, description=f"{_threads(threads)}, {allocator} allocator")
             spec = {"threads": threads, "rounds": given.rounds, "cases": given.cases}
-            for found in _in_another_process(spec, environment=ALLOCATORS[allocator]):
-                if found:
-                    yield {"threads": threads, "allocator": allocator, **found}
-                else:
-                    progress.advance(task)
+            found = _in_another_process(spec, environment=ALLOCATORS[allocator])
+            for case, ways in itertools.groupby(found, key=lambda way: way["case"]):
+                table = Table(case, threads, allocator, given.rounds, [])
+                for way in ways:
+                    table.ways.append(way)
+                    label = f"{_threads(threads)}, {allocator} allocator: {case} {way['way']}"
+                    progress.update(task, description=label)
+                progress.advance(task)
+                yield table
 
 
 def _in_another_process(
@@ -154,33 +166,35 @@ def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
-def title(found: dict[str, Any], *, rounds: int) -> str:
+def title(table: Table) -> str:
     """What a table is of."""
-    case = CASES[found["case"]]
-    clock = "CPU" if found["threads"] == 1 else "wall"
-    steps = found["steps"]
+    case, clock = CASES[table.case], "CPU" if table.threads == 1 else "wall"
     return (
-        f"{case.activation} {case.shape}, {_threads(found['threads'])} ({clock} time), "
-        f"{found['allocator']} allocator: {rounds} rounds of {steps} step{'s' * (steps > 1)}"
+        f"{case.activation} {case.shape}, {_threads(table.threads)} ({clock} time), "
+        f"{table.allocator} allocator, {table.rounds} rounds"
     )
 
 
-def rows(found: dict[str, Any]) -> Iterator[list[str]]:
+def rows(table: Table) -> Iterator[list[str]]:
     """The cells of a table, its head first."""
     yield ["", "ms", "quartiles", "ratio", "quartiles", "memory"]
-    clock = "cpu" if found["threads"] == 1 else "wall"
-    floor = next(iter(found["ways"].values()))[clock]
-    for way, costs in found["ways"].items():
-        milliseconds = _quartiles([1e3 * seconds for seconds in costs[clock]])
-        ratios = _quartiles([a / b for a, b in zip(costs[clock], floor, strict=True)])
+    clock = "cpu" if table.threads == 1 else "wall"
+    for way in table.ways:
+        milliseconds = _quartiles([1e3 * seconds for seconds in way[clock]["way"]])
+        pairs = zip(way[clock]["way"], way[clock]["floor"], strict=True)
+        ratios = _quartiles([seconds / floor for seconds, floor in pairs])
         yield [
-            way,
-            f"{milliseconds[1]:.3g}",
-            f"{milliseconds[0]:.3g} to {milliseconds[2]:.3g}",
+            way["way"],
+            _digits(milliseconds[1]),
+            f"{_digits(milliseconds[0])} to {_digits(milliseconds[2])}",
             f"{ratios[1]:.2f}",
             f"{ratios[0]:.2f} to {ratios[2]:.2f}",
-            f"{costs['memory']:.2f}",
+            f"{way['memory']:.2f}",
         ]
+
+
+def _digits(milliseconds: float) -> str:
+    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
 
 
 def _quartiles(values: list[float]) -> list[float]:
@@ -190,14 +204,14 @@ def _quartiles(values: list[float]) -> list[float]:
 def plain(cells: list[str]) -> str:
     """One line of a table on the terminal."""
     way, *numbers = cells
-    widths = (8, 18, 7, 14, 8)
-    return f"{way:28}" + "".join(f"{n:>{w}}" for n, w in zip(numbers, widths, strict=True))
+    widths = (8, 18, 7, 15, 8)
+    return f"{way:31}" + "".join(f"{n:>{w}}" for n, w in zip(numbers, widths, strict=True))
 
 
-def markdown(found: dict[str, Any], *, rounds: int) -> Iterator[str]:
+def markdown(table: Table) -> Iterator[str]:
     """Lines of one table."""
-    head, *others = rows(found)
-    yield from (title(found, rounds=rounds), "")
+    head, *others = rows(table)
+    yield from (title(table), "")
     yield f"| {' | '.join(head)} |"
     yield f"|---{'|--:' * (len(head) - 1)}|"
     yield from (f"| {' | '.join(cells)} |" for cells in others)
@@ -207,12 +221,11 @@ def markdown(found: dict[str, Any], *, rounds: int) -> Iterator[str]:
 def main(argv: Sequence[str]) -> int:
     """Measure; print tables and what they were measured on; return the exit code."""
     given = arguments(argv)
-    costs = []
+    tables = []
     try:
-        for found in measured(given):
-            costs.append(found)
-            print(title(found, rounds=given.rounds), *map(plain, rows(found)), sep="\n")
-            print(flush=True)
+        for table in measured(given):
+            tables.append(table)
+            print(title(table), *map(plain, rows(table)), "", sep="\n", flush=True)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
@@ -227,10 +240,10 @@ def main(argv: Sequence[str]) -> int:
     )
     print(json.dumps(ran))
     if given.json:
-        write_json(given.json, {"ran": ran, "rounds": given.rounds, "costs": costs})
+        write_json(given.json, {"ran": ran, "tables": [table._asdict() for table in tables]})
     if given.markdown:
-        tables = [line for found in costs for line in markdown(found, rounds=given.rounds)]
-        write_text(given.markdown, "\n".join([*tables, f"    {json.dumps(ran)}", ""]))
+        lines = [line for table in tables for line in markdown(table)]
+        write_text(given.markdown, "\n".join([*lines, f"    {json.dumps(ran)}", ""]))
     return 0
 
 

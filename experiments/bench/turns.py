@@ -30,13 +30,7 @@ def cost(run: Callable[[], None], *, steps: int, device: torch.device) -> Cost:
     return Cost((time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps)
 
 
-def measure(
-    ways: Mapping[str, Turn],
-    *,
-    rounds: int,
-    steps: int,
-    after_round: Callable[[], None] = lambda: None,
-) -> dict[str, list[Cost]]:
+def measure(ways: Mapping[str, Turn], *, rounds: int, steps: int) -> dict[str, list[Cost]]:
     """Costs of every way, round by round; one more round, before, does not count."""
     order = random.Random(0)
     costs: dict[str, list[Cost]] = {name: [] for name in ways}
@@ -45,7 +39,6 @@ def measure(
     for _ in range(rounds):
         for name in order.sample(list(ways), len(ways)):
             costs[name].append(ways[name](steps))
-        after_round()
     return costs
 
 

@@ -1,14 +1,13 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from experiments.bench import loss_costs, loss_ways, losses, turns
+from experiments.bench import loss_costs, loss_ways, losses
 from losses import _fused
 from tests._source_tree import ROOT
 
@@ -22,16 +21,19 @@ def test_it_prints_a_table_and_writes_the_same_as_json_and_markdown(
     words = ["--cases", "128x10", "--threads", "1", "--allocator", "tuned", "--rounds", "2"]
     assert losses.main([*words, *files]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("softmax (128, 10), 1 thread (CPU time), tuned allocator: 2 rou")
+    assert printed[0] == "softmax (128, 10), 1 thread (CPU time), tuned allocator, 2 rounds"
     assert printed[2].split()[0] == "F.cross_entropy"
     written = json.loads((tmp_path / "costs.json").read_text())
-    (costs,) = written["costs"]
-    assert [line[:28].strip() for line in printed[2 : 2 + len(costs["ways"])]] == [*costs["ways"]]
-    assert len(costs["ways"]["softmax_focal"]["cpu"]) == written["rounds"] == 2
+    (table,) = written["tables"]
+    ways = [way["way"] for way in table["ways"]]
+    assert [line[:31].strip() for line in printed[2 : 2 + len(ways)]] == ways
+    assert len(ways) > 10
+    assert all(len(way["cpu"]["floor"]) == len(way["cpu"]["way"]) == 2 for way in table["ways"])
+    assert table["ways"][0]["memory"] == pytest.approx(3, abs=0.1)
     assert json.loads(printed[-1]) == written["ran"]
-    table = (tmp_path / "costs.md").read_text()
-    assert "| F.cross_entropy |" in table
-    assert str(written["ran"]["packages"]["torch"]) in table
+    text = (tmp_path / "costs.md").read_text()
+    assert "| F.cross_entropy |" in text
+    assert written["ran"]["packages"]["torch"] in text
 
 
 @pytest.mark.parametrize(
@@ -69,14 +71,16 @@ def test_help_answers_before_torch_is_imported() -> None:
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    ways = {
-        "floor": {"cpu": [0.1, 0.4, 0.2], "wall": [1.0, 1.0, 1.0], "memory": 3.0},
-        "other": {"cpu": [0.15, 0.2, 0.4], "wall": [2.0, 2.0, 2.0], "memory": 1.0},
+    way = {
+        "way": "other",
+        "cpu": {"floor": [0.1, 0.4, 0.2], "way": [0.15, 0.2, 0.4]},
+        "wall": {"floor": [1.0, 1.0, 1.0], "way": [2.0, 2.0, 2.0]},
+        "memory": 1.0,
     }
-    found = {"case": "128x10", "threads": 1, "allocator": "default", "steps": 1, "ways": ways}
-    _, _, other = losses.rows(found)
+    table = losses.Table("128x10", 1, "default", 3, [way])
+    _, other = losses.rows(table)
     assert other == ["other", "200", "175 to 300", "1.50", "1.00 to 1.75", "1.00"]
-    _, _, other = losses.rows(found | {"threads": 2})
+    _, other = losses.rows(table._replace(threads=2))
     assert other[3] == "2.00"
 
 
@@ -108,8 +112,10 @@ def test_memory_is_the_most_that_was_held_at_once() -> None:
 @pytest.mark.parametrize("shape", [(8, 5), (2, 5, 3, 3)])
 def test_ways_of_the_same_loss_agree(shape: tuple[int, ...]) -> None:
     batch = loss_ways.drawn(shape)
-    softmax = {n: f(batch.logits).item() for n, f in loss_ways.softmax_ways(batch).items()}
-    sigmoid = {n: f(batch.logits).item() for n, f in loss_ways.sigmoid_ways(batch).items()}
+    softmax, sigmoid = (
+        {n: f(batch.logits).item() for n, f in loss_ways.ways(case, batch).items()}
+        for case in (losses.Case("softmax", shape), losses.Case("sigmoid", shape))
+    )
     assert softmax["cross_entropy"] == pytest.approx(softmax["F.cross_entropy"])
     focal = [value for name, value in softmax.items() if "focal" in name]
     assert focal == pytest.approx([focal[0]] * 4, rel=1e-5)
@@ -138,20 +144,23 @@ def test_a_composed_way_leaves_the_fused_path_as_it_was() -> None:
     assert _fused.can_fuse(logits)
 
 
-def test_a_step_makes_a_gradient_of_its_own() -> None:
+def test_a_pass_makes_a_gradient_of_its_own() -> None:
     batch = loss_ways.drawn((8, 5))
-    steps = dict(loss_ways.steps(batch, loss_ways.softmax_ways(batch)))
-    steps["F.cross_entropy"]()
+    run = loss_ways.step(batch, loss_ways.ways(losses.Case("softmax", (8, 5)), batch)["ldam"])
+    run()
     first = batch.logits.grad.clone()
-    steps["F.cross_entropy"]()
+    assert loss_ways.turn(run)(2).wall > 0
     assert torch.equal(batch.logits.grad, first)
-    assert loss_ways.turn(steps["ldam"])(2).wall > 0
 
 
-def test_every_round_is_told() -> None:
-    told: list[float] = []
-    ways: dict[str, turns.Turn] = {"one": lambda steps: turns.Cost(1.0, 1.0)}
-    costs = turns.measure(
-        ways, rounds=3, steps=1, after_round=lambda: told.append(time.perf_counter())
-    )
-    assert len(told) == len(costs["one"]) == 3
+def test_every_way_of_every_case_is_a_task_and_the_floor_comes_first() -> None:
+    spec = {"threads": 2, "rounds": 7, "cases": ["128x10", "8x21x256x256", "sigmoid:128x1000"]}
+    tasks = list(loss_costs.tasks(spec))
+    first = {task.case: task.way for task in reversed(tasks)}
+    assert first == {
+        "128x10": "F.cross_entropy",
+        "8x21x256x256": "F.cross_entropy",
+        "sigmoid:128x1000": "F.binary_cross_entropy",
+    }
+    assert ("8x21x256x256", "influence_balanced", 2, 7) not in tasks
+    assert ("128x10", "influence_balanced", 2, 7) in tasks
