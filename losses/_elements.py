@@ -11,13 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._base import as_float
-from ._fused import (
-    GradientInForward,
-    HardTargets,
-    can_fuse,
-    sigmoid_with_gradient,
-    three_dimensions,
-)
+from ._fused import GradientInForward, can_fuse
+from ._fused_sigmoid import HardTargets, sigmoid_with_gradient
 from ._modulator import distance_modulator, focal_modulator
 from ._reduction import Reduction, as_divisor
 from ._targets import check_labels, check_probabilities, class_values
@@ -207,7 +202,7 @@ def reduce_elements(
 def _hard_elements(logits: Tensor, targets: Tensor) -> tuple[HardTargets, Elements]:
     """Return targets of the logits' shape as the fused path wants them, and to be counted."""
     valid = torch.ones_like(targets if targets.ndim == 1 else targets[:, :1], dtype=torch.bool)
-    hard = HardTargets(targets.reshape(three_dimensions(logits)), None, None)
+    hard = HardTargets(targets.reshape(-1, 1, 1), None, None)
     return hard, Elements(logits, targets, valid, valid)
 
 
@@ -215,7 +210,7 @@ def _hard_labels(
     logits: Tensor, targets: Tensor, *, weight: Tensor | None, ignore_index: int
 ) -> tuple[HardTargets, Elements]:
     """As `_hard_elements`, for labels (N, ...)."""
-    N, C, L = three_dimensions(logits)
+    N, C = logits.shape[:2]
     valid = targets != ignore_index
     check_labels(torch.where(valid, targets, 0), max(C, 2))
     factor = valid.to(logits)
@@ -225,9 +220,9 @@ def _hard_labels(
     first = 1 if C == 1 else 0
     outputs = torch.arange(first, first + C, dtype=logits.dtype).unsqueeze(1)
     hard = HardTargets(
-        targets.to(logits).view(N, 1, L),
+        targets.to(logits).reshape(N, 1, -1),
         outputs,
-        None if weight is None and bool(valid.all()) else factor.view(N, 1, L),
+        None if weight is None and bool(valid.all()) else factor.view(N, 1, -1),
     )
     # A label is the positive of one output among many.
     positive = targets == 1 if C == 1 else valid

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._adjustment import UNADJUSTED, Adjustment
-from ._fused import GradientInForward, Samples, Term, can_fuse, softmax_with_gradient
+from ._fused import GradientInForward, can_fuse
+from ._fused_softmax import Samples, Term, softmax_with_gradient
 from ._reduction import Reduction, as_divisor, reduce_values
 from ._targets import check_labels
 
@@ -58,12 +59,9 @@ def reduce_terms(
     is_scalar = reduction in ("mean", "sum")
     if not (is_scalar and fits and can_fuse("softmax", logits, *constants)):
         return composed(logits)
-    valid = labels != ignore_index
-    labels = torch.where(valid, labels, 0)
-    check_labels(labels, logits.shape[1])
     made = softmax_with_gradient(
         logits.detach(),
-        Samples(labels, valid, tuple(values)),
+        Samples(labels, ignore_index, tuple(values)),
         term=term,
         adjustment=adjustment,
         divisor=as_divisor(normalizer) if reduction == "mean" else 1.0,

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import losses
-from losses import _fused
+from losses import _fused, _fused_sigmoid, _fused_softmax
 from losses._adjustment import UNADJUSTED, Adjustment
 from losses._samples import reduce_terms
 from losses.sigmoid_focal import sigmoid_focal_loss
@@ -33,7 +33,8 @@ def gate(*, is_open: bool, part: int = 2**16) -> Iterator[None]:
     least = 0 if is_open else math.inf
     with (
         mock.patch.dict(_fused.MIN_LOGITS, softmax=least, sigmoid=least),
-        mock.patch.multiple(_fused, SOFTMAX_PART=part, SIGMOID_PART=part),
+        mock.patch.object(_fused_softmax, "PART", part),
+        mock.patch.multiple(_fused_sigmoid, PART=part, THREAD_PART=part),
     ):
         yield
 

@@ -1,0 +1,96 @@
+"""Value and gradient of losses that are a function of each sample's cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._adjustment import Adjustment
+from ._counts import over_classes
+from ._fused import Made
+from ._targets import check_labels
+
+# Logits of a part for each thread: so many that two dozen operations on its (n,) samples do not
+# count, so few that those on its (n, ...) pixels stay small beside the gradient.
+PART = 2**20
+# A probability below this may have lost digits to underflow, and its logarithm with them.
+TINY = 1e-30
+
+# From the cross-entropies of samples (n, ...), and values of theirs, to their losses.
+Term = Callable[..., Tensor]
+
+
+class Samples(NamedTuple):
+    """Labels of samples, which of them do not count, and what else their losses depend on."""
+
+    labels: Tensor  # (N, ...) int64
+    ignore_index: int
+    values: tuple[Tensor | None, ...]  # (N, ...) each
+
+    def part(self, rows: slice) -> Samples:
+        """Return some of the samples."""
+        values = (None if value is None else value[rows] for value in self.values)
+        return self._replace(labels=self.labels[rows], values=tuple(values))
+
+
+def softmax_with_gradient(
+    logits: Tensor,
+    samples: Samples,
+    *,
+    term: Term,
+    adjustment: Adjustment,
+    divisor: Tensor | float,
+) -> Made:
+    """Return sum_i term(CE_i, *values_i) / divisor over the samples that count.
+
+    The gradient with respect to adjusted logits is softmax - onehot times a slope of each sample,
+    the derivative of `term` by the cross-entropy.
+
+    Raises:
+        IndexError: For a label out of range.
+    """
+    gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    total = torch.zeros((), dtype=torch.float64)
+    step = max(1, PART * torch.get_num_threads() // logits[0].numel())
+    for start in range(0, len(logits), step):
+        rows = slice(start, start + step)
+        part, out = samples.part(rows), gradient[rows]
+        valid = part.labels != part.ignore_index
+        labels = torch.where(valid, part.labels, 0)
+        check_labels(labels, logits.shape[1])
+        nll = _softmax_into(out, adjustment.of(logits[rows], labels), labels)
+        with torch.enable_grad():
+            nll.requires_grad_()
+            value = term(nll.where(valid, 0), *part.values).sum()
+        (slope,) = torch.autograd.grad(value, nll)
+        total += value.detach()
+        at = labels.unsqueeze(1)
+        out.scatter_add_(1, at, out.new_tensor(-1.0).expand(at.shape))
+        if isinstance(adjustment.scale, Tensor):
+            out.mul_(over_classes(adjustment.scale, out))
+        elif adjustment.scale is not None:
+            slope *= adjustment.scale
+        out.mul_(slope.div_(divisor).unsqueeze(1))
+    return Made((total / divisor).to(logits.dtype), gradient)
+
+
+def _softmax_into(out: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Write the softmax of logits (n, C, ...) to `out`; return the cross-entropies, (n, ...)."""
+    at = labels.unsqueeze(1)
+    if logits.ndim > 2:
+        # Over a dimension that is not the last, softmax takes twice as long as log_softmax.
+        torch.log_softmax(logits, dim=1, out=out)
+        nll = -out.gather(1, at).squeeze(1)
+        out.exp_()
+        return nll
+    torch.softmax(logits, dim=1, out=out)
+    likelihood = out.gather(1, at).squeeze(1)
+    nll = -likelihood.log()
+    tiny = likelihood < TINY
+    if tiny.any():
+        nll[tiny] = F.cross_entropy(logits[tiny], labels[tiny], reduction="none")
+    return nll
