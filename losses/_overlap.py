@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ._base import as_float
@@ -56,7 +55,9 @@ def overlap(
         valid = targets != ignore_index
         labels = torch.where(valid, targets, 0)
         check_labels(labels, logits.shape[1])
-        t = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(p) * valid.unsqueeze(1)
+        # Not F.one_hot, which reads the labels' values: vmap over samples cannot.
+        classes = torch.arange(logits.shape[1], device=p.device).view(-1, *[1] * (p.ndim - 2))
+        t = (labels.unsqueeze(1) == classes).to(p) * valid.unsqueeze(1)
         p = p * valid.unsqueeze(1)
     wide = torch.float32 if logits.device.type == "mps" else torch.float64
     pixels = [d for d in range(logits.ndim) if d != 1 and (d != 0 or over == "batch")]

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import FixedPoint, Limits, Loss, as_float
 from ._counts import log_prior, over_classes
 from ._reduction import Reduction, SampleNormalizer, sample_normalizer
 from .cross_entropy import cross_entropy_loss
@@ -69,6 +69,9 @@ class BalancedSoftmax(Loss):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy"
+    fixed_point: ClassVar[FixedPoint] = "uniform"
+    equals: ClassVar[Limits] = (({}, "logit_adjustment", {"tau": 1.0}),)
 
     log_prior: Tensor
 

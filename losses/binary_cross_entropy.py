@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import FixedPoint, Limits, Loss, as_float
 from ._counts import over_classes
 from ._elements import ElementNormalizer, binary_elements, element_amount, element_normalizer
 from ._reduction import Reduction, reduce_values
@@ -93,6 +93,9 @@ class BinaryCrossEntropy(Loss):
     activation: ClassVar[Literal["softmax", "sigmoid"]] = "sigmoid"
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "accuracy where classes are as frequent as in training"
+    fixed_point: ClassVar[FixedPoint] = "natural"
+    equals: ClassVar[Limits] = (({}, "sigmoid_focal", {"gamma": 0.0}),)
 
     pos_weight: Tensor | None
 

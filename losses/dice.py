@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import FixedPoint, Limits, Loss, as_float
 from ._overlap import Regions, mean_over_present, overlap
 from ._reduction import Reduction
 from .softmax_focal import softmax_focal_loss
@@ -72,6 +73,15 @@ class Dice(Loss):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "overlap (F1) of every class"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "sums_over_parts": "a ratio of sums over the batch is not the sum over its parts",
+    }
+    equals: ClassVar[Limits] = (
+        ({"ratio": 0.0}, "cross_entropy", {}),
+        ({"ratio": 0.0, "gamma": 2.0}, "softmax_focal", {"gamma": 2.0}),
+    )
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import FixedPoint, Limits, Loss, as_float
 from ._counts import MASKED, log_prior, over_classes
 from ._reduction import Reduction, SampleNormalizer, sample_normalizer
 from .cross_entropy import cross_entropy_loss
@@ -102,6 +102,12 @@ class LogitAdjustment(Loss):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy (at tau = 1)"
+    fixed_point: ClassVar[FixedPoint] = "uniform"
+    equals: ClassVar[Limits] = (
+        ({"tau": 0.0}, "cross_entropy", {}),
+        ({"tau": 1.0}, "balanced_softmax", {}),
+    )
 
     offset: Tensor
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import FixedPoint, Limits, Loss, as_float
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._targets import class_values
@@ -119,6 +119,9 @@ class SoftmaxFocal(Loss):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "samples that the model still gets wrong"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    equals: ClassVar[Limits] = (({"gamma": 0.0}, "cross_entropy", {}),)
 
     alpha: Tensor | None
 

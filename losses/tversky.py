@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import FixedPoint, Limits, Loss, as_float
 from ._overlap import Regions, mean_over_present, overlap
 from ._reduction import Reduction
 
@@ -70,6 +71,15 @@ class Tversky(Loss):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "overlap of every class, recall before precision"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "sums_over_parts": "a ratio of sums over the batch is not the sum over its parts",
+        "worst_mistakes": "at most 1 for each class, with the slope of a softmax that saturates",
+    }
+    equals: ClassVar[Limits] = (
+        ({"alpha": 0.5, "beta": 0.5, "smooth": 1.0}, "dice", {"ratio": 1.0, "smooth": 2.0}),
+    )
 
     def __init__(
         self,
