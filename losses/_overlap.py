@@ -1,7 +1,8 @@
-"""Overlap of predicted and true regions, class by class."""
+"""Overlap of predicted and true regions, class by class, and its mixture with other losses."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -99,3 +100,14 @@ def mean_over_present(
     if reduction == "mean":
         return kept.sum() / present.sum().clamp_min(1)
     raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
+
+
+def mixture(
+    ratio: float, *, regions: Callable[[], Tensor], samples: Callable[[], Tensor]
+) -> Tensor:
+    """Return ``ratio`` times one loss and the rest of the other; a share of 0 is not computed."""
+    if ratio == 0:
+        return samples()
+    if ratio == 1:
+        return regions()
+    return ratio * regions() + (1 - ratio) * samples()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
+
+OLD_CLASSES = (0, 1)
 
 
 class Rows(NamedTuple):
-    """A batch as plain numbers: logits row by row, labels, and per class weights and counts."""
+    """A batch as plain numbers: logits row by row, labels, and per class weights and counts.
+
+    The keys are those that the loss was built with, beside its defaults.
+    """
 
     logits: list[list[float]]
     labels: list[int]
@@ -16,6 +21,7 @@ class Rows(NamedTuple):
     counts: list[int]
     features: list[list[float]]
     teacher_logits: list[list[float]]
+    keys: Mapping[str, Any]
 
 
 Oracle = Callable[[Any, Rows], float]
@@ -98,39 +104,113 @@ def influence_balanced(loss: Any, rows: Rows) -> float:
     return total / len(rows.labels)
 
 
+def vector_scaling(loss: Any, rows: Rows) -> float:
+    """-w_y log p_y of (n_c / n_max)^gamma x_c + log n_c, at the default tau of 1."""
+    del loss
+    factors = [(n / max(rows.counts)) ** rows.keys.get("gamma", 0.3) for n in rows.counts]
+    scaled = [[f * v for f, v in zip(factors, x, strict=True)] for x in rows.logits]
+    return balanced_softmax(None, rows._replace(logits=scaled))
+
+
+def balanced_binary_cross_entropy(loss: Any, rows: Rows) -> float:
+    """Binary cross-entropy of x_c + log(n_c / (n - n_c)), at the default tau of 1."""
+    odds = [math.log(n / (sum(rows.counts) - n)) for n in rows.counts]
+    shifted = [[v + o for v, o in zip(x, odds, strict=True)] for x in rows.logits]
+    return binary_cross_entropy(loss, rows._replace(logits=shifted))
+
+
+def seesaw(loss: Any, rows: Rows) -> float:
+    """-w_y log(e^x_y / (e^x_y + sum_(c != y) M_yc C_yc e^x_c))."""
+
+    def term(x: list[float], y: int) -> float:
+        p = [math.exp(v) for v in _log_softmax(x)]
+        total = 0.0
+        for c, v in enumerate(x):
+            mitigation = min(1.0, rows.counts[c] / rows.counts[y]) ** loss.p
+            compensation = max(1.0, p[c] / p[y]) ** loss.q
+            total += math.exp(v) * (1.0 if c == y else mitigation * compensation)
+        return -math.log(math.exp(x[y]) / total)
+
+    return _mean(rows, term)
+
+
+def label_aware_smoothing(loss: Any, rows: Rows) -> float:
+    """-w_y ((1 - s_y) log p_y + s_y times the mean log p_c of the others), s from 0.4 to 0.1."""
+    del loss
+    low, high = min(rows.counts), max(rows.counts)
+
+    def term(x: list[float], y: int) -> float:
+        log_p = _log_softmax(x)
+        share = 0.1 + 0.3 * math.sin(math.pi / 2 * (rows.counts[y] - low) / (high - low))
+        return -(1 - share) * log_p[y] - share * (sum(log_p) - log_p[y]) / (len(x) - 1)
+
+    return _mean(rows, term)
+
+
+def asymmetric(loss: Any, rows: Rows) -> float:
+    """-w_y ((1 - p)^g+ log p, and q^g- log(1 - q) for the others, q = max(p - m, 0)) over C."""
+
+    def term(x: list[float], y: int) -> float:
+        total = 0.0
+        for c, v in enumerate(x):
+            p = 1 / (1 + math.exp(-v))
+            q = max(p - loss.margin, 0)
+            positive = (1 - p) ** loss.gamma_positive * math.log(p)
+            total -= positive if c == y else q**loss.gamma_negative * math.log(1 - q)
+        return total / len(x)
+
+    return _mean(rows, term)
+
+
+def poly(loss: Any, rows: Rows) -> float:
+    """w_y ((1 - p_y)^gamma (-log p_y) + epsilon (1 - p_y)^(gamma + 1))."""
+
+    def term(x: list[float], y: int) -> float:
+        log_p = _log_softmax(x)[y]
+        return float(
+            _focal(log_p, loss.gamma) + loss.epsilon * (1 - math.exp(log_p)) ** (loss.gamma + 1)
+        )
+
+    return _mean(rows, term)
+
+
+def distillation(loss: Any, rows: Rows) -> float:
+    """w_y (-log p_y + 10 times the mean binary cross-entropy over the old classes, softened)."""
+    total = 0.0
+    for x, y, teacher in zip(rows.logits, rows.labels, rows.teacher_logits, strict=True):
+        student = [math.exp(v) for v in _log_softmax([x[c] / 2 for c in OLD_CLASSES])]
+        wanted = [math.exp(v) for v in _log_softmax([teacher[c] / 2 for c in OLD_CLASSES])]
+        tasks = [
+            q * math.log(p) + (1 - q) * math.log(1 - p)
+            for p, q in zip(student, wanted, strict=True)
+        ]
+        distilled = -sum(tasks) / len(tasks)
+        total += rows.weight[y] * (-_log_softmax(x)[y] + loss.distill_weight * distilled)
+    return total / len(rows.labels)
+
+
 def tversky(loss: Any, rows: Rows) -> float:
     """1 - (TP + s) / (TP + alpha FP + beta FN + s), over the classes that are there."""
-    values = []
-    for c in sorted(set(rows.labels)):
-        both, false, missed = _overlap(rows, c)
-        ratio = (both + loss.smooth) / (
-            both + loss.alpha * false + loss.beta * missed + loss.smooth
-        )
-        values.append(rows.weight[c] * (1 - ratio))
-    return sum(values) / len(values)
+    return _overlap_loss(rows, false=loss.alpha, missed=loss.beta, smooth=loss.smooth)
 
 
 def dice(loss: Any, rows: Rows) -> float:
     """Its share of 1 - (2 TP + s) / (2 TP + FP + FN + s), the rest focal loss."""
-    values = []
-    for c in sorted(set(rows.labels)):
-        both, false, missed = _overlap(rows, c)
-        ratio = (2 * both + loss.smooth) / (2 * both + false + missed + loss.smooth)
-        values.append(rows.weight[c] * (1 - ratio))
-    overlap = sum(values) / len(values)
+    # Halved above and below the line.
+    overlap = _overlap_loss(rows, false=0.5, missed=0.5, smooth=loss.smooth / 2)
     return float(loss.ratio * overlap + (1 - loss.ratio) * softmax_focal(loss, rows))
 
 
-def _overlap(rows: Rows, c: int) -> tuple[float, float, float]:
-    """Return sums of p t, p (1 - t) and (1 - p) t of class c."""
-    p = [math.exp(_log_softmax(x)[c]) for x in rows.logits]
-    t = [float(y == c) for y in rows.labels]
-    pairs = list(zip(p, t, strict=True))
-    return (
-        sum(a * b for a, b in pairs),
-        sum(a * (1 - b) for a, b in pairs),
-        sum((1 - a) * b for a, b in pairs),
-    )
+def _overlap_loss(rows: Rows, *, false: float, missed: float, smooth: float) -> float:
+    values = []
+    for c in sorted(set(rows.labels)):
+        p = [math.exp(_log_softmax(x)[c]) for x in rows.logits]
+        both = sum(v for v, y in zip(p, rows.labels, strict=True) if y == c)
+        wrong = sum(v for v, y in zip(p, rows.labels, strict=True) if y != c)
+        left = sum(1 - v for v, y in zip(p, rows.labels, strict=True) if y == c)
+        ratio = (both + smooth) / (both + false * wrong + missed * left + smooth)
+        values.append(rows.weight[c] * (1 - ratio))
+    return sum(values) / len(values)
 
 
 def _mean(rows: Rows, term: Callable[[list[float], int], float]) -> float:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import Loss, build, names
+from ._oracles import OLD_CLASSES
 
 NUM_CLASSES = 4
 COUNTS = (100, 40, 20, 5)
@@ -133,10 +134,18 @@ class Subject:
             return {}
 
     def build(
-        self, keys: Mapping[str, object] | None = None, *, counts: Sequence[int] = COUNTS
+        self,
+        keys: Mapping[str, object] | None = None,
+        *,
+        counts: Sequence[int] = COUNTS,
+        old_classes: Sequence[int] = OLD_CLASSES,
     ) -> Loss:
         """Make the loss as it is in the last epoch, so that what has a start has started."""
-        known = {"class_counts": torch.tensor(counts), "num_classes": len(counts)}
+        known = {
+            "class_counts": torch.tensor(counts),
+            "num_classes": len(counts),
+            "old_classes": old_classes,
+        }
         facts = {name: value for name, value in known.items() if name in self.parameters}
         loss = cast(Loss, self.component(**facts, **(keys or {})))
         if hasattr(loss, "set_progress"):
@@ -149,9 +158,10 @@ class Subject:
         *,
         weight: Sequence[float] = WEIGHT,
         counts: Sequence[int] = COUNTS,
+        old_classes: Sequence[int] = OLD_CLASSES,
     ) -> Loss:
         """Make the loss with class weights, if it takes any."""
-        loss = self.build(keys, counts=counts)
+        loss = self.build(keys, counts=counts, old_classes=old_classes)
         if self.takes_weight:
             loss.set_weight(torch.tensor(weight))
         return loss
@@ -234,6 +244,11 @@ def own_subjects() -> Iterator[Subject]:
         yield find_subject(name)
 
 
+def class_of(name: str) -> type[Loss]:
+    """Return the class of a loss of this package."""
+    return type(build(name, class_counts=torch.tensor(COUNTS)))
+
+
 def find_subject(text: str) -> Subject:
     """Return the loss that a command line names: ``softmax_focal`` or ``module:Class``.
 
@@ -247,8 +262,7 @@ def find_subject(text: str) -> Subject:
                 f"no loss is called {text!r}: choose from {', '.join(names())}, or name one of "
                 "your own as module:Class"
             )
-        component = type(build(text, class_counts=torch.tensor(COUNTS)))
-        return Subject(text, component)
+        return Subject(text, class_of(text))
     try:
         component = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, ValueError) as error:
@@ -262,7 +276,7 @@ def find_subject(text: str) -> Subject:
         subject.build()
     except Exception as error:
         raise SubjectError(
-            f"{text}: cannot be built ({error}); only class_counts and num_classes are given to "
-            "the constructor, anything else needs a default"
+            f"{text}: cannot be built ({error}); only class_counts, num_classes and old_classes "
+            "are given to the constructor, anything else needs a default"
         ) from error
     return subject
