@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import Loss, as_float
-from ._overlap import Regions, mean_over_present, overlap
+from ._base import as_float
+from ._means import LogitsLoss
+from ._overlap import Regions, mean_over_present, mixture, overlap
 from ._reduction import Reduction
 from .softmax_focal import softmax_focal_loss
 
@@ -59,7 +61,7 @@ def dice_loss(
     )
 
 
-class Dice(Loss):
+class Dice(LogitsLoss):
     """Dice loss on a softmax: one minus the overlap of predicted and true samples, class by class.
 
     Args:
@@ -89,18 +91,10 @@ class Dice(Loss):
         self.squared = squared
         self.over: Regions = over
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return ratio times the Dice loss of a batch and the rest of its focal loss."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
-        overlap_loss = dice_loss(
+        regions = partial(
+            dice_loss,
             logits,
             targets,
             smooth=self.smooth,
@@ -108,5 +102,5 @@ class Dice(Loss):
             over=self.over,
             weight=self.weight,
         )
-        likelihood = softmax_focal_loss(logits, targets, gamma=self.gamma, weight=self.weight)
-        return self.ratio * overlap_loss + (1 - self.ratio) * likelihood
+        samples = partial(softmax_focal_loss, logits, targets, gamma=self.gamma, weight=self.weight)
+        return mixture(self.ratio, regions=regions, samples=samples)
