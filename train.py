@@ -64,6 +64,7 @@ def run(
     from engine.interruption import interruptions
     from engine.loop import EpochTotals, predict
     from engine.processes import Processes
+    from engine.readout import Readout
     from engine.run_folder import RunFolder, code_hash, describe_segment, write_json, write_text
     from engine.runtime import (
         choose_device,
@@ -196,6 +197,7 @@ def run(
         # --- epochs ------------------------------------------------------------------------------
         # Without a validation split nothing asks for "val".
         splits = {"val": dataset.val or dataset.test, "test": dataset.test}
+        readout = Readout(trainer.loss, dataset.classes.predicted)
         loader_of = functools.cache(lambda split: data.Loader(splits[split], **loader_settings))
 
         def assess(
@@ -211,9 +213,10 @@ def run(
             )
             return evaluation.assess(
                 share.joined(processes, num_images=num_images),
-                trainer.loss,
+                readout,
                 class_counts=dataset.class_counts,
                 num_outputs=assembly.num_outputs(config, dataset.num_classes),
+                old_classes=dataset.classes.old,
                 **options,
             )
 

@@ -97,6 +97,23 @@ def _one_vs_rest_chooses_the_tail(config: Config) -> Iterator[str]:
         )
 
 
+def _one_vs_rest_leaves_no_classes_to_choose(config: Config) -> Iterator[str]:
+    for key in ("classes", "test_classes"):
+        if config.data.one_vs_rest is not None and getattr(config.data, key) is not None:
+            yield (
+                f"data.{key}: cannot go with data.one_vs_rest, whose two classes are the named one "
+                "and the rest"
+            )
+
+
+def _a_teacher_needs_a_loss_that_listens(config: Config) -> Iterator[str]:
+    needs_teacher = _loss_fact(config, "needs_teacher")
+    if config.teacher is not None and not needs_teacher:
+        yield f"teacher: has no effect, {config.loss.name} needs no teacher"
+    if config.teacher is None and needs_teacher:
+        yield f"teacher: loss={config.loss.name} needs it: the run folder of the model to keep to"
+
+
 def _one_kind_of_validation(config: Config) -> Iterator[str]:
     validation = config.data.validation
     if validation.per_class is not None and validation.fraction is not None:
@@ -192,6 +209,8 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _needs_its_choice,
     _counts_go_with_their_kind,
     _one_vs_rest_chooses_the_tail,
+    _one_vs_rest_leaves_no_classes_to_choose,
+    _a_teacher_needs_a_loss_that_listens,
     _one_kind_of_validation,
     _a_validation_metric_needs_validation,
     _class_weights_need_a_loss_that_takes_them,

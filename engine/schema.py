@@ -112,6 +112,14 @@ class DataConfig(Section):
     one_vs_rest: str | None = Field(
         None, description="binary task: this class (name or number) against all others"
     )
+    classes: tuple[int | str, ...] | None = Field(
+        None,
+        description="names or numbers of the classes to train (and validate) on; the others keep "
+        "their labels and outputs; null: all",
+    )
+    test_classes: tuple[int | str, ...] | None = Field(
+        None, description="classes to test on; null: those in training and those of the teacher"
+    )
     imbalance: ImbalanceConfig = ImbalanceConfig()
     validation: ValidationConfig = ValidationConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -288,6 +296,9 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig
     reweight: ReweightConfig = ReweightConfig()
+    teacher: str | None = Field(
+        None, description="run folder whose headline weights a distillation loss learns from"
+    )
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     mixup: MixupConfig = MixupConfig()
