@@ -19,7 +19,7 @@ from engine import checkpoint, components
 from engine.config import ConfigError, load_run_config
 from engine.loop import Trainer
 from engine.optim import build_optimizer, rate_factor
-from engine.readout import Readout
+from engine.readout import PredictsProbabilities, Readout, adjustment
 from engine.runtime import Precision, choose_precision, derive_seed, preserved_randomness
 from engine.schema import Config, component_keys
 
@@ -122,6 +122,14 @@ def build_loss(config: Config, class_counts: Tensor, *, taught: Sequence[int] = 
         raise ConfigError([f"loss={config.loss.name}: {error}"]) from error
 
 
+def build_readout(
+    config: Config, loss: PredictsProbabilities, *, class_counts: Tensor, classes: Sequence[int]
+) -> Readout:
+    """From logits to probabilities of ``classes``, adjusted as ``evaluate`` says."""
+    tau = config.evaluate.logit_adjustment
+    return Readout(loss, classes, adjustment(class_counts, tau=tau))
+
+
 def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.device) -> Trainer:
     """Model, loss, optimizer, schedule, mixing and averaging, joined.
 
@@ -211,6 +219,15 @@ def num_outputs(config: Config, num_classes: int) -> int:
     return 1 if is_binary else num_classes
 
 
+def notes(config: Config) -> tuple[str, ...]:
+    """What tables must say about how predictions were made."""
+    tau = config.evaluate.logit_adjustment
+    if tau == 0:
+        return ()
+    share = "log(share of training images)"
+    return (f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)",)
+
+
 def augmentation(config: Config) -> data.Augment:
     """The augmentation of ``data.augment``."""
     return data.Augment(**config.data.augment.model_dump())
@@ -232,6 +249,13 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
     if dataset.val_is_own and config.data.validation != default_validation:
         mistakes.append(
             f"data.validation: has no effect, {dataset.title} has a validation split of its own"
+        )
+    lacking = [label for label in dataset.classes.predicted if dataset.class_counts[label] == 0]
+    if config.evaluate.logit_adjustment and lacking:
+        mistakes.append(
+            f"evaluate.logit_adjustment={config.evaluate.logit_adjustment:g}: class "
+            f"{dataset.class_names[lacking[0]]} can be predicted but has no training image here, "
+            "and so no prior; set it to 0"
         )
     needs_workers = (
         isinstance(dataset.train.images, data.DiskImages) or augmentation(config).is_by_image
@@ -363,6 +387,7 @@ def load_run(path: str | Path, *, rule: Rule | None = None) -> LoadedRun:
     config = load_run_config(path)
     weights = load_weights(path, rule=rule)
     facts = read_facts(path)
+    class_counts = torch.tensor(facts["class_counts"])
     channels, *size = facts["image_shape"]
     with preserved_randomness():
         model = models.build(
@@ -379,9 +404,11 @@ def load_run(path: str | Path, *, rule: Rule | None = None) -> LoadedRun:
         class_names=tuple(facts["class_names"]),
         config=config,
         epoch=weights.epoch,
-        readout=Readout(
-            build_loss(config, torch.tensor(facts["class_counts"]), taught=facts["taught_classes"]),
-            facts["predicted_classes"],
+        readout=build_readout(
+            config,
+            build_loss(config, class_counts, taught=facts["taught_classes"]),
+            class_counts=class_counts,
+            classes=facts["predicted_classes"],
         ),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),

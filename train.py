@@ -64,7 +64,6 @@ def run(
     from engine.interruption import interruptions
     from engine.loop import EpochTotals, predict
     from engine.processes import Processes
-    from engine.readout import Readout
     from engine.run_folder import RunFolder, code_hash, describe_segment, write_json, write_text
     from engine.runtime import (
         choose_device,
@@ -197,7 +196,12 @@ def run(
         # --- epochs ------------------------------------------------------------------------------
         # Without a validation split nothing asks for "val".
         splits = {"val": dataset.val or dataset.test, "test": dataset.test}
-        readout = Readout(trainer.loss, dataset.classes.predicted)
+        readout = assembly.build_readout(
+            config,
+            trainer.loss,
+            class_counts=torch.from_numpy(dataset.class_counts),
+            classes=dataset.classes.predicted,
+        )
         loader_of = functools.cache(lambda split: data.Loader(splits[split], **loader_settings))
 
         def assess(
@@ -322,7 +326,7 @@ def run(
                 seed=config.seed,
                 identity=identity,
                 code_hash=code,
-                notes=history.changes(environment),
+                notes=(*assembly.notes(config), *history.changes(environment)),
                 seconds=time.perf_counter() - began,
             )
             headline = results[summary.headline]

@@ -148,6 +148,20 @@ def _mixing_needs_soft_targets(config: Config) -> Iterator[str]:
             yield f"mixup.{key}: {config.loss.name} takes hard targets only; set mixup.{key}=0"
 
 
+def _logits_are_adjusted_once(config: Config) -> Iterator[str]:
+    tau, key = config.evaluate.logit_adjustment, "evaluate.logit_adjustment"
+    if tau == 0:
+        return
+    if _loss_fact(config, "fixed_point") == "uniform":
+        yield f"{key}={tau:g}: adjusts twice, {config.loss.name} already fits a uniform prior"
+    for balancing, choice in (
+        ("reweight.scheme", config.reweight.scheme),
+        ("sampler.name", config.sampler.name),
+    ):
+        if _is_set(config, balancing):
+            yield f"{key}={tau:g}: adjusts twice, {balancing}={choice} already balances training"
+
+
 def _starts_come_before_the_end(config: Config) -> Iterator[str]:
     epochs = config.schedule.epochs
     starts = {"sampler.start": config.sampler.start, "reweight.start": config.reweight.start}
@@ -215,6 +229,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _a_validation_metric_needs_validation,
     _class_weights_need_a_loss_that_takes_them,
     _mixing_needs_soft_targets,
+    _logits_are_adjusted_once,
     _starts_come_before_the_end,
     _steps_rise,
     _init_head_needs_init_from,

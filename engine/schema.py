@@ -240,6 +240,11 @@ class EvaluateConfig(Section):
     test_every_epoch: bool = Field(
         False, description="also log test each epoch, for the oracle column; selects nothing"
     )
+    logit_adjustment: Annotated[float, Ge(0)] = Field(
+        0.0,
+        description="tau: validation and test predict by logits - tau log(share of training "
+        "images); stored logits stay as they are; 0: off",
+    )
 
 
 class TrackConfig(Section):

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import FixedPoint, Loss, as_float
 from ._counts import log_prior, over_classes
 from ._reduction import Reduction, SampleNormalizer, sample_normalizer
 from .cross_entropy import cross_entropy_loss
@@ -69,6 +69,7 @@ class BalancedSoftmax(Loss):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    fixed_point: ClassVar[FixedPoint] = "uniform"
 
     log_prior: Tensor
 

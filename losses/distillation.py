@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import FixedPoint, Loss, as_float
 from ._counts import checked_counts
 from ._reduction import Reduction, reduce_values, sample_normalizer
 from ._targets import check_labels, class_values, is_readable
@@ -223,6 +223,7 @@ class Distillation(Loss):
     takes_soft_targets: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    fixed_point: ClassVar[FixedPoint] = "none"
 
     old_index: Tensor
     new_index: Tensor

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import FixedPoint, Loss, as_float
 from ._counts import MASKED, log_prior, over_classes
 from ._reduction import Reduction, SampleNormalizer, sample_normalizer
 from .cross_entropy import cross_entropy_loss
@@ -102,6 +102,7 @@ class LogitAdjustment(Loss):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    fixed_point: ClassVar[FixedPoint] = "uniform"
 
     offset: Tensor
 
