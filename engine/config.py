@@ -39,6 +39,8 @@ NOT_IDENTITY = (
     "data.cache_gb",
     "data.title",
 )
+# Keys that name another run, which counts as that run's fingerprint.
+RUNS = ("model.init_from", "teacher")
 SEEDS = ("seed", "data.imbalance.seed")
 DEFAULT_NAMES = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}
 
@@ -135,7 +137,7 @@ def fingerprint(config: Config, *, without_seeds: bool = False) -> str:
         left_out = key.startswith(NOT_IDENTITY) or (without_seeds and key in SEEDS)
         if left_out or value == usual[key]:
             continue
-        identity[key] = fingerprint(load_run_config(value)) if key == "model.init_from" else value
+        identity[key] = fingerprint(load_run_config(value)) if key in RUNS else value
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
@@ -410,11 +412,13 @@ def _fits(value: Any, types: set[Any]) -> bool:
 
 
 def _unreadable_runs(config: Config) -> list[str]:
-    run = config.model.init_from
-    if run is None:
-        return []
-    try:
-        load_run_config(run)
-    except ConfigError as error:
-        return [f"model.init_from={run}: not a run folder: {error.mistakes[0]}"]
-    return []
+    named = flatten(config)
+    mistakes = []
+    for key in RUNS:
+        if (run := named[key]) is None:
+            continue
+        try:
+            load_run_config(run)
+        except ConfigError as error:
+            mistakes.append(f"{key}={run}: not a run folder: {error.mistakes[0]}")
+    return mistakes
