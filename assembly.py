@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import data
 import losses
@@ -440,8 +441,10 @@ def read_facts(run: str | Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: is missing or damaged; put it back"]) from error
 
 
-def facts_of(config: Config, dataset: data.LongTailed) -> dict[str, Any]:
-    """What :func:`load_run` needs to know about the data without loading them."""
+def facts_of(
+    config: Config, dataset: data.LongTailed, *, teacher: nn.Module | None = None
+) -> dict[str, Any]:
+    """What :func:`load_run` needs to know about the data without loading them, and the teacher."""
     return {
         "title": dataset.title,
         "class_names": list(dataset.class_names),
@@ -456,4 +459,14 @@ def facts_of(config: Config, dataset: data.LongTailed) -> dict[str, Any]:
         "known_classes": list(dataset.classes.known),
         "taught_classes": list(dataset.classes.taught),
         "predicted_classes": list(dataset.classes.predicted),
+        "teacher_weights": None if teacher is None else weights_hash(teacher),
     }
+
+
+def weights_hash(model: nn.Module) -> str:
+    """12 hex digits over every weight and buffer."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode() + b"\0")
+        digest.update(value.cpu().contiguous().numpy())
+    return digest.hexdigest()[:12]

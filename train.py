@@ -165,13 +165,16 @@ def run(
             processes=processes.world,
         )
 
+        facts = assembly.facts_of(config, dataset, teacher=trainer.teacher)
+
         def begin() -> dict[str, Any]:
+            history.check_teacher(folder, facts["teacher_weights"])
             folder.cut_rows(progress.epoch)
             environment = history.add_segment(
                 folder,
                 ran,
                 position=history.Position(progress.epoch, progress.totals.steps),
-                facts=assembly.facts_of(config, dataset),
+                facts=facts,
                 identity=identity,
                 say=screen.say,
             )
