@@ -135,7 +135,7 @@ class ModelConfig(Section):
     """Backbone and head."""
 
     name: str = Field(
-        "cifar_resnet20", description="cifar_resnet20|32|44|56|110, or any timm backbone"
+        "cifar_resnet20", description="cifar_resnet8|20|32|44|56|110, or any timm backbone"
     )
     head: Literal["linear", "cosine"] = Field(
         "linear", description="classifier; cosine compares unit vectors, scale 1"
