@@ -214,24 +214,36 @@ def _parse(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
-def _read_file(path: Path, mistakes: list[str]) -> Layer:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, read as strictly as a config is.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no keys and values.
+    """
     try:
         content = _parse(path.expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError:
         there = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        mistakes.append(f"{path}: no such file{nearest(str(path), there)}")
+        raise ConfigError([f"{path}: no such file{nearest(str(path), there)}"]) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        mistakes.append(f"{path}: cannot be read: {reason}")
+        raise ConfigError([f"{path}: cannot be read: {reason}"]) from error
     except yaml.YAMLError as error:
-        mistakes.append(f"{path}: not valid YAML: {_yaml_reason(error)}")
-    else:
-        if content is None:
-            return {}
-        if isinstance(content, dict):
-            return {k: Setting(v, str(path)) for k, v in _leaves(content)}
-        mistakes.append(f"{path}: expected keys and values, such as 'seed: 1'")
-    return {}
+        raise ConfigError([f"{path}: not valid YAML: {_yaml_reason(error)}"]) from error
+    if isinstance(content, dict):
+        return content
+    if content is None:
+        return {}
+    raise ConfigError([f"{path}: expected keys and values, such as 'seed: 1'"])
+
+
+def _read_file(path: Path, mistakes: list[str]) -> Layer:
+    try:
+        content = read_yaml(path)
+    except ConfigError as error:
+        mistakes += error.mistakes
+        return {}
+    return {k: Setting(v, str(path)) for k, v in _leaves(content)}
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:
