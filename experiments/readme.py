@@ -8,8 +8,7 @@ from engine.components import ROOT
 from engine.config import ConfigError
 from engine.run_folder import write_text
 from experiments import formats
-from experiments.sheet import sheet_of
-from experiments.table import RESULTS, blocks_of, read_table
+from experiments.table import RESULTS, blocks_of, read_table, sheets_of
 
 README = ROOT / "README.md"
 BEGIN = "<!-- `python -m experiments.table --readme` writes what follows; edits are lost. -->"
@@ -55,8 +54,7 @@ def write(readme: Path = README, results: Path = RESULTS) -> bool:
 
 def _tables(file: Path) -> str:
     table = read_table(file)
-    references = table.grid.published if table.grid else ()
-    sheets = [sheet_of(block, references) for block in blocks_of(table)]
+    sheets = sheets_of(blocks_of(table), table.references)
     title = table.grid.title if table.grid else file.stem
     runs, hours = len(table.records), sum(record.seconds for record in table.records) / 3600
     made = f"{runs} runs, {hours:.1f} hours of training: `experiments/results/{file.name}`"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from engine.config import ConfigError
 from engine.console import DASH
-from engine.statistics import FEWEST_FOR_A_CLAIM, Difference, MeanAndStd
+from engine.statistics import FEWEST_FOR_A_CLAIM, Difference
 from experiments import published
 from experiments.aggregate import METRICS, PRIMARY, Block, Row, Score
 from experiments.grid import Published as Reference
@@ -44,11 +44,11 @@ class Sheet:
 def sheet_of(block: Block, references: Sequence[Reference] = ()) -> Sheet:
     """Lay out one block, with a column for each published table that has a number for it."""
     notes: list[tuple[str, str]] = []
-    letters = _letters()
+    marks_left = letters()
     beside = [column for ref in references if (column := _beside(block, ref))]
     rows = []
     for index, row in enumerate(block.rows):
-        marks = tuple(next(letters) for _ in row.notes)
+        marks = tuple(next(marks_left) for _ in row.notes)
         notes += zip(marks, row.notes, strict=True)
         entries = [Entry(row.method, marks=marks), Entry(_runs(row))]
         entries += _scores(row, usual_n=_usual_n(block.rows))
@@ -56,13 +56,13 @@ def sheet_of(block: Block, references: Sequence[Reference] = ()) -> Sheet:
             entries.append(Entry(_oracle(row)))
         for column in beside:
             entries.append(_published(column.numbers[index], row.scores["accuracy"]))
-            notes += [(DAGGER, text) for text in _reasons(column.numbers[index])]
+            notes += [(DAGGER, text) for text in reasons_of(column.numbers[index])]
         rows.append(tuple(entries))
     headings = ["method", "seeds × subsets", *_headings(block)]
     if block.oracle_metric is not None:
         headings.append(f"oracle {_heading(block.oracle_metric)} (gap)")
     headings += [f"overall in {column.name} (ours less theirs)" for column in beside]
-    everywhere = [("", text) for text in (*block.notes, *_reading(block))]
+    everywhere = [("", text) for text in (*block.notes, *reading(block))]
     return Sheet(
         caption=f"{block.title}, {block.setting}: test, rule {block.rule}",
         headings=tuple(headings),
@@ -111,20 +111,22 @@ def _all_of(n: int | None) -> str:
 
 def _scores(row: Row, *, usual_n: int | None) -> Iterator[Entry]:
     for metric, score in row.scores.items():
-        yield Entry(_mean(score.summary, of=len(row.records)), is_bold=score.is_better)
+        yield mean_entry(row, metric)
         if metric == PRIMARY:
             found = score.difference
             is_bold = found is not None and found.is_distinguishable
             yield Entry(_difference(found, usual_n=usual_n), is_bold=is_bold)
 
 
-def _mean(summary: MeanAndStd | None, *, of: int) -> str:
-    if summary is None:
-        return DASH
-    text = f"{summary.mean:.3f}"
-    if summary.std is not None:
-        text += f" ± {summary.std:.3f}"
-    return text if summary.n == of else f"{text} (n = {summary.n})"
+def mean_entry(row: Row, metric: str) -> Entry:
+    """Mean and standard deviation, with n where not every run of the row defines the metric."""
+    score = row.scores[metric]
+    if score.summary is None:
+        return Entry(DASH)
+    mean, std, n = score.summary
+    text = f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
+    text = text if n == len(row.records) else f"{text} (n = {n})"
+    return Entry(text, is_bold=score.is_better)
 
 
 def _difference(found: Difference | None, *, usual_n: int | None) -> str:
@@ -145,6 +147,8 @@ def _runs(row: Row) -> str:
     seeds, subsets, runs = row.num_seeds, len(row.subsets), len(row.records)
     if runs == seeds * subsets:
         return f"{seeds} × {subsets}"
+    if runs == seeds == subsets:
+        return f"{runs} pairs"
     return f"{runs} of {seeds} × {subsets}"
 
 
@@ -203,10 +207,10 @@ def _published(number: Published | None, ours: Score) -> Entry:
     text = f"{number.accuracy:.3f}"
     if ours.summary is not None:
         text += f" ({_signed(ours.summary.mean - number.accuracy)})"
-    return Entry(text, marks=(DAGGER,) if _reasons(number) else ())
+    return Entry(text, marks=(DAGGER,) if reasons_of(number) else ())
 
 
-def _reasons(number: Published | None) -> list[str]:
+def reasons_of(number: Published | None) -> list[str]:
     """Why the difference to a published number is not one of methods, in one sentence."""
     if number is None or not (number.differs or number.flag):
         return []
@@ -217,13 +221,13 @@ def _reasons(number: Published | None) -> list[str]:
 # --- notes ---------------------------------------------------------------------------------------
 
 
-def _reading(block: Block) -> Iterator[str]:
+def reading(block: Block, metric: str = PRIMARY) -> Iterator[str]:
     """How to read the numbers."""
-    differences = [row.scores[PRIMARY].difference for row in block.rows]
+    differences = [row.scores[metric].difference for row in block.rows]
     compared = [found for found in differences if found is not None]
     yield (
-        "mean ± standard deviation (n − 1) over runs; many > 100 training images, few < 20, medium "
-        "between (number of classes)"
+        "mean ± standard deviation (n − 1) over runs; many: more than 100 training images, few: "
+        "fewer than 20 (number of classes)"
     )
     if compared:
         yield f"{block.scope.text}"
@@ -240,7 +244,7 @@ def _reading(block: Block) -> Iterator[str]:
     )
 
 
-def _letters() -> Iterator[str]:
+def letters() -> Iterator[str]:
     """The marks a to z, then aa, ab and so on."""
     yield from string.ascii_lowercase
     yield from (first + second for first in string.ascii_lowercase for second in _ALPHABET)

@@ -19,7 +19,9 @@ from engine.config import ConfigError, nearest
 if TYPE_CHECKING:
     from experiments.aggregate import Block, Wanted
     from experiments.grid import Grid
+    from experiments.grid import Published as Reference
     from experiments.record import RunRecord
+    from experiments.sheet import Sheet
 
 PAPERS = ROOT / "experiments" / "papers"
 RESULTS = ROOT / "experiments" / "results"
@@ -32,6 +34,7 @@ each setting, and under it what a reader has to know.
 
   python -m experiments.table experiments/papers/digits_lt.yaml
   python -m experiments.table experiments/results/digits_lt.jsonl --rule last --format latex
+  python -m experiments.table experiments/papers/ldam.yaml --metric accuracy
   python -m experiments.table experiments/results/digits_lt.jsonl --command ldam_drw/"factor 50"
   python -m experiments.table experiments/results/digits_lt.jsonl --figure digits_lt.pdf
   python -m experiments.table --readme
@@ -49,6 +52,8 @@ How to read it:
 options:
   --rule R            selection rule: last or val (default: the table's, else the runs' headline)
   --baseline ROW      row to compare with (default: the table's, else cross_entropy)
+  --metric M          this metric alone, settings side by side; accuracy has published numbers
+                      in brackets
   --format F          terminal, markdown, latex or csv (default: terminal)
   --command ROW[/S]   print the commands that make this row's runs again (in setting S), and stop
   --figure FILE       draw balanced accuracy, head and tail of every row: .png or .pdf
@@ -68,6 +73,11 @@ class Table:
 
     records: list[RunRecord]
     grid: Grid | None
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The same table in the literature."""
+        return self.grid.published if self.grid else ()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -102,27 +112,46 @@ def main(argv: Sequence[str]) -> int:
 
 def _print(table: Table, given: argparse.Namespace) -> None:
     from experiments import formats
-    from experiments.sheet import sheet_of
 
     blocks = blocks_of(table, rule=given.rule, baseline=given.baseline)
-    references = table.grid.published if table.grid else ()
     if given.figure is not None:
         from experiments.dot_plot import save
 
         save(blocks, given.figure)
         print(f"{given.figure}: written")
-    elif given.format == "csv":
-        print(formats.csv(blocks, references), end="")
-    elif given.format == "terminal":
+        return
+    if given.format == "csv":
+        print(formats.csv(blocks, table.references), end="")
+        return
+    sheets = sheets_of(blocks, table.references, metric=given.metric)
+    if given.format == "terminal":
         from rich.console import Console
 
-        sheets = [sheet_of(block, references) for block in blocks]
-        is_cut = sys.stdout.isatty()
-        formats.terminal(sheets, Console(highlight=False, width=None if is_cut else WIDE))
+        width = None if sys.stdout.isatty() else WIDE
+        formats.terminal(sheets, Console(highlight=False, width=width))
     else:
-        sheets = [sheet_of(block, references) for block in blocks]
         show = formats.markdown if given.format == "markdown" else formats.latex
         print(show(sheets), end="")
+
+
+def sheets_of(
+    blocks: Sequence[Block], references: Sequence[Reference], *, metric: str | None = None
+) -> list[Sheet]:
+    """A sheet for each block, or one of a single metric over all of them.
+
+    Raises:
+        ConfigError: no such metric.
+    """
+    from experiments.aggregate import METRICS
+    from experiments.overview import overview_of
+    from experiments.sheet import sheet_of
+
+    if metric is None:
+        return [sheet_of(block, references) for block in blocks]
+    if metric not in METRICS:
+        hint = nearest(metric, METRICS)
+        raise ConfigError([f"--metric {metric}: unknown{hint}; one of {' | '.join(METRICS)}"])
+    return [overview_of(blocks, metric, references)]
 
 
 def blocks_of(table: Table, *, rule: str | None = None, baseline: str | None = None) -> list[Block]:
@@ -182,6 +211,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("source", nargs="?", type=Path)
     parser.add_argument("--rule")
     parser.add_argument("--baseline")
+    parser.add_argument("--metric")
     parser.add_argument("--format")
     parser.add_argument("--command")
     parser.add_argument("--figure", type=Path)
@@ -224,8 +254,10 @@ def _mistakes(given: argparse.Namespace) -> list[str]:
     values = vars(given)
     modes = [option for option in ("command", "figure", "readme") if values[option]]
     found += [f"--{other}: has no effect with --{modes[0]}" for other in modes[1:]]
-    for option in ("rule", "baseline", "format", "source"):
-        is_used = modes[:1] == ["figure"] and option != "format"
+    if given.metric is not None and given.format == "csv":
+        found.append(f"--metric {given.metric}: has no effect with --format csv, which has all")
+    for option in ("rule", "baseline", "metric", "format", "source"):
+        is_used = modes[:1] == ["figure"] and option not in ("format", "metric")
         is_used = is_used or (modes[:1] == ["command"] and option == "source")
         if modes and values[option] is not None and not is_used:
             name = option if option == "source" else f"--{option}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from engine import cli
 from engine.config import fingerprint, load
 from experiments.record import RunRecord
 from tests._runs import SMALL
@@ -33,7 +34,8 @@ def line(
 ) -> RunRecord:
     """A run whose every accuracy is ``value``, but for ``scores``; other fields by ``changes``."""
     words = (*words, *METHODS.get(method, ()), f"seed={seed}", f"data.imbalance.seed={subset}")
-    config = load(overrides=words)
+    given = cli.parse(words)
+    config = load(given.files, given.overrides)
     test = dict.fromkeys(
         ("accuracy", "balanced_accuracy", "many_accuracy", "worst_class_recall"), value
     )

@@ -19,6 +19,7 @@ import yaml
 
 from engine.components import ROOT
 from experiments import table
+from experiments.dot_plot import draw
 from experiments.record import from_run_folder, read
 from tests._runs import folder_of, small_run, small_words
 from tests.experiments._lines import METHODS, QUIET, around, line, lines, write_lines
@@ -156,14 +157,12 @@ def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(table, "RESULTS", tmp_path)
     monkeypatch.setattr(table, "PAPERS", tmp_path)
     path = tmp_path / "paper.yaml"
-    methods = {"ours": [], "focal": ["loss=softmax_focal"], "late": ["seed=7"]}
     names = {"ours": "LDAM-DRW", "focal": "Focal"}
     content = {
         "name": "paper",
         "title": "A paper",
         "base": list(CIFAR),
-        "methods": {name: words for name, words in methods.items() if name != "late"}
-        | {"late": ["reweight=inverse"]},
+        "methods": {"ours": [], "focal": ["loss=softmax_focal"], "late": ["reweight=inverse"]},
         "settings": {"factor 100": []},
         "seeds": [0, 1],
         "baseline": "ours",
@@ -171,7 +170,7 @@ def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "published": [{"paper": "LDAM", "table": "Table 2", "methods": names}],
         "notes": "Trained on one machine.",
     }
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     common = {"table": "paper", "setting": "factor 100", "headline": "last"}
     records = [line("ours", seed=seed, words=CIFAR, value=0.75, **common) for seed in (0, 1)]
     records.append(line("focal", words=CIFAR, value=0.70, **common))
@@ -357,3 +356,77 @@ def test_a_mistake_in_the_words_answers_at_once() -> None:
 def test_methods_of_the_fixture_are_configs_of_their_own() -> None:
     groups = {line(method, words=QUIET).group for method in METHODS}
     assert len(groups) == len(METHODS)
+
+
+# --- one metric, settings side by side -----------------------------------------------------------
+
+
+def test_one_metric_has_a_column_for_each_setting_and_a_dash_where_none_has_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = [word.replace("factor=8", "factor=2") for word in QUIET]
+    records = lines("cross_entropy", BASE) + lines("focal", BETTER)
+    records += lines("cross_entropy", BETTER, words=wide, setting="factor 2")
+    results = write_lines(tmp_path / "tiny.jsonl", records)
+    text = output(capsys, results, "--metric", "balanced_accuracy", "--format", "markdown")
+    header, _, base, better = (line for line in text.splitlines() if line.startswith("| "))
+    assert header == "| method | factor 8 | factor 2 |"
+    assert re.fullmatch(r"\| focal \| \*\*0\.8\d\d ± 0\.0\d\d\*\* \| – \|", better)
+    assert "**" not in base
+
+
+def test_published_accuracies_stand_in_brackets_with_their_daggers(
+    described: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = output(capsys, described, "--metric", "accuracy", "--format", "markdown")
+    assert "| ours | 0.750 ± 0.000 [0.770]<sup>†</sup> |" in text
+    assert "- in brackets: the published accuracy" in text
+    assert "[0.770]" not in output(capsys, described, "--metric", "nll", "--format", "markdown")
+
+
+def test_an_unknown_metric_names_the_nearest(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = mistake(capsys, results, "--metric", "balanced_acuracy")
+    assert said.startswith("--metric balanced_acuracy: unknown (did you mean balanced_accuracy?)")
+    said = mistake(capsys, results, "--metric", "nll", "--format", "csv")
+    assert said == "--metric nll: has no effect with --format csv, which has all"
+
+
+# --- the figure ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_the_figure_is_a_file_of_its_kind_and_the_same_every_time(
+    results: Path, capsys: pytest.CaptureFixture[str], suffix: str, begins: bytes
+) -> None:
+    path = results.parent / f"made/figure.{suffix}"
+    assert output(capsys, results, "--figure", path) == f"{path}: written\n"
+    first = path.read_bytes()
+    assert first.startswith(begins)
+    output(capsys, results, "--figure", path)
+    assert path.read_bytes() == first
+
+
+def test_the_figure_shows_every_run_every_interval_and_the_groups_that_exist(
+    results: Path,
+) -> None:
+    found = table.read_table(results)
+    (scores, differences, groups) = draw(table.blocks_of(found)).axes
+    runs = [drawn for drawn in scores.lines if drawn.get_marker() == "|"]
+    assert [sorted(drawn.get_xdata()) for drawn in runs] == [sorted(BASE), sorted(BETTER)]
+    assert [text.get_text() for text in scores.get_yticklabels()] == ["cross_entropy", "focal"]
+    assert len(differences.collections) == 1
+    (filled,) = [drawn for drawn in differences.lines if drawn.get_marker() == "o"]
+    assert filled.get_markerfacecolor() == filled.get_color()
+    assert [text.get_text() for text in groups.get_legend().get_texts()] == [
+        "many (1)",
+        "medium (3)",
+    ]
+
+
+def test_a_figure_that_cannot_be_written_is_one_line(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = mistake(capsys, results, "--figure", results / "below_a_file.png")
+    assert said.startswith(f"{results}/below_a_file.png: cannot be written: ")
