@@ -173,13 +173,21 @@ def weight_layout(device: torch.device, *, precision: Precision) -> torch.memory
 
 
 def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | None:
-    """Class weights (C,) float32 of ``reweight``, or None."""
-    weights = losses.class_weights(
-        torch.from_numpy(dataset.class_counts),
-        scheme=config.reweight.scheme,
-        beta=config.reweight.beta,
-        power=config.reweight.power,
-    )
+    """Class weights (C,) float32 of ``reweight``, or None.
+
+    Raises:
+        ConfigError: there is not one explicit weight for each class.
+    """
+    try:
+        weights = losses.class_weights(
+            torch.from_numpy(dataset.class_counts),
+            scheme=config.reweight.scheme,
+            beta=config.reweight.beta,
+            power=config.reweight.power,
+            weights=config.reweight.weights,
+        )
+    except ValueError as error:
+        raise ConfigError([f"reweight.weights: {error}"]) from error
     return None if weights is None else weights.float()
 
 

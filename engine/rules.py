@@ -36,13 +36,34 @@ NEEDS = (
     Needs("sampler.beta", "sampler.name", ("effective_number",)),
     Needs("reweight.beta", "reweight.scheme", ("effective_number",)),
     Needs("reweight.power", "reweight.scheme", ("power",)),
+    Needs("reweight.weights", "reweight.scheme", ("explicit",)),
     Needs(
         "reweight.start",
         "reweight.scheme",
-        ("inverse", "inverse_sqrt", "effective_number", "power"),
+        ("inverse", "inverse_sqrt", "effective_number", "power", "explicit"),
     ),
     Needs("schedule.steps", "schedule.name", ("steps",)),
     Needs("schedule.decay", "schedule.name", ("steps",)),
+)
+
+
+class Idle(NamedTuple):
+    """While ``loss.key`` is ``value``, the other ``keys`` of that loss change nothing."""
+
+    loss: str
+    key: str
+    value: float
+    keys: tuple[str, ...]
+
+
+IDLE = (
+    Idle("dice", "ratio", 0, ("smooth", "squared", "over")),
+    Idle("dice", "ratio", 1, ("gamma",)),
+    Idle("tversky", "ratio", 0, ("alpha", "beta", "smooth", "over")),
+    Idle("tversky", "ratio", 1, ("gamma",)),
+    Idle("seesaw", "q", 0, ("eps",)),
+    Idle("sigmoid_focal", "gamma", 0, ("soft_form",)),
+    Idle("softmax_focal", "gamma", 0, ("probability",)),
 )
 
 
@@ -82,6 +103,39 @@ def _needs_its_choice(config: Config) -> Iterator[str]:
         chosen = _get(config, selector)
         if chosen not in choices and _is_set(config, key):
             yield f"{key}: has no effect with {selector}={chosen}; needs {' | '.join(choices)}"
+
+
+def _loss_keys_change_the_loss(config: Config) -> Iterator[str]:
+    for loss, key, value, others in IDLE:
+        if config.loss.name == loss and getattr(config.loss, key) == value:
+            for other in others:
+                if _is_set(config, f"loss.{other}"):
+                    yield f"loss.{other}: has no effect with loss.{key}={value:g}"
+
+
+def _a_shape_needs_two_ends(config: Config) -> Iterator[str]:
+    loss: Any = config.loss
+    is_level = loss.name == "label_aware_smoothing" and loss.smooth_head == loss.smooth_tail
+    if is_level and _is_set(config, "loss.shape"):
+        yield "loss.shape: has no effect with loss.smooth_head=loss.smooth_tail"
+
+
+def _what_reads_class_weights_needs_some(config: Config) -> Iterator[str]:
+    if config.reweight.scheme == "none":
+        for key, value in (("normalize", "weights"), ("probability", "weighted")):
+            if getattr(config.loss, key, None) == value:
+                yield f"loss.{key}={value}: has no effect with reweight.scheme=none"
+
+
+def _soft_forms_need_soft_targets(config: Config) -> Iterator[str]:
+    is_mixing = config.mixup.mixup > 0 or config.mixup.cutmix > 0
+    if hasattr(config.loss, "soft_form") and _is_set(config, "loss.soft_form") and not is_mixing:
+        yield "loss.soft_form: has no effect on labels; needs mixup.mixup or mixup.cutmix above 0"
+
+
+def _explicit_weights_are_listed(config: Config) -> Iterator[str]:
+    if config.reweight.scheme == "explicit" and config.reweight.weights is None:
+        yield "reweight.weights: scheme=explicit needs it: a list, one number a class"
 
 
 def _counts_go_with_their_kind(config: Config) -> Iterator[str]:
@@ -190,6 +244,11 @@ def _loss_fact(config: Config, fact: str) -> Any:
 
 RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _needs_its_choice,
+    _loss_keys_change_the_loss,
+    _a_shape_needs_two_ends,
+    _what_reads_class_weights_needs_some,
+    _soft_forms_need_soft_targets,
+    _explicit_weights_are_listed,
     _counts_go_with_their_kind,
     _one_vs_rest_chooses_the_tail,
     _one_kind_of_validation,

@@ -165,13 +165,16 @@ class LossConfig(Section):
 class ReweightConfig(Section):
     """Class weights from the training counts, normalised to sum to the number of classes."""
 
-    scheme: Literal["none", "inverse", "inverse_sqrt", "effective_number", "power"] = Field(
-        "none", description="class weights from the training counts n"
+    scheme: Literal["none", "inverse", "inverse_sqrt", "effective_number", "power", "explicit"] = (
+        Field("none", description="class weights from the training counts n, or as listed")
     )
     beta: Annotated[float, Interval(ge=0, le=1)] = Field(
         0.9999, description="effective_number: weight (1 - beta) / (1 - beta^n)"
     )
     power: Annotated[float, Ge(0)] = Field(1.0, description="power: weight n^-power")
+    weights: tuple[Annotated[float, Ge(0)], ...] | None = Field(
+        None, description="explicit: the weight of each class, in label order, as it is"
+    )
     start: Fraction = Field(
         0.0, description="fraction of training after which weights apply (deferred: 0.8)"
     )

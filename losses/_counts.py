@@ -41,6 +41,16 @@ def log_prior(class_counts: Tensor | Sequence[int]) -> Tensor:
     return torch.where(counts > 0, shares.log(), MASKED)
 
 
+def prior_offset(class_counts: Tensor | Sequence[int], *, tau: float) -> Tensor:
+    """Return tau log prior, float64 (C,); a class without images is masked whatever tau is.
+
+    Raises:
+        ValueError: For counts that are negative, not finite or all 0.
+    """
+    prior = log_prior(class_counts)
+    return (tau * prior).where(prior > MASKED, MASKED)
+
+
 def over_classes(values: Tensor, logits: Tensor) -> Tensor:
     """Return (C,) values so shaped, and of such a type, that they add to logits (N, C, ...)."""
     return values.to(logits).view(-1, *[1] * (logits.ndim - 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -9,19 +10,41 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._base import as_float
-from ._modulator import focal_modulator
+from ._modulator import distance_modulator, focal_modulator
 from ._targets import check_labels, check_probabilities, class_values
 
 ElementNormalizer = Literal["elements", "batch", "positives"]
+SoftForm = Literal["likelihood", "distance"]
+
+CERTAIN = 100.0  # logit of a probability of 1, as torch's own loss on probabilities has it
 
 
 class Elements(NamedTuple):
     """Elements of a batch, of the logits' shape or one that broadcasts to it."""
 
-    values: Tensor  # (1 - p_t)^gamma (-log p_t)
+    values: Tensor  # how wrong^gamma (-log p_t)
     positive: Tensor  # whether each element is a positive, or how much of one, 0 to 1
     factor: Tensor  # weight of the sample, 0 where it is ignored
     valid: Tensor  # bool: whether the sample counts
+
+
+def element_logits(inputs: Tensor, *, from_logits: bool) -> Tensor:
+    """Return logits as they are, or those of probabilities, in the precision of losses.
+
+    A probability of 0 or 1 has the logit -100 or 100, with a finite slope that points the right
+    way; so has one below e^-100 or the smallest normal number, whose own slope would overflow.
+
+    Raises:
+        ValueError: For a probability outside 0 to 1 (on the CPU; never when compiled).
+    """
+    inputs = as_float(inputs)
+    if from_logits:
+        return inputs
+    check_probabilities(inputs)
+    smallest = max(torch.finfo(inputs.dtype).tiny, math.exp(-CERTAIN))
+    is_certain = (inputs < smallest) | (inputs == 1)
+    p = torch.where(is_certain, 0.5, inputs)
+    return torch.where(is_certain, CERTAIN * (2 * inputs - 1), p.log() - torch.log1p(-p))
 
 
 def binary_elements(
@@ -31,20 +54,24 @@ def binary_elements(
     gamma: float,
     weight: Tensor | None,
     ignore_index: int,
+    soft_form: SoftForm = "likelihood",
 ) -> Elements:
     """Return (1 - p_t)^gamma (-log p_t) of every output; shapes as in `sigmoid_focal_loss`.
 
     Raises:
         IndexError: For a label out of range (on the CPU; never when compiled).
-        ValueError: For shapes that do not fit, or a target outside 0 to 1 (likewise).
+        ValueError: For shapes that do not fit, a target outside 0 to 1 (likewise), or an unknown
+            form.
     """
+    if soft_form not in ("likelihood", "distance"):
+        raise ValueError(f"soft_form must be 'likelihood' or 'distance', not {soft_form!r}")
     logits = as_float(logits)
     weight = None if weight is None else _checked_weight(weight, logits)
     if targets.is_floating_point() and logits.shape[1:2] == (1,) and targets.shape[1:2] == (2,):
         targets = targets[:, 1:]
     if _are_labels(logits, targets):
         return _from_labels(logits, targets, gamma=gamma, weight=weight, ignore_index=ignore_index)
-    return _from_probabilities(logits, targets, gamma=gamma, weight=weight)
+    return _from_probabilities(logits, targets, gamma=gamma, weight=weight, soft_form=soft_form)
 
 
 def _checked_weight(weight: Tensor, logits: Tensor) -> Tensor:
@@ -96,14 +123,21 @@ def _from_labels(
 
 
 def _from_probabilities(
-    logits: Tensor, targets: Tensor, *, gamma: float, weight: Tensor | None
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float,
+    weight: Tensor | None,
+    soft_form: SoftForm,
 ) -> Elements:
     """Make every target the share of a positive in its output."""
     targets = targets.to(logits)
     check_probabilities(targets)
     values = (1 - targets) * _softplus(logits) + targets * _softplus(-logits)
-    if gamma != 0:
+    if gamma != 0 and soft_form == "likelihood":
         values = values * focal_modulator(values, gamma=gamma)
+    elif gamma != 0:
+        values = values * distance_modulator(logits, targets, gamma=gamma)
     valid = torch.ones_like(targets if targets.ndim == 1 else targets[:, :1], dtype=torch.bool)
     if weight is None:
         factor = valid.to(logits)

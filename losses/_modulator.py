@@ -19,6 +19,15 @@ def focal_modulator(nll: Tensor, *, gamma: float) -> Tensor:
     return miss.clamp_min(torch.finfo(nll.dtype).eps ** 2).pow(gamma)
 
 
+def distance_modulator(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:
+    """Return |y - p|^gamma with p = sigmoid(logits), with finite derivatives as above.
+
+    y - p is y (1 - p) - (1 - y) p, which does not cancel at targets of 0 and 1.
+    """
+    gap = (targets * logits.neg().sigmoid() - (1 - targets) * logits.sigmoid()).abs()
+    return gap.clamp_min(torch.finfo(gap.dtype).eps ** 2).pow(gamma)
+
+
 def check_gamma(gamma: float) -> None:
     """Raise ValueError for a gamma below 0, which would reward easy samples."""
     if not gamma >= 0:

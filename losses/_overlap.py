@@ -1,4 +1,4 @@
-"""Overlap of predicted and true regions, class by class."""
+"""Overlap of predicted and true regions, class by class, and losses that mix it with others."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._base import as_float
+from ._means import LogitsLoss
 from ._reduction import Reduction
 from ._targets import check_labels
+from .softmax_focal import softmax_focal_loss
 
 Regions = Literal["batch", "image"]
 
@@ -98,3 +100,25 @@ def mean_over_present(
     if reduction == "mean":
         return kept.sum() / present.sum().clamp_min(1)
     raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
+
+
+class OverlapMixture(LogitsLoss):
+    """``ratio`` times a loss of regions, and the rest of cross-entropy or focal loss of samples."""
+
+    def __init__(self, *, ratio: float, gamma: float) -> None:
+        super().__init__()
+        self.ratio = ratio
+        self.gamma = gamma
+
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mixture of a batch."""
+        regions = samples = as_float(logits).new_zeros(())
+        if self.ratio > 0:
+            regions = self.region_loss(logits, targets)
+        if self.ratio < 1:
+            samples = softmax_focal_loss(logits, targets, gamma=self.gamma, weight=self.weight)
+        return self.ratio * regions + (1 - self.ratio) * samples
+
+    def region_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of a batch's regions."""
+        raise NotImplementedError

@@ -27,7 +27,7 @@ def check_probabilities(targets: Tensor) -> None:
     """Raise ValueError for a soft target outside [0, 1] (checked on the CPU only)."""
     if not is_readable(targets) or targets.numel() == 0:
         return
-    low, high = (float(bound) for bound in targets.aminmax())
+    low, high = (float(bound) for bound in targets.detach().aminmax())
     if not (low >= 0 and high <= 1):
         raise ValueError(
             f"target {low if not low >= 0 else high:g} is out of range: soft targets lie in [0, 1]"

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-WeightScheme = Literal["none", "inverse", "inverse_sqrt", "effective_number", "power"]
+WeightScheme = Literal["none", "inverse", "inverse_sqrt", "effective_number", "power", "explicit"]
 
 
 def class_weights(
@@ -18,6 +18,7 @@ def class_weights(
     scheme: WeightScheme,
     beta: float = 0.9999,
     power: float = 1.0,
+    weights: Sequence[float] | None = None,
 ) -> Tensor | None:
     """Return a weight for every class, larger for rarer ones, whose mean is 1.
 
@@ -27,19 +28,22 @@ def class_weights(
     no weights at beta = 0 to 1/n in the limit beta = 1. The weights sum to the number of classes
     that have samples (C as a rule); a class of count 0 gets weight 0 and leaves the others as they
     are. Public code divides by zero there, or gives such a class the largest weight.
+    ``explicit`` weights are taken as they are, but for the 0.
 
     Args:
         class_counts: (C,) training images of each class.
         scheme: The rule, ``none`` for no weights at all.
         beta: Of ``effective_number``, 0 to 1.
         power: Of ``power``.
+        weights: Of ``explicit``, one for each class.
 
     Returns:
         (C,) float64, or None for ``none``.
 
     Raises:
         ValueError: For counts that are negative, not finite or all 0, an unknown scheme, beta
-            outside 0 to 1, or a power that is not finite.
+            outside 0 to 1, a power that is not finite, or weights that are not C finite numbers
+            that are not negative.
 
     >>> class_weights([100, 200, 50], scheme="inverse")
     tensor([0.8571, 0.4286, 1.7143], dtype=torch.float64)
@@ -52,11 +56,23 @@ def class_weights(
         raise ValueError("class_counts are all 0: class weights need at least one training image")
     if scheme == "none":
         return None
+    if scheme == "explicit":
+        return _explicit(weights, counts)
     log_weights = _log_weights(counts[present], scheme=scheme, beta=beta, power=power)
-    weights = torch.zeros_like(counts)
+    found = torch.zeros_like(counts)
     # A softmax of the logarithms normalises without overflow for any power.
-    weights[present] = log_weights.softmax(0) * present.sum()
-    return weights
+    found[present] = log_weights.softmax(0) * present.sum()
+    return found
+
+
+def _explicit(weights: Sequence[float] | None, counts: Tensor) -> Tensor:
+    """Return the weights as given, and 0 where the count is 0."""
+    found = torch.as_tensor(() if weights is None else weights, dtype=torch.float64)
+    if found.shape != counts.shape:
+        raise ValueError(f"weights must be {len(counts)} numbers, one a class, not {len(found)}")
+    if not bool((torch.isfinite(found) & (found >= 0)).all()):
+        raise ValueError("weights must be finite numbers that are not negative")
+    return torch.where(counts > 0, found, 0.0)
 
 
 def _log_weights(counts: Tensor, *, scheme: WeightScheme, beta: float, power: float) -> Tensor:
@@ -71,7 +87,8 @@ def _log_weights(counts: Tensor, *, scheme: WeightScheme, beta: float, power: fl
     exponents = {"inverse": 1.0, "inverse_sqrt": 0.5, "power": power}
     if scheme not in exponents:
         raise ValueError(
-            f"scheme must be none, effective_number, {', '.join(exponents)}, not {scheme!r}"
+            f"scheme must be none, effective_number, explicit, {', '.join(exponents)}, "
+            f"not {scheme!r}"
         )
     if not math.isfinite(power):
         raise ValueError(f"power must be finite, not {power}")

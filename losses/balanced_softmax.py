@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import as_float
 from ._counts import log_prior, over_classes
-from ._reduction import Reduction, SampleNormalizer, sample_normalizer
+from ._means import SampleMean
+from ._reduction import Reduction, SampleNormalizer
 from .cross_entropy import cross_entropy_loss
 from .logit_adjustment import logit_adjustment_loss
 
@@ -59,7 +60,7 @@ def balanced_softmax_loss(
     )
 
 
-class BalancedSoftmax(Loss):
+class BalancedSoftmax(SampleMean):
     """Cross-entropy of a softmax in which each class counts by its number of training images.
 
     Args:
@@ -78,23 +79,13 @@ class BalancedSoftmax(Loss):
         *,
         normalize: Literal["samples", "weights"] = "samples",
     ) -> None:
-        super().__init__()
-        self.normalize = normalize
+        super().__init__(normalize=normalize)
         self._note_counts(class_counts)
         # Not persistent: it follows from the data set, which is where a run takes it from.
         self.register_buffer("log_prior", log_prior(class_counts), persistent=False)
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `balanced_softmax_loss`."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
         logits = as_float(logits)
         return cross_entropy_loss(
             logits + over_classes(self.log_prior, logits),
@@ -102,10 +93,3 @@ class BalancedSoftmax(Loss):
             weight=self.weight,
             normalize=self.normalize,
         )
-
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """Return the number of samples, or the sum of their weights."""
-        del num_outputs
-        return sample_normalizer(
-            targets, self.weight, normalize=self.normalize, ignore_index=-100
-        ).float()

@@ -8,13 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._base import Loss, as_float
 from ._counts import over_classes
-from ._elements import ElementNormalizer, binary_elements, element_amount, element_normalizer
+from ._elements import ElementNormalizer, binary_elements, element_logits, element_normalizer
+from ._means import ElementMean
 from ._reduction import Reduction, reduce_values
-from ._targets import check_probabilities
-
-LARGEST_LOGIT = 100.0  # of a probability of 0 or 1, as torch's own loss on probabilities has it
 
 
 def binary_cross_entropy_loss(
@@ -61,10 +58,7 @@ def binary_cross_entropy_loss(
     """
     if normalize not in ("elements", "batch", "positives"):
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
-    logits = as_float(inputs)
-    if not from_logits:
-        check_probabilities(logits)
-        logits = (logits.log() - torch.log1p(-logits)).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+    logits = element_logits(inputs, from_logits=from_logits)
     batch = binary_elements(logits, targets, gamma=0.0, weight=weight, ignore_index=ignore_index)
     values = batch.values
     if pos_weight is not None:
@@ -82,7 +76,7 @@ def binary_cross_entropy_loss(
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
 
-class BinaryCrossEntropy(Loss):
+class BinaryCrossEntropy(ElementMean):
     """Binary cross-entropy on one sigmoid per class: each class against the rest.
 
     Args:
@@ -103,8 +97,7 @@ class BinaryCrossEntropy(Loss):
         pos_weight: tuple[float, ...] | None = None,
         normalize: Literal["elements", "batch", "positives"] = "elements",
     ) -> None:
-        super().__init__()
-        self.normalize = normalize
+        super().__init__(normalize=normalize)
         factors = None if pos_weight is None else torch.tensor(pos_weight, dtype=torch.float64)
         outputs = {1, 2} if num_classes == 2 else {num_classes}
         if factors is not None and len(factors) not in outputs:
@@ -114,17 +107,8 @@ class BinaryCrossEntropy(Loss):
         # Not persistent: it is a key of the configuration, which is where a run takes it from.
         self.register_buffer("pos_weight", factors, persistent=False)
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `binary_cross_entropy_loss`."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
         return binary_cross_entropy_loss(
             logits,
             targets,
@@ -132,11 +116,3 @@ class BinaryCrossEntropy(Loss):
             weight=self.weight,
             normalize=self.normalize,
         )
-
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """Return the number of samples, to which that of elements is proportional, or positives."""
-        return element_amount(targets, num_outputs=num_outputs, normalize=self.normalize)
-
-    def divisor(self, amount: Tensor) -> Tensor:
-        """Return at least 1 for positives, as the loss does."""
-        return amount.clamp_min(1) if self.normalize == "positives" else super().divisor(amount)

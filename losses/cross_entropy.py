@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import as_float
+from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 
 
@@ -66,7 +67,7 @@ def cross_entropy_loss(
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
 
-class CrossEntropy(Loss):
+class CrossEntropy(SampleMean):
     """Softmax cross-entropy: -log of the probability that the model gives to the true class.
 
     Args:
@@ -84,21 +85,11 @@ class CrossEntropy(Loss):
         normalize: Literal["samples", "weights"] = "samples",
         label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
     ) -> None:
-        super().__init__()
-        self.normalize = normalize
+        super().__init__(normalize=normalize)
         self.label_smoothing = label_smoothing
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of a batch; see `cross_entropy_loss`."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
         return cross_entropy_loss(
             logits,
             targets,
@@ -106,10 +97,3 @@ class CrossEntropy(Loss):
             normalize=self.normalize,
             label_smoothing=self.label_smoothing,
         )
-
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """Return the number of samples, or the sum of their weights."""
-        del num_outputs
-        return sample_normalizer(
-            targets, self.weight, normalize=self.normalize, ignore_index=-100
-        ).float()

@@ -7,10 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import Loss, as_float
-from ._overlap import Regions, mean_over_present, overlap
+from ._base import as_float
+from ._overlap import OverlapMixture, Regions, mean_over_present, overlap
 from ._reduction import Reduction
-from .softmax_focal import softmax_focal_loss
 
 
 def dice_loss(
@@ -59,7 +58,7 @@ def dice_loss(
     )
 
 
-class Dice(Loss):
+class Dice(OverlapMixture):
     """Dice loss on a softmax: one minus the overlap of predicted and true samples, class by class.
 
     Args:
@@ -82,25 +81,14 @@ class Dice(Loss):
         squared: bool = False,
         over: Literal["batch", "image"] = "batch",
     ) -> None:
-        super().__init__()
-        self.ratio = ratio
-        self.gamma = gamma
+        super().__init__(ratio=ratio, gamma=gamma)
         self.smooth = smooth
         self.squared = squared
         self.over: Regions = over
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
-        """Return ratio times the Dice loss of a batch and the rest of its focal loss."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
-        overlap_loss = dice_loss(
+    def region_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the Dice loss of a batch."""
+        return dice_loss(
             logits,
             targets,
             smooth=self.smooth,
@@ -108,5 +96,3 @@ class Dice(Loss):
             over=self.over,
             weight=self.weight,
         )
-        likelihood = softmax_focal_loss(logits, targets, gamma=self.gamma, weight=self.weight)
-        return self.ratio * overlap_loss + (1 - self.ratio) * likelihood

@@ -9,9 +9,10 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import as_float
 from ._counts import checked_counts
-from ._reduction import Reduction, SampleNormalizer, sample_normalizer
+from ._means import SampleMean
+from ._reduction import Reduction, SampleNormalizer
 from ._targets import check_labels, class_values
 from .cross_entropy import cross_entropy_loss
 
@@ -102,7 +103,7 @@ def _with_margins(
     )
 
 
-class Ldam(Loss):
+class Ldam(SampleMean):
     """Cross-entropy with a margin that is larger for rarer classes; for model.head=cosine.
 
     Args:
@@ -124,26 +125,16 @@ class Ldam(Loss):
         scale: Annotated[float, Gt(0)] = 30.0,
         normalize: Literal["samples", "weights"] = "samples",
     ) -> None:
-        super().__init__()
+        super().__init__(normalize=normalize)
         self.scale = scale
-        self.normalize = normalize
         self._note_counts(class_counts)
         # Not persistent: they follow from the data set, which is where a run takes them from.
         self.register_buffer(
             "margins", _margins(class_counts, max_margin=max_margin), persistent=False
         )
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `ldam_loss`."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
         return _with_margins(
             logits,
             targets,
@@ -158,10 +149,3 @@ class Ldam(Loss):
     def predict(self, logits: Tensor) -> Tensor:
         """Return the softmax of the scaled logits, without margins."""
         return (self.scale * as_float(logits)).softmax(dim=1)
-
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """Return the number of samples, or the sum of their weights."""
-        del num_outputs
-        return sample_normalizer(
-            targets, self.weight, normalize=self.normalize, ignore_index=-100
-        ).float()

@@ -8,9 +8,10 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import Loss, as_float
-from ._counts import MASKED, log_prior, over_classes
-from ._reduction import Reduction, SampleNormalizer, sample_normalizer
+from ._base import as_float
+from ._counts import over_classes, prior_offset
+from ._means import SampleMean
+from ._reduction import Reduction, SampleNormalizer
 from .cross_entropy import cross_entropy_loss
 
 
@@ -56,18 +57,12 @@ def logit_adjustment_loss(
     return _adjusted(
         logits,
         targets,
-        offset=_offset(class_counts, tau),
+        offset=prior_offset(class_counts, tau=tau),
         weight=weight,
         reduction=reduction,
         normalize=normalize,
         ignore_index=ignore_index,
     )
-
-
-def _offset(class_counts: Tensor | Sequence[int], tau: float) -> Tensor:
-    """Return tau log prior; a class without images is masked whatever tau is."""
-    prior = log_prior(class_counts)
-    return (tau * prior).where(prior > MASKED, MASKED)
 
 
 def _adjusted(
@@ -91,7 +86,7 @@ def _adjusted(
     )
 
 
-class LogitAdjustment(Loss):
+class LogitAdjustment(SampleMean):
     """Cross-entropy of logits to which tau times the log of the class's share was added.
 
     Args:
@@ -112,23 +107,13 @@ class LogitAdjustment(Loss):
         tau: Annotated[float, Ge(0)] = 1.0,
         normalize: Literal["samples", "weights"] = "samples",
     ) -> None:
-        super().__init__()
-        self.normalize = normalize
+        super().__init__(normalize=normalize)
         self._note_counts(class_counts)
         # Not persistent: it follows from the data set, which is where a run takes it from.
-        self.register_buffer("offset", _offset(class_counts, tau), persistent=False)
+        self.register_buffer("offset", prior_offset(class_counts, tau=tau), persistent=False)
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `logit_adjustment_loss`."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
         return _adjusted(
             logits,
             targets,
@@ -138,10 +123,3 @@ class LogitAdjustment(Loss):
             normalize=self.normalize,
             ignore_index=-100,
         )
-
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """Return the number of samples, or the sum of their weights."""
-        del num_outputs
-        return sample_normalizer(
-            targets, self.weight, normalize=self.normalize, ignore_index=-100
-        ).float()

@@ -8,14 +8,15 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import Loss
 from ._elements import (
     ElementNormalizer,
     Elements,
+    SoftForm,
     binary_elements,
-    element_amount,
+    element_logits,
     element_normalizer,
 )
+from ._means import ElementMean
 from ._modulator import check_gamma
 from ._reduction import Reduction, reduce_values
 
@@ -24,8 +25,10 @@ def sigmoid_focal_loss(
     logits: Tensor,
     targets: Tensor,
     *,
+    from_logits: bool = True,
     alpha: float | None = None,
     gamma: float = 2.0,
+    soft_form: SoftForm = "likelihood",
     weight: Tensor | None = None,
     reduction: Reduction = "mean",
     normalize: ElementNormalizer = "elements",
@@ -41,16 +44,20 @@ def sigmoid_focal_loss(
     for any logits, gradient included; the widespread exp(-gamma t x - gamma log(1 + exp(-x))) loses
     the worst mistakes.
 
-    Targets t between 0 and 1 use p_t = exp(-BCE), that is (1 - exp(-BCE))^gamma BCE, and
-    alpha_t = alpha t + (1 - alpha)(1 - t). torchvision mixes p_t = p t + (1 - p)(1 - t) instead:
-    the two agree at 0 and 1 and nowhere between.
+    Targets t between 0 and 1 have two published forms, both with alpha_t = alpha t + (1 - alpha)
+    (1 - t): ``likelihood`` has p_t = exp(-BCE), so (1 - exp(-BCE))^gamma BCE; ``distance`` is
+    |t - p|^gamma BCE (Li et al. 2020, "Generalized Focal Loss", the quality focal loss). At 0 and 1
+    they agree. torchvision mixes p_t = p t + (1 - p)(1 - t), a third that agrees there alone.
 
     Args:
-        logits: (N, C), (N, C, ...), or (N, 1) for two classes with class 1 the positive one.
+        logits: (N, C), (N, C, ...), or (N, 1) for two classes with class 1 the positive one;
+            probabilities with ``from_logits=False``.
         targets: (N,) or (N, ...) int64 labels; or targets of the logits' shape with values 0 to 1,
             one for each output; or (N, 2, ...) class probabilities for a single output.
+        from_logits: Whether logits are logits. A probability of 0 or 1 counts as a logit of +-100.
         alpha: Factor of positives, 0 to 1; negatives get 1 - alpha. None is no factor for either.
         gamma: How strongly outputs that are already right are played down.
+        soft_form: How far off an output is for a target between 0 and 1.
         weight: (C,) class weights, two for a single output. The weight of a sample's class, or
             sum_c t_c w_c, multiplies all of its outputs (Cui et al. 2019, sec. 4.3).
         reduction: ``none`` gives the logits' shape; ``mean`` and ``sum`` a scalar.
@@ -62,8 +69,8 @@ def sigmoid_focal_loss(
     Raises:
         IndexError: For a label out of range (on the CPU; never when compiled).
         ValueError: For shapes that do not fit, alpha outside 0 to 1, gamma below 0, an unknown
-            reduction or normalisation, and a target outside 0 to 1 (on the CPU; never when
-            compiled).
+            form, reduction or normalisation, and a target or probability outside 0 to 1 (on the
+            CPU; never when compiled).
 
     >>> logits, targets = torch.tensor([2.0, -1.0, 3.0, -2.0]), torch.tensor([1.0, 0.0, 1.0, 0.0])
     >>> sigmoid_focal_loss(logits, targets, alpha=0.25)
@@ -74,7 +81,14 @@ def sigmoid_focal_loss(
         raise ValueError(f"alpha must lie in 0 to 1, not {alpha}")
     if normalize not in ("elements", "batch", "positives"):
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
-    batch = binary_elements(logits, targets, gamma=gamma, weight=weight, ignore_index=ignore_index)
+    batch = binary_elements(
+        element_logits(logits, from_logits=from_logits),
+        targets,
+        gamma=gamma,
+        weight=weight,
+        ignore_index=ignore_index,
+        soft_form=soft_form,
+    )
     values = batch.values * _with_alpha(batch, alpha)
     normalizer = element_normalizer(batch, normalize=normalize)
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
@@ -89,7 +103,7 @@ def _with_alpha(batch: Elements, alpha: float | None) -> Tensor:
     return (alpha * batch.positive + (1 - alpha) * (1 - batch.positive)) * batch.factor
 
 
-class SigmoidFocal(Loss):
+class SigmoidFocal(ElementMean):
     """Focal loss on one sigmoid per class: each class against the rest, easy ones played down.
 
     Args:
@@ -97,6 +111,8 @@ class SigmoidFocal(Loss):
             rises.
         gamma: How strongly outputs that are already right are played down; 0 is binary
             cross-entropy.
+        soft_form: How far off an output is for a target t between 0 and 1, as mixing makes them:
+            1 - exp(-BCE) (likelihood) or abs(t - p) (distance).
         normalize: What the batch sum is divided by: samples times outputs, samples, or positives.
     """
 
@@ -109,37 +125,22 @@ class SigmoidFocal(Loss):
         *,
         alpha: Annotated[float, Interval(ge=0, le=1)] | None = None,
         gamma: Annotated[float, Ge(0)] = 2.0,
+        soft_form: Literal["likelihood", "distance"] = "likelihood",
         normalize: Literal["elements", "batch", "positives"] = "elements",
     ) -> None:
-        super().__init__()
+        super().__init__(normalize=normalize)
         self.alpha = alpha
         self.gamma = gamma
-        self.normalize = normalize
+        self.soft_form: SoftForm = soft_form
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean focal loss of a batch; see `sigmoid_focal_loss`."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
         return sigmoid_focal_loss(
             logits,
             targets,
             alpha=self.alpha,
             gamma=self.gamma,
+            soft_form=self.soft_form,
             weight=self.weight,
             normalize=self.normalize,
         )
-
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """Return the number of samples, to which that of elements is proportional, or positives."""
-        return element_amount(targets, num_outputs=num_outputs, normalize=self.normalize)
-
-    def divisor(self, amount: Tensor) -> Tensor:
-        """Return at least 1 for positives, as the loss does."""
-        return amount.clamp_min(1) if self.normalize == "positives" else super().divisor(amount)

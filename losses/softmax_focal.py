@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import as_float
+from ._counts import over_classes
+from ._means import SampleMean
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._targets import class_values
+
+Probability = Literal["model", "weighted"]
 
 
 def softmax_focal_loss(
@@ -21,9 +26,12 @@ def softmax_focal_loss(
     *,
     alpha: Tensor | None = None,
     gamma: float = 2.0,
+    scale: float = 1.0,
+    probability: Probability = "model",
     weight: Tensor | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
+    label_smoothing: float = 0.0,
     ignore_index: int = -100,
 ) -> Tensor:
     """Return -sum_c t_c a_c w_c (1 - p_c)^gamma log p_c with p = softmax(logits).
@@ -34,10 +42,11 @@ def softmax_focal_loss(
     to the logits is the weighted cross-entropy's times a factor between 0 and 1 + gamma: finite for
     any gamma and logits.
 
-    p is always the model's own probability: weights multiply the finished term. LDAM-DRW, IB-Loss
-    and their children read p off the weighted cross-entropy, which is p^w: their class-balanced
-    focal loss is another function, and IB-Loss multiplies it by 10. With soft targets some packages
-    use (1 - exp(-ce))^gamma ce instead of this sum.
+    p is the model's own probability: weights multiply the finished term. LDAM-DRW, IB-Loss and
+    their children read p off the weighted cross-entropy, which is p^w: their class-balanced focal
+    loss is another function (``probability="weighted"``), and IB-Loss multiplies it by 10
+    (``scale``). With soft targets some packages use (1 - exp(-ce))^gamma ce instead of this sum,
+    and with smoothed labels (1 - p_y)^gamma times the smoothed cross-entropy.
 
     Args:
         logits: (N, C) or (N, C, ...).
@@ -46,26 +55,56 @@ def softmax_focal_loss(
         alpha: (C,) factor of each class. One number for all classes would only rescale the loss,
             and with it the learning rate.
         gamma: How strongly samples that the model already gets right are played down.
+        scale: Factor of the whole loss.
+        probability: Whether 1 - p is of the ``model``, or of the ``weighted`` likelihood p^w.
         weight: (C,) class weights. They act like alpha and also count in ``normalize="weights"``.
         reduction: ``none`` gives (N, ...); ``mean`` and ``sum`` a scalar.
         normalize: What ``mean`` divides by: the number of valid ``samples`` or their ``weights``.
+        label_smoothing: Share of each target that is spread evenly over all classes, 0 to 1.
         ignore_index: The label of samples that do not count.
 
     Raises:
         IndexError: For a label outside 0 to C - 1.
-        ValueError: For gamma below 0, alpha not of shape (C,), an unknown reduction or
-            normalisation.
+        ValueError: For gamma below 0, label smoothing outside 0 to 1, alpha not of shape (C,), an
+            unknown probability, reduction or normalisation.
 
     >>> logits = torch.tensor([[0.0, 0.0]])
     >>> softmax_focal_loss(logits, torch.tensor([1]))  # (1 - 1/2)^2 log 2
     tensor(0.1733)
     """
     check_gamma(gamma)
+    if probability not in ("model", "weighted"):
+        raise ValueError(f"probability must be 'model' or 'weighted', not {probability!r}")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must lie in 0 to 1, not {label_smoothing}")
     logits = as_float(logits)
     weight = None if weight is None else weight.to(logits)
     targets = targets.to(logits) if targets.is_floating_point() else targets
     factor = _class_factor(logits, alpha=alpha, weight=weight)
-    values = _focal_values(logits, targets, factor=factor, gamma=gamma, ignore_index=ignore_index)
+    if gamma == 0:
+        values = F.cross_entropy(
+            logits,
+            targets,
+            weight=factor,
+            reduction="none",
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+        )
+    else:
+        focal = partial(
+            _focal_values,
+            logits,
+            gamma=gamma,
+            factor=factor,
+            power=weight if probability == "weighted" else None,
+            ignore_index=ignore_index,
+        )
+        values = focal(targets)
+        if label_smoothing > 0:
+            even = focal(torch.full_like(logits, 1 / logits.shape[1]))
+            even = even if targets.is_floating_point() else even * (targets != ignore_index)
+            values = torch.lerp(values, even, label_smoothing)
+    values = values if scale == 1 else scale * values
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
@@ -85,36 +124,41 @@ def _focal_values(
     logits: Tensor,
     targets: Tensor,
     *,
-    factor: Tensor | None,
     gamma: float,
+    factor: Tensor | None,
+    power: Tensor | None,
     ignore_index: int,
 ) -> Tensor:
-    """Return the loss of each sample, (N, ...)."""
-    if gamma == 0:
-        return F.cross_entropy(
-            logits, targets, weight=factor, reduction="none", ignore_index=ignore_index
-        )
+    """Return the loss of each sample, (N, ...), with (C,) factors and powers of p, or None."""
     if targets.is_floating_point():
         nll = -logits.log_softmax(dim=1)
-        terms = targets * focal_modulator(nll, gamma=gamma) * nll
+        modulated = nll if power is None else over_classes(power, logits) * nll
+        terms = targets * focal_modulator(modulated, gamma=gamma) * nll
         if factor is None:
             return terms.sum(dim=1)
         return class_values(factor, terms, ignore_index=ignore_index)
     nll = F.cross_entropy(logits, targets, reduction="none", ignore_index=ignore_index)
-    values = focal_modulator(nll, gamma=gamma) * nll
+    modulated = nll
+    if power is not None:
+        modulated = class_values(power, targets, ignore_index=ignore_index) * nll
+    values = focal_modulator(modulated, gamma=gamma) * nll
     if factor is None:
         return values
     return values * class_values(factor, targets, ignore_index=ignore_index)
 
 
-class SoftmaxFocal(Loss):
+class SoftmaxFocal(SampleMean):
     """Focal loss on a softmax: cross-entropy that plays down samples the model already gets right.
 
     Args:
         gamma: How strongly; 0 is cross-entropy.
         alpha: Factor of each class, one number per class in label order.
+        scale: Factor of the whole loss; IB-Loss's code multiplies its focal loss by 10.
+        probability: Whose 1 - p plays samples down: the model's, or the weighted likelihood's p^w,
+            as LDAM-DRW's code has it.
         normalize: What the batch mean divides by: the number of samples, or the sum of their class
             weights.
+        label_smoothing: Share of each target that is spread evenly over all classes.
     """
 
     takes_soft_targets: ClassVar[bool] = True
@@ -128,10 +172,16 @@ class SoftmaxFocal(Loss):
         *,
         gamma: Annotated[float, Ge(0)] = 2.0,
         alpha: tuple[float, ...] | None = None,
+        scale: Annotated[float, Gt(0)] = 1.0,
+        probability: Literal["model", "weighted"] = "model",
         normalize: Literal["samples", "weights"] = "samples",
+        label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(normalize=normalize)
         self.gamma = gamma
+        self.scale = scale
+        self.probability: Probability = probability
+        self.label_smoothing = label_smoothing
         factors = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
         if factors is not None and len(factors) != num_classes:
             raise ValueError(f"alpha has {len(factors)} numbers for {num_classes} classes")
@@ -139,31 +189,17 @@ class SoftmaxFocal(Loss):
             raise ValueError("alpha must be finite numbers that are not negative, one per class")
         # Not persistent: it is a key of the configuration, which is where a run takes it from.
         self.register_buffer("alpha", factors, persistent=False)
-        self.normalize = normalize
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean focal loss of a batch; see `softmax_focal_loss`."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
         return softmax_focal_loss(
             logits,
             targets,
             alpha=self.alpha,
             gamma=self.gamma,
+            scale=self.scale,
+            probability=self.probability,
             weight=self.weight,
             normalize=self.normalize,
+            label_smoothing=self.label_smoothing,
         )
-
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """Return the number of samples, or the sum of their weights."""
-        del num_outputs
-        return sample_normalizer(
-            targets, self.weight, normalize=self.normalize, ignore_index=-100
-        ).float()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
-from ._base import Loss, as_float
-from ._overlap import Regions, mean_over_present, overlap
+from ._base import as_float
+from ._overlap import OverlapMixture, Regions, mean_over_present, overlap
 from ._reduction import Reduction
 
 
@@ -58,12 +58,14 @@ def tversky_loss(
     )
 
 
-class Tversky(Loss):
+class Tversky(OverlapMixture):
     """Dice loss whose false positives and false negatives have weights of their own.
 
     Args:
         alpha: Weight of false positives.
         beta: Weight of false negatives; above alpha it asks for recall.
+        ratio: Share of the Tversky loss; the rest is cross-entropy, or focal loss where gamma > 0.
+        gamma: Of the focal loss.
         smooth: Added above and below the line.
         over: One value a class over the whole batch, or over each image.
     """
@@ -76,26 +78,19 @@ class Tversky(Loss):
         *,
         alpha: Annotated[float, Ge(0)] = 0.3,
         beta: Annotated[float, Gt(0)] = 0.7,
+        ratio: Annotated[float, Interval(ge=0, le=1)] = 1.0,
+        gamma: Annotated[float, Ge(0)] = 0.0,
         smooth: Annotated[float, Ge(0)] = 1.0,
         over: Literal["batch", "image"] = "batch",
     ) -> None:
-        super().__init__()
+        super().__init__(ratio=ratio, gamma=gamma)
         self.alpha = alpha
         self.beta = beta
         self.smooth = smooth
         self.over: Regions = over
 
-    def forward(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        features: Tensor | None = None,
-        teacher_logits: Tensor | None = None,
-    ) -> Tensor:
-        """Return the mean loss of a batch; see `tversky_loss`."""
-        del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
+    def region_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the Tversky loss of a batch."""
         return tversky_loss(
             logits,
             targets,

@@ -154,8 +154,11 @@ def test_a_key_without_its_section_is_recognised_by_its_last_word() -> None:
 
 
 def test_a_key_of_another_component_names_its_owner() -> None:
+    (line,) = mistakes_of("loss.max_margin=2")
+    assert "it is a key of ldam" in line
     (line,) = mistakes_of("loss.gamma=2")
-    assert "it is a key of dice, influence_balanced, sigmoid_focal, softmax_focal" in line
+    assert "it is a key of dice, influence_balanced, " in line
+    assert "sigmoid_focal, softmax_focal" in line
     (line,) = mistakes_of("data.download=true")
     assert "cifar10" in line
 
@@ -280,6 +283,17 @@ WITHOUT_EFFECT = {
     "reweight.beta=0.9": ["reweight=inverse"],
     "reweight.power=0.5": ["reweight=inverse"],
     "reweight.start=0.5": [],
+    "reweight.weights=[1, 2]": ["reweight=inverse"],
+    "loss.smooth=2": ["loss=dice", "loss.ratio=0"],
+    "loss.squared=true": ["loss=dice", "loss.ratio=0"],
+    "loss.over=image": ["loss=tversky", "loss.ratio=0"],
+    "loss.gamma=2": ["loss=dice", "loss.ratio=1"],
+    "loss.gamma=1": ["loss=tversky"],
+    "loss.eps=0.01": ["loss=seesaw", "loss.q=0"],
+    "loss.shape=linear": ["loss=label_aware_smoothing", "loss.smooth_tail=0.4"],
+    "loss.normalize=weights": [],
+    "loss.probability=weighted": ["loss=softmax_focal"],
+    "loss.soft_form=distance": ["loss=sigmoid_focal"],
     "schedule.steps=[0.5]": [],
     "schedule.decay=0.5": [],
     "schedule.unit=epoch": ["schedule=constant", "schedule.warmup=0"],
@@ -303,6 +317,15 @@ def test_an_option_without_effect_is_a_mistake_and_reset_it_is_none(word: str) -
     ("words", "reason"),
     [
         (["data.imbalance=counts"], "kind=counts needs it"),
+        (["reweight=explicit"], "scheme=explicit needs it"),
+        (
+            ["loss=softmax_focal", "loss.gamma=0", "loss.probability=weighted", "reweight=inverse"],
+            "loss.probability: has no effect with loss.gamma=0",
+        ),
+        (
+            ["loss=sigmoid_focal", "loss.gamma=0", "loss.soft_form=distance", "mixup.mixup=0.2"],
+            "loss.soft_form: has no effect with loss.gamma=0",
+        ),
         (["data.validation.fraction=0.1"], "cannot go with data.validation.per_class=20"),
         (["data.one_vs_rest=3", "data.imbalance.order=shuffled"], "makes the named class the rare"),
         (["mixup.mixup=0.2", "loss=hard_only"], "takes hard targets only"),

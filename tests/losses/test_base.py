@@ -82,7 +82,7 @@ def test_a_misspelt_loss_names_its_neighbour_and_never_falls_back() -> None:
 
 
 def test_a_private_file_is_no_loss() -> None:
-    with pytest.raises(ValueError, match="no loss is called '_base': choose from balanced_softmax"):
+    with pytest.raises(ValueError, match="no loss is called '_base': choose from asymmetric"):
         losses.build("_base", class_counts=COUNTS)
 
 

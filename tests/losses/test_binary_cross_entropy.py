@@ -19,11 +19,35 @@ def probabilities() -> Tensor:
     return torch.rand(2, 3, generator=torch.Generator().manual_seed(0)).double()
 
 
-def test_the_worked_values() -> None:
+def test_the_worked_values_on_probabilities() -> None:
     none = binary_cross_entropy_loss(probabilities(), TARGETS, from_logits=False, reduction="none")
     assert none.mean(1).tolist() == pytest.approx([1.524223, 1.132465], abs=5e-7)
     mean = binary_cross_entropy_loss(probabilities(), TARGETS, from_logits=False)
     assert mean.item() == pytest.approx(1.3283442235601577, abs=1e-12)
+
+
+def test_the_worked_values_on_logits() -> None:
+    none = binary_cross_entropy_loss(probabilities().logit(), TARGETS, reduction="none")
+    assert none.mean(1).tolist() == pytest.approx([1.524223, 1.132465], abs=5e-7)
+    assert none.mean().item() == pytest.approx(1.3283442235601577, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_several_labels_a_sample_are_targets_of_the_logits_shape(dtype: torch.dtype) -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]], dtype=torch.float64)
+    targets = torch.tensor([[1, 0, 1], [0, 0, 0]])
+    found = binary_cross_entropy_loss(logits, targets.to(dtype))
+    expected = F.binary_cross_entropy_with_logits(logits, targets.double())
+    assert found.item() == pytest.approx(expected.item())
+
+
+def test_one_output_stands_for_two_classes() -> None:
+    logits, labels = torch.tensor([[2.0], [-1.0], [0.5]]), torch.tensor([1, 0, 0])
+    found = binary_cross_entropy_loss(logits, labels, pos_weight=torch.tensor([3.0]))
+    expected = F.binary_cross_entropy_with_logits(
+        logits[:, 0], labels.float(), pos_weight=torch.tensor(3.0)
+    )
+    torch.testing.assert_close(found, expected)
 
 
 @given(st.floats(-30, 30), st.floats(0, 1), st.floats(0, 10))
@@ -49,6 +73,27 @@ def test_certain_probabilities_cost_0_or_100_as_in_torch(p: float, t: float) -> 
     inputs, targets = torch.tensor([p]), torch.tensor([t])
     found = binary_cross_entropy_loss(inputs, targets, from_logits=False)
     assert found.item() == pytest.approx(F.binary_cross_entropy(inputs, targets).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
+def test_the_slope_of_any_probability_is_finite_and_points_to_the_target(
+    t: float, dtype: torch.dtype
+) -> None:
+    """torch's own is -1e12 at p = 0, t = 1; autograd of log p alone is infinite or NaN."""
+    smallest = torch.finfo(dtype).smallest_normal
+    inputs = torch.tensor([0.0, smallest / 4, smallest, 0.5, 1.0], dtype=dtype).requires_grad_()
+    values = binary_cross_entropy_loss(
+        inputs, torch.full((5,), t), from_logits=False, reduction="none"
+    )
+    values.sum().backward()
+    assert torch.isfinite(values).all()
+    assert inputs.grad is not None
+    assert torch.isfinite(inputs.grad).all()
+    if t > 0:
+        assert bool((inputs.grad[:3] < 0).all())
+    if t < 1:
+        assert inputs.grad[4] > 0
 
 
 @given(st.floats(1e-6, 1 - 1e-6), st.floats(0, 1))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from losses.cross_entropy import CrossEntropy, cross_entropy_loss
+from losses.softmax_focal import softmax_focal_loss
 
 LOGITS = torch.tensor([[2, 1, 0.1, -1], [1, 3, 0.1, -0.5], [-1, -0.5, 2, 0.5]], dtype=torch.float64)
 TARGETS = torch.tensor([0, 1, 2])
@@ -45,6 +46,15 @@ def test_worked_values_of_weighted_labels() -> None:
 def test_worked_means(normalize: Literal["samples", "weights"], expected: float) -> None:
     value = cross_entropy_loss(LOGITS, TARGETS, weight=WEIGHT, normalize=normalize)
     assert math.isclose(value.item(), expected, abs_tol=5e-10)
+
+
+@pytest.mark.parametrize("normalize", ["samples", "weights"])
+def test_the_focal_loss_at_gamma_0_has_the_same_worked_values(
+    normalize: Literal["samples", "weights"],
+) -> None:
+    keys = {"weight": WEIGHT, "normalize": normalize}
+    found = softmax_focal_loss(LOGITS, TARGETS, gamma=0, **keys)  # type: ignore[arg-type]
+    assert found == cross_entropy_loss(LOGITS, TARGETS, **keys)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from losses import class_weights
 from losses.cross_entropy import cross_entropy_loss
 from losses.influence_balanced import InfluenceBalanced, influence_balanced_loss
 from losses.softmax_focal import softmax_focal_loss
@@ -32,6 +33,20 @@ def slow(gamma: float = 0.0) -> list[float]:
 def test_the_worked_value() -> None:
     found = influence_balanced_loss(LOGITS, TARGETS, features=FEATURES, weight=WEIGHT)
     assert found.item() == pytest.approx(628.7161533, abs=1e-7)
+
+
+def test_with_class_balanced_weights_it_is_ib_cb() -> None:
+    counts = [100, 40, 20, 5]
+    weight = class_weights(counts, scheme="effective_number", beta=0.999)
+    assert weight is not None
+    loss = InfluenceBalanced(start=0)
+    loss.set_weight(weight)
+    raw = [(1 - 0.999) / (1 - 0.999**n) for n in counts]
+    own = [4 * w / sum(raw) for w in raw]
+    plain = [value / w for value, w in zip(slow(), WEIGHT.tolist(), strict=False)]
+    expected = sum(value * w for value, w in zip(plain, own, strict=False)) / 3
+    found = loss(LOGITS, TARGETS, features=FEATURES)
+    assert found.item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])

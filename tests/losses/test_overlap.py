@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from losses._overlap import overlap
 from losses.cross_entropy import cross_entropy_loss
 from losses.dice import Dice, dice_loss
 from losses.softmax_focal import softmax_focal_loss
-from losses.tversky import tversky_loss
+from losses.tversky import Tversky, tversky_loss
 
 
 def batch(*, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -96,6 +97,41 @@ def test_many_pixels_are_counted_in_any_precision(dtype: torch.dtype) -> None:
     targets = torch.zeros(1, 512, 512, dtype=torch.int64)
     found = dice_loss(logits, targets, smooth=0)
     assert found.item() == pytest.approx(1 - 2 * 0.5 / 1.5, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_seventeen_million_pixels_are_counted(dtype: torch.dtype) -> None:
+    logits = torch.zeros(1, 2, 4130, 4130, dtype=dtype)
+    targets = torch.zeros(1, 4130, 4130, dtype=torch.int64)
+    targets[0, 0, 0] = 1
+    for loss in (dice_loss, tversky_loss):
+        found = loss(logits, targets, smooth=0, reduction="none")
+        pixels = 4130.0**2
+        shares = [0.5 * (pixels - 1), 0.5 * 1], [pixels - 1, 1.0]
+        index = [
+            2 * both / (0.5 * pixels + true)
+            if loss is dice_loss
+            else both / (both + 0.3 * (0.5 * pixels - both) + 0.7 * (true - both))
+            for both, true in zip(*shares, strict=True)
+        ]
+        assert found[0].tolist() == pytest.approx([1 - value for value in index], rel=1e-6)
+
+
+def test_sums_are_float64_in_which_every_pixel_counts() -> None:
+    logits, targets = batch()
+    for dtype in (torch.float16, torch.float32):
+        sums = overlap(logits.to(dtype), targets, squared=False, over="batch", ignore_index=255)
+        assert {value.dtype for value in sums} == {torch.float64}
+
+
+@pytest.mark.parametrize(("gamma", "ratio"), [(0.0, 0.3), (2.0, 0.3), (2.0, 1.0), (0.0, 0.0)])
+def test_tversky_mixes_likewise(gamma: float, ratio: float) -> None:
+    logits, targets = batch()
+    targets = targets.clamp_max(3)
+    rest = softmax_focal_loss(logits, targets, gamma=gamma)
+    expected = ratio * tversky_loss(logits, targets) + (1 - ratio) * rest
+    torch.testing.assert_close(Tversky(ratio=ratio, gamma=gamma)(logits, targets), expected)
 
 
 @pytest.mark.parametrize(("gamma", "ratio"), [(0.0, 0.3), (2.0, 0.3), (2.0, 1.0), (0.0, 0.0)])

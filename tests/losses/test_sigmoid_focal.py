@@ -37,6 +37,19 @@ def test_worked_value(dtype: torch.dtype) -> None:
     assert math.isclose(value.item(), 0.004706106699428781, rel_tol=1e-14)
 
 
+def test_worked_value_in_float32() -> None:
+    logits, targets = torch.tensor([2.0, -1.0, 3.0, -2.0]), torch.tensor([1, 0, 1, 0])
+    value = sigmoid_focal_loss(logits, targets, alpha=0.25)
+    assert math.isclose(value.item(), 0.004706109408289194, rel_tol=1e-6)
+
+
+def test_worked_value_on_probabilities() -> None:
+    p = torch.tensor([2, -1, 3, -2], dtype=torch.float64).sigmoid()
+    targets = torch.tensor([1, 0, 1, 0])
+    value = sigmoid_focal_loss(p, targets, alpha=0.25, from_logits=False)
+    assert math.isclose(value.item(), 0.004706106699428781, rel_tol=1e-13)
+
+
 def test_worked_value_of_one_output_with_labels() -> None:
     logits = torch.tensor([[2], [-1], [3], [-2]], dtype=torch.float64)
     value = sigmoid_focal_loss(logits, torch.tensor([1, 0, 1, 0]), alpha=0.25)
@@ -57,6 +70,53 @@ def test_it_follows_its_formula(gamma: float, kind: str) -> None:
     pairs = zip(logits.flatten().tolist(), targets.flatten().tolist(), strict=True)
     expected = [slow_element(x, t, 0.3, gamma) for x, t in pairs]
     assert values.flatten().tolist() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_the_distance_form_follows_its_formula(gamma: float) -> None:
+    """|t - p|^gamma BCE, the quality focal loss."""
+    logits, _ = batch()
+    soft = batch(seed=1)[0].sigmoid()
+    values = sigmoid_focal_loss(
+        logits, soft, alpha=0.3, gamma=gamma, soft_form="distance", reduction="none"
+    )
+    expected = []
+    for x, t in zip(logits.flatten().tolist(), soft.flatten().tolist(), strict=True):
+        p = 1 / (1 + math.exp(-x))
+        bce = -t * math.log(p) - (1 - t) * math.log(1 - p)
+        expected.append((0.3 * t + 0.7 * (1 - t)) * abs(t - p) ** gamma * bce)
+    assert values.flatten().tolist() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_both_forms_agree_at_targets_of_0_and_1(gamma: float) -> None:
+    logits, labels = batch()
+    one_hot = F.one_hot(labels, 3).double()
+    of = [
+        sigmoid_focal_loss(logits, one_hot, gamma=gamma, soft_form=form)
+        for form in ("likelihood", "distance")
+    ]
+    assert of[0].item() == pytest.approx(of[1].item(), rel=1e-12)
+    assert of[0].item() == pytest.approx(sigmoid_focal_loss(logits, labels, gamma=gamma).item())
+
+
+@pytest.mark.parametrize("form", ["likelihood", "distance"])
+def test_probabilities_and_their_logits_agree_on_soft_targets(
+    form: Literal["likelihood", "distance"],
+) -> None:
+    logits, soft = batch()[0], batch(seed=1)[0].sigmoid()
+    keys = {"gamma": 1.5, "alpha": 0.3, "soft_form": form}
+    found = sigmoid_focal_loss(logits.sigmoid(), soft, from_logits=False, **keys)  # type: ignore[arg-type]
+    assert found.item() == pytest.approx(sigmoid_focal_loss(logits, soft, **keys).item())  # type: ignore[arg-type]
+
+
+def test_probabilities_of_0_and_1_have_finite_values_and_slopes() -> None:
+    p = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    values = sigmoid_focal_loss(p, torch.tensor([0]), from_logits=False, reduction="none")
+    values.sum().backward()
+    assert values.tolist() == [[100.0, 100.0]]
+    assert p.grad is not None
+    assert p.grad[0, 0] < 0 < p.grad[0, 1]
 
 
 @given(
@@ -90,7 +150,7 @@ def test_gamma_zero_without_alpha_is_binary_cross_entropy(kind: str) -> None:
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
-@pytest.mark.parametrize("kind", ["labels", "one-hot", "soft"])
+@pytest.mark.parametrize("kind", ["labels", "one-hot", "soft", "distance"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_saturated_outputs_have_finite_values_and_gradients(
     gamma: float, kind: str, dtype: torch.dtype
@@ -102,8 +162,16 @@ def test_saturated_outputs_have_finite_values_and_gradients(
         "labels": labels,
         "one-hot": F.one_hot(labels, 2).float(),
         "soft": torch.full((14, 2), 0.3),
+        "distance": torch.tensor([0.5, 1.0]).expand(14, 2),
     }[kind]
-    values = sigmoid_focal_loss(logits, targets, gamma=gamma, alpha=0.25, reduction="none")
+    values = sigmoid_focal_loss(
+        logits,
+        targets,
+        gamma=gamma,
+        alpha=0.25,
+        soft_form="distance" if kind == "distance" else "likelihood",
+        reduction="none",
+    )
     values.sum().backward()
     assert torch.isfinite(values).all()
     assert torch.isfinite(logits.grad).all()
@@ -130,7 +198,8 @@ def test_first_and_second_derivatives_are_right(gamma: float) -> None:
 
     def both(x: Tensor) -> Tensor:
         hard = sigmoid_focal_loss(x, labels, gamma=gamma, alpha=0.25)
-        return hard + sigmoid_focal_loss(x, soft, gamma=gamma, weight=WEIGHT)
+        distance = sigmoid_focal_loss(x, soft, gamma=gamma, soft_form="distance")
+        return hard + distance + sigmoid_focal_loss(x, soft, gamma=gamma, weight=WEIGHT)
 
     assert torch.autograd.gradcheck(both, logits)
     assert torch.autograd.gradgradcheck(both, logits)
@@ -240,12 +309,13 @@ def test_multi_hot_targets_of_an_empty_class_are_no_labels() -> None:
 
 def test_the_component_passes_its_keys_and_its_weight_on() -> None:
     logits, labels = batch()
-    loss = SigmoidFocal(alpha=0.3, gamma=0.7, normalize="batch")
+    soft = batch(seed=1)[0].softmax(1)
+    keys = {"alpha": 0.3, "gamma": 0.7, "soft_form": "distance", "normalize": "batch"}
+    loss = SigmoidFocal(**keys)  # type: ignore[arg-type]
     loss.set_weight(WEIGHT)
-    expected = sigmoid_focal_loss(
-        logits, labels, alpha=0.3, gamma=0.7, weight=WEIGHT, normalize="batch"
-    )
-    torch.testing.assert_close(loss(logits, labels), expected)
+    for targets in (labels, soft):
+        expected = sigmoid_focal_loss(logits, targets, weight=WEIGHT, **keys)  # type: ignore[arg-type]
+        torch.testing.assert_close(loss(logits, targets), expected)
 
 
 @pytest.mark.parametrize("target", [2.0, -0.5, math.nan])
@@ -285,7 +355,7 @@ def test_gamma_below_zero_is_refused() -> None:
         sigmoid_focal_loss(*batch(), gamma=-1.0)
 
 
-@pytest.mark.parametrize("option", ["reduction", "normalize"])
+@pytest.mark.parametrize("option", ["reduction", "normalize", "soft_form"])
 def test_an_unknown_option_is_refused(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} must be"):
         sigmoid_focal_loss(*batch(), **{option: "average"})

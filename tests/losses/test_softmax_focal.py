@@ -147,6 +147,63 @@ def test_the_modulator_reads_the_unweighted_probability() -> None:
     assert math.isclose(value.item(), 3 * 0.5 * math.log(2), rel_tol=1e-6)  # not (1 - 0.5^3)
 
 
+def test_the_weighted_probability_is_read_off_the_weighted_cross_entropy() -> None:
+    """(1 - p^w)^gamma (-w log p), which LDAM-DRW's code calls focal loss."""
+    logits, labels = batch()
+    ce = cross_entropy_loss(logits, labels, weight=WEIGHT, reduction="none")
+    expected = (1 - torch.exp(-ce)) ** 1.5 * ce
+    keys = {"gamma": 1.5, "weight": WEIGHT, "probability": "weighted", "reduction": "none"}
+    found = softmax_focal_loss(logits, labels, **keys)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, expected)
+    one_hot = torch.nn.functional.one_hot(labels, 4).double()
+    torch.testing.assert_close(softmax_focal_loss(logits, one_hot, **keys), expected)  # type: ignore[arg-type]
+    plain = softmax_focal_loss(logits, labels, gamma=1.5, weight=WEIGHT, reduction="none")
+    assert not torch.allclose(found, plain, rtol=0.01)
+
+
+def test_the_scale_multiplies_the_loss_as_ib_losss_code_does() -> None:
+    logits, labels = batch()
+    found = softmax_focal_loss(logits, labels, gamma=1.0, scale=10.0)
+    torch.testing.assert_close(found, 10 * softmax_focal_loss(logits, labels, gamma=1.0))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("soft", [False, True])
+def test_smoothed_labels_are_soft_targets(gamma: float, *, soft: bool) -> None:
+    logits, labels = batch()
+    one_hot = torch.nn.functional.one_hot(labels, 4).double()
+    given = batch(seed=1)[0].softmax(1) if soft else one_hot
+    keys = {"gamma": gamma, "alpha": ALPHA, "weight": WEIGHT, "reduction": "none"}
+    found = softmax_focal_loss(
+        logits,
+        given if soft else labels,
+        label_smoothing=0.2,
+        **keys,  # type: ignore[arg-type]
+    )
+    expected = softmax_focal_loss(logits, 0.8 * given + 0.2 / 4, **keys)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, expected)
+
+
+def test_smoothed_labels_at_gamma_zero_are_the_cross_entropys_bit_for_bit() -> None:
+    logits, labels = batch()
+    keys = {"weight": WEIGHT, "normalize": "weights", "label_smoothing": 0.1}
+    found = softmax_focal_loss(logits, labels, gamma=0, **keys)  # type: ignore[arg-type]
+    assert found == cross_entropy_loss(logits, labels, **keys)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_pixels_of_label_255_are_ignored_in_segmentation(smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(2, 4, 3, 5, generator=generator, dtype=torch.float64)
+    targets = torch.randint(4, (2, 3, 5), generator=generator)
+    targets[0, 1:] = 255
+    keys = {"alpha": ALPHA, "gamma": 1.5, "label_smoothing": smoothing}
+    found = softmax_focal_loss(logits, targets, ignore_index=255, **keys)  # type: ignore[arg-type]
+    kept = targets != 255
+    alone = softmax_focal_loss(logits.movedim(1, -1)[kept], targets[kept], **keys)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, alone)
+
+
 def test_alpha_is_a_factor_and_no_part_of_the_normaliser() -> None:
     logits, targets = batch()
     plain = softmax_focal_loss(logits, targets, weight=WEIGHT, normalize="weights")
@@ -174,11 +231,16 @@ def test_compiled_saturated_samples_stay_finite() -> None:
 
 def test_the_component_passes_its_keys_and_its_weight_on() -> None:
     logits, targets = batch()
-    loss = SoftmaxFocal(4, gamma=0.7, alpha=tuple(ALPHA.tolist()), normalize="weights")
+    keys = {
+        "gamma": 0.7,
+        "scale": 10.0,
+        "probability": "weighted",
+        "normalize": "weights",
+        "label_smoothing": 0.1,
+    }
+    loss = SoftmaxFocal(4, alpha=tuple(ALPHA.tolist()), **keys)  # type: ignore[arg-type]
     loss.set_weight(WEIGHT)
-    expected = softmax_focal_loss(
-        logits, targets, gamma=0.7, alpha=ALPHA, weight=WEIGHT, normalize="weights"
-    )
+    expected = softmax_focal_loss(logits, targets, alpha=ALPHA, weight=WEIGHT, **keys)  # type: ignore[arg-type]
     torch.testing.assert_close(loss(logits, targets), expected)
 
 
@@ -200,6 +262,18 @@ def test_alpha_that_is_no_factor_is_refused(alpha: list[float]) -> None:
 def test_a_component_with_too_few_factors_is_refused_when_it_is_made() -> None:
     with pytest.raises(ValueError, match="alpha has 2 numbers for 4 classes"):
         SoftmaxFocal(4, alpha=(1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"probability": "own"}, "probability must be 'model' or 'weighted'"),
+        ({"label_smoothing": 1.5}, "label_smoothing must lie in 0 to 1"),
+    ],
+)
+def test_an_unknown_option_is_refused(keys: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        softmax_focal_loss(*batch(), **keys)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("gamma", [-0.5, math.nan])

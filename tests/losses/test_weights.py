@@ -25,6 +25,17 @@ def test_inverse_weights_by_hand() -> None:
     assert_weights(class_weights([100, 200, 50], scheme="inverse"), [6 / 7, 3 / 7, 12 / 7])
 
 
+def test_explicit_weights_are_taken_as_they_are_but_for_classes_without_images() -> None:
+    weights = class_weights([100, 0, 50], scheme="explicit", weights=[0.5, 2.0, 3.0])
+    assert_weights(weights, [0.5, 0.0, 3.0])
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0], [1.0, 2.0, -3.0], [1.0, 2.0, math.nan]])
+def test_explicit_weights_that_are_none_are_refused(weights: list[float] | None) -> None:
+    with pytest.raises(ValueError, match="weights must be"):
+        class_weights([100, 200, 50], scheme="explicit", weights=weights)
+
+
 def test_effective_number_weights_as_every_public_code_agrees() -> None:
     weights = class_weights([100, 200, 50], scheme="effective_number", beta=0.999)
     assert_weights(weights, [0.863012, 0.453074, 1.683914], rtol=1e-6)
@@ -114,5 +125,5 @@ def test_an_infinite_power_is_refused() -> None:
 
 
 def test_an_unknown_scheme_is_refused() -> None:
-    with pytest.raises(ValueError, match="scheme must be none, effective_number, inverse"):
+    with pytest.raises(ValueError, match="scheme must be none, effective_number, explicit"):
         class_weights([3, 2], scheme="sqrt")  # type: ignore[arg-type]
