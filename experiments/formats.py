@@ -215,7 +215,6 @@ def _full(block: Block, row: Row, references: Sequence[Reference]) -> dict[str, 
         number = published_beside(row, reference, rule=block.rule)
         if number is not None:
             place = f"{reference.paper} {reference.table}"
-            reasons = [*number.differs, *([number.flag] if number.flag else [])]
-            line |= {place: number.accuracy, f"{place} differs in": "; ".join(reasons)}
+            line |= {place: number.accuracy, f"{place} differs in": number.reasons}
     line["notes"] = "; ".join(row.notes)
     return line

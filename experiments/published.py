@@ -37,6 +37,20 @@ BACKBONES = {"cifar_resnet32": "ResNet-32", "resnet18": "ResNet-18", "resnet50":
 USUAL_AUGMENTATION = {"crop": 4, "flip": True}
 """Of CIFAR in every recipe here but those whose note names more."""
 
+RECIPES = {
+    "Balanced Meta-Softmax": "batch 512, cosine, weight decay 5e-4",
+    "De-confound TDE": "batch 256, rate 0.2, weight decay 5e-4",
+    "LADE": "batch 256, rate 0.2, weight decay 5e-4",
+    "Logit adjustment": "rate decays by 0.1, weight decay 1e-4",
+    "MiSLAS": "rate decays by 0.1",
+    "MetaSAug": "10 more images of each class as a meta set",
+    "Remix": "rate decays after epochs 150 and 250",
+}
+"""Papers whose CIFAR recipe is not that of LDAM-DRW: batch 128, rate 0.1 x 0.01 after 160 and 180
+of 200 epochs, weight decay 2e-4."""
+
+TUNED = re.compile(r"\b(best|tuned)\b")
+
 OFF = (False, 0, "none")
 
 SAME_SUBSET = ("LDAM", "IB loss", "BBN", "Bag of Tricks LT", "MiSLAS", "VS loss")
@@ -53,6 +67,7 @@ class Published:
         source: address, or repository, commit and file.
         differs: by name, what our runs do not share with it; empty for a fair comparison.
         flag: what is wrong with the number itself, empty if nothing is known.
+        note: what else the source says.
     """
 
     accuracy: float
@@ -60,6 +75,15 @@ class Published:
     source: str
     differs: tuple[str, ...]
     flag: str
+    note: str
+
+    @property
+    def reasons(self) -> str:
+        """Why the difference to ours is not one of methods alone; empty for a fair comparison."""
+        found = [*self.differs, *([self.flag] if self.flag else [])]
+        if found and self.note:
+            found.append(f"note: {self.note}")
+        return "; ".join(found)
 
 
 @functools.cache
@@ -106,6 +130,7 @@ def find(
         source=str(row.source),
         differs=tuple(_differences(row, config, rule=rule, subsets=subsets)),
         flag=f"{row.flag}: {row.flag_reason}" if row.flag else "",
+        note=str(row.note),
     )
 
 
@@ -136,6 +161,10 @@ def _differences(
     more = "AutoAugment" in row.note
     if more or ours != USUAL_AUGMENTATION:
         found.append(f"augmentation (theirs {'AutoAugment and Cutout' if more else 'crop, flip'})")
+    if row.paper in RECIPES:
+        found.append(f"recipe (theirs {RECIPES[row.paper]})")
+    if TUNED.search(row.method) or TUNED.search(row.note):
+        found.append("tuning (theirs the best of several settings)")
     if BACKBONES.get(config.model.name) != row.backbone:
         found.append(f"backbone (theirs {row.backbone}, ours {config.model.name})")
     if row.selection.partition(" ")[0] != rule and not row.quoted_from:

@@ -211,11 +211,10 @@ def _published(number: Published | None, ours: Score) -> Entry:
 
 
 def reasons_of(number: Published | None) -> list[str]:
-    """Why the difference to a published number is not one of methods, in one sentence."""
-    if number is None or not (number.differs or number.flag):
+    """Why the difference to a published number is not one of methods alone, in one sentence."""
+    if number is None or not number.reasons:
         return []
-    reasons = [*number.differs, *([number.flag] if number.flag else [])]
-    return [f"{number.place} ({number.source}) differs in: {'; '.join(reasons)}"]
+    return [f"{number.place} ({number.source}): {number.reasons}"]
 
 
 # --- notes ---------------------------------------------------------------------------------------

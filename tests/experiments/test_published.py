@@ -12,6 +12,7 @@ import pytest
 from engine.components import ROOT
 from engine.config import load
 from engine.schema import Config
+from experiments.grid import read_grid
 from experiments.published import Published, find, read
 
 EXPERIMENTS = ROOT / "experiments"
@@ -170,6 +171,36 @@ def test_a_copy_of_the_images_is_named_and_still_finds_its_number(tmp_path: Path
 def test_a_quoted_number_says_whose_it_is() -> None:
     found = beside(load(LDAM_RECIPE), method="CE (ERM)")
     assert found.differs[0] == "quoted from Class-Balanced loss Table 2"
+
+
+def test_the_best_of_several_settings_and_another_recipe_are_named_with_the_note() -> None:
+    config = load(LDAM_RECIPE)
+    best = "CB loss, best of {SM,sigmoid,focal} x beta x gamma"
+    found = beside(config, paper="Class-Balanced loss", method=best)
+    assert found.differs == ("split", "tuning (theirs the best of several settings)")
+    assert found.reasons.endswith("; note: winning config: Focal g=1.0 b=.9999")
+    other = find(
+        config,
+        paper="Logit adjustment",
+        table="Table 3",
+        method="LA loss tau=1",
+        rule="last",
+        subsets={0},
+    )
+    assert other is not None
+    assert other.differs == ("split", "recipe (theirs rate decays by 0.1, weight decay 1e-4)")
+    assert "released code trains 1241 epochs" in other.reasons
+
+
+def test_a_fair_comparison_gives_no_reason() -> None:
+    assert Published(0.7, "there", "https://", (), "", "own run").reasons == ""
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("papers/*.yaml")), ids=lambda p: p.stem)
+def test_every_reference_of_a_table_names_numbers_that_were_printed(path: Path) -> None:
+    for reference in read_grid(path).published:
+        printed = where(paper=reference.paper, table_or_place=reference.table)
+        assert set(reference.methods.values()) <= set(printed.method)
 
 
 def test_there_is_no_number_for_other_data() -> None:
