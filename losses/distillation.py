@@ -48,6 +48,7 @@ def distillation_loss(
     * ``kl``: T^2 KL(q || p), the distillation of Hinton et al. 2015 ("Distilling the Knowledge in a
       Neural Network", section 2, which also says why T^2) on the old classes, as "Learning without
       Forgetting" (Li and Hoiem 2016, eq. 2) uses it up to the T^2 and the teacher's own entropy.
+      It is not divided by K and its gradient does not shrink with T: a weight near 1 goes with it.
 
     Classes that are neither old nor new take no part: their logits have no gradient.
 
@@ -218,7 +219,7 @@ class Distillation(Loss):
         temperature: Softens the student's probabilities of the old classes.
         teacher_temperature: Softens the teacher's; null takes temperature, 1 is the common snippet.
         divergence: How far student and teacher are apart: a binary cross-entropy for each old
-            class, or T^2 times the Kullback-Leibler divergence.
+            class, or T^2 times the Kullback-Leibler divergence (then distill_weight near 1).
     """
 
     takes_soft_targets: ClassVar[bool] = True

@@ -263,6 +263,20 @@ def test_the_loaded_student_predicts_what_the_run_did(tmp_path: Path, student: P
     torch.testing.assert_close(run.predict(dataset.test.images), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_a_student_loads_where_its_teacher_is_gone(tmp_path: Path, teacher: Path) -> None:
+    copy = tmp_path / "teacher"
+    shutil.copytree(teacher, copy)
+    words = (*student_words(copy), "schedule.epochs=1")
+    small_run(tmp_path / "runs", *words)
+    folder = folder_of(tmp_path / "runs", *words)
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    before = assembly.load_run(folder).predict(images)
+    shutil.rmtree(copy)
+    assert torch.equal(assembly.load_run(folder).predict(images), before)
+    with pytest.raises(ConfigError, match="not a run folder"):
+        load([folder / "config.yaml"])
+
+
 def test_the_terminal_says_what_was_trained_and_tested_and_splits_old_from_new(
     student: Path,
 ) -> None:
