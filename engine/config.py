@@ -70,6 +70,7 @@ def load(
     overrides: Sequence[str] = (),
     *,
     values: Mapping[str, Any] | None = None,
+    alone: bool = False,
 ) -> Config:
     """Merge YAML ``files``, ``key=value`` words and ``values`` (dotted keys) over the defaults.
 
@@ -77,6 +78,7 @@ def load(
         files: YAML files, the later over the earlier.
         overrides: words such as ``loss.gamma=1``, values in YAML spelling.
         values: the same as Python values, with the same precedence as ``overrides``.
+        alone: the runs that it names need not be there; it then has no fingerprint.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.
@@ -103,7 +105,7 @@ def load(
     config = _validate(model, judged, mistakes)
     if config is not None:
         mistakes += rules.check(config)
-        mistakes += _unreadable_runs(config)
+        mistakes += [] if alone else _unreadable_runs(config)
     if mistakes or config is None:
         raise ConfigError(mistakes)
     return config
@@ -142,14 +144,20 @@ def fingerprint(config: Config, *, without_seeds: bool = False) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def load_run_config(run: str | Path) -> Config:
+def load_run_config(run: str | Path, *, alone: bool = False) -> Config:
     """The config of a run folder.
+
+    Args:
+        run: the folder.
+        alone: the runs that it names may be gone; nothing tells then whether it was edited.
 
     Raises:
         ConfigError: there is no readable ``config.yaml``, or it was edited since.
     """
     folder = Path(run).expanduser()
-    config = load([folder / "config.yaml"])
+    config = load([folder / "config.yaml"], alone=alone)
+    if alone and _unreadable_runs(config):
+        return config
     try:
         made = json.loads((folder / "environment.json").read_bytes())
     except (OSError, ValueError):

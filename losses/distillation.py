@@ -48,6 +48,7 @@ def distillation_loss(
     * ``kl``: T^2 KL(q || p), the distillation of Hinton et al. 2015 ("Distilling the Knowledge in a
       Neural Network", section 2, which also says why T^2) on the old classes, as "Learning without
       Forgetting" (Li and Hoiem 2016, eq. 2) uses it up to the T^2 and the teacher's own entropy.
+      It is not divided by K and its gradient does not shrink with T: a weight near 1 goes with it.
 
     Classes that are neither old nor new take no part: their logits have no gradient.
 
@@ -117,9 +118,11 @@ def _distillation(
             f"{tuple(teacher_logits.shape)}"
         )
     logits, teacher_logits = as_float(logits), as_float(teacher_logits.detach())
+    weight = None if weight is None else weight.to(logits)
     values = cross_entropy_loss(
         logits.index_select(1, new_index),
         _among(new_index, targets, num_classes=logits.shape[1], ignore_index=ignore_index),
+        weight=None if weight is None else weight[new_index],
         reduction="none",
     )
     softened = temperature if teacher_temperature is None else teacher_temperature
@@ -131,10 +134,9 @@ def _distillation(
     )
     if not targets.is_floating_point():
         distilled = torch.where(targets == ignore_index, 0, distilled)
-    values = values + distill_weight * distilled
     if weight is not None:
-        weight = weight.to(logits)
-        values = values * class_values(weight, targets, ignore_index=ignore_index)
+        distilled = distilled * class_values(weight, targets, ignore_index=ignore_index)
+    values = values + distill_weight * distilled
     normalizer = sample_normalizer(targets, None, normalize="samples", ignore_index=ignore_index)
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
@@ -202,8 +204,8 @@ def _log_complement(log_p: Tensor) -> Tensor:
 
     Of the largest p it is the logarithm of the sum of the others; every other p is at most 1/2.
     """
-    is_largest = torch.zeros_like(log_p, dtype=torch.bool)
-    is_largest.scatter_(1, log_p.argmax(dim=1, keepdim=True), True)
+    classes = torch.arange(log_p.shape[1], device=log_p.device).view(-1, *[1] * (log_p.ndim - 2))
+    is_largest = log_p.argmax(dim=1, keepdim=True) == classes
     of_largest = log_p.masked_fill(is_largest, -torch.inf).logsumexp(dim=1, keepdim=True)
     of_others = torch.log1p(-log_p.masked_fill(is_largest, -torch.inf).exp())
     return torch.where(is_largest, of_largest, of_others)
@@ -217,7 +219,7 @@ class Distillation(Loss):
         temperature: Softens the student's probabilities of the old classes.
         teacher_temperature: Softens the teacher's; null takes temperature, 1 is the common snippet.
         divergence: How far student and teacher are apart: a binary cross-entropy for each old
-            class, or T^2 times the Kullback-Leibler divergence.
+            class, or T^2 times the Kullback-Leibler divergence (then distill_weight near 1).
     """
 
     takes_soft_targets: ClassVar[bool] = True

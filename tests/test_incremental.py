@@ -17,6 +17,7 @@ from rich.console import Console
 import assembly
 import train
 from engine import checkpoint
+from engine.components import names, read
 from engine.config import ConfigError, fingerprint, load
 from engine.console import Screen
 from engine.loop import Trainer
@@ -262,6 +263,20 @@ def test_the_loaded_student_predicts_what_the_run_did(tmp_path: Path, student: P
     torch.testing.assert_close(run.predict(dataset.test.images), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_a_student_loads_where_its_teacher_is_gone(tmp_path: Path, teacher: Path) -> None:
+    copy = tmp_path / "teacher"
+    shutil.copytree(teacher, copy)
+    words = (*student_words(copy), "schedule.epochs=1")
+    small_run(tmp_path / "runs", *words)
+    folder = folder_of(tmp_path / "runs", *words)
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    before = assembly.load_run(folder).predict(images)
+    shutil.rmtree(copy)
+    assert torch.equal(assembly.load_run(folder).predict(images), before)
+    with pytest.raises(ConfigError, match="not a run folder"):
+        load([folder / "config.yaml"])
+
+
 def test_the_terminal_says_what_was_trained_and_tested_and_splits_old_from_new(
     student: Path,
 ) -> None:
@@ -372,6 +387,14 @@ def test_a_teacher_of_other_data_is_refused(
     assert message in line
 
 
+def test_a_teacher_with_one_output_cannot_teach_a_softmax_of_two(tmp_path: Path) -> None:
+    two = ("data.num_classes=2", "schedule.epochs=1")
+    small_run(tmp_path / "first", *two, "loss=binary_cross_entropy")
+    teacher = folder_of(tmp_path / "first", *two, "loss=binary_cross_entropy")
+    (line,) = lines_of(tmp_path / "second", *two, "loss=distillation", f"teacher={teacher}")
+    assert line == f"teacher={teacher}: has 1 output, this model 2"
+
+
 def test_a_teacher_that_was_trained_again_and_differs_stops_the_run(
     tmp_path: Path, teacher: Path
 ) -> None:
@@ -459,11 +482,17 @@ def test_one_output_is_adjusted_by_the_odds_of_its_two_classes(tmp_path: Path) -
     np.testing.assert_allclose(run.predict(images)[:, 1], expected, atol=1e-5)
 
 
+UNIFORM = [n for n in names("losses") if read("losses", n).class_facts["fixed_point"] == "uniform"]
+
+
+def test_losses_that_fit_a_uniform_prior_say_so() -> None:
+    assert {"balanced_softmax", "logit_adjustment"} <= set(UNIFORM)
+
+
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
-        ("loss=balanced_softmax", "balanced_softmax already fits a uniform prior"),
-        ("loss=logit_adjustment", "logit_adjustment already fits a uniform prior"),
+        *((f"loss={name}", f"{name} already fits a uniform prior") for name in UNIFORM),
         ("reweight=inverse", "reweight.scheme=inverse already balances training"),
         ("sampler=class_balanced", "sampler.name=class_balanced already balances training"),
     ],
