@@ -40,8 +40,9 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
     """Run what is left, print the table, and say what is still missing."""
     from engine.interruption import Interrupted
     from engine.run_folder import WriteError
-    from experiments.progress import Display, plain_summary
+    from experiments.progress import Display
     from experiments.record import read
+    from experiments.table import Table, blocks_of, sheets_of, show
     from experiments.worker import TimeUpError
 
     display = Display(plan.cells, plan.task, workers=plan.workers)
@@ -61,7 +62,9 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
     left = plan.task.left_of(plan.cells)
     wanted = {cell.fingerprint for cell in plan.cells}
     records = [r for r in read(plan.task.results) if r.fingerprint in wanted]
-    print(*plain_summary(plan.grid, records), sep="\n")
+    if records:
+        table = Table(records, plan.grid)
+        show(sheets_of(blocks_of(table), table.references))
     if left:
         why = "the time is up: " if is_out_of_time else ""
         display.say(f"{why}{len(left)} of {len(plan.cells)} runs left; the same command goes on")
