@@ -1,18 +1,16 @@
-"""Overlap of predicted and true regions, class by class, and losses that mix it with others."""
+"""Overlap of predicted and true regions, class by class, and its mixture with other losses."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ._base import as_float
-from ._means import LogitsLoss
 from ._reduction import Reduction
 from ._targets import check_labels
-from .softmax_focal import softmax_focal_loss
 
 Regions = Literal["batch", "image"]
 
@@ -50,28 +48,44 @@ def overlap(
     """
     if over not in ("batch", "image"):
         raise ValueError(f"over must be 'batch' or 'image', not {over!r}")
-    logits = as_float(logits)
-    p = logits.softmax(dim=1)
+    p = as_float(logits).softmax(dim=1)
     if targets.is_floating_point():
         t = targets.to(p)
+        both = _summed(p * t, over=over)
+        true = _summed(t * t if squared else t, over=over)
     else:
         valid = targets != ignore_index
         labels = torch.where(valid, targets, 0)
-        check_labels(labels, logits.shape[1])
-        t = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(p) * valid.unsqueeze(1)
+        check_labels(labels, p.shape[1])
         p = p * valid.unsqueeze(1)
-    wide = torch.float32 if logits.device.type == "mps" else torch.float64
-    pixels = [d for d in range(logits.ndim) if d != 1 and (d != 0 or over == "batch")]
+        own = p.gather(1, labels.unsqueeze(1)).squeeze(1)
+        both = _summed_by_label(own, labels, num_classes=p.shape[1], over=over)
+        true = _summed_by_label(valid, labels, num_classes=p.shape[1], over=over)
+    return Overlap(both, _summed(p * p if squared else p, over=over), true)
 
-    def summed(values: Tensor) -> Tensor:
-        if not pixels:
-            return values.to(wide)
-        total = values.sum(dim=pixels, dtype=wide)
-        return total.unsqueeze(0) if over == "batch" else total
 
-    if squared:
-        return Overlap(summed(p * t), summed(p * p), summed(t * t))
-    return Overlap(summed(p * t), summed(p), summed(t))
+def _wide(values: Tensor) -> torch.dtype:
+    return torch.float32 if values.device.type == "mps" else torch.float64
+
+
+def _summed(values: Tensor, *, over: Regions) -> Tensor:
+    """Return the sums of (N, C, ...) over the pixels of each region."""
+    pixels = [d for d in range(values.ndim) if d != 1 and (d != 0 or over == "batch")]
+    if not pixels:
+        return values.to(_wide(values))
+    total = values.sum(dim=pixels, dtype=_wide(values))
+    return total.unsqueeze(0) if over == "batch" else total
+
+
+def _summed_by_label(values: Tensor, labels: Tensor, *, num_classes: int, over: Regions) -> Tensor:
+    """Return the sums of (N, ...) over the pixels of each region and label: no one-hot labels."""
+    num_regions = 1 if over == "batch" else len(labels)
+    if over == "image":
+        images = torch.arange(num_regions, device=labels.device)
+        labels = labels + num_classes * images.view(-1, *[1] * (labels.ndim - 1))
+    sums = values.new_zeros(num_regions * num_classes, dtype=_wide(values))
+    sums = sums.index_add(0, labels.flatten(), values.flatten().to(sums))
+    return sums.view(num_regions, num_classes)
 
 
 def mean_over_present(
@@ -102,23 +116,12 @@ def mean_over_present(
     raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
 
 
-class OverlapMixture(LogitsLoss):
-    """``ratio`` times a loss of regions, and the rest of cross-entropy or focal loss of samples."""
-
-    def __init__(self, *, ratio: float, gamma: float) -> None:
-        super().__init__()
-        self.ratio = ratio
-        self.gamma = gamma
-
-    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mixture of a batch."""
-        regions = samples = as_float(logits).new_zeros(())
-        if self.ratio > 0:
-            regions = self.region_loss(logits, targets)
-        if self.ratio < 1:
-            samples = softmax_focal_loss(logits, targets, gamma=self.gamma, weight=self.weight)
-        return self.ratio * regions + (1 - self.ratio) * samples
-
-    def region_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of a batch's regions."""
-        raise NotImplementedError
+def mixture(
+    ratio: float, *, regions: Callable[[], Tensor], samples: Callable[[], Tensor]
+) -> Tensor:
+    """Return ``ratio`` times one loss and the rest of the other; a share of 0 is not computed."""
+    if ratio == 0:
+        return samples()
+    if ratio == 1:
+        return regions()
+    return ratio * regions() + (1 - ratio) * samples()

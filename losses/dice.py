@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Interval
 from torch import Tensor
 
 from ._base import as_float
-from ._overlap import OverlapMixture, Regions, mean_over_present, overlap
+from ._means import LogitsLoss
+from ._overlap import Regions, mean_over_present, mixture, overlap
 from ._reduction import Reduction
+from .softmax_focal import softmax_focal_loss
 
 
 def dice_loss(
@@ -58,7 +61,7 @@ def dice_loss(
     )
 
 
-class Dice(OverlapMixture):
+class Dice(LogitsLoss):
     """Dice loss on a softmax: one minus the overlap of predicted and true samples, class by class.
 
     Args:
@@ -81,14 +84,17 @@ class Dice(OverlapMixture):
         squared: bool = False,
         over: Literal["batch", "image"] = "batch",
     ) -> None:
-        super().__init__(ratio=ratio, gamma=gamma)
+        super().__init__()
+        self.ratio = ratio
+        self.gamma = gamma
         self.smooth = smooth
         self.squared = squared
         self.over: Regions = over
 
-    def region_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the Dice loss of a batch."""
-        return dice_loss(
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return ratio times the Dice loss of a batch and the rest of its focal loss."""
+        regions = partial(
+            dice_loss,
             logits,
             targets,
             smooth=self.smooth,
@@ -96,3 +102,5 @@ class Dice(OverlapMixture):
             over=self.over,
             weight=self.weight,
         )
+        samples = partial(softmax_focal_loss, logits, targets, gamma=self.gamma, weight=self.weight)
+        return mixture(self.ratio, regions=regions, samples=samples)

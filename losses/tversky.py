@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from ._base import as_float
-from ._overlap import OverlapMixture, Regions, mean_over_present, overlap
+from ._means import LogitsLoss
+from ._overlap import Regions, mean_over_present, mixture, overlap
 from ._reduction import Reduction
+from .softmax_focal import softmax_focal_loss
 
 
 def tversky_loss(
@@ -58,7 +61,7 @@ def tversky_loss(
     )
 
 
-class Tversky(OverlapMixture):
+class Tversky(LogitsLoss):
     """Dice loss whose false positives and false negatives have weights of their own.
 
     Args:
@@ -83,15 +86,18 @@ class Tversky(OverlapMixture):
         smooth: Annotated[float, Ge(0)] = 1.0,
         over: Literal["batch", "image"] = "batch",
     ) -> None:
-        super().__init__(ratio=ratio, gamma=gamma)
+        super().__init__()
+        self.ratio = ratio
+        self.gamma = gamma
         self.alpha = alpha
         self.beta = beta
         self.smooth = smooth
         self.over: Regions = over
 
-    def region_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the Tversky loss of a batch."""
-        return tversky_loss(
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return ratio times the Tversky loss of a batch and the rest of its focal loss."""
+        regions = partial(
+            tversky_loss,
             logits,
             targets,
             alpha=self.alpha,
@@ -100,3 +106,5 @@ class Tversky(OverlapMixture):
             over=self.over,
             weight=self.weight,
         )
+        samples = partial(softmax_focal_loss, logits, targets, gamma=self.gamma, weight=self.weight)
+        return mixture(self.ratio, regions=regions, samples=samples)
