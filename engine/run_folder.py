@@ -34,6 +34,10 @@ class WriteError(RuntimeError):
     """The run folder cannot be written any more; one line for the user."""
 
 
+class RunIsBusyError(ConfigError):
+    """Another process is writing this run."""
+
+
 class RunFolder:
     """Paths and files of one run: ``<track.root>/<track.name>/<fingerprint>``.
 
@@ -56,7 +60,8 @@ class RunFolder:
         """Hold the folder's lock; the system lets go of it when the process ends, however it ends.
 
         Raises:
-            ConfigError: another process is writing this run, or the folder cannot be made.
+            RunIsBusyError: another process is writing this run.
+            ConfigError: the folder cannot be made.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -68,7 +73,7 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise ConfigError(
+                raise RunIsBusyError(
                     [f"{self.path}: process {lock.read().strip()} is writing this run; wait for it"]
                 ) from None
             lock.truncate(0)
