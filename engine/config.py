@@ -214,24 +214,35 @@ def _parse(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
-def _read_file(path: Path, mistakes: list[str]) -> Layer:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, nested as they are there; an empty file has none.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds something else.
+    """
     try:
         content = _parse(path.expanduser().read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         there = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        mistakes.append(f"{path}: no such file{nearest(str(path), there)}")
+        raise ConfigError([f"{path}: no such file{nearest(str(path), there)}"]) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        mistakes.append(f"{path}: cannot be read: {reason}")
+        raise ConfigError([f"{path}: cannot be read: {reason}"]) from error
     except yaml.YAMLError as error:
-        mistakes.append(f"{path}: not valid YAML: {_yaml_reason(error)}")
-    else:
-        if content is None:
-            return {}
-        if isinstance(content, dict):
-            return {k: Setting(v, str(path)) for k, v in _leaves(content)}
-        mistakes.append(f"{path}: expected keys and values, such as 'seed: 1'")
-    return {}
+        raise ConfigError([f"{path}: not valid YAML: {_yaml_reason(error)}"]) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError([f"{path}: expected keys and values, such as 'seed: 1'"])
+    return content
+
+
+def _read_file(path: Path, mistakes: list[str]) -> Layer:
+    try:
+        return {k: Setting(v, str(path)) for k, v in _leaves(read_yaml(path))}
+    except ConfigError as error:
+        mistakes += error.mistakes
+        return {}
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:
@@ -251,7 +262,7 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
             value = _parse(text)
         except yaml.YAMLError:
             value = text
-        leaves = dict(_leaves(value, key)) if isinstance(value, dict) else {_full(key): value}
+        leaves = dict(_leaves(value, key)) if isinstance(value, dict) else {full_key(key): value}
         for leaf, leaf_value in leaves.items():
             spelling = text if not isinstance(value, dict) else None
             if leaf in layer and layer[leaf].value != leaf_value:
@@ -259,11 +270,11 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
                 mistakes.append(f"{leaf}: set twice, to {first} and to {shown(leaf_value)}")
             layer[leaf] = Setting(leaf_value, "command line", spelling)
     for key, value in values.items():
-        layer[_full(key)] = Setting(value, "values")
+        layer[full_key(key)] = Setting(value, "values")
     return layer
 
 
-def _full(key: str) -> str:
+def full_key(key: str) -> str:
     """``loss`` -> ``loss.name``: a section set to a plain value sets its selector."""
     return f"{key}.{SELECTORS[key]}" if key in SELECTORS else key
 
@@ -274,7 +285,7 @@ def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, A
         if isinstance(inner, dict) and inner:
             yield from _leaves(inner, dotted)
         else:
-            yield _full(dotted), inner
+            yield full_key(dotted), inner
 
 
 def _merge(lower: Layer, upper: Layer) -> Layer:

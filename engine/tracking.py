@@ -96,6 +96,11 @@ class Mirror:
         if self.run is not None:
             self._attempt(lambda: self._log_final(summary, figures, test, step))
 
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Record numbers that stand for the whole run."""
+        if self.run is not None:
+            self._attempt(lambda: self.run.summary.update(dict(values)))
+
     def finish(self, *, failed: bool = False) -> None:
         """End the W&B run and give the process its environment back."""
         if self.run is not None:
@@ -168,15 +173,8 @@ class Mirror:
             )
         for name, path in figures.items():
             media[f"figures/{name}"] = wandb.Image(str(path))
-        values = {
-            f"{split}/{rule}/{metric}": value
-            for rule, result in summary.rules.items()
-            for split, scalars in (("val", result.val), ("test", result.test))
-            for metric, value in (scalars or {}).items()
-            if value is not None
-        }
         # First, because wandb asks the server before it logs a table.
-        self.run.summary.update({**values, "headline": summary.headline})
+        self.run.summary.update(closing_values(summary))
         self.run.log(media, step=step)
 
     def _set_environment(self) -> None:
@@ -208,6 +206,18 @@ class Mirror:
                 self.say(f"W&B is off for the rest of this run: {type(error).__name__}: {reason}")
             return False
         return True
+
+
+def closing_values(summary: Summary) -> dict[str, Any]:
+    """The numbers of a summary as W&B takes them: ``test/val/accuracy`` is test by rule val."""
+    values = {
+        f"{split}/{rule}/{metric}": value
+        for rule, result in summary.rules.items()
+        for split, scalars in (("val", result.val), ("test", result.test))
+        for metric, value in (scalars or {}).items()
+        if value is not None
+    }
+    return {**values, "headline": summary.headline}
 
 
 def _forget_the_service() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.config import load
+from engine.config import fingerprint, load
 from engine.schema import Config
 from tuning.search_file import SearchFile
 
@@ -17,16 +17,22 @@ class Search:
     """What every trial shares.
 
     Attributes:
-        file: the search file.
+        file: the contents of the search file.
+        path: where it is.
         files: YAML files of the base config, as for ``train.py``.
         overrides: ``key=value`` words of the base config.
         study: name of the study and of its folder.
     """
 
     file: SearchFile
+    path: Path
     files: tuple[Path, ...]
     overrides: tuple[str, ...]
     study: str
+
+    def named(self, study: str) -> Search:
+        """The same search under another name."""
+        return replace(self, study=study)
 
     def base(self) -> Config:
         """The default to compare with: the base config, as long and selected as the trials are."""
@@ -40,6 +46,11 @@ class Search:
         return load(
             self.files, self.overrides, values={**self._common(), **self.file.fixed, **params}
         )
+
+    def identity(self) -> dict[str, Any]:
+        """What a study must have been made with to be gone on with; a budget may grow."""
+        file = self.file.model_dump(mode="json", exclude={"budget", "confirm", "sampler", "pruner"})
+        return {"base": fingerprint(self.base()), **{key: file[key] for key in sorted(file)}}
 
     def search_seeds(self, base: Config) -> Sequence[int]:
         """The seeds that trials are trained with; a confirm stage uses none of them."""

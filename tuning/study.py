@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from engine.config import ConfigError
+from engine.run_folder import write_text
 from engine.schema import Config
 from tuning.search import Search
+from tuning.space import grid
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+    from tuning.storage import Claim, PatientStorage
+
 Outcome = Literal["complete", "pruned", "non-finite", "out of memory"]
 OUTCOME = "outcome"  # user attribute of a trial that ended without a value
+IDENTITY = "identity"  # user attribute of a study: what was searched over what
 
 
 class StudyFolder:
-    """``runs/<study>/``: study.db, trials.csv, best.yaml, figures/, and trials/, the run folders."""
+    """``runs/<study>/``: study.db, trials.csv, best.yaml, figures/, and run folders in trials/."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,6 +49,102 @@ class StudyFolder:
             changed["group"] = self.path.name
         return config.model_copy(update={"track": config.track.model_copy(update=changed)})
 
+    def open_storage(
+        self, url: str | None, *, say: Callable[[str], None], **patience: Any
+    ) -> PatientStorage:
+        """The storage at ``url``; without one, the SQLite file of this folder.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        from tuning.storage import Address, FileClaim, PatientStorage
+
+        address = Address(url or f"sqlite:///{self.database}")
+        if address.kind != "sqlite":
+            return PatientStorage(address, say=say, **patience)
+        # Two processes that make the tables at the same moment would get in each other's way.
+        file = Path(address.url.database or self.database)
+        claim = FileClaim(file.with_name(f"{file.name}.claim"))
+        with held(claim):
+            return PatientStorage(address, say=say, **patience)
+
+    def open(self, search: Search, storage: PatientStorage, *, claim: Claim) -> optuna.Study:
+        """The study, made where it is not there yet, with what is tried first in its queue.
+
+        Raises:
+            ConfigError: the study was made for another space or base config.
+        """
+        import optuna
+
+        optuna.logging.disable_default_handler()
+        with held(claim):
+            study = optuna.create_study(
+                storage=storage,
+                study_name=search.study,
+                directions=search.file.directions,
+                load_if_exists=True,
+            )
+            known = study.user_attrs.get(IDENTITY)
+            if known not in (None, search.identity()):
+                changed = ", ".join(
+                    key for key, value in search.identity().items() if known.get(key) != value
+                )
+                raise ConfigError(
+                    [
+                        f"{self.path}: is a study of another search ({changed} changed); give this "
+                        "one a name of its own with --study NAME"
+                    ]
+                )
+            if known is None:
+                for values in first_points(search):
+                    study.enqueue_trial(values, skip_if_exists=True)
+                study.set_user_attr(IDENTITY, search.identity())
+        return study
+
+    def write_csv(self, study: optuna.Study) -> None:
+        """Write one row a trial that has ended: number, outcome, values, keys, seconds."""
+        trials = ended_trials(study)
+        keys = sorted({key for trial in trials for key in trial.params})
+        metrics = [f"value_{i}" for i in range(len(study.directions))] if trials else []
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["trial", "outcome", *metrics, *keys, "seconds"])
+        for trial in trials:
+            seconds = trial.duration.total_seconds() if trial.duration is not None else None
+            values = trial.values or [None] * len(metrics)
+            found = [trial.params.get(key) for key in keys]
+            rows.writerow([trial.number, outcome_of(trial), *values, *found, seconds])
+        write_text(self.trials_csv, text.getvalue())
+
+
+def first_points(search: Search) -> list[dict[str, Any]]:
+    """What is tried before the sampler is asked: ``enqueue``, then all of a grid."""
+    points = [dict(values) for values in search.file.enqueue]
+    if search.file.sampler.name == "grid":
+        # A queue, and not Optuna's GridSampler, which repeats points when several workers ask.
+        cells = grid(search)
+        random.Random(search.file.sampler.seed).shuffle(cells)
+        points += [cell for cell in cells if cell not in points]
+    return points
+
+
+def num_trials(search: Search) -> int | None:
+    """Parameter sets to end; None where only time ends the search."""
+    if search.file.sampler.name != "grid":
+        return search.file.budget.trials
+    size = len(first_points(search))
+    return min(size, search.file.budget.trials or size)
+
+
+@contextlib.contextmanager
+def held(claim: Claim) -> Iterator[None]:
+    """Hold a claim inside the block."""
+    claim.acquire()
+    try:
+        yield
+    finally:
+        claim.release()
+
 
 def outcome_of(trial: FrozenTrial) -> Outcome | None:
     """How a trial ended; None while it runs or waits, and of one that was killed.
@@ -47,7 +154,8 @@ def outcome_of(trial: FrozenTrial) -> Outcome | None:
     if trial.state.name == "COMPLETE":
         return "complete"
     if trial.state.name == "PRUNED":
-        return trial.user_attrs.get(OUTCOME, "pruned")
+        outcome: Outcome = trial.user_attrs.get(OUTCOME, "pruned")
+        return outcome
     return None
 
 
