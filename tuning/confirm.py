@@ -89,20 +89,25 @@ def candidates(
     base = search.base()
     found = [Candidate(DEFAULT, base, {})]
     known = {fingerprint(base)}
-    for trial in _ranked(trials, objectives):
+    for trial in ranked(trials, objectives):
         if len(found) > top:
             break
-        config = search.config(trial.params)
-        if (name := fingerprint(config)) not in known:
+        candidate = of_trial(trial, search)
+        if (name := fingerprint(candidate.config)) not in known:
             known.add(name)
-            values = tuple(trial.values)
-            found.append(
-                Candidate(f"trial {trial.number}", config, trial.params, trial.number, values)
-            )
+            found.append(candidate)
     return tuple(found)
 
 
-def _ranked(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[FrozenTrial]:
+def of_trial(trial: FrozenTrial, search: Search) -> Candidate:
+    """The setting of one trial."""
+    params = trial.params
+    name = f"trial {trial.number}"
+    return Candidate(name, search.config(params), params, trial.number, tuple(trial.values))
+
+
+def ranked(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[FrozenTrial]:
+    """Complete trials, the best first; of several objectives as :func:`candidates` takes them."""
     done = complete(trials)
     if len(objectives) == 1:
         return best_first(done, objectives[0])
@@ -110,8 +115,8 @@ def _ranked(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> l
     inside = [trial for trial in done if trial.number in on_front]
     by_each = [best_first(inside, objective, index=i) for i, objective in enumerate(objectives)]
     in_turn = [trial for place in zip(*by_each, strict=True) for trial in place]
-    ranked = {t.number: t for t in [*in_turn, *best_first(done, objectives[0])]}
-    return list(ranked.values())
+    found = {t.number: t for t in [*in_turn, *best_first(done, objectives[0])]}
+    return list(found.values())
 
 
 def front(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[int]:

@@ -6,9 +6,8 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.config import ConfigError, dump, fingerprint, flatten
+from engine.config import ConfigError, dump, fingerprint, flatten, full_key
 from engine.run_folder import write_text
-from engine.schema import SELECTORS
 from engine.wording import one_line
 from tuning import closing, closing_table, confirm, drawing
 from tuning.closing import Row
@@ -17,6 +16,7 @@ from tuning.findings import Objective, complete, objectives
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.trial import FrozenTrial
     from rich.console import RenderableType
 
     from engine.schema import Config
@@ -120,7 +120,7 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
         text = closing_table.markdown(tables, title=title, seeds=todo.seeds)
         write_text(folder.path / "confirm.md", text)
         write_text(folder.path / "confirm.csv", closing_table.csv_text(tables))
-    best = _chosen(tables, todo.candidates)
+    best = _chosen(tables, ranked=confirm.ranked(trials, goals), search=search)
     drawn = drawing.draw(
         trials, goals, title=search.study, known=_known(search, goals, tables=tables, best=best)
     )
@@ -132,12 +132,14 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
     return Ending(shown, drawn, tables, best)
 
 
-def _chosen(tables: Sequence[Sequence[Row]], found: Sequence[Candidate]) -> Candidate | None:
+def _chosen(
+    tables: Sequence[Sequence[Row]], *, ranked: Sequence[FrozenTrial], search: Search
+) -> Candidate | None:
     """By the first metric's table; without a confirm stage the best of the search, if any."""
     if tables:
         row = closing.chosen(tables[0])
         return None if row is None else row.candidate
-    return found[1] if len(found) > 1 else None
+    return confirm.of_trial(ranked[0], search) if ranked else None
 
 
 def best_yaml(best: Candidate, tables: Sequence[Sequence[Row]], *, study: str, metric: str) -> str:
@@ -192,10 +194,7 @@ def _default_in_space(search: Search) -> dict[str, Any] | None:
     """
     base = search.base()
     flat = flatten(base)
-    full = {
-        key: f"{key}.{SELECTORS[key]}" if key in SELECTORS else key for key in search.file.space
-    }
-    params = {key: flat[name] for key, name in full.items() if name in flat}
+    params = {key: flat[full_key(key)] for key in search.file.space if full_key(key) in flat}
     try:
         is_same = fingerprint(search.config(params)) == fingerprint(base)
     except ConfigError:

@@ -26,7 +26,7 @@ from engine.figure_style import (
     styled,
 )
 from tuning.best_of_n import BestOfN, best_of_n, best_so_far
-from tuning.findings import Objective, complete, pruned
+from tuning.findings import Objective, complete, lost, pruned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,10 +83,10 @@ def history(
             [t.number for t in stopped], [t.values[index] for t in stopped], "x", color=GREY,
             markersize=5, label="pruned, at its last value", zorder=3,
         )  # fmt: skip
-    if lost := [t.number for t in trials if t.state.name == "PRUNED" and not t.values]:
+    if gone := [trial.number for trial in lost(trials)]:
         rug = axes.get_xaxis_transform()
         axes.plot(
-            lost, [0.02] * len(lost), "|", color=ORANGE, markersize=9, markeredgewidth=1.6,
+            gone, [0.02] * len(gone), "|", color=ORANGE, markersize=9, markeredgewidth=1.6,
             transform=rug, label="no finite value", clip_on=False,
         )  # fmt: skip
     _drop_outliers(axes, numbers, values=values, objective=objective)
@@ -101,14 +101,8 @@ def history(
 def best_of_n_curve(
     trials: Sequence[FrozenTrial], objective: Objective, *, title: str, index: int = 0
 ) -> Figure:
-    """Draw the best value that n of the trials' values hold, expected and as it really went.
-
-    Pruned trials count with the value they had: a search that prunes must not look as if it drew
-    only from the trials that were let through.
-    """
-    ended = sorted([*complete(trials), *pruned(trials)], key=lambda trial: trial.number)
-    assert ended, "no trial has a value"
-    values = [trial.values[index] for trial in ended]
+    """Draw the best value that n of the trials' values hold, expected and as it really went."""
+    values = values_of(trials, objective, index=index)
     found = best_of_n(values, direction=objective.direction)
     figure = new_figure(6.4, 3.9, title=title)
     axes = figure.subplots()
@@ -124,6 +118,21 @@ def best_of_n_curve(
     grid(axes, axis="y")
     figure.legend(loc="outside lower left", ncols=2, borderaxespad=0.2)
     return figure
+
+
+def values_of(
+    trials: Sequence[FrozenTrial], objective: Objective, *, index: int = 0
+) -> list[float]:
+    """A value for every trial that has ended, by number.
+
+    Pruned trials count with the value they had, and those without one as the worst there is: a
+    search must not look as if it drew only from the trials that went well.
+    """
+    known = {t.number: t.values[index] for t in (*complete(trials), *pruned(trials))}
+    assert known, "no trial has a value"
+    worst = objective.sign * min(objective.sign * value for value in known.values())
+    known |= {trial.number: worst for trial in lost(trials)}
+    return [known[number] for number in sorted(known)]
 
 
 @styled

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from tuning.search_file import Direction
+from tuning.study import outcome_of
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
-
-Direction = Literal["maximize", "minimize"]
 
 
 class Objective(NamedTuple):
@@ -36,13 +37,19 @@ def objectives(study: Study, metrics: Sequence[str]) -> tuple[Objective, ...]:
 
 def complete(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Trials that trained to their end and found finite values, by number."""
-    found = [trial for trial in trials if trial.state.name == "COMPLETE" and _is_finite(trial)]
-    return sorted(found, key=lambda trial: trial.number)
+    return _ended(trials, "complete")
 
 
 def pruned(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that were stopped early and had reported a finite value, by number."""
-    found = [trial for trial in trials if trial.state.name == "PRUNED" and _is_finite(trial)]
+    """Trials that a pruner stopped, and that had reported a finite value, by number."""
+    return _ended(trials, "pruned")
+
+
+def lost(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials that have ended without a finite value: they diverged, or memory ran out."""
+    trials = list(trials)
+    known = {trial.number for trial in (*complete(trials), *pruned(trials))}
+    found = [t for t in trials if outcome_of(t) is not None and t.number not in known]
     return sorted(found, key=lambda trial: trial.number)
 
 
@@ -56,6 +63,12 @@ def best_first(
 ) -> list[FrozenTrial]:
     """Complete trials, the best by value number ``index`` first; the earlier wins a tie."""
     return sorted(complete(trials), key=lambda t: (-objective.sign * t.values[index], t.number))
+
+
+def _ended(trials: Iterable[FrozenTrial], outcome: str) -> list[FrozenTrial]:
+    # Optuna gives a diverged trial the last value it had reported; its outcome tells.
+    found = [trial for trial in trials if outcome_of(trial) == outcome and _is_finite(trial)]
+    return sorted(found, key=lambda trial: trial.number)
 
 
 def _is_finite(trial: FrozenTrial) -> bool:
