@@ -101,6 +101,11 @@ class Mirror:
         if self.run is not None:
             self._attempt(lambda: self.run.summary.update(dict(values)))
 
+    def log_images(self, images: Mapping[str, Path], *, step: int) -> None:
+        """Record image files by name."""
+        if self.run is not None:
+            self._attempt(lambda: self._log_images(images, step))
+
     def finish(self, *, failed: bool = False) -> None:
         """End the W&B run and give the process its environment back."""
         if self.run is not None:
@@ -155,6 +160,11 @@ class Mirror:
             },
             step=step,
         )
+
+    def _log_images(self, images: Mapping[str, Path], step: int) -> None:
+        import wandb
+
+        self.run.log({name: wandb.Image(str(path)) for name, path in images.items()}, step=step)
 
     def _log_final(
         self, summary: Summary, figures: Mapping[str, Path], test: Assessment, step: int

@@ -20,6 +20,9 @@ from tuning.study import ended_trials, outcome_of
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
+    from rich.console import RenderableType
+
+    from tuning.confirm import Job
 
 REFRESH = 1.0  # seconds between looks at the storage
 
@@ -47,21 +50,22 @@ class Display:
         """Print one line above the table; markup in it stays inert."""
         self.console.print(Text(one_line(line)))
 
-    @contextlib.contextmanager
-    def searching(self, study: optuna.Study) -> Iterator[None]:
-        """Show the study inside the block; what had ended before is not said again."""
+    def begin(self, study: optuna.Study) -> None:
+        """From here on: what had ended before is not said again."""
         before = ended_trials(study)
         self._said = {trial.number for trial in before}
         self._began, self._ended_before = time.monotonic(), len(before)
         if before:
             self.say(f"{len(before)} of {self._wanted()} trials have ended already")
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[None]:
+        """Show a table that moves inside the block, where the output is a terminal."""
         if not self.console.is_terminal:
             yield
-            self.show(study)
             return
         with Live(console=self.console, refresh_per_second=4) as self._live:
             yield
-            self.show(study)
         self._live = None
 
     def epoch(self, number: int, epoch: int, epochs: int) -> None:
@@ -84,6 +88,21 @@ class Display:
         if time.monotonic() - self._looked >= REFRESH:
             self.show(study)
             self._looked = time.monotonic()
+
+    def confirm(self, job: Job, left: int) -> None:
+        """A run of the confirm stage begins."""
+        line = f"confirm: {job.candidate.name}, seed {job.seed} ({left} left)"
+        self._epochs = {-1: line}
+        if self._live is None:
+            self.say(line)
+
+    def close(self, shown: Sequence[RenderableType]) -> None:
+        """Print what the search ends with."""
+        for part in shown:
+            if isinstance(part, str):
+                self.say(part)
+            else:
+                self.console.print(part)
 
     # --- parts -----------------------------------------------------------------------------------
 

@@ -25,13 +25,14 @@ from optuna.storages._heartbeat import BaseHeartbeat
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from engine.config import ConfigError
+from engine.run_folder import WriteError
 
 PATIENCE = 600.0  # seconds for which calls to a storage that is gone are tried again
 HEARTBEAT = 10  # seconds between signs of life of a trial
 GRACE = 120  # seconds without one after which a trial on another machine counts as dead
 
 
-class StorageLostError(RuntimeError):
+class StorageLostError(WriteError):
     """The storage has been gone for longer than anybody waits."""
 
 

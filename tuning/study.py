@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Outcome = Literal["complete", "pruned", "non-finite", "out of memory"]
 OUTCOME = "outcome"  # user attribute of a trial that ended without a value
+NON_FINITE_IN_A_ROW = 10
 IDENTITY = "identity"  # user attribute of a study: what was searched over what
 
 
@@ -162,6 +163,13 @@ def outcome_of(trial: FrozenTrial) -> Outcome | None:
 def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that count, in the order of their numbers: complete, pruned, non-finite."""
     return [trial for trial in study.get_trials(deepcopy=False) if outcome_of(trial) is not None]
+
+
+def all_non_finite(ended: Sequence[FrozenTrial]) -> bool:
+    """Whether the last ten trials that ended all diverged: the next would too."""
+    by_time = sorted(ended, key=lambda trial: trial.datetime_complete.timestamp())  # type: ignore[union-attr]
+    last = by_time[-NON_FINITE_IN_A_ROW:]
+    return len(last) == NON_FINITE_IN_A_ROW and {outcome_of(t) for t in last} == {"non-finite"}
 
 
 def config_of(trial: FrozenTrial, search: Search) -> Config:

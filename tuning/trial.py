@@ -56,7 +56,6 @@ class TrialRunner:
     Args:
         search: what every trial shares.
         folder: where their run folders go.
-        has_pruner: whether a pruner wants to see every epoch.
         command: recorded in each run's environment.json.
         watch: told after every epoch.
     """
@@ -66,12 +65,12 @@ class TrialRunner:
         search: Search,
         folder: StudyFolder,
         *,
-        has_pruner: bool,
         command: Sequence[str],
         watch: Watch,
     ) -> None:
-        self.search, self.folder, self.has_pruner = search, folder, has_pruner
+        self.search, self.folder = search, folder
         self.command, self.watch = command, watch
+        self.has_pruner = search.file.pruner.name != "none"
         self.datasets = KeptDataset()
         self._constants = constants_of(search)
 
@@ -108,6 +107,11 @@ class TrialRunner:
             raise optuna.TrialPruned(str(error)) from error
         means = [statistics.fmean(column) for column in zip(*values, strict=True)]
         return means[0] if len(means) == 1 else means
+
+    def run_whole(self, config: Config) -> Summary:
+        """One run of the confirm stage, which ends with test."""
+        dataset = self.datasets.of(config)
+        return train.run(config, dataset=dataset, command=self.command, screen=Screen.silent())
 
     def _run(self, trial: Trial, config: Config, *, by_epoch: bool) -> Summary:
         """One run; waits where another process is writing the same one, and takes its result."""

@@ -7,27 +7,23 @@ together; from then on the running trial itself, in the storage, is what holds t
 
 from __future__ import annotations
 
-import random
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from engine.interruption import Interrupted
 from tuning.owner import OWNER, is_lost, this_process
 from tuning.search import Search
-from tuning.space import Warmup
 from tuning.storage import Claim, PatientStorage
-from tuning.study import OUTCOME, StudyFolder, ended_trials, held, outcome_of
-from tuning.trial import TrialRunner
+from tuning.strategy import make_sampler
+from tuning.study import OUTCOME, StudyFolder, all_non_finite, ended_trials, held
 
 POLL = 1.0  # seconds between looks at trials that others are running
-NON_FINITE_IN_A_ROW = 10
 WITHDRAWN = "withdrawn"  # user attribute of a trial that was asked for without a claim
 
 Ending = Literal["done", "timeout", "non-finite", "alone"]
@@ -35,6 +31,18 @@ Ending = Literal["done", "timeout", "non-finite", "alone"]
 
 class WithdrawnError(Exception):
     """The claim was lost while asking; the trial is given up before it has any values."""
+
+
+class Runner(Protocol):
+    """Who trains; see :class:`tuning.trial.TrialRunner`."""
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """The values of the keys that exist in this trial."""
+        ...
+
+    def train(self, trial: Trial, params: Mapping[str, Any]) -> float | Sequence[float]:
+        """What a trial with these values is worth."""
+        ...
 
 
 @dataclass
@@ -53,7 +61,7 @@ class Worker:
     study: optuna.Study
     storage: PatientStorage
     claim: Claim
-    runner: TrialRunner
+    runner: Runner
     num_trials: int | None
     deadline: float
     refresh: Callable[[optuna.Study], None]
@@ -159,46 +167,3 @@ def _history(trial: FrozenTrial) -> list[int]:
 def _has_values(trial: FrozenTrial) -> bool:
     is_queued = "fixed_params" in trial.system_attrs
     return (bool(trial.params) or is_queued) and WITHDRAWN not in trial.user_attrs
-
-
-def all_non_finite(ended: Sequence[FrozenTrial]) -> bool:
-    """Whether the last ten trials that ended all diverged: the next would too."""
-    by_time = sorted(ended, key=lambda trial: trial.datetime_complete.timestamp())  # type: ignore[union-attr]
-    last = by_time[-NON_FINITE_IN_A_ROW:]
-    return len(last) == NON_FINITE_IN_A_ROW and {outcome_of(t) for t in last} == {"non-finite"}
-
-
-# --- Optuna's parts ------------------------------------------------------------------------------
-
-
-def make_sampler(search: Search, *, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler for the trial that will be the ``number``-th of the study.
-
-    Seeded trial by trial: workers, and a sweep that goes on, never draw the same numbers twice, and
-    a sweep of one worker is the same sweep however often it was stopped.
-    """
-    name, seed = search.file.sampler.name, search.file.sampler.seed
-    drawn = random.Random(f"{seed}/{number}").getrandbits(32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        if name == "tpe":
-            return optuna.samplers.TPESampler(seed=drawn)
-        if name == "gp":
-            return optuna.samplers.GPSampler(seed=drawn)
-        return optuna.samplers.RandomSampler(seed=drawn)
-
-
-def make_pruner(search: Search, warmup: Warmup | None, *, epochs: int) -> optuna.pruners.BasePruner:
-    """The pruner of the search file; those that compare epochs leave ``warmup`` alone."""
-    name = search.file.pruner.name
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        if name == "wilcoxon":
-            return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
-        if warmup is None:
-            return optuna.pruners.NopPruner()
-        if name == "median":
-            return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warmup.epochs)
-        return optuna.pruners.HyperbandPruner(
-            min_resource=max(warmup.epochs, 1), max_resource=epochs, reduction_factor=3
-        )
