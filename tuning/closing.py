@@ -1,0 +1,132 @@
+"""What the confirm stage found, setting by setting, and what it cannot tell apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
+from tuning.confirm import DEFAULT, Candidate
+from tuning.findings import Objective
+
+if TYPE_CHECKING:
+    from engine.summary import Summary
+
+DASH = "–"
+SAME = "not distinguishable from the default"
+CLAIM = 5  # fewest pairs that `Difference.is_distinguishable` needs
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting by one metric, over the fresh seeds; rule ``val`` throughout.
+
+    Attributes:
+        candidate: the setting.
+        objective: the metric, and which way is better.
+        searched: value in the search, of one seed or few and the best of many.
+        val: over the runs that have the metric; None where none has.
+        test: the same on test.
+        difference: on test, to the default's runs of the same seeds; None of the default itself
+            and where no pair is left.
+        missing: runs that diverged or are not there.
+    """
+
+    candidate: Candidate
+    objective: Objective
+    searched: float | None
+    val: MeanAndStd | None
+    test: MeanAndStd | None
+    difference: Difference | None
+    missing: int
+
+    @property
+    def verdict(self) -> str:
+        """The difference in words."""
+        if self.candidate.name == DEFAULT:
+            return DASH
+        if self.difference is None:
+            return "no pair of runs to compare"
+        if not self.difference.is_distinguishable:
+            few = self.difference.n < CLAIM
+            return f"{SAME} ({self.difference.n} seeds; {CLAIM} make a claim)" if few else SAME
+        is_better = self.difference.mean * self.objective.sign > 0
+        return f"{'better' if is_better else 'worse'} than the default"
+
+
+def rows(
+    found: Sequence[Candidate],
+    results: Mapping[tuple[str, int], Summary],
+    objective: Objective,
+    *,
+    seeds: Sequence[int],
+    index: int = 0,
+) -> list[Row]:
+    """One row a setting, in the order of ``found``.
+
+    Args:
+        found: the settings, the default first.
+        results: summaries by the setting's name and seed.
+        objective: the metric, number ``index`` of the search.
+        seeds: all that were to be trained.
+        index: which of the search's values it is.
+    """
+    measure = objective.metric.removeprefix("val/")
+
+    def values(name: str, split: str) -> dict[int, float]:
+        found: dict[int, float] = {}
+        for seed in seeds:
+            if (summary := results.get((name, seed))) is not None:
+                scalars = getattr(summary.rules["val"], split) or {}
+                if (value := scalars.get(measure)) is not None:
+                    found[seed] = value
+        return found
+
+    baseline = values(DEFAULT, "test")
+    table = []
+    for candidate in found:
+        val, test = values(candidate.name, "val"), values(candidate.name, "test")
+        paired = [seed for seed in seeds if seed in test and seed in baseline]
+        is_default = candidate.name == DEFAULT
+        table.append(
+            Row(
+                candidate,
+                objective,
+                searched=None if candidate.searched is None else candidate.searched[index],
+                val=_over(val),
+                test=_over(test),
+                difference=None
+                if is_default or not paired
+                else paired_difference([test[s] for s in paired], [baseline[s] for s in paired]),
+                missing=sum((candidate.name, seed) not in results for seed in seeds),
+            )
+        )
+    return table
+
+
+def _over(values: Mapping[int, float]) -> MeanAndStd | None:
+    return mean_and_std(list(values.values())) if values else None
+
+
+def chosen(table: Sequence[Row]) -> Row | None:
+    """The best mean on validation among the settings none of whose runs is missing.
+
+    Test has no say. The first in the table wins a tie: the default, then by rank in the search.
+    None where every setting misses a run.
+    """
+    whole = [row for row in table if row.missing == 0 and row.val is not None]
+    return max(whole, key=lambda row: row.objective.sign * row.val.mean, default=None)  # type: ignore[union-attr]
+
+
+def seed_std(table: Sequence[Row]) -> float | None:
+    """Standard deviation over seeds on validation, pooled over the settings; None where unknown."""
+    spreads = [
+        (row.val.std**2, row.val.n - 1)
+        for row in table
+        if row.val is not None and row.val.std is not None
+    ]
+    if not spreads:
+        return None
+    return math.sqrt(math.fsum(v * d for v, d in spreads) / sum(degrees for _, degrees in spreads))
