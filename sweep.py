@@ -76,10 +76,10 @@ def sweep(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
         return 0
 
     # --- close: table, figures, best.yaml, and the command that trains it ------------------------
-    from tuning import ending
+    from tuning.ending import close
     from tuning.study_run import record
 
-    end = ending.close(search, study, folder)
+    end = close(search, study, folder)
     record(search, folder, study=study, drawn=end.drawn, say=display.say)
     display.close(end.shown)
     return 0
@@ -95,7 +95,7 @@ def work(
     argv: Sequence[str],
 ) -> None:
     """Search and confirm in this process; torch is imported and data are loaded once."""
-    from tuning import ending
+    from tuning.ending import confirm_study
     from tuning.processes import starter_is_gone
     from tuning.storage import claim_of
     from tuning.trial import TrialRunner
@@ -122,7 +122,7 @@ def work(
         is_wanted=lambda: not starter_is_gone(),
     )
     if worker.run() in ("done", "timeout"):
-        ending.confirm_study(search, study, folder, run=runner.run_whole, begins=display.confirm)
+        confirm_study(search, study, folder, run=runner.run_whole, begins=display.confirm)
 
 
 def start_workers(

@@ -100,7 +100,9 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--join", action="store_true")
     parser.add_argument("--trials", type=int)
     known, unknown = parser.parse_known_intermixed_args(argv)
-    mistakes = [f"{word}: unknown option{nearest(word, OPTIONS)}" for word in unknown]
+    mistakes = [
+        f"{word}: unknown option{nearest(word, OPTIONS)}" for word in unknown if word[0] == "-"
+    ]
     if known.search is None:
         mistakes.append("--search FILE: is missing; experiments/search/ has ready-made ones")
     for name in ("workers", "trials"):

@@ -44,6 +44,7 @@ class Display:
         self._live: Live | None = None
         self._said: set[int] = set()
         self._began, self._ended_before, self._looked = time.monotonic(), 0, 0.0
+        self._confirmed: list[Job] = []
         self._epochs: dict[int, str] = {}  # of the trials that this process runs
 
     def say(self, line: str) -> None:
@@ -93,8 +94,9 @@ class Display:
         """A run of the confirm stage begins."""
         line = f"confirm: {job.candidate.name}, seed {job.seed} ({left} left)"
         self._epochs = {-1: line}
-        if self._live is None:
+        if self._live is None and job not in self._confirmed:
             self.say(line)
+        self._confirmed.append(job)  # a run that another process is writing comes up again
 
     def close(self, shown: Sequence[RenderableType]) -> None:
         """Print what the search ends with."""

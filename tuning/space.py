@@ -117,9 +117,13 @@ def _forbidden(search: Search) -> Iterator[str]:
         key = full_key(word.partition("=")[0])
         if key in search.file.space or key in search.file.fixed:
             yield f"{word}: has no effect, {search.path.name} sets this key"
+        if key == "schedule.epochs" and search.file.budget.epochs is not None:
+            yield f"{word}: has no effect, budget.epochs is {search.file.budget.epochs}"
     for key in (*search.file.space, *search.file.fixed):
         if key.startswith("evaluate."):
             yield f"{key}: trials are compared by metric; leave it out"
+        elif key.startswith("data.") and not key.startswith("data.augment."):
+            yield f"{key}: makes another task of it; set it in the config, for the default too"
 
 
 def _without_validation(base: Config) -> Iterator[str]:

@@ -81,6 +81,17 @@ class Address:
             "keepalives_count": 3,
         }
 
+    def engine(self) -> sqlalchemy.Engine:
+        """A connection pool of its own.
+
+        Raises:
+            ConfigError: the driver is not installed.
+        """
+        try:
+            return sqlalchemy.create_engine(self.url, connect_args=self.connect_arguments())
+        except ImportError as error:
+            raise ConfigError([f"storage={self}: needs psycopg, see requirements.txt"]) from error
+
     def redacted(self, text: object) -> str:
         """``text``, an error of a driver for one, without the password."""
         shown = " ".join(str(text).split())
@@ -290,16 +301,12 @@ def open_storage(
     """
     began = time.monotonic()
     while True:
-        engine = sqlalchemy.create_engine(address.url, connect_args=address.connect_arguments())
+        engine = address.engine()
         claim = _claim(address, engine, "tables")
         try:
             # Two processes that make the tables at once would get in each other's way.
             claim.acquire()
             return PatientStorage(address, say=say, **options)
-        except ImportError as error:
-            raise ConfigError(
-                [f"storage={address}: needs psycopg, see requirements.txt"]
-            ) from error
         except (SQLAlchemyError, StorageInternalError, OSError) as error:
             if time.monotonic() - began >= opening:
                 reason = address.redacted(getattr(error, "orig", None) or error)

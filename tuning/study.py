@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tuning.storage import Claim, PatientStorage
 
 Outcome = Literal["complete", "pruned", "non-finite", "out of memory"]
+RUN = "run"  # user attribute of a trial: its run folder below trials/, of its first seed
 OUTCOME = "outcome"  # user attribute of a trial that ended without a value
 NON_FINITE_IN_A_ROW = 10
 IDENTITY = "identity"  # user attribute of a study: what was searched over what
@@ -101,19 +102,19 @@ class StudyFolder:
                 study.set_user_attr(IDENTITY, search.identity())
         return study
 
-    def write_csv(self, study: optuna.Study) -> None:
+    def write_csv(self, study: optuna.Study, metrics: Sequence[str]) -> None:
         """Write one row a trial that has ended: number, outcome, values, keys, seconds."""
         trials = ended_trials(study)
         keys = sorted({key for trial in trials for key in trial.params})
-        metrics = [f"value_{i}" for i in range(len(study.directions))] if trials else []
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["trial", "outcome", *metrics, *keys, "seconds"])
+        rows.writerow(["trial", "outcome", *metrics, *keys, "seconds", "run"])
         for trial in trials:
             seconds = trial.duration.total_seconds() if trial.duration is not None else None
             values = trial.values or [None] * len(metrics)
             found = [trial.params.get(key) for key in keys]
-            rows.writerow([trial.number, outcome_of(trial), *values, *found, seconds])
+            run = trial.user_attrs.get(RUN)
+            rows.writerow([trial.number, outcome_of(trial), *values, *found, seconds, run])
         write_text(self.trials_csv, text.getvalue())
 
 

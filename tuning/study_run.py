@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from tuning.drawing import Drawn
 
+WANDB_ID = "wandb_id"  # user attribute of a study
+
 
 def record(
     search: Search,
@@ -40,10 +42,13 @@ def record(
     if len(search.file.metrics) == 1 and values["trials/complete"]:
         values |= {"objective": study.best_value, "best_trial": study.best_trial.number}
         values |= {f"best/{key}": value for key, value in study.best_params.items()}
+    if (run_id := study.user_attrs.get(WANDB_ID)) is None:
+        run_id = new_run_id("study")
+        study.set_user_attr(WANDB_ID, run_id)
     mirror = Mirror(
         folder.path,
         mode=chosen_mode(base.track.wandb),
-        run_id=new_run_id("study"),
+        run_id=run_id,
         identity={"project": "tailfocus", "group": search.study, "name": f"{search.study}-study"},
         config={**search.file.model_dump(mode="json"), "base": base.model_dump(mode="json")},
         say=say,

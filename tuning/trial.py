@@ -23,7 +23,7 @@ from engine.schema import Config
 from engine.summary import Summary
 from tuning.search import Search
 from tuning.space import constants_of, suggest
-from tuning.study import OUTCOME, StudyFolder
+from tuning.study import OUTCOME, RUN, StudyFolder
 
 WAIT = 1.0  # seconds between looks at a run folder that another process is writing
 
@@ -86,6 +86,7 @@ class TrialRunner:
             ConfigError: a mistake that only the data, timm or the machine could reveal.
         """
         config = self.folder.trial_config(self.search.config(params))
+        trial.set_user_attr(RUN, fingerprint(config))
         seeds = self.search.search_seeds(config)
         values: list[list[float]] = []
         try:

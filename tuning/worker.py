@@ -120,7 +120,7 @@ class Worker:
             # which takes the result from the run folder. That one's end is the one that counts.
             return
         with held(self.claim):
-            self.folder.write_csv(self.study)
+            self.folder.write_csv(self.study, self.search.file.metrics)
 
     def _objective(self, trial: Trial) -> float | Sequence[float]:
         # Before the claim goes: Optuna's own first sign of life may come a moment later.
