@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,8 @@ class Row:
         test: the same on test.
         difference: on test, to the default's runs of the same seeds; None of the default itself
             and where no pair is left.
-        missing: runs that diverged or are not there.
+        diverged: runs that did, and so have no result.
+        missing: runs that are not there yet.
     """
 
     candidate: Candidate
@@ -40,7 +41,8 @@ class Row:
     val: MeanAndStd | None
     test: MeanAndStd | None
     difference: Difference | None
-    missing: int
+    diverged: int = 0
+    missing: int = 0
 
     @property
     def verdict(self) -> str:
@@ -62,6 +64,7 @@ def rows(
     objective: Objective,
     *,
     seeds: Sequence[int],
+    diverged: Collection[tuple[str, int]] = (),
     index: int = 0,
 ) -> list[Row]:
     """One row a setting, in the order of ``found``.
@@ -71,6 +74,7 @@ def rows(
         results: summaries by the setting's name and seed.
         objective: the metric, number ``index`` of the search.
         seeds: all that were to be trained.
+        diverged: setting's name and seed of the runs that have no result because of that.
         index: which of the search's values it is.
     """
     measure = objective.metric.removeprefix("val/")
@@ -100,7 +104,8 @@ def rows(
                 difference=None
                 if is_default or not paired
                 else paired_difference([test[s] for s in paired], [baseline[s] for s in paired]),
-                missing=sum((candidate.name, seed) not in results for seed in seeds),
+                diverged=sum((candidate.name, seed) in diverged for seed in seeds),
+                missing=sum((candidate.name, s) not in {*results, *diverged} for s in seeds),
             )
         )
     return table
@@ -111,12 +116,12 @@ def _over(values: Mapping[int, float]) -> MeanAndStd | None:
 
 
 def chosen(table: Sequence[Row]) -> Row | None:
-    """The best mean on validation among the settings none of whose runs is missing.
+    """The best mean on validation among the settings all of whose runs have a result.
 
     Test has no say. The first in the table wins a tie: the default, then by rank in the search.
-    None where every setting misses a run.
+    None where every setting lacks a run.
     """
-    whole = [row for row in table if row.missing == 0 and row.val is not None]
+    whole = [row for row in table if row.diverged == row.missing == 0 and row.val is not None]
     return max(whole, key=lambda row: row.objective.sign * row.val.mean, default=None)  # type: ignore[union-attr]
 
 

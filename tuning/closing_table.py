@@ -41,10 +41,16 @@ def cells(row: Row) -> list[str]:
         DASH if row.searched is None else f"{row.searched:.4f}",
         _spread(row.val),
         _spread(row.test),
-        f"{number} ({row.missing} diverged)" if row.missing else number,
+        number + _lacking(row),
         difference,
         row.verdict,
     ]
+
+
+def _lacking(row: Row) -> str:
+    parts = {"diverged": row.diverged, "to come": row.missing}
+    told = ", ".join(f"{number} {what}" for what, number in parts.items() if number)
+    return f" ({told})" if told else ""
 
 
 def _spread(found: MeanAndStd | None) -> str:
@@ -77,7 +83,9 @@ def explanation(table: Sequence[Row], *, seeds: Sequence[int]) -> list[str]:
             "test has no say in it"
         )
     else:
-        lines.append("nothing is chosen: every setting has a run that diverged")
+        lines.append("nothing is chosen: every setting lacks a run")
+    if any(row.missing for row in table):
+        lines.append("the confirm stage is not complete; the same command goes on with it")
     lines.append(
         f"mean ± std over the seeds {_seeds(seeds)}, none of which the search used, by rule val; "
         "test was predicted after training, once a run; all on one training subset "
@@ -122,7 +130,15 @@ def csv_text(tables: Sequence[Sequence[Row]]) -> str:
     writer.writerow(
         ["metric", "setting", "trial", "params", "is_chosen", "search"]
         + [f"{split}_{part}" for split in ("val", "test") for part in ("mean", "std", "n")]
-        + ["difference", "difference_low", "difference_high", "pairs", "missing", "verdict"]
+        + [
+            "difference",
+            "difference_low",
+            "difference_high",
+            "pairs",
+            "diverged",
+            "missing",
+            "verdict",
+        ]
     )
     for table in tables:
         best = chosen(table)
@@ -138,6 +154,6 @@ def csv_text(tables: Sequence[Sequence[Row]]) -> str:
                     if difference is None
                     else [difference.mean, difference.low, difference.high, difference.n]
                 )
-                + [row.missing, row.verdict]
+                + [row.diverged, row.missing, row.verdict]
             )
     return file.getvalue()

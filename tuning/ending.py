@@ -105,8 +105,9 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
     trials = study.get_trials(deepcopy=False)
     todo = stage(search, study, folder)
     results = confirm.summaries(todo.jobs) if todo.jobs else {}
+    failed = confirm.diverged(todo.jobs)
     tables = [
-        closing.rows(todo.candidates, results, goal, seeds=todo.seeds, index=index)
+        closing.rows(todo.candidates, results, goal, seeds=todo.seeds, diverged=failed, index=index)
         for index, goal in enumerate(goals)
         if results
     ]
