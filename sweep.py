@@ -56,7 +56,8 @@ def sweep(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
     if quiet is not None:
         display.say(f"nothing is pruned before epoch {quiet.epochs}: {quiet.reason}")
     folder = StudyFolder(Path(search.base().track.root).expanduser() / search.study)
-    storage = folder.open_storage(arguments.storage, say=display.say)
+    opening = 60.0 if arguments.join else 0.0  # who joins knows that the storage is there
+    storage = folder.open_storage(arguments.storage, say=display.say, opening=opening)
     study = folder.open(search, storage, claim=claim_of(storage, study=search.study))
     study.pruner = make_pruner(search, quiet, epochs=epochs)
 

@@ -70,6 +70,17 @@ class Address:
         """The URL as a driver needs it."""
         return self.url.render_as_string(hide_password=False)
 
+    def connect_arguments(self) -> dict[str, Any]:
+        """For the driver: how long to wait, and how to notice that the other end has vanished."""
+        if self.kind == "sqlite":
+            return {"timeout": 60}
+        return {
+            "connect_timeout": 10,
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+        }
+
     def redacted(self, text: object) -> str:
         """``text``, an error of a driver for one, without the password."""
         shown = " ".join(str(text).split())
@@ -91,9 +102,6 @@ class PatientStorage(RDBStorage):
         heartbeat: seconds between signs of life of a running trial.
         grace: seconds without one after which it counts as dead.
         patience: seconds after which a call gives up.
-
-    Raises:
-        ConfigError: there is no such database, or it does not let us in.
     """
 
     def __init__(
@@ -107,37 +115,21 @@ class PatientStorage(RDBStorage):
     ) -> None:
         self.address, self.say, self.patience = address, say, patience
         self._calls = threading.local()
-        options: dict[str, Any] = {"pool_pre_ping": True}
-        if address.kind == "sqlite":
-            options["connect_args"] = {"timeout": 60}
-        else:
-            # Notice within a minute that the other end has vanished, on both ends.
-            options["connect_args"] = {
-                "connect_timeout": 10,
-                "keepalives_idle": 30,
-                "keepalives_interval": 10,
-                "keepalives_count": 3,
-            }
         with warnings.catch_warnings():
             # Heartbeats have been "experimental" since Optuna 2.9.
             warnings.simplefilter("ignore", ExperimentalWarning)
             self.requeue = RetryHeartbeatStaleTrialCallback()
-            try:
-                super().__init__(
-                    address.secret,
-                    engine_kwargs=options,
-                    heartbeat_interval=heartbeat,
-                    grace_period=grace,
-                    heartbeat_stale_trial_callback=self.requeue,
-                )
-            except ImportError as error:
-                raise ConfigError(
-                    [f"storage={address}: needs the package psycopg, see requirements.txt"]
-                ) from error
-            except (SQLAlchemyError, StorageInternalError) as error:
-                reason = address.redacted(getattr(error, "orig", None) or error)
-                # From None: the driver's own text may hold what was just redacted.
-                raise ConfigError([f"storage={address}: cannot be used: {reason}"]) from None
+            super().__init__(
+                address.secret,
+                engine_kwargs={"pool_pre_ping": True, "connect_args": address.connect_arguments()},
+                heartbeat_interval=heartbeat,
+                grace_period=grace,
+                heartbeat_stale_trial_callback=self.requeue,
+            )
+
+    def patiently(self, action: Callable[[], None]) -> None:
+        """Do something else with the database, as patiently as all calls are."""
+        action()
 
 
 def _patient(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -177,8 +169,9 @@ for _name in (
     "_set_trial_param",
     "_get_best_trial_id",
     "get_trial_id_from_study_id_trial_number",
+    "patiently",
 ):
-    setattr(PatientStorage, _name, _patient(getattr(RDBStorage, _name)))
+    setattr(PatientStorage, _name, _patient(getattr(PatientStorage, _name)))
 
 
 # --- claims --------------------------------------------------------------------------------------
@@ -226,17 +219,25 @@ class FileClaim:
 
 
 class PostgresClaim:
-    """An advisory lock of the database, which goes with its connection."""
+    """An advisory lock of the database, which goes with its connection.
 
-    def __init__(self, storage: PatientStorage, name: str) -> None:
-        self.storage = storage
+    Args:
+        engine: of the database.
+        name: of what is claimed; the same in all processes.
+    """
+
+    def __init__(self, engine: sqlalchemy.Engine, name: str) -> None:
+        self.engine = engine
         digest = hashlib.sha256(f"tailfocus/{name}".encode()).digest()
         self._key = int.from_bytes(digest[:8], "big", signed=True)
         self._connection: sqlalchemy.Connection | None = None
 
     def acquire(self) -> None:
-        """Wait for the lock, and for the database where it is gone."""
-        _patiently(self.storage, self._acquire)
+        """Wait for the lock."""
+        self.release()
+        self._connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        lock = sqlalchemy.text("SELECT pg_advisory_lock(:key)")
+        self._connection.execute(lock, {"key": self._key})
 
     def is_held(self) -> bool:
         """Ask the database on the connection that took the lock."""
@@ -255,23 +256,63 @@ class PostgresClaim:
                 self._connection.close()
             self._connection = None
 
-    def _acquire(self) -> None:
-        self.release()
-        self._connection = self.storage.engine.connect()
-        lock = sqlalchemy.text("SELECT pg_advisory_lock(:key)")
-        self._connection.execution_options(isolation_level="AUTOCOMMIT").execute(
-            lock, {"key": self._key}
-        )
 
+class PatientClaim:
+    """A claim that waits for a database that is gone."""
 
-@_patient
-def _patiently(self: PatientStorage, action: Callable[[], None]) -> None:  # noqa: ARG001
-    action()
+    def __init__(self, claim: Claim, storage: PatientStorage) -> None:
+        self.claim, self.storage = claim, storage
+        self.is_held, self.release = claim.is_held, claim.release
+
+    def acquire(self) -> None:
+        """Wait for the claim, and for the database."""
+        self.storage.patiently(self.claim.acquire)
 
 
 def claim_of(storage: PatientStorage, *, study: str) -> Claim:
     """The claim that all workers of a study share."""
-    if storage.address.kind == "postgresql":
-        return PostgresClaim(storage, study)
-    database = Path(storage.address.url.database or "study.db")
+    return PatientClaim(_claim(storage.address, storage.engine, study), storage)
+
+
+def open_storage(
+    address: Address, *, say: Callable[[str], None], opening: float = 0.0, **options: Any
+) -> PatientStorage:
+    """Connect, and make the tables where they are not there yet.
+
+    Args:
+        address: of the database.
+        say: see :class:`PatientStorage`.
+        opening: seconds for which to try again where it cannot be reached.
+        options: of :class:`PatientStorage`.
+
+    Raises:
+        ConfigError: there is no such database, or it does not let us in.
+    """
+    began = time.monotonic()
+    while True:
+        engine = sqlalchemy.create_engine(address.url, connect_args=address.connect_arguments())
+        claim = _claim(address, engine, "tables")
+        try:
+            # Two processes that make the tables at once would get in each other's way.
+            claim.acquire()
+            return PatientStorage(address, say=say, **options)
+        except ImportError as error:
+            raise ConfigError(
+                [f"storage={address}: needs psycopg, see requirements.txt"]
+            ) from error
+        except (SQLAlchemyError, StorageInternalError, OSError) as error:
+            if time.monotonic() - began >= opening:
+                reason = address.redacted(getattr(error, "orig", None) or error)
+                # From None: the driver's own text may hold what was just redacted.
+                raise ConfigError([f"storage={address}: cannot be used: {reason}"]) from None
+            time.sleep(1.0)
+        finally:
+            claim.release()
+            engine.dispose()
+
+
+def _claim(address: Address, engine: sqlalchemy.Engine, name: str) -> Claim:
+    if address.kind == "postgresql":
+        return PostgresClaim(engine, name)
+    database = Path(address.url.database or "study.db")
     return FileClaim(database.with_name(f"{database.name}.claim"))

@@ -55,19 +55,18 @@ class StudyFolder:
     ) -> PatientStorage:
         """The storage at ``url``; without one, the SQLite file of this folder.
 
+        Args:
+            url: SQLAlchemy's.
+            say: told when the storage is gone, and when it is back.
+            patience: see :func:`tuning.storage.open_storage`.
+
         Raises:
             ConfigError: it cannot be used.
         """
-        from tuning.storage import Address, FileClaim, PatientStorage
+        from tuning.storage import Address, open_storage
 
-        address = Address(url or f"sqlite:///{self.database}")
-        if address.kind != "sqlite":
-            return PatientStorage(address, say=say, **patience)
-        # Two processes that make the tables at the same moment would get in each other's way.
-        file = Path(address.url.database or self.database)
-        claim = FileClaim(file.with_name(f"{file.name}.claim"))
-        with held(claim):
-            return PatientStorage(address, say=say, **patience)
+        self.path.mkdir(parents=True, exist_ok=True)
+        return open_storage(Address(url or f"sqlite:///{self.database}"), say=say, **patience)
 
     def open(self, search: Search, storage: PatientStorage, *, claim: Claim) -> optuna.Study:
         """The study, made where it is not there yet, with what is tried first in its queue.

@@ -73,7 +73,7 @@ def search_of(path: Path) -> Search:
 def opened(folder: Path, search: Search, url: str | None) -> tuple[optuna.Study, PatientStorage]:
     study_folder = StudyFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    storage = study_folder.open_storage(url, say=print, heartbeat=1, grace=4)
+    storage = study_folder.open_storage(url, say=print, heartbeat=1, grace=4, opening=60)
     study = study_folder.open(search, storage, claim=claim_of(storage, study=search.study))
     return study, storage
 
