@@ -116,6 +116,7 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
     for table in tables:
         name = f"{title}; {table[0].objective.metric}"
         shown += ["", closing_table.screen_table(table, title=one_line(name))]
+        shown += [*closing_table.verdicts(table), ""]
         shown += closing_table.explanation(table, seeds=todo.seeds)
     if tables:
         text = closing_table.markdown(tables, title=title, seeds=todo.seeds)

@@ -151,14 +151,27 @@ def test_seed_std_weighs_settings_by_their_degrees_of_freedom() -> None:
 
 
 def test_the_table_of_the_terminal_marks_the_chosen_setting(table: list[Row]) -> None:
-    console = Console(file=io.StringIO(), width=200)
-    console.print(closing_table.screen_table(table, title="digits"))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    (marked,) = [line for line in text.splitlines() if line.strip().startswith("*")]
-    assert "trial 3: loss.gamma=1.235" in marked
-    assert "0.8120 ± 0.0130" in marked
-    assert "+0.1020 [" in marked
-    assert "better than the default" in marked
+    file = io.StringIO()
+    Console(file=file, width=80).print(closing_table.screen_table(table, title="digits"))
+    (marked,) = [line for line in file.getvalue().splitlines() if line.strip().startswith("*")]
+    assert marked.split()[:9] == [
+        "*",
+        "trial",
+        "3",
+        "0.900",
+        *["0.812", "±", "0.013"],
+        "0.812",
+        "±",
+    ]
+    assert "+0.102 [+0.0" in marked
+    assert "…" not in file.getvalue()
+
+
+def test_a_line_a_setting_says_what_it_sets_and_the_verdict(table: list[Row]) -> None:
+    assert closing_table.verdicts(table) == [
+        "trial 3: loss.gamma=1.235: better than the default",
+        "trial 5: loss.gamma=1.235: not distinguishable from the default",
+    ]
 
 
 def test_the_explanation_states_what_chose_and_on_which_seeds(table: list[Row]) -> None:
@@ -181,7 +194,7 @@ def test_csv_holds_every_row_with_full_precision(table: list[Row]) -> None:
 
 def test_markdown_cells_survive_what_a_value_may_hold(table: list[Row]) -> None:
     odd = Candidate("trial 3", table[0].candidate.config, {"data.path": "a|b\n"}, 3, (0.9,))
-    row = Row(odd, BALANCED, 0.9, None, None, None)
+    row = Row(odd, BALANCED, searched=0.9, val=None, test=None, difference=None)
     text = closing_table.markdown([[table[0], row]], title="t", seeds=SEEDS)
     (line,) = [line for line in text.splitlines() if "trial 3" in line]
     assert r"a\|b" in line
