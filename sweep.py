@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.config import ConfigError
 from tuning import cli
+from tuning.compare import check_epochs
 from tuning.space import checked
 from tuning.study import all_non_finite, ended_trials
 
@@ -64,6 +65,58 @@ def sweep(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
     end = close(search, study, folder)
     record(search, folder, study=study, drawn=end.drawn, say=display.say)
     display.close(end.shown)
+    return 0
+
+
+def compare(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
+    """Several searches, alike in all but the method, then the best of each on fresh seeds.
+
+    Raises:
+        As :func:`sweep`.
+    """
+    # --- check -----------------------------------------------------------------------------------
+    configs = {search.study: checked(search) for search in arguments.methods}
+    check_epochs(configs)
+
+    # --- searches, one after the other, and confirm ----------------------------------------------
+    from tuning import comparison
+    from tuning.confirm import train_all
+    from tuning.sitting import folder_of, sit_down, work
+
+    folder = folder_of(arguments.search)
+    names = [
+        search.study.removeprefix(f"{arguments.search.study}-") for search in arguments.methods
+    ]
+    sittings = {
+        name: sit_down(
+            search, configs[search.study], url=arguments.storage, is_joining=arguments.join
+        )
+        for name, search in zip(names, arguments.methods, strict=True)
+    }
+
+    def show() -> None:
+        for sitting in sittings.values():
+            sitting.display.show(sitting.study)
+
+    for sitting in sittings.values():
+        sitting.display.begin(sitting.study)
+    if arguments.workers > 1:
+        start_workers(arguments, folder.path, show=show, argv=argv)
+        show()
+    else:
+        runners = []
+        for name, sitting in sittings.items():
+            sitting.display.say(f"{name}:")
+            with sitting.display.live():
+                runners.append(work(sitting, command=_command(argv)))
+        if (runner := next(filter(None, runners), None)) is not None:
+            todo = comparison.comparison_of(sittings, folder).jobs
+            train_all(todo, run=runner.run_whole, begins=sitting.display.confirm)
+    if arguments.join:
+        return 0
+
+    # --- close: curves, table, and each method's own figures -------------------------------------
+    sitting.display.close(comparison.close(comparison.comparison_of(sittings, folder)))
     return 0
 
 
@@ -133,7 +186,7 @@ def _stopped_cleanly(arguments: cli.Arguments, argv: Sequence[str]) -> int:
     from engine.run_folder import WriteError
 
     try:
-        return sweep(arguments, argv=argv)
+        return (compare if arguments.methods else sweep)(arguments, argv=argv)
     except Interrupted as stop:
         print(f"{stop}; the same command goes on from here")
         return stop.exit_code
