@@ -5,23 +5,16 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engine.config import ConfigError
 from tuning import cli
-from tuning.space import checked, warmup
-from tuning.study import StudyFolder, all_non_finite, ended_trials, num_trials
-
-if TYPE_CHECKING:
-    import optuna
-
-    from tuning.display import Display
-    from tuning.storage import PatientStorage
+from tuning.compare import check_epochs
+from tuning.space import checked
+from tuning.study import all_non_finite, ended_trials
 
 DIVERGED = (
     "the last ten trials have all diverged, and so the search stops; a lower optim.lr, or "
@@ -43,31 +36,22 @@ def sweep(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
     # --- check: every corner of the space loads before anything is run or written ----------------
     search = arguments.search
     configs = checked(search)
-    epochs = max(config.schedule.epochs for config in configs)
-    by_epoch = search.file.pruner.name in ("median", "hyperband")
-    quiet = warmup(search, configs) if by_epoch else None
 
     # --- study -----------------------------------------------------------------------------------
-    from tuning.display import Display
-    from tuning.storage import claim_of
-    from tuning.strategy import make_pruner
+    from tuning.sitting import sit_down, work
 
-    display = Display(search.file.metrics, num_trials=num_trials(search))
-    if quiet is not None:
-        display.say(f"nothing is pruned before epoch {quiet.epochs}: {quiet.reason}")
-    folder = StudyFolder(Path(search.base().track.root).expanduser() / search.study)
-    opening = 60.0 if arguments.join else 0.0  # who joins knows that the storage is there
-    storage = folder.open_storage(arguments.storage, say=display.say, opening=opening)
-    study = folder.open(search, storage, claim=claim_of(storage, study=search.study))
-    study.pruner = make_pruner(search, quiet, epochs=epochs)
+    sitting = sit_down(search, configs, url=arguments.storage, is_joining=arguments.join)
+    folder, study, display = sitting.folder, sitting.study, sitting.display
 
     # --- search and confirm: in this process, or in processes that join --------------------------
+    from tuning.ending import close, confirm_study
+
     display.begin(study)
     with display.live():
-        if arguments.workers == 1:
-            work(arguments, folder, storage=storage, study=study, display=display, argv=argv)
-        else:
-            start_workers(arguments, folder, study=study, display=display, argv=argv)
+        if arguments.workers > 1:
+            start_workers(arguments, folder.path, show=lambda: display.show(study), argv=argv)
+        elif (runner := work(sitting, command=_command(argv))) is not None:
+            confirm_study(search, study, folder, run=runner.run_whole, begins=display.confirm)
         display.show(study)
     if all_non_finite(ended_trials(study)):
         print(DIVERGED, file=sys.stderr)
@@ -76,7 +60,6 @@ def sweep(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
         return 0
 
     # --- close: table, figures, best.yaml, and the command that trains it ------------------------
-    from tuning.ending import close
     from tuning.study_run import record
 
     end = close(search, study, folder)
@@ -85,55 +68,68 @@ def sweep(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
     return 0
 
 
-def work(
-    arguments: cli.Arguments,
-    folder: StudyFolder,
-    *,
-    storage: PatientStorage,
-    study: optuna.Study,
-    display: Display,
-    argv: Sequence[str],
-) -> None:
-    """Search and confirm in this process; torch is imported and data are loaded once."""
-    from tuning.ending import confirm_study
-    from tuning.processes import starter_is_gone
-    from tuning.storage import claim_of
-    from tuning.trial import TrialRunner
-    from tuning.worker import Worker
+def compare(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
+    """Several searches, alike in all but the method, then the best of each on fresh seeds.
 
-    search = arguments.search
+    Raises:
+        As :func:`sweep`.
+    """
+    # --- check -----------------------------------------------------------------------------------
+    configs = {search.study: checked(search) for search in arguments.methods}
+    check_epochs(configs)
 
-    def watch(number: int, epoch: int, epochs: int) -> None:
-        display.epoch(number, epoch, epochs)
-        display.show_at_times(study)
+    # --- searches, one after the other, and confirm ----------------------------------------------
+    from tuning import comparison
+    from tuning.confirm import train_all
+    from tuning.sitting import folder_of, sit_down, work
 
-    command = ("sweep.py", *cli.without_storage(argv))
-    runner = TrialRunner(search, folder, command=command, watch=watch)
-    worker = Worker(
-        search=search,
-        folder=folder,
-        study=study,
-        storage=storage,
-        claim=claim_of(storage, study=search.study),
-        runner=runner,
-        num_trials=num_trials(search),
-        deadline=time.monotonic() + (search.file.budget.timeout or math.inf),
-        refresh=display.show,
-        is_wanted=lambda: not starter_is_gone(),
-    )
-    if worker.run() in ("done", "timeout"):
-        confirm_study(search, study, folder, run=runner.run_whole, begins=display.confirm)
+    folder = folder_of(arguments.search)
+    names = [
+        search.study.removeprefix(f"{arguments.search.study}-") for search in arguments.methods
+    ]
+    sittings = {
+        name: sit_down(
+            search, configs[search.study], url=arguments.storage, is_joining=arguments.join
+        )
+        for name, search in zip(names, arguments.methods, strict=True)
+    }
+
+    def show() -> None:
+        for sitting in sittings.values():
+            sitting.display.show(sitting.study)
+
+    for sitting in sittings.values():
+        sitting.display.begin(sitting.study)
+    if arguments.workers > 1:
+        start_workers(arguments, folder.path, show=show, argv=argv)
+        show()
+    else:
+        runners = []
+        for name, sitting in sittings.items():
+            sitting.display.say(f"{name}:")
+            with sitting.display.live():
+                runners.append(work(sitting, command=_command(argv)))
+        if (runner := next(filter(None, runners), None)) is not None:
+            todo = comparison.comparison_of(sittings, folder).jobs
+            train_all(todo, run=runner.run_whole, begins=sitting.display.confirm)
+    if arguments.join:
+        return 0
+
+    # --- close: curves, table, and each method's own figures -------------------------------------
+    sitting.display.close(comparison.close(comparison.comparison_of(sittings, folder)))
+    return 0
 
 
 def start_workers(
-    arguments: cli.Arguments,
-    folder: StudyFolder,
-    *,
-    study: optuna.Study,
-    display: Display,
-    argv: Sequence[str],
+    arguments: cli.Arguments, folder: Path, *, show: Callable[[], None], argv: Sequence[str]
 ) -> None:
     """Have processes of this machine work, and show what they do.
+
+    Args:
+        arguments: how many, and on which storage.
+        folder: where each one's words go, to ``workers/``.
+        show: brings the terminal up to date.
+        argv: the command line, which they join with.
 
     Raises:
         ConfigError: what a worker said before it ended with exit code 2.
@@ -148,7 +144,7 @@ def start_workers(
             argv,
             number=arguments.workers,
             storage=arguments.storage,
-            folder=folder.path / "workers",
+            folder=folder / "workers",
         ) as workers,
     ):
         gone: set[int] = set()
@@ -161,11 +157,16 @@ def start_workers(
                 if code == 2:
                     raise ConfigError([f"{worker.log}: {worker.last_words}"])
                 if code != 0:
-                    display.say(f"worker {number} has ended: {worker.last_words} ({worker.log})")
-            display.show(study)
+                    print(f"worker {number} has ended: {worker.last_words} ({worker.log})")
+            show()
             if interruption.signal_number is not None:
                 raise Interrupted(interruption.signal_number)
             time.sleep(0.5)
+
+
+def _command(argv: Sequence[str]) -> tuple[str, ...]:
+    """As it is recorded in each run's environment.json."""
+    return ("sweep.py", *cli.without_storage(argv))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -185,7 +186,7 @@ def _stopped_cleanly(arguments: cli.Arguments, argv: Sequence[str]) -> int:
     from engine.run_folder import WriteError
 
     try:
-        return sweep(arguments, argv=argv)
+        return (compare if arguments.methods else sweep)(arguments, argv=argv)
     except Interrupted as stop:
         print(f"{stop}; the same command goes on from here")
         return stop.exit_code

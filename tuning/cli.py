@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from engine.config import ConfigError, nearest
 from engine.schema import SELECTABLE
+from tuning.compare import leading, methods
 from tuning.search import Search
 from tuning.search_file import read_search_file
 
@@ -31,6 +32,8 @@ study.db, trials.csv, best.yaml, figures/, and the run folders of the trials in 
 
 options:
   --search FILE     the search file, see below
+  --compare FILE ...  methods, each a search file, or a config searched over the space of --search:
+                    the same trials and epochs for each, then the best of each on fresh seeds
   --study NAME      name of the study and its folder; default <data>-<search file>
   --workers N       N processes on this machine, each with its share of the threads, or its GPU
   --join            be one more worker of a study, and nothing else
@@ -62,7 +65,8 @@ search file:
   confirm: {{top: 3, seeds: 5}}          the best three and the default, again, on five fresh seeds
 """
 
-OPTIONS = ("--search", "--study", "--workers", "--join", "--trials", "--help")
+OPTIONS = ("--search", "--compare", "--study", "--workers", "--join", "--trials", "--help")
+LONGEST_NAME = 100  # of a study that nobody named
 STORAGE = "SWEEP_STORAGE"  # environment variable
 
 
@@ -71,6 +75,7 @@ class Arguments:
     """The parsed command line."""
 
     search: Search
+    methods: tuple[Search, ...]  # of --compare, else none
     storage: str | None
     workers: int
     join: bool
@@ -99,11 +104,12 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--join", action="store_true")
     parser.add_argument("--trials", type=int)
+    parser.add_argument("--compare", type=Path, nargs="+", default=[])
     known, unknown = parser.parse_known_intermixed_args(argv)
     mistakes = [
         f"{word}: unknown option{nearest(word, OPTIONS)}" for word in unknown if word[0] == "-"
     ]
-    if known.search is None:
+    if known.search is None and not known.compare:
         mistakes.append("--search FILE: is missing; experiments/search/ has ready-made ones")
     for name in ("workers", "trials"):
         value = getattr(known, name)
@@ -117,22 +123,25 @@ def parse(argv: Sequence[str]) -> Arguments:
         raise ConfigError(mistakes)
     words = [word for word in known.words if not word.startswith("storage=")]
     urls = [word.removeprefix("storage=") for word in known.words if word.startswith("storage=")]
-    file = read_search_file(known.search)
+    path = known.search or leading(known.compare)
+    file = read_search_file(path)
     if known.trials is not None:
         budget = file.budget.model_copy(update={"trials": known.trials})
         file = file.model_copy(update={"budget": budget})
     files = tuple(Path(word) for word in words if _is_file(word))
     search = Search(
         file=file,
-        path=known.search,
+        path=path,
         files=files,
         overrides=tuple(word for word in words if not _is_file(word)),
         study=known.study or "",
     )
     if not search.study:
-        search = search.named(f"{search.base().data.name}-{known.search.stem}")
+        stems = [path.stem] if not known.compare else ["compare", *(p.stem for p in known.compare)]
+        search = search.named("-".join([search.base().data.name, *stems])[:LONGEST_NAME])
     storage = urls[-1] if urls else os.environ.get(STORAGE) or None
-    return Arguments(search, storage=storage, workers=known.workers, join=known.join)
+    compared = methods(known.compare, lead=search, is_shared=known.search is not None)
+    return Arguments(search, compared, storage, workers=known.workers, join=known.join)
 
 
 def without_storage(argv: Sequence[str]) -> list[str]:

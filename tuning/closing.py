@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
+from engine.statistics import (
+    FEWEST_FOR_A_CLAIM,
+    Difference,
+    MeanAndStd,
+    mean_and_std,
+    paired_difference,
+)
 from tuning.confirm import DEFAULT, Candidate
 from tuning.findings import Objective
 
@@ -15,8 +21,6 @@ if TYPE_CHECKING:
     from engine.summary import Summary
 
 DASH = "–"
-SAME = "not distinguishable from the default"
-CLAIM = 5  # fewest pairs that `Difference.is_distinguishable` needs
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,12 @@ class Row:
         searched: value in the search, of one seed or few and the best of many.
         val: over the runs that have the metric; None where none has.
         test: the same on test.
-        difference: on test, to the default's runs of the same seeds; None of the default itself
+        difference: on test, to the baseline's runs of the same seeds; None of the baseline itself
             and where no pair is left.
-        missing: runs that diverged or are not there.
+        baseline: what the setting is compared with, in words.
+        is_baseline: whether this is the baseline itself.
+        diverged: runs that did, and so have no result.
+        missing: runs that are not there yet.
     """
 
     candidate: Candidate
@@ -40,20 +47,24 @@ class Row:
     val: MeanAndStd | None
     test: MeanAndStd | None
     difference: Difference | None
-    missing: int
+    baseline: str = "the default"
+    is_baseline: bool = False
+    diverged: int = 0
+    missing: int = 0
 
     @property
     def verdict(self) -> str:
         """The difference in words."""
-        if self.candidate.name == DEFAULT:
+        if self.is_baseline:
             return DASH
         if self.difference is None:
             return "no pair of runs to compare"
         if not self.difference.is_distinguishable:
-            few = self.difference.n < CLAIM
-            return f"{SAME} ({self.difference.n} seeds; {CLAIM} make a claim)" if few else SAME
+            number, same = self.difference.n, f"not distinguishable from {self.baseline}"
+            few = f" ({number} seeds; {FEWEST_FOR_A_CLAIM} make a claim)"
+            return same if number >= FEWEST_FOR_A_CLAIM else same + few
         is_better = self.difference.mean * self.objective.sign > 0
-        return f"{'better' if is_better else 'worse'} than the default"
+        return f"{'better' if is_better else 'worse'} than {self.baseline}"
 
 
 def rows(
@@ -62,15 +73,17 @@ def rows(
     objective: Objective,
     *,
     seeds: Sequence[int],
+    diverged: Collection[tuple[str, int]] = (),
     index: int = 0,
 ) -> list[Row]:
-    """One row a setting, in the order of ``found``.
+    """One row a setting, in the order of ``found``; all are compared with the first.
 
     Args:
         found: the settings, the default first.
         results: summaries by the setting's name and seed.
         objective: the metric, number ``index`` of the search.
         seeds: all that were to be trained.
+        diverged: setting's name and seed of the runs that have no result because of that.
         index: which of the search's values it is.
     """
     measure = objective.metric.removeprefix("val/")
@@ -84,12 +97,13 @@ def rows(
                     found[seed] = value
         return found
 
-    baseline = values(DEFAULT, "test")
+    first = found[0].name
+    baseline = values(first, "test")
     table = []
     for candidate in found:
         val, test = values(candidate.name, "val"), values(candidate.name, "test")
         paired = [seed for seed in seeds if seed in test and seed in baseline]
-        is_default = candidate.name == DEFAULT
+        is_first = candidate is found[0]
         table.append(
             Row(
                 candidate,
@@ -98,9 +112,12 @@ def rows(
                 val=_over(val),
                 test=_over(test),
                 difference=None
-                if is_default or not paired
+                if is_first or not paired
                 else paired_difference([test[s] for s in paired], [baseline[s] for s in paired]),
-                missing=sum((candidate.name, seed) not in results for seed in seeds),
+                baseline=f"the {first}" if first == DEFAULT else first,
+                is_baseline=is_first,
+                diverged=sum((candidate.name, seed) in diverged for seed in seeds),
+                missing=sum((candidate.name, s) not in {*results, *diverged} for s in seeds),
             )
         )
     return table
@@ -111,12 +128,12 @@ def _over(values: Mapping[int, float]) -> MeanAndStd | None:
 
 
 def chosen(table: Sequence[Row]) -> Row | None:
-    """The best mean on validation among the settings none of whose runs is missing.
+    """The best mean on validation among the settings all of whose runs have a result.
 
     Test has no say. The first in the table wins a tie: the default, then by rank in the search.
-    None where every setting misses a run.
+    None where every setting lacks a run.
     """
-    whole = [row for row in table if row.missing == 0 and row.val is not None]
+    whole = [row for row in table if row.diverged == row.missing == 0 and row.val is not None]
     return max(whole, key=lambda row: row.objective.sign * row.val.mean, default=None)  # type: ignore[union-attr]
 
 

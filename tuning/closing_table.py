@@ -15,7 +15,13 @@ from engine.wording import one_line, shown
 from tuning.closing import DASH, Row, chosen
 from tuning.confirm import Candidate
 
-HEADINGS = ("setting", "search", "validation", "test", "n", "test, minus the default", "verdict")
+VERDICT = "verdict"
+
+
+def headings(table: Sequence[Row]) -> tuple[str, ...]:
+    """Of the columns that :func:`cells` fills."""
+    minus = f"test, minus {table[0].baseline}"
+    return ("setting", "search", "validation", "test", "n", minus, VERDICT)
 
 
 def described(candidate: Candidate) -> str:
@@ -28,44 +34,59 @@ def _value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else shown(value)
 
 
-def cells(row: Row) -> list[str]:
-    """A row's texts, under `HEADINGS`."""
+def cells(row: Row, *, digits: int = 4) -> list[str]:
+    """A row's texts, under :func:`headings`."""
     difference = DASH
     if row.difference is not None:
-        difference = f"{row.difference.mean:+.4f}"
+        difference = f"{row.difference.mean:+.{digits}f}"
         if row.difference.low is not None and row.difference.high is not None:
-            difference += f" [{row.difference.low:+.4f}, {row.difference.high:+.4f}]"
-    number = str(row.test.n if row.test is not None else 0)
+            low, high = row.difference.low, row.difference.high
+            difference += f" [{low:+.{digits}f}, {high:+.{digits}f}]"
     return [
         described(row.candidate),
-        DASH if row.searched is None else f"{row.searched:.4f}",
-        _spread(row.val),
-        _spread(row.test),
-        f"{number} ({row.missing} diverged)" if row.missing else number,
+        DASH if row.searched is None else f"{row.searched:.{digits}f}",
+        _spread(row.val, digits=digits),
+        _spread(row.test, digits=digits),
+        str(row.test.n if row.test is not None else 0) + _lacking(row),
         difference,
         row.verdict,
     ]
 
 
-def _spread(found: MeanAndStd | None) -> str:
+def _lacking(row: Row) -> str:
+    parts = {"diverged": row.diverged, "to come": row.missing}
+    told = ", ".join(f"{number} {what}" for what, number in parts.items() if number)
+    return f" ({told})" if told else ""
+
+
+def _spread(found: MeanAndStd | None, *, digits: int) -> str:
     if found is None:
         return DASH
-    return f"{found.mean:.4f}" + ("" if found.std is None else f" ± {found.std:.4f}")
+    text = f"{found.mean:.{digits}f}"
+    return text if found.std is None else f"{text} ± {found.std:.{digits}f}"
 
 
 def screen_table(table: Sequence[Row], *, title: str) -> Table:
-    """For the terminal; the chosen setting is marked."""
+    """For the terminal, narrow enough for 80 columns; the chosen setting is marked.
+
+    What settings set, and their verdicts, are in the lines of :func:`verdicts`.
+    """
     best = chosen(table)
-    shown_as = Table(box=SIMPLE_HEAD, title_justify="left", title=Text(one_line(title)))
-    for heading in HEADINGS:
-        shown_as.add_column(
-            heading, justify="left" if heading in ("setting", "verdict") else "right"
-        )
+    shown_as = Table(
+        box=SIMPLE_HEAD, title_justify="left", title=Text(one_line(title)), padding=(0, 1, 0, 0)
+    )
+    for heading in headings(table)[:-1]:
+        shown_as.add_column(heading, justify="left" if heading == "setting" else "right")
     for row in table:
         mark = "* " if row is best else "  "
-        first, *others = cells(row)
-        shown_as.add_row(Text(one_line(mark + first)), *map(Text, others))
+        texts = [mark + row.candidate.name, *cells(row, digits=3)[1:-1]]
+        shown_as.add_row(*(Text(one_line(text)) for text in texts))
     return shown_as
+
+
+def verdicts(table: Sequence[Row]) -> list[str]:
+    """One line a setting but the one that all are compared with: what it sets, and the verdict."""
+    return [f"{described(row.candidate)}: {row.verdict}" for row in table[1:]]
 
 
 def explanation(table: Sequence[Row], *, seeds: Sequence[int]) -> list[str]:
@@ -77,7 +98,9 @@ def explanation(table: Sequence[Row], *, seeds: Sequence[int]) -> list[str]:
             "test has no say in it"
         )
     else:
-        lines.append("nothing is chosen: every setting has a run that diverged")
+        lines.append("nothing is chosen: every setting lacks a run")
+    if any(row.missing for row in table):
+        lines.append("the confirm stage is not complete; the same command goes on with it")
     lines.append(
         f"mean ± std over the seeds {_seeds(seeds)}, none of which the search used, by rule val; "
         "test was predicted after training, once a run; all on one training subset "
@@ -103,7 +126,8 @@ def markdown(tables: Sequence[Sequence[Row]], *, title: str, seeds: Sequence[int
     for table in tables:
         best = chosen(table)
         lines += [f"## {table[0].objective.metric}", ""]
-        lines += [_markdown_row(HEADINGS), _markdown_row(["---"] * len(HEADINGS))]
+        names = headings(table)
+        lines += [_markdown_row(names), _markdown_row(["---"] * len(names))]
         for row in table:
             first, *others = cells(row)
             lines.append(_markdown_row([f"**{first}**" if row is best else first, *others]))
@@ -122,7 +146,15 @@ def csv_text(tables: Sequence[Sequence[Row]]) -> str:
     writer.writerow(
         ["metric", "setting", "trial", "params", "is_chosen", "search"]
         + [f"{split}_{part}" for split in ("val", "test") for part in ("mean", "std", "n")]
-        + ["difference", "difference_low", "difference_high", "pairs", "missing", "verdict"]
+        + [
+            "difference",
+            "difference_low",
+            "difference_high",
+            "pairs",
+            "diverged",
+            "missing",
+            "verdict",
+        ]
     )
     for table in tables:
         best = chosen(table)
@@ -138,6 +170,6 @@ def csv_text(tables: Sequence[Sequence[Row]]) -> str:
                     if difference is None
                     else [difference.mean, difference.low, difference.high, difference.n]
                 )
-                + [row.missing, row.verdict]
+                + [row.diverged, row.missing, row.verdict]
             )
     return file.getvalue()

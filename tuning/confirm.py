@@ -217,6 +217,11 @@ def is_ended(job: Job) -> bool:
     return job.folder.summary.exists() or job.diverged.exists()
 
 
+def diverged(todo: Sequence[Job]) -> set[tuple[str, int]]:
+    """Setting's name and seed of the runs that are known to diverge."""
+    return {(job.candidate.name, job.seed) for job in todo if job.diverged.exists()}
+
+
 def summaries(todo: Sequence[Job]) -> dict[tuple[str, int], Summary]:
     """What the finished runs found, by the setting's name and the seed; diverged ones are left out.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.figures import save
-from tuning import figures
+from tuning import best_of_n_figures, figures
 from tuning.confirm import front
 from tuning.findings import Objective, complete, keys_of
 from tuning.importance import FEWEST_TRIALS, importances
@@ -70,7 +70,9 @@ def draw(
         drawn.figures[f"history{end}"] = figures.history(
             trials, objective, seed_std=known.seed_std[index], default=known.default[index], **facts
         )
-        drawn.figures[f"best_of_n{end}"] = figures.best_of_n_curve(trials, objective, **facts)
+        drawn.figures[f"best_of_n{end}"] = best_of_n_figures.best_of_n_curve(
+            trials, objective, **facts
+        )
         _draw_importance(drawn, done, objective, end=end, **facts)
         for x, y in _pairs(done, drawn, objective):
             drawn.figures[f"map_{x}_{y}{end}"] = parameter_map(

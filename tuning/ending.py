@@ -105,8 +105,9 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
     trials = study.get_trials(deepcopy=False)
     todo = stage(search, study, folder)
     results = confirm.summaries(todo.jobs) if todo.jobs else {}
+    failed = confirm.diverged(todo.jobs)
     tables = [
-        closing.rows(todo.candidates, results, goal, seeds=todo.seeds, index=index)
+        closing.rows(todo.candidates, results, goal, seeds=todo.seeds, diverged=failed, index=index)
         for index, goal in enumerate(goals)
         if results
     ]
@@ -115,6 +116,7 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
     for table in tables:
         name = f"{title}; {table[0].objective.metric}"
         shown += ["", closing_table.screen_table(table, title=one_line(name))]
+        shown += [*closing_table.verdicts(table), ""]
         shown += closing_table.explanation(table, seeds=todo.seeds)
     if tables:
         text = closing_table.markdown(tables, title=title, seeds=todo.seeds)

@@ -56,7 +56,13 @@ class Tiny:
         """The closing table, without files and figures."""
         todo = stage(self.search, self.study, self.folder)
         results = confirm.summaries(todo.jobs)
-        return closing.rows(todo.candidates, results, BALANCED, seeds=todo.seeds)
+        return closing.rows(
+            todo.candidates,
+            results,
+            BALANCED,
+            seeds=todo.seeds,
+            diverged=confirm.diverged(todo.jobs),
+        )
 
 
 def tiny(root: Path, *words: str, **options: int) -> Tiny:
@@ -265,7 +271,7 @@ def test_the_numbers_of_the_table_are_those_of_the_run_folders(
         assert row.test is not None
         assert row.test.mean == pytest.approx(sum(values) / 2)
         assert row.test.n == 2
-        assert row.missing == 0
+        assert row.diverged == row.missing == 0
 
 
 def test_two_seeds_make_no_claim_in_so_many_words(closed: Ending) -> None:
@@ -329,7 +335,7 @@ def test_a_setting_that_diverges_on_a_fresh_seed_is_said_and_never_chosen(tmp_pa
     confirm_study(case.search, case.study, case.folder, run=run)
     confirm_study(case.search, case.study, case.folder, run=run)  # it is not tried again
     table = case.table()
-    assert [row.missing for row in table] == [0, 1]
+    assert [(row.diverged, row.missing) for row in table] == [(0, 0), (1, 0)]
     assert closing.chosen(table) is table[0]
     assert closing_table.cells(table[1])[4] == "1 (1 diverged)"
 

@@ -20,7 +20,7 @@ from tests.tuning._studies import (
     two_goals,
     with_losses,
 )
-from tuning import figures
+from tuning import best_of_n_figures, figures
 from tuning.best_of_n import best_of_n
 from tuning.confirm import front
 from tuning.drawing import Known, draw, save_all
@@ -190,7 +190,7 @@ def test_best_of_n_is_the_closed_form_over_the_value_of_every_trial_that_ended(
     tmp_path: Path,
 ) -> None:
     trials = study_of(tmp_path, with_losses, trials=9).trials
-    figure = figures.best_of_n_curve(trials, BALANCED, title="t")
+    figure = best_of_n_figures.best_of_n_curve(trials, BALANCED, title="t")
     values = [t.values[0] if t.values else 0.1 for t in trials]
     assert values.count(0.1) == 6
     expected = best_of_n(values, direction="maximize")
@@ -200,7 +200,7 @@ def test_best_of_n_is_the_closed_form_over_the_value_of_every_trial_that_ended(
 
 def test_comparison_draws_one_curve_a_search_and_names_its_trials() -> None:
     values = {"focal": [0.1, 0.3, 0.2], "ldam": [0.4, 0.2]}
-    figure = figures.comparison(values, BALANCED, title="t")
+    figure = best_of_n_figures.comparison(values, BALANCED, title="t")
     curves = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
     assert list(curves) == ["focal, 3 trials", "ldam, 2 trials"]
     np.testing.assert_allclose(curves["ldam, 2 trials"], [0.3, 0.4])
