@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from ._targets import is_readable
 
+FixedPoint = Literal["natural", "uniform", "none", "unstated"]
+
 
 def as_float(logits: Tensor) -> Tensor:
     """Return logits in the precision that losses compute in: float64 stays, the rest is float32."""
@@ -26,6 +28,9 @@ class Loss(nn.Module):
     * ``takes_weight``: `set_weight` has a meaning.
     * ``needs_features``, ``needs_teacher``: the keyword of that name must be given to `forward`.
     * ``dense``: logits may be (N, C, ...) with targets (N, ...).
+    * ``fixed_point``: the class probabilities that a model of class scores alone, trained on skewed
+      data without weights, ends at: the ``natural`` prior of the data, the ``uniform`` one, or
+      ``none`` of the two.
     """
 
     activation: ClassVar[Literal["softmax", "sigmoid"]] = "softmax"
@@ -34,6 +39,7 @@ class Loss(nn.Module):
     needs_features: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
     dense: ClassVar[bool] = False
+    fixed_point: ClassVar[FixedPoint] = "unstated"
 
     weight: Tensor | None
 

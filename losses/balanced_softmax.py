@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, as_float
 from ._counts import log_prior, over_classes
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
@@ -70,6 +70,7 @@ class BalancedSoftmax(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    fixed_point: ClassVar[FixedPoint] = "uniform"
 
     log_prior: Tensor
 

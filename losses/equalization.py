@@ -22,7 +22,7 @@ def equalization_loss(
     targets: Tensor,
     *,
     class_counts: Tensor | Sequence[int],
-    tail_share: float = 0.005,
+    tail_share: float = 0.5,
     gamma: float = 1.0,
     weight: Tensor | None = None,
     reduction: Reduction = "mean",
@@ -33,9 +33,10 @@ def equalization_loss(
 
     The softmax equalization loss of Tan et al. 2020, "Equalization Loss for Long-Tailed Object
     Recognition": samples of other classes do not push the logits of tail classes down. T is 1 for
-    classes whose share f_c of the training images is below ``tail_share`` (lambda in the paper),
-    and beta is 1 with probability ``gamma``, drawn for every sample and class from torch's global
-    generator, as dropout draws. At gamma 1, the default here, nothing is drawn. At gamma 0, or
+    classes with fewer than ``tail_share`` times the mean number of training images: the paper's
+    lambda, a share f_c of all images, is tail_share / C, so that one value serves 10 classes and
+    1000. beta is 1 with probability ``gamma``, drawn for every sample and class from torch's global
+    generator, as dropout draws; at gamma 1, the default here, nothing is drawn. At gamma 0, or
     without a class that rare, it is cross-entropy. Public code exponentiates the logits as they
     are, which overflows in float32 from 89 on.
 
@@ -44,7 +45,7 @@ def equalization_loss(
         targets: (N,) or (N, ...) int64 labels.
         class_counts: (C,) training images of each class. One without images takes no part in the
             softmax, whatever gamma is.
-        tail_share: Share of the training images below which a class is in the tail.
+        tail_share: Share of the mean count below which a class is in the tail.
         gamma: Probability that a sample spares a tail class, 0 to 1.
         weight: (C,) class weights.
         reduction: ``none`` gives (N, ...); ``mean`` and ``sum`` a scalar.
@@ -57,13 +58,13 @@ def equalization_loss(
             unknown reduction or normalisation.
 
     >>> logits, counts = torch.zeros(1, 3), [10, 10, 1]  # the third class is spared: log 2
-    >>> equalization_loss(logits, torch.tensor([0]), class_counts=counts, tail_share=0.1)
+    >>> equalization_loss(logits, torch.tensor([0]), class_counts=counts)
     tensor(0.6931)
     """
     return _spared(
         logits,
         targets,
-        shares=_shares(class_counts),
+        frequency=_frequency(class_counts),
         tail_share=tail_share,
         gamma=gamma,
         weight=weight,
@@ -73,17 +74,17 @@ def equalization_loss(
     )
 
 
-def _shares(class_counts: Tensor | Sequence[int]) -> Tensor:
-    """Return each class's share of the training images, float64 (C,)."""
+def _frequency(class_counts: Tensor | Sequence[int]) -> Tensor:
+    """Return each count over the mean count of classes with images, float64 (C,)."""
     counts = checked_counts(class_counts)
-    return counts / counts.sum()
+    return counts / counts[counts > 0].mean()
 
 
 def _spared(
     logits: Tensor,
     targets: Tensor,
     *,
-    shares: Tensor,
+    frequency: Tensor,
     tail_share: float,
     gamma: float,
     weight: Tensor | None,
@@ -96,11 +97,11 @@ def _spared(
     logits = as_float(logits)
     labels = torch.where(targets != ignore_index, targets, 0)
     check_labels(labels, logits.shape[1])
-    spared = over_classes(shares < tail_share, logits).bool().expand_as(logits)
+    spared = over_classes(frequency < tail_share, logits).bool().expand_as(logits)
     if gamma < 1:
         spared = spared & (torch.rand_like(logits) < gamma)
     spared = spared.scatter(1, labels.unsqueeze(1), value=False)
-    absent = over_classes(shares == 0, logits).bool()
+    absent = over_classes(frequency == 0, logits).bool()
     return cross_entropy_loss(
         logits + MASKED * (spared | absent),
         targets,
@@ -115,7 +116,7 @@ class Equalization(SampleMean):
     """Cross-entropy in which samples of other classes do not push rare classes down.
 
     Args:
-        tail_share: Share of the training images below which a class is rare.
+        tail_share: Share of the mean number of training images below which a class is rare.
         gamma: Probability that a sample spares a rare class; 0 is cross-entropy.
         normalize: What the batch mean divides by: the number of samples, or the sum of their class
             weights.
@@ -123,13 +124,13 @@ class Equalization(SampleMean):
 
     dense: ClassVar[bool] = True
 
-    shares: Tensor
+    frequency: Tensor
 
     def __init__(
         self,
         class_counts: Tensor,
         *,
-        tail_share: Annotated[float, Ge(0)] = 0.005,
+        tail_share: Annotated[float, Ge(0)] = 0.5,
         gamma: Annotated[float, Interval(ge=0, le=1)] = 1.0,
         normalize: Literal["samples", "weights"] = "samples",
     ) -> None:
@@ -138,14 +139,14 @@ class Equalization(SampleMean):
         self.gamma = gamma
         self._note_counts(class_counts)
         # Not persistent: they follow from the data set, which is where a run takes them from.
-        self.register_buffer("shares", _shares(class_counts), persistent=False)
+        self.register_buffer("frequency", _frequency(class_counts), persistent=False)
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `equalization_loss`."""
         return _spared(
             logits,
             targets,
-            shares=self.shares,
+            frequency=self.frequency,
             tail_share=self.tail_share,
             gamma=self.gamma,
             weight=self.weight,

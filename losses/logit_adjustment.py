@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, as_float
 from ._counts import over_classes, prior_offset
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
@@ -97,6 +97,7 @@ class LogitAdjustment(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    fixed_point: ClassVar[FixedPoint] = "uniform"
 
     offset: Tensor
 

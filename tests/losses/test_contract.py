@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import math
 
 import pytest
 import torch
@@ -32,12 +33,20 @@ def random_logits(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def said_by_a_teacher(logits: Tensor) -> Tensor:
+    """Of the logits' shape; the same for sample n of any batch, and for its pixels in a row."""
+    shape = (len(logits), *logits.shape[2:], NUM_CLASSES)
+    return (
+        random_logits(64, NUM_CLASSES, seed=2)[: math.prod(shape[:-1])].view(shape).movedim(-1, 1)
+    )
+
+
 def call(loss: losses.Loss, logits: Tensor, targets: Tensor) -> Tensor:
     extras = {}
     if loss.needs_features:
         extras["features"] = random_logits(len(logits), 8, seed=1)
     if loss.needs_teacher:
-        extras["teacher_logits"] = random_logits(*logits.shape, seed=2)
+        extras["teacher_logits"] = said_by_a_teacher(logits)
     return loss(logits, targets, **extras)
 
 
