@@ -12,7 +12,8 @@ from engine.wording import one_line
 from tuning import closing, closing_table, confirm, drawing
 from tuning.closing import Row
 from tuning.confirm import Candidate, Job
-from tuning.findings import Objective, complete, objectives
+from tuning.findings import Objective, objectives
+from tuning.study import ended_trials
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -111,7 +112,8 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
         for index, goal in enumerate(goals)
         if results
     ]
-    title = f"{search.study}: the best settings of {len(complete(trials))} trials, trained again"
+    number = len(ended_trials(study))
+    title = f"{search.study}: the best settings of {number} trials, trained again"
     shown: list[RenderableType] = []
     for table in tables:
         name = f"{title}; {table[0].objective.metric}"
