@@ -16,10 +16,11 @@ pip_install := $(python) -m pip install --quiet --disable-pip-version-check
 interpreter = $(or $(wildcard $(python)),$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-system test-all lint
+.PHONY: help train table test test-system test-all lint
 
 help:
 	@echo 'make train ARGS="..."  train and evaluate, as in: make train ARGS="loss=softmax_focal seed=1"'
+	@echo 'make table             make a small table again and compare it with the committed results'
 	@echo 'make test              the quick tests: all that needs nothing but the pinned packages'
 	@echo 'make test-system       the tests that need system packages (.ci/run installs them)'
 	@echo 'make test-all          everything but the system tests, the slow ones included'
@@ -28,6 +29,10 @@ help:
 
 train: $(VENV)/.ready
 	@$(python) train.py $(ARGS)
+
+table: $(VENV)/.ready
+	@$(python) -m experiments.reproduce experiments/papers/digits_small.yaml --workers 2 --check \
+		--results experiments/results/digits_lt.jsonl
 
 test: $(VENV)/.ready-dev
 	@$(python) -m pytest -q -m "not slow and not system"

@@ -165,13 +165,16 @@ def run(
             processes=processes.world,
         )
 
+        facts = assembly.facts_of(config, dataset, teacher=trainer.teacher)
+
         def begin() -> dict[str, Any]:
+            history.check_teacher(folder, facts["teacher_weights"])
             folder.cut_rows(progress.epoch)
             environment = history.add_segment(
                 folder,
                 ran,
                 position=history.Position(progress.epoch, progress.totals.steps),
-                facts=assembly.facts_of(config, dataset),
+                facts=facts,
                 identity=identity,
                 say=screen.say,
             )
@@ -196,6 +199,12 @@ def run(
         # --- epochs ------------------------------------------------------------------------------
         # Without a validation split nothing asks for "val".
         splits = {"val": dataset.val or dataset.test, "test": dataset.test}
+        readout = assembly.build_readout(
+            config,
+            trainer.loss,
+            class_counts=torch.from_numpy(dataset.class_counts),
+            classes=dataset.classes.predicted,
+        )
         loader_of = functools.cache(lambda split: data.Loader(splits[split], **loader_settings))
 
         def assess(
@@ -211,9 +220,10 @@ def run(
             )
             return evaluation.assess(
                 share.joined(processes, num_images=num_images),
-                trainer.loss,
+                readout,
                 class_counts=dataset.class_counts,
                 num_outputs=assembly.num_outputs(config, dataset.num_classes),
+                old_classes=dataset.classes.old,
                 **options,
             )
 
@@ -319,7 +329,7 @@ def run(
                 seed=config.seed,
                 identity=identity,
                 code_hash=code,
-                notes=history.changes(environment),
+                notes=(*assembly.notes(config), *history.changes(environment)),
                 seconds=time.perf_counter() - began,
             )
             headline = results[summary.headline]

@@ -37,6 +37,22 @@ def check_split(folder: RunFolder, split_fingerprint: str) -> None:
         )
 
 
+def check_teacher(folder: RunFolder, weights: str | None) -> None:
+    """Refuse to go on with another teacher's weights than those the run began with.
+
+    Raises:
+        ConfigError: the teacher's run was made again, and came out differently.
+    """
+    past = _environment(folder)
+    if past is not None and past.get("facts", {}).get("teacher_weights") != weights:
+        raise ConfigError(
+            [
+                f"{folder.path}: began with other weights of its teacher, whose run was made again "
+                "since; put the old run back, or use --fresh"
+            ]
+        )
+
+
 def finished_summary(folder: RunFolder) -> Summary | None:
     """The summary of a finished run, or None.
 

@@ -48,30 +48,44 @@ def overlap(
     """
     if over not in ("batch", "image"):
         raise ValueError(f"over must be 'batch' or 'image', not {over!r}")
-    logits = as_float(logits)
-    p = logits.softmax(dim=1)
+    p = as_float(logits).softmax(dim=1)
     if targets.is_floating_point():
         t = targets.to(p)
+        both = _summed(p * t, over=over)
+        true = _summed(t * t if squared else t, over=over)
     else:
         valid = targets != ignore_index
         labels = torch.where(valid, targets, 0)
-        check_labels(labels, logits.shape[1])
-        # Not F.one_hot, which reads the labels' values: vmap over samples cannot.
-        classes = torch.arange(logits.shape[1], device=p.device).view(-1, *[1] * (p.ndim - 2))
-        t = (labels.unsqueeze(1) == classes).to(p) * valid.unsqueeze(1)
+        check_labels(labels, p.shape[1])
         p = p * valid.unsqueeze(1)
-    wide = torch.float32 if logits.device.type == "mps" else torch.float64
-    pixels = [d for d in range(logits.ndim) if d != 1 and (d != 0 or over == "batch")]
+        own = p.gather(1, labels.unsqueeze(1)).squeeze(1)
+        both = _summed_by_label(own, labels, num_classes=p.shape[1], over=over)
+        true = _summed_by_label(valid, labels, num_classes=p.shape[1], over=over)
+    return Overlap(both, _summed(p * p if squared else p, over=over), true)
 
-    def summed(values: Tensor) -> Tensor:
-        if not pixels:
-            return values.to(wide)
-        total = values.sum(dim=pixels, dtype=wide)
-        return total.unsqueeze(0) if over == "batch" else total
 
-    if squared:
-        return Overlap(summed(p * t), summed(p * p), summed(t * t))
-    return Overlap(summed(p * t), summed(p), summed(t))
+def _wide(values: Tensor) -> torch.dtype:
+    return torch.float32 if values.device.type == "mps" else torch.float64
+
+
+def _summed(values: Tensor, *, over: Regions) -> Tensor:
+    """Return the sums of (N, C, ...) over the pixels of each region."""
+    pixels = [d for d in range(values.ndim) if d != 1 and (d != 0 or over == "batch")]
+    if not pixels:
+        return values.to(_wide(values))
+    total = values.sum(dim=pixels, dtype=_wide(values))
+    return total.unsqueeze(0) if over == "batch" else total
+
+
+def _summed_by_label(values: Tensor, labels: Tensor, *, num_classes: int, over: Regions) -> Tensor:
+    """Return the sums of (N, ...) over the pixels of each region and label: no one-hot labels."""
+    num_regions = 1 if over == "batch" else len(labels)
+    if over == "image":
+        images = torch.arange(num_regions, device=labels.device)
+        labels = labels + num_classes * images.view(-1, *[1] * (labels.ndim - 1))
+    sums = values.new_zeros(num_regions * num_classes, dtype=_wide(values))
+    sums = sums.index_add(0, labels.flatten(), values.flatten().to(sums))
+    return sums.view(num_regions, num_classes)
 
 
 def mean_over_present(

@@ -12,7 +12,7 @@ import pytest
 
 from engine.cli import parse
 from engine.components import ROOT
-from engine.config import load
+from engine.config import dump, fingerprint, load
 from tests._runs import small_words
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,7 +31,19 @@ def test_the_readme_shows_commands() -> None:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "bare")
-def test_every_command_of_the_readme_is_accepted(words: list[str]) -> None:
+def test_every_command_of_the_readme_is_accepted(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run folder that one of them names is one that another of them makes."""
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)
+    if any("=runs/" in word for word in words):
+        for others in COMMANDS:
+            if not any("=runs/" in word for word in others):
+                made = load(parse(others).files, parse(others).overrides)
+                folder = Path("runs", made.data.name, fingerprint(made))
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "config.yaml").write_text(dump(made), encoding="utf-8")
     arguments = parse(words)
     assert load(arguments.files, arguments.overrides) is not None
 
