@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ._base import FixedPoint, as_float
+from ._base import FixedPoint, Limits, as_float
 from ._counts import log_prior, over_classes
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
@@ -70,7 +70,9 @@ class BalancedSoftmax(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "uniform"
+    equals: ClassVar[Limits] = (({}, "logit_adjustment", {"tau": 1.0}),)
 
     log_prior: Tensor
 

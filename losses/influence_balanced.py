@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import FixedPoint, Limits, Loss, as_float
 from ._modulator import check_gamma
 from ._reduction import Reduction, reduce_values, sample_normalizer
 from .cross_entropy import cross_entropy_loss
@@ -83,6 +84,13 @@ class InfluenceBalanced(Loss):
     """
 
     needs_features: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy, by samples that move the last layer little"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "gradcheck": "its divisor is a constant to the gradient, as in a re-weighting",
+        "double_backward": "its divisor is a constant to the gradient, as in a re-weighting",
+    }
+    equals: ClassVar[Limits] = (({"start": 0.95}, "cross_entropy", {}),)
 
     def __init__(
         self,

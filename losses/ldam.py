@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, Limits, as_float
 from ._counts import checked_counts
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
@@ -114,6 +114,9 @@ class Ldam(SampleMean):
     """
 
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy, by margins"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    equals: ClassVar[Limits] = (({"max_margin": 0.0, "scale": 1.0}, "cross_entropy", {}),)
 
     margins: Tensor
 
