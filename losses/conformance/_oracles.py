@@ -134,6 +134,32 @@ def seesaw(loss: Any, rows: Rows) -> float:
     return _mean(rows, term)
 
 
+def equalization(loss: Any, rows: Rows) -> float:
+    """-w_y log(e^x_y / sum_c e^x_c) without the rare classes c != y."""
+    mean = sum(rows.counts) / len(rows.counts)
+
+    def term(x: list[float], y: int) -> float:
+        kept = [c == y or n >= loss.tail_share * mean for c, n in enumerate(rows.counts)]
+        total = sum(math.exp(v) for v, k in zip(x, kept, strict=True) if k)
+        return -math.log(math.exp(x[y]) / total)
+
+    return _mean(rows, term)
+
+
+def lade(loss: Any, rows: Rows) -> float:
+    """Balanced softmax plus alpha sum_c prior_c (-mean x_c of class c + D_c + penalty D_c^2)."""
+    prior = [n / sum(rows.counts) for n in rows.counts]
+    total = balanced_softmax(loss, rows)
+    for c, share in enumerate(prior):
+        pairs = [(x[c], y) for x, y in zip(rows.logits, rows.labels, strict=True)]
+        own = [v for v, y in pairs if y == c]
+        balanced = [math.exp(v) / (len(prior) * prior[y]) for v, y in pairs]
+        level = math.log(sum(balanced) / len(balanced))
+        mean = sum(own) / max(len(own), 1)
+        total += loss.alpha * share * (level + loss.penalty * level**2 - mean)
+    return total
+
+
 def label_aware_smoothing(loss: Any, rows: Rows) -> float:
     """-w_y ((1 - s_y) log p_y + s_y times the mean log p_c of the others), s from 0.4 to 0.1."""
     del loss
