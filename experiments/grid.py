@@ -210,7 +210,8 @@ def _sentence(error: Any) -> str:
         return f"{path}: is missing ({model.model_fields[str(error['loc'][-1])].description})"
     if error["loc"][-1:] == ("[key]",):
         return f"{path}: a name has no slash, no line break and no space at its ends"
-    return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    reason = str(error["msg"]).replace("tuple", "list")
+    return f"{path}: {reason[:1].lower()}{reason[1:]}"
 
 
 def _runs(grid: Grid, method: str, setting: str) -> list[Cell]:

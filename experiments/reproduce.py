@@ -79,16 +79,12 @@ def _work(plan: Plan, argv: Sequence[str], display: Display) -> None:
 
 def _print_table(plan: Plan) -> None:
     """Every line that there is, not only of the runs asked for."""
-    from rich.console import Console
-
-    from experiments import formats
     from experiments.record import read
-    from experiments.table import WIDE, Table, blocks_of, sheets_of
+    from experiments.table import Table, blocks_of, sheets_of, show
 
     table = Table(read(plan.task.results), plan.grid)
     if table.records:
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
-        formats.terminal(sheets_of(blocks_of(table), table.references), console)
+        show(sheets_of(blocks_of(table), table.references))
 
 
 def _compare(plan: Plan, display: Display) -> int:

@@ -17,10 +17,10 @@ from typing import cast
 
 from torch import Tensor
 
-from ._base import Loss
+from ._base import FixedPoint, Loss
 from ._weights import WeightScheme, class_weights
 
-__all__ = ["Loss", "WeightScheme", "build", "class_weights", "names"]
+__all__ = ["FixedPoint", "Loss", "WeightScheme", "build", "class_weights", "names"]
 
 
 def names() -> list[str]:
@@ -29,8 +29,8 @@ def names() -> list[str]:
     >>> "cross_entropy" in names()
     True
     """
-    modules = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in modules if not name.startswith("_"))
+    files = (module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    return sorted(name for name in files if not name.startswith("_"))
 
 
 def build(

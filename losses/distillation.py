@@ -225,6 +225,7 @@ class Distillation(Loss):
     takes_soft_targets: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "new classes without forgetting those that the teacher knows"
     fixed_point: ClassVar[FixedPoint] = "none"
 
     old_index: Tensor

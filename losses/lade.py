@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, Limits, as_float
 from ._counts import MASKED, log_prior
 from ._means import LogitsLoss
 from ._targets import check_labels
@@ -115,6 +115,12 @@ class Lade(LogitsLoss):
     """
 
     takes_weight: ClassVar[bool] = False
+    aims_at: ClassVar[str] = "balanced accuracy"
+    fixed_point: ClassVar[FixedPoint] = "uniform"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "sums_over_parts": "compares the batch with itself: it is not the sum over its parts",
+    }
+    equals: ClassVar[Limits] = (({"alpha": 0.0}, "balanced_softmax", {}),)
 
     log_prior: Tensor
 

@@ -69,7 +69,13 @@ def history(
         label = f"within one std over seeds ({seed_std:.3g}) of the best"
         axes.axhspan(*edges, color=SKY, alpha=0.3, linewidth=0, label=label, zorder=0)
     if default is not None:
-        axes.axhline(default, color=VERMILLION, linestyle="--", linewidth=1.2, label="default")
+        axes.axhline(
+            default,
+            color=VERMILLION,
+            linestyle="--",
+            linewidth=1.2,
+            label="default, over fresh seeds",
+        )
     axes.plot(numbers, values, "o", color=BLUE, markersize=5, label="complete", zorder=3)
     if stopped:
         axes.plot(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.figure_style import INK, VERMILLION, new_figure, shorten, styled
-from tuning.findings import Objective, complete
+from tuning.findings import Objective, complete, lost, pruned
 from tuning.surface import Surface, surface
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def parameter_map(
     seed_std: float | None = None,
     marks: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Figure:
-    """Draw every complete trial that sets both keys, over a smooth surface where there can be one.
+    """Draw every trial that sets both keys, over a smooth surface of the complete ones' values.
 
     The heavy line encloses what is within one standard deviation over seeds of the surface's best:
     inside it, differences are noise. Two numeric keys and five trials that do not lie on a line
@@ -123,6 +123,7 @@ def parameter_map(
     bar = figure.colorbar(points, ax=axes, extend=colours.extend, pad=0.02)
     bar.set_label(objective.metric)
     bar.outline.set_visible(False)
+    _draw_pruned(axes, trials, across, up)
     _mark(axes, marks or {}, across, up)
     _dress(axes, across, "x")
     _dress(axes, up, "y")
@@ -215,9 +216,21 @@ def _draw_points(
     )  # fmt: skip
 
 
+def _draw_pruned(axes: Axes, trials: Sequence[FrozenTrial], across: Scale, up: Scale) -> None:
+    """Where the search has looked and turned away; no value of these is that of a whole trial."""
+    keys = {across.key, up.key}
+    ended = [t for t in (*pruned(trials), *lost(trials)) if keys <= t.params.keys()]
+    if ended:
+        axes.plot(
+            [across.place(t.params[across.key]) for t in ended],
+            [up.place(t.params[up.key]) for t in ended],
+            "x", color=INK, markersize=5, markeredgewidth=1.2, zorder=2, label="not complete",
+        )  # fmt: skip
+
+
 def _mark(axes: Axes, marks: Mapping[str, Mapping[str, Any]], across: Scale, up: Scale) -> None:
-    shapes = (("*", 190), ("D", 60), ("s", 60))
-    for (label, setting), (marker, size) in zip(marks.items(), shapes, strict=False):
+    for label, setting in marks.items():
+        marker, size = ("D", 60) if label == "default" else ("*", 190)
         place = [scale.place(setting.get(scale.key)) for scale in (across, up)]
         if np.isfinite(place).all():
             axes.scatter(

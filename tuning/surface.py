@@ -68,7 +68,7 @@ def surface(
         least = min(max((noise or 0.0) / spread, 1e-3) ** 2, 1.0)
         kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern((0.5, 0.5), (0.1, 10.0), nu=2.5)
         process = GaussianProcessRegressor(
-            kernel + WhiteKernel(max(least, 0.1), (least, 2.0)), n_restarts_optimizer=2,
+            kernel + WhiteKernel(max(least, 0.1), (least, 2.0)), n_restarts_optimizer=1,
             random_state=0,
         )  # fmt: skip
         kept = np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).astype(int)

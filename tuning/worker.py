@@ -24,7 +24,6 @@ from tuning.strategy import make_sampler
 from tuning.study import OUTCOME, StudyFolder, all_non_finite, ended_trials, held
 
 POLL = 1.0  # seconds between looks at trials that others are running
-WITHDRAWN = "withdrawn"  # user attribute of a trial that was asked for without a claim
 
 Ending = Literal["done", "timeout", "non-finite", "alone"]
 
@@ -66,6 +65,7 @@ class Worker:
     deadline: float
     refresh: Callable[[optuna.Study], None]
     is_wanted: Callable[[], bool] = lambda: True
+    _trained: int | None = None  # the trial whose value is about to be told
 
     def run(self) -> Ending:
         """Work until nothing is left to do; returns why it ended.
@@ -113,11 +113,15 @@ class Worker:
     def _ask_and_train(self) -> None:
         number = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = make_sampler(self.search, number=number)
+        self._trained = None
         try:
             self.study.optimize(self._objective, n_trials=1, catch=(WithdrawnError,))
-        except UpdateFinishedTrialError:
-            # This process was silent for longer than the grace, and its trial given to another,
-            # which takes the result from the run folder. That one's end is the one that counts.
+        except (UpdateFinishedTrialError, ValueError, AssertionError):
+            # These are Optuna's words for a trial that is over already: this process was silent for
+            # longer than the grace, and its trial given to another, which takes the result from the
+            # run folder. That one's end is the one that counts.
+            if not self._is_over_elsewhere():
+                raise
             return
         with held(self.claim):
             self.folder.write_csv(self.study, self.search.file.metrics)
@@ -129,12 +133,22 @@ class Worker:
         if OUTCOME in trial.user_attrs:  # of a retried trial's first try
             trial.set_user_attr(OUTCOME, "pruned")
         if not self.claim.is_held():
-            trial.set_user_attr(WITHDRAWN, True)
             raise WithdrawnError
         params = self.runner.suggest(trial)
         self.claim.release()
         self.refresh(self.study)
-        return self.runner.train(trial, params)
+        try:
+            value = self.runner.train(trial, params)
+        except UpdateFinishedTrialError:  # by what it reports on the way
+            self._trained = trial._trial_id
+            raise
+        self._trained = trial._trial_id
+        return value
+
+    def _is_over_elsewhere(self) -> bool:
+        return (
+            self._trained is not None and self.storage.get_trial(self._trained).state.is_finished()
+        )
 
 
 def requeue_lost(study: optuna.Study, storage: PatientStorage) -> None:
@@ -165,5 +179,4 @@ def _history(trial: FrozenTrial) -> list[int]:
 
 
 def _has_values(trial: FrozenTrial) -> bool:
-    is_queued = "fixed_params" in trial.system_attrs
-    return (bool(trial.params) or is_queued) and WITHDRAWN not in trial.user_attrs
+    return bool(trial.params) or "fixed_params" in trial.system_attrs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import math
 from collections.abc import Mapping
@@ -127,6 +128,18 @@ def test_every_method_runs_through_all_its_phases_on_every_kind_of_setting(
         summary = train.run(config, screen=quiet_screen())
         assert summary.rules["last"].epoch == 5
         assert len(summary.class_counts) == config.data.num_classes
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda p: p.stem)
+def test_every_published_number_that_a_table_refers_to_exists(path: Path) -> None:
+    with (ROOT / "experiments" / "published.csv").open(encoding="utf-8", newline="") as file:
+        known = {(r["paper"], r["table_or_place"], r["method"]) for r in csv.DictReader(file)}
+    references = {
+        (reference.paper, reference.table, method)
+        for reference in read_grid(path).published
+        for method in reference.methods.values()
+    }
+    assert references <= known
 
 
 def test_every_table_is_counted() -> None:

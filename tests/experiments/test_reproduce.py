@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -63,6 +64,16 @@ def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
         if line.startswith(beginning):
             return
     pytest.fail("".join(seen))
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """The process ids of its workers."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [
+        int(child)
+        for child in children
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
 def segments(folder: Path) -> list[int]:
@@ -132,17 +143,29 @@ def test_workers_share_a_table_although_one_of_them_is_killed(
     table = write_table(tmp_path)
     process = start(table, "--workers", "3")
     wait_for(process, "[1/8]")
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [
-        int(child)
-        for child in children
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    workers = workers_of(process)
     assert len(workers) == 3
     os.kill(workers[0], signal.SIGKILL)
     output = process.communicate()[0]
     assert process.returncode == 0, output
     assert "a worker ended with SIGKILL; the others take up what it left" in output
+    assert lines_of(tmp_path / "lines.jsonl") == lines_of(made / "lines.jsonl")
+
+
+@pytest.mark.slow
+def test_workers_stop_when_the_process_that_started_them_is_killed(
+    tmp_path: Path, made: Path, start: Start
+) -> None:
+    table = write_table(tmp_path)
+    process = start(table, "--workers", "2")
+    wait_for(process, "[1/8]")
+    handles = [os.pidfd_open(worker) for worker in workers_of(process)]
+    process.kill()
+    for handle in handles:
+        assert select.select([handle], [], [], 120)[0] == [handle]
+        os.close(handle)
+    assert len(lines_of(tmp_path / "lines.jsonl")) < 8
+    assert main([str(table), "--results", str(tmp_path / "lines.jsonl")]) == 0
     assert lines_of(tmp_path / "lines.jsonl") == lines_of(made / "lines.jsonl")
 
 

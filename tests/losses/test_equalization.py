@@ -34,7 +34,7 @@ def test_it_follows_its_equations(tail_share: float) -> None:
     assert found.tolist() == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("keys", [{"gamma": 0.0, "tail_share": 0.8}, {"tail_share": 0.0}])
+@pytest.mark.parametrize("keys", [{"chance": 0.0, "tail_share": 0.8}, {"tail_share": 0.0}])
 def test_without_anything_to_spare_it_is_cross_entropy(keys: dict[str, float]) -> None:
     logits, targets = batch()
     found = equalization_loss(logits, targets, class_counts=COUNTS, **keys)  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ def test_a_share_gamma_of_the_samples_spares_a_tail_class() -> None:
     torch.manual_seed(0)
     logits = torch.zeros(4000, 4, requires_grad=True)
     targets = torch.zeros(4000, dtype=torch.int64)
-    keys = {"class_counts": COUNTS, "tail_share": 0.4, "gamma": 0.9}
+    keys = {"class_counts": COUNTS, "tail_share": 0.4, "chance": 0.9}
     equalization_loss(logits, targets, **keys).backward()  # type: ignore[arg-type]
     assert logits.grad is not None
     spared = (logits.grad[:, 3] == 0).double().mean().item()
@@ -64,7 +64,7 @@ def test_a_share_gamma_of_the_samples_spares_a_tail_class() -> None:
 
 def test_the_same_global_seed_draws_the_same() -> None:
     logits, targets = batch()
-    loss = Equalization(torch.tensor(COUNTS), tail_share=0.8, gamma=0.5)
+    loss = Equalization(torch.tensor(COUNTS), tail_share=0.8, chance=0.5)
     values = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -72,12 +72,12 @@ def test_the_same_global_seed_draws_the_same() -> None:
     assert values[0] == values[1] != values[2]
 
 
-@pytest.mark.parametrize("gamma", [0.0, 1.0])
-def test_a_class_without_images_takes_no_part(gamma: float) -> None:
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_a_class_without_images_takes_no_part(chance: float) -> None:
     logits, _ = batch()
     targets = torch.tensor([0, 2, 3, 0, 2, 3, 0, 2])
     logits.requires_grad_()
-    loss = Equalization(torch.tensor([100, 0, 20, 5]), tail_share=0.4, gamma=gamma)
+    loss = Equalization(torch.tensor([100, 0, 20, 5]), tail_share=0.4, chance=chance)
     value = loss(logits, targets)
     value.backward()
     assert logits.grad is not None
@@ -87,7 +87,7 @@ def test_a_class_without_images_takes_no_part(gamma: float) -> None:
         (targets - 1).clamp_min(0),
         class_counts=[100, 20, 5],
         tail_share=0.4,
-        gamma=gamma,
+        chance=chance,
     )
     torch.testing.assert_close(value, without)
 
@@ -122,5 +122,5 @@ def test_the_component_passes_its_keys_and_its_weight_on() -> None:
 
 
 def test_gamma_that_is_no_probability_is_refused() -> None:
-    with pytest.raises(ValueError, match="gamma must lie in 0 to 1"):
-        equalization_loss(*batch(), class_counts=COUNTS, gamma=1.5)
+    with pytest.raises(ValueError, match="chance must lie in 0 to 1"):
+        equalization_loss(*batch(), class_counts=COUNTS, chance=1.5)

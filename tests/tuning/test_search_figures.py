@@ -89,6 +89,17 @@ def test_where_all_is_noise_the_map_says_everywhere(hills: optuna.Study) -> None
     assert legend(figure)[0].startswith("everywhere within one std over seeds (1)")
 
 
+def test_the_map_shows_where_the_search_has_turned_away(tmp_path: Path) -> None:
+    trials = study_of(tmp_path, with_losses, trials=9).trials
+    figure = parameter_map(trials, BALANCED, x="loss.alpha", y="loss.gamma", title="t")
+    (crosses,) = figure.axes[0].lines
+    expected = {
+        (t.params["loss.alpha"], t.params["loss.gamma"]) for t in trials if t.number % 3 < 2
+    }
+    assert {tuple(point) for point in crosses.get_xydata().tolist()} == expected
+    assert legend(figure) == ["not complete"]
+
+
 def test_the_map_marks_settings_and_leaves_out_one_that_lacks_a_key(hills: optuna.Study) -> None:
     marks = {
         "chosen: trial 3": {"loss.alpha": 0.5, "loss.gamma": 1.0},
@@ -161,7 +172,7 @@ def test_history_has_every_trial_and_the_best_so_far(hills: optuna.Study) -> Non
     values = [t.value for t in hills.trials]
     np.testing.assert_array_equal(lines["complete"].get_xydata(), list(enumerate(values)))
     assert lines["best so far"].get_ydata()[-1] == max(v for v in values if v is not None)
-    assert lines["default"].get_ydata()[0] == 0.65
+    assert lines["default, over fresh seeds"].get_ydata()[0] == 0.65
     assert "within one std over seeds (0.01) of the best" in legend(figure)
 
 

@@ -20,7 +20,9 @@ from engine.interruption import EndedEarly
 from engine.run_folder import RunFolder
 from engine.schema import Config
 from tests._runs import quiet_screen, rows_of, small_config
+from tests.engine._wandb_log import records, values_of
 from tests.tuning._sweeps import (
+    STUDY,
     arguments,
     check_arrival,
     folder_of,
@@ -60,6 +62,14 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mixed")
     assert small_sweep(root, MIXED) == 0
     return root
+
+
+def wandb_summary(path: Path) -> dict[str, Any]:
+    """What stands for the whole run in a ``.wandb`` file."""
+    found: dict[str, Any] = {}
+    for record in records(path, "summary"):
+        found |= values_of(record.update)
+    return found
 
 
 def one_trial(root: Path) -> RunFolder:
@@ -347,3 +357,24 @@ def test_a_search_is_described_by_its_file_and_base(tmp_path: Path) -> None:
     a, b = search_of(tmp_path, ONE), search_of(tmp_path, ONE, "optim.momentum=0.8")
     assert a.identity() != b.identity()
     assert a.identity() == search_of(tmp_path, ONE.replace("trials: 1", "trials: 9")).identity()
+
+
+# --- W&B ------------------------------------------------------------------------------------------
+
+
+def test_every_trial_is_a_run_of_the_studys_group_with_its_objective_and_so_is_the_study(
+    tmp_path: Path,
+) -> None:
+    words = [*arguments(tmp_path, MIXED, "track.wandb=offline"), "--trials", "1"]
+    assert sweep.main(words) == 0
+    (trial,) = ended_trials(study_of(tmp_path))
+    folder = folder_of(tmp_path)
+    (of_trial,) = (folder.runs / trial.user_attrs[RUN] / "wandb").glob("offline-*/*.wandb")
+    (of_study,) = (folder.path / "wandb").glob("offline-*/*.wandb")
+    groups = {run.run_group for path in (of_trial, of_study) for run in records(path, "run")}
+    assert groups == {STUDY}
+    for path in (of_trial, of_study):
+        assert wandb_summary(path)["objective"] == trial.value
+    assert wandb_summary(of_study)["best/loss.gamma"] == 0.0
+    images = [path.name for path in (folder.path / "wandb").rglob("media/images/figures/*.png")]
+    assert any(name.startswith("history") for name in images)
