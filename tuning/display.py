@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -137,18 +138,17 @@ class Display:
         running = sum(trial.state.name == "RUNNING" for trial in trials)
         failed = sum(outcome in ("non-finite", "out of memory") for outcome in outcomes)
         ended = sum(outcome is not None for outcome in outcomes)
-        table = Table.grid(padding=(0, 2))
-        counts = [
-            f"done {ended}/{self._wanted()}",
-            f"running {running}",
-            f"pruned {outcomes.count('pruned')}",
-            f"failed {failed}",
-            f"best {self._best(study) or DASH}",
-            f"left {self._left(ended)}",
-        ]
-        table.add_row(*counts)
-        for line in self._epochs.values():
-            table.add_row(Text(line))
+        cells = {
+            "done": f"{ended}/{self._wanted()}",
+            "running": str(running),
+            "pruned": str(outcomes.count("pruned")),
+            "failed": str(failed),
+            "best so far": self._best(study) or DASH,
+            "left": self._left(ended),
+        }
+        caption = Text("  ".join(self._epochs.values()))
+        table = Table(*cells, box=SIMPLE_HEAD, caption=caption, caption_justify="left")
+        table.add_row(*cells.values())
         return table
 
     def _left(self, ended: int) -> str:
