@@ -99,7 +99,7 @@ def _spared(
     check_labels(labels, logits.shape[1])
     spared = over_classes(frequency < tail_share, logits).bool().expand_as(logits)
     if chance < 1:
-        spared = spared & (torch.rand_like(logits) < chance)
+        spared = spared & (torch.rand(logits.shape, device=logits.device) < chance)
     spared = spared.scatter(1, labels.unsqueeze(1), value=False)
     absent = over_classes(frequency == 0, logits).bool()
     return cross_entropy_loss(

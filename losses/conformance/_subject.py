@@ -178,7 +178,11 @@ class Subject:
             extras["features"] = batch.features
         if self.fact("needs_teacher"):
             extras["teacher_logits"] = batch.teacher_logits
-        return cast(Tensor, loss(batch.logits, batch.targets, **extras))
+        if not self.fact("draws"):
+            return cast(Tensor, loss(batch.logits, batch.targets, **extras))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return cast(Tensor, loss(batch.logits, batch.targets, **extras))
 
     def slope(self, loss: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch and its gradient with respect to the logits."""
