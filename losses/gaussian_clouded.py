@@ -133,6 +133,7 @@ class GaussianClouded(SampleMean):
         "ignoring_is_dropping": "draws for every logit, in their order",
         "sums_over_parts": "draws for every logit, in their order",
         "function_transforms": "draws, for which torch.func.vmap wants to be told how",
+        "compiled_by_inductor": "inductor draws from a generator of its own",
     }
     equals: ClassVar[Limits] = (({"noise": 0.0, "scale": 1.0}, "cross_entropy", {}),)
 

@@ -6,7 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
+import torch
+
 OLD_CLASSES = (0, 1)
+SEED = 0  # of torch's global generator, under which a loss that draws is called
 
 
 class Rows(NamedTuple):
@@ -158,6 +161,24 @@ def lade(loss: Any, rows: Rows) -> float:
         mean = sum(own) / max(len(own), 1)
         total += loss.alpha * share * (level + loss.penalty * level**2 - mean)
     return total
+
+
+def gaussian_clouded(loss: Any, rows: Rows) -> float:
+    """-w_y log p_y of s (x_c - noise cloud_c |e|), e as the suite's seed draws it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        shape = (len(rows.logits), len(rows.counts))
+        draws = torch.randn(shape, dtype=torch.float64).tolist()
+    most, least = max(rows.counts), min(rows.counts)
+    clouds = [math.log(most / n) / math.log(most / least) for n in rows.counts]
+    clouded = [
+        [
+            loss.scale * (v - loss.noise * cloud * min(abs(e) / 3, 1))
+            for v, cloud, e in zip(x, clouds, drawn, strict=True)
+        ]
+        for x, drawn in zip(rows.logits, draws, strict=True)
+    ]
+    return cross_entropy(loss, rows._replace(logits=clouded))
 
 
 def label_aware_smoothing(loss: Any, rows: Rows) -> float:
