@@ -8,6 +8,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from . import _cards
 from ._outcomes import Outcome, examine
 from ._subject import Subject, SubjectError, find_subject, own_subjects
 from ._suite import CHECKS, SLOW_CHECKS, Check
@@ -31,7 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--slow", action="store_true", help="also compile with inductor (needs a C++ compiler)"
     )
+    parser.add_argument(
+        "--cards", action="store_true", help="bring the method cards of losses/README.md up to date"
+    )
     given = parser.parse_args(argv)
+    if given.cards:
+        try:
+            _cards.write()
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return 0
     checks = CHECKS | SLOW_CHECKS if given.slow else CHECKS
     try:
         subjects = [find_subject(text) for text in given.losses] or list(own_subjects())

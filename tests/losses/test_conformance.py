@@ -167,7 +167,7 @@ def test_without_a_name_every_loss_is_reported_with_its_exceptions(
 @pytest.mark.parametrize(
     ("word", "complaint"),
     [
-        ("softmax_focl", "no loss is called 'softmax_focl': choose from balanced_softmax, "),
+        ("softmax_focl", "no loss is called 'softmax_focl': choose from asymmetric, "),
         ("no.such.module:Loss", "cannot import 'no.such.module'"),
         ("losses.cross_entropy:Entropy", "losses.cross_entropy has no 'Entropy'"),
         ("losses.cross_entropy:cross_entropy_loss", "not a class of torch.nn.Module"),
