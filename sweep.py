@@ -94,8 +94,13 @@ def compare(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
         for name, search in zip(names, arguments.methods, strict=True)
     }
 
+    named: set[str] = set()
+
     def show() -> None:
-        for sitting in sittings.values():
+        for name, sitting in sittings.items():
+            if name not in named and ended_trials(sitting.study):
+                named.add(name)
+                sitting.display.say(f"{name}:")
             sitting.display.show(sitting.study)
 
     for sitting in sittings.values():
@@ -116,7 +121,13 @@ def compare(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
         return 0
 
     # --- close: curves, table, and each method's own figures -------------------------------------
-    sitting.display.close(comparison.close(comparison.comparison_of(sittings, folder)))
+    from tuning.study_run import record
+
+    closed = comparison.close(comparison.comparison_of(sittings, folder))
+    for name, end in closed.endings.items():
+        one = sittings[name]
+        record(one.search, one.folder, study=one.study, drawn=end.drawn, say=one.display.say)
+    sitting.display.close(closed.shown)
     return 0
 
 

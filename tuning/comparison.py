@@ -77,8 +77,15 @@ def comparison_of(sittings: Mapping[str, Sitting], folder: StudyFolder) -> Compa
     return Comparison(methods, failed, candidates, seeds, jobs if stage.top else [], folder)
 
 
-def close(found: Comparison) -> list[RenderableType]:
-    """Write best_of_n.csv, confirm.csv, confirm.md and the figure; returns what is to be shown.
+class Closed(NamedTuple):
+    """What a comparison says at its end, and the ending of each method's own search."""
+
+    shown: list[RenderableType]
+    endings: dict[str, ending.Ending]
+
+
+def close(found: Comparison) -> Closed:
+    """Write best_of_n.csv, confirm.csv, confirm.md and the figure.
 
     Each method's own study folder gets its figures and best.yaml, as after a search alone.
     """
@@ -86,7 +93,7 @@ def close(found: Comparison) -> list[RenderableType]:
         f"{name}: left out, no trial has ended with a finite value" for name in found.failed
     ]
     if not found.methods:
-        return shown
+        return Closed(shown, {})
     goal, folder = found.objective, found.folder
     values = {
         name: best_of_n_figures.values_of(sitting.study.get_trials(deepcopy=False), goal)
@@ -113,10 +120,12 @@ def close(found: Comparison) -> list[RenderableType]:
         write_text(folder.path / "confirm.md", text)
         write_text(folder.path / "confirm.csv", closing_table.csv_text([table]))
     shown.append(f"figure: {folder.figures / 'best_of_n.png'}")
-    for name, sitting in found.methods.items():
-        end = ending.close(sitting.search, sitting.study, sitting.folder)
-        shown.append(f"{name}: {end.shown[-1]}")
-    return shown
+    endings = {
+        name: ending.close(sitting.search, sitting.study, sitting.folder)
+        for name, sitting in found.methods.items()
+    }
+    shown += [f"{name}: {end.shown[-1]}" for name, end in endings.items()]
+    return Closed(shown, endings)
 
 
 def _numbers(most: int) -> list[int]:

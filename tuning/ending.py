@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from engine.config import ConfigError, dump, fingerprint, flatten, full_key
 from engine.run_folder import write_text
 from engine.wording import one_line
-from tuning import closing, closing_table, confirm, drawing
+from tuning import closing, closing_table, confirm, drawing, front_table
 from tuning.closing import Row
 from tuning.confirm import Candidate, Job
 from tuning.findings import Objective, objectives
@@ -92,7 +92,9 @@ def confirm_study(
 
 
 def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
-    """Write confirm.csv, confirm.md, best.yaml and the figures, and return what is to be shown.
+    """Write the tables, best.yaml and the figures, and return what is to be shown.
+
+    confirm.csv and confirm.md hold the closing table; pareto.csv, with several metrics, the front.
 
     To be called by one process, after :func:`confirm_study` has returned in all. It may be called
     again, and before: then it tells what there is.
@@ -115,6 +117,12 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
     number = len(ended_trials(study))
     title = f"{search.study}: the best settings of {number} trials, trained again"
     shown: list[RenderableType] = []
+    if len(goals) > 1 and (found := front_table.on_front(trials, goals)):
+        name = (
+            f"{search.study}: {len(found)} of {number} trials are beaten by no other in all metrics"
+        )
+        shown += ["", front_table.screen_table(found, goals, title=name)]
+        write_text(folder.path / "pareto.csv", front_table.csv_text(found, goals))
     for table in tables:
         name = f"{title}; {table[0].objective.metric}"
         shown += ["", closing_table.screen_table(table, title=one_line(name))]

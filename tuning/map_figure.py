@@ -229,8 +229,8 @@ def _draw_pruned(axes: Axes, trials: Sequence[FrozenTrial], across: Scale, up: S
 
 
 def _mark(axes: Axes, marks: Mapping[str, Mapping[str, Any]], across: Scale, up: Scale) -> None:
-    shapes = (("*", 190), ("D", 60), ("s", 60))
-    for (label, setting), (marker, size) in zip(marks.items(), shapes, strict=False):
+    for label, setting in marks.items():
+        marker, size = ("D", 60) if label == "default" else ("*", 190)
         place = [scale.place(setting.get(scale.key)) for scale in (across, up)]
         if np.isfinite(place).all():
             axes.scatter(

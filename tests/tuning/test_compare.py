@@ -12,7 +12,7 @@ import yaml
 import sweep
 from engine.config import ConfigError, load
 from tests._runs import small_words
-from tuning import cli
+from tuning import cli, drawing
 from tuning.best_of_n import best_of_n
 from tuning.compare import check_epochs
 from tuning.space import checked
@@ -133,7 +133,10 @@ def test_methods_that_train_for_different_times_are_refused() -> None:
 
 
 def test_a_comparison_runs_says_what_it_found_and_goes_on_where_it_was(
-    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     searched = ("schedule", "optim.lr")
     words = [word for word in small_words(tmp_path / "runs") if not word.startswith(searched)]
@@ -158,6 +161,7 @@ def test_a_comparison_runs_says_what_it_found_and_goes_on_where_it_was(
 
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("summary.json")}
     assert len(before) == 2
+    monkeypatch.setattr(drawing, "save_all", lambda *_: None)  # which takes longer than the rest
     assert sweep.main([*command, "--study", "both"]) == 0
     again = capsys.readouterr().out
     assert "confirm:" not in again

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from rich.console import Console
 
 import assembly
 from engine.components import ROOT
@@ -118,6 +119,31 @@ def test_with_two_metrics_the_best_by_each_come_first(tmp_path: Path) -> None:
     found = confirm.candidates(search, study.trials, (BALANCED, NLL), top=3)
     assert [c.trial for c in found] == [None, 0, 1, 2]
     assert sorted(confirm.front(study.trials, (BALANCED, NLL))) == [0, 1, 2]
+
+
+def test_the_front_of_two_metrics_is_listed_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "save_all", lambda *_: None)
+    search = search_of(tmp_path, top=0, metrics=("val/balanced_accuracy", "val/nll"))
+    params = [{**FOCAL, "optim.lr": rate} for rate in (0.01, 0.02, 0.03)]
+    values = [(0.5, 0.1), (0.9, 0.9), (0.4, 0.8)]
+    study = ended_study(search, folder_of(tmp_path), list(zip(params, values, strict=True)))
+    ending = close(search, study, folder_of(tmp_path))
+    rows = (tmp_path / "tiny" / "pareto.csv").read_text().splitlines()
+    assert rows == [
+        "trial,val/balanced_accuracy,val/nll,loss,loss.gamma,optim.lr",
+        "1,0.9,0.9,softmax_focal,1.0,0.02",
+        "0,0.5,0.1,softmax_focal,1.0,0.01",
+    ]
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(*ending.shown, sep="\n")
+    assert "2 of 3 trials are beaten by no other in all metrics" in captured.get()
+    assert "loss=softmax_focal loss.gamma=1 optim.lr=0.02" in captured.get()
+    assert "pareto" in ending.drawn.figures
+    assert ending.chosen is not None
+    assert ending.chosen.trial == 1
 
 
 def test_a_search_that_found_nothing_confirms_the_default_alone(tmp_path: Path) -> None:
