@@ -273,7 +273,7 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
             value = _parse(text)
         except yaml.YAMLError:
             value = text
-        leaves = dict(_leaves(value, key)) if isinstance(value, dict) else {_full(key): value}
+        leaves = dict(_leaves(value, key)) if isinstance(value, dict) else {full_key(key): value}
         for leaf, leaf_value in leaves.items():
             spelling = text if not isinstance(value, dict) else None
             if leaf in layer and layer[leaf].value != leaf_value:
@@ -281,11 +281,11 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
                 mistakes.append(f"{leaf}: set twice, to {first} and to {shown(leaf_value)}")
             layer[leaf] = Setting(leaf_value, "command line", spelling)
     for key, value in values.items():
-        layer[_full(key)] = Setting(value, "values")
+        layer[full_key(key)] = Setting(value, "values")
     return layer
 
 
-def _full(key: str) -> str:
+def full_key(key: str) -> str:
     """``loss`` -> ``loss.name``: a section set to a plain value sets its selector."""
     return f"{key}.{SELECTORS[key]}" if key in SELECTORS else key
 
@@ -296,7 +296,7 @@ def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, A
         if isinstance(inner, dict) and inner:
             yield from _leaves(inner, dotted)
         else:
-            yield _full(dotted), inner
+            yield full_key(dotted), inner
 
 
 def _merge(lower: Layer, upper: Layer) -> Layer:

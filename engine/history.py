@@ -53,21 +53,27 @@ def check_teacher(folder: RunFolder, weights: str | None) -> None:
         )
 
 
-def finished_summary(folder: RunFolder) -> Summary | None:
+def finished_summary(folder: RunFolder, *, test: bool = True) -> Summary | None:
     """The summary of a finished run, or None.
 
+    Args:
+        folder: the run folder.
+        test: whether the run must have looked at test; without, validation.json will do.
+
     Raises:
-        ConfigError: summary.json is there but damaged.
+        ConfigError: the file is there but damaged.
     """
-    content = folder.read_json(folder.summary)
+    path = folder.summary
+    content = folder.read_json(path)
+    if content is None and not test:
+        path = folder.validation
+        content = folder.read_json(path)
     if content is None:
         return None
     try:
         return Summary.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(
-            [f"{folder.summary}: not a summary of this version; use --fresh"]
-        ) from error
+        raise ConfigError([f"{path}: not a summary of this version; use --fresh"]) from error
 
 
 def add_segment(

@@ -42,7 +42,8 @@ class RunFolder:
     """Paths and files of one run: ``<track.root>/<track.name>/<fingerprint>``.
 
     The folder holds config.yaml, environment.json, metrics.jsonl (one line an epoch, the truth),
-    summary.json (only when finished), checkpoints/, predictions/, figures/, wandb/ and lock.
+    summary.json (only when finished), validation.json (when trained by a search, which never looks
+    at test: all of a summary but test), checkpoints/, predictions/, figures/, wandb/ and lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,6 +52,7 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
+        self.validation = path / "validation.json"
         self.checkpoints = path / "checkpoints"
         self.predictions = path / "predictions"
         self.figures = path / "figures"

@@ -34,7 +34,10 @@ class ClassResult(_Record):
 
 
 class RuleResult(_Record):
-    """Test (and validation) numbers of the weights that one selection rule chose."""
+    """Test (and validation) numbers of the weights that one selection rule chose.
+
+    A run that left test alone, as those of a search do, has no ``test`` numbers and no ``classes``.
+    """
 
     epoch: int
     val: Scalars | None

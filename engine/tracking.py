@@ -100,6 +100,16 @@ class Mirror:
             with _service_ended_after(LOG_SECONDS):
                 self._attempt(lambda: self._log_final(summary, figures, test, step))
 
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Record numbers that stand for the whole run."""
+        if self.run is not None:
+            self._attempt(lambda: self.run.summary.update(dict(values)))
+
+    def log_images(self, images: Mapping[str, Path], *, step: int) -> None:
+        """Record image files by name."""
+        if self.run is not None:
+            self._attempt(lambda: self._log_images(images, step))
+
     def finish(self, *, failed: bool = False) -> None:
         """End the W&B run and give the process its environment back."""
         if self.run is not None:
@@ -155,6 +165,11 @@ class Mirror:
             step=step,
         )
 
+    def _log_images(self, images: Mapping[str, Path], step: int) -> None:
+        import wandb
+
+        self.run.log({name: wandb.Image(str(path)) for name, path in images.items()}, step=step)
+
     def _log_final(
         self, summary: Summary, figures: Mapping[str, Path], test: Assessment, step: int
     ) -> None:
@@ -170,16 +185,8 @@ class Mirror:
                 preds=test.probabilities.argmax(1).tolist(),
                 class_names=[str(row["name"]) for row in classes],
             )
-        images = {f"figures/{name}": wandb.Image(str(path)) for name, path in figures.items()}
-        values = {
-            f"{split}/{rule}/{metric}": value
-            for rule, result in summary.rules.items()
-            for split, scalars in (("val", result.val), ("test", result.test))
-            for metric, value in (scalars or {}).items()
-            if value is not None
-        }
-        self.run.summary.update({**values, "headline": summary.headline})
-        self.run.log(images, step=step)
+        self.run.summary.update(closing_values(summary))
+        self._log_images({f"figures/{name}": path for name, path in figures.items()}, step)
         # Last, because wandb asks the server before it logs a table.
         self.run.log(tables, step=step)
 
@@ -217,6 +224,18 @@ class Mirror:
                 self.say(f"W&B is off for the rest of this run: {reason}")
             return False
         return True
+
+
+def closing_values(summary: Summary) -> dict[str, Any]:
+    """The numbers of a summary as W&B takes them: ``test/val/accuracy`` is test by rule val."""
+    values = {
+        f"{split}/{rule}/{metric}": value
+        for rule, result in summary.rules.items()
+        for split, scalars in (("val", result.val), ("test", result.test))
+        for metric, value in (scalars or {}).items()
+        if value is not None
+    }
+    return {**values, "headline": summary.headline}
 
 
 def _forget_the_service() -> None:

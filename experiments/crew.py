@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
@@ -108,13 +109,16 @@ def _listen(
 
 def _member(argv: Sequence[str], task: Task, connection: Connection) -> None:
     """One worker: make the plan again and work on it."""
-    try:
-        work(plan_of(parse(argv)).cells, task, notify=connection.send)
-    except ConfigError as error:
-        connection.send(End(ConfigError, error.mistakes))
-    except Interrupted as stop:
-        connection.send(End(Interrupted, (stop.signal_number,)))
-    except WriteError as error:
-        connection.send(End(WriteError, (str(error),)))
-    except TimeUpError:
-        connection.send(End(TimeUpError, ()))
+    with contextlib.suppress(
+        BrokenPipeError
+    ):  # the first process is gone, and with it all interest
+        try:
+            work(plan_of(parse(argv)).cells, task, notify=connection.send)
+        except ConfigError as error:
+            connection.send(End(ConfigError, error.mistakes))
+        except Interrupted as stop:
+            connection.send(End(Interrupted, (stop.signal_number,)))
+        except WriteError as error:
+            connection.send(End(WriteError, (str(error),)))
+        except TimeUpError:
+            connection.send(End(TimeUpError, ()))

@@ -66,7 +66,7 @@ def draw(blocks: Sequence[Block]) -> Figure:
         for axes in (scores, differences, groups):
             _lay_out(axes, block)
         scores.set_title(legible(block.setting))
-        scores.set_yticklabels([shorten(row.method, limit=28) for row in block.rows])
+        scores.set_yticklabels([shorten(row.method, limit=32) for row in block.rows])
         _draw_scores(scores, block.rows, rule=block.rule)
         _draw_differences(differences, block)
         _draw_groups(groups, block)

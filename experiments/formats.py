@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.aggregate import Block, Row
 from experiments.grid import Published as Reference
-from experiments.sheet import DAGGER, Entry, Sheet, apart, published_beside
+from experiments.sheet import Entry, Sheet, apart, published_beside
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,7 @@ LATEX = {
     "×": r"$\times$",
     "−": r"$-$",
     "–": "--",
-    "†": r"$^\dagger$",
+    "†": r"\dag{}",
 }
 """What LaTeX reads as something else than it looks like."""
 
@@ -114,9 +114,7 @@ def _latex_entry(entry: Entry) -> str:
 
 
 def _latex_mark(mark: str) -> str:
-    if mark == DAGGER:
-        return LATEX[DAGGER] + " "
-    return rf"\textsuperscript{{{mark}}} " if mark else ""
+    return rf"\textsuperscript{{{_latex(mark)}}} " if mark else ""
 
 
 def terminal(sheets: Sequence[Sheet], console: Console) -> None:

@@ -210,7 +210,8 @@ def _sentence(error: Any) -> str:
         return f"{path}: is missing ({model.model_fields[str(error['loc'][-1])].description})"
     if error["loc"][-1:] == ("[key]",):
         return f"{path}: a name has no slash, no line break and no space at its ends"
-    return f"{path}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    reason = str(error["msg"]).replace("tuple", "list")
+    return f"{path}: {reason[:1].lower()}{reason[1:]}"
 
 
 def _runs(grid: Grid, method: str, setting: str) -> list[Cell]:
@@ -222,24 +223,32 @@ def _runs(grid: Grid, method: str, setting: str) -> list[Cell]:
     track = [word for word in given.overrides if word.startswith("track.")]
     said = {word.partition("=")[0] for word in track}
     track += [f"{key}={value}" for key, value in QUIET.items() if key not in said]
+    files = tuple(file.as_posix() for file in given.files)
+    usual = load(given.files, [*words, *_seed_words(*grid.seed_pairs[0]), *track])
+    if grid.rule == "val" and not _validates(usual):
+        raise ConfigError(["rule=val: the run has no validation split; set rule: last"])
     runs = []
     for seed, subset in grid.seed_pairs:
-        seeds = [f"seed={seed}", f"data.imbalance.seed={subset}"]
-        config = load(given.files, [*words, *seeds, *track])
-        if grid.rule == "val" and not _validates(config):
-            raise ConfigError(["rule=val: the run has no validation split; set rule: last"])
+        # Reading the same files for every seed would take most of the time.
+        imbalance = usual.data.imbalance.model_copy(update={"seed": subset})
+        data = usual.data.model_copy(update={"imbalance": imbalance})
+        config = usual.model_copy(update={"seed": seed, "data": data})
         runs.append(
             Cell(
                 method=method,
                 setting=setting,
                 seed=seed,
                 subset_seed=subset,
-                words=(*(file.as_posix() for file in given.files), *words, *seeds),
+                words=(*files, *words, *_seed_words(seed, subset)),
                 config=config,
                 fingerprint=fingerprint(config),
             )
         )
     return runs
+
+
+def _seed_words(seed: int, subset_seed: int) -> Words:
+    return f"seed={seed}", f"data.imbalance.seed={subset_seed}"
 
 
 def _validates(config: Config) -> bool:

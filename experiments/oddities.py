@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from experiments.pairing import Pair, named, pair_of, value_of
 from experiments.record import RunRecord
@@ -89,12 +89,19 @@ def provenance(records: Sequence[RunRecord], *, baseline: str) -> list[str]:
     notes = []
     if all(record.method != baseline for record in records):
         notes.append(f"no run of the baseline {baseline}: nothing is compared")
-    commits = sorted({record.commit[:12] for record in records if record.commit})
-    if commits:
-        notes.append(f"made at commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}")
+    commits = {record.commit[:12] for record in records if record.commit}
+    places = {str(record.hardware.get("processor")) for record in records}
+    torch = {str(record.versions.get("torch")) for record in records}
+    made = [f"commit {_listed(commits)}"] if commits else []
+    made += [f"torch {_listed(torch)}", _listed(places)]
+    notes.append(f"made with {', '.join(made)}")
     if dirty := sum(record.dirty for record in records):
         notes.append(f"{dirty} of {len(records)} runs from a checkout with uncommitted changes")
     return notes
+
+
+def _listed(words: Iterable[str]) -> str:
+    return " and ".join(sorted(words))
 
 
 def _maker(record: RunRecord) -> str:

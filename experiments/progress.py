@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -111,29 +110,6 @@ def listing(grid: Grid, cells: Sequence[Cell], task: Task, *, workers: int) -> l
     rest = time_left(cells, task, workers=workers)
     done = len(cells) - len(left)
     return [*lines, f"{done} of {len(cells)} runs done{rest}"]
-
-
-def plain_summary(grid: Grid, records: Sequence[RunRecord]) -> list[str]:
-    """Balanced accuracy by the table's rule: mean, std (n - 1) and n of each cell."""
-    lines = [f"{grid.title}: test balanced accuracy, rule {grid.rule}, mean ± std (n)"]
-    width = max(len(method) for method in grid.methods)
-    for setting in grid.settings:
-        for method in grid.methods:
-            values = _values(grid, records, {"method": method, "setting": setting})
-            if values:
-                spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-                score = f"{statistics.mean(values):.3f}{spread} (n = {len(values)})"
-                lines.append(f"{method:<{width}}  {setting}: {score}")
-    return lines
-
-
-def _values(grid: Grid, records: Sequence[RunRecord], where: Mapping[str, Any]) -> list[float]:
-    found = [
-        record.rules[grid.rule].test["balanced_accuracy"]
-        for record in records
-        if all(getattr(record, key) == value for key, value in where.items())
-    ]
-    return [value for value in found if value is not None]
 
 
 def _estimate(cell: Cell, known: Sequence[RunRecord]) -> float:

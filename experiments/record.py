@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.config import ConfigError, load_run_config
-from engine.run_folder import RunFolder, write_text
+from engine.run_folder import RunFolder, WriteError, write_text
 from engine.summary import Oracle, RuleResult, Scalars, Summary
 
 
@@ -166,12 +166,24 @@ def append(path: Path, record: RunRecord) -> None:
     """Add a line, in the place of an earlier one of the same run; whole or not at all.
 
     Processes that write to one folder wait for each other, so that no line is lost.
+
+    Raises:
+        ConfigError: the file is damaged.
+        WriteError: the disk is full, or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.parent):
-        kept = [r for r in read(path) if r.fingerprint != record.fingerprint]
-        lines = [json.dumps(r.model_dump(mode="json"), allow_nan=False) for r in [*kept, record]]
-        write_text(path, "".join(f"{line}\n" for line in lines))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent):
+            kept = [r for r in read(path) if r.fingerprint != record.fingerprint]
+            lines = [
+                json.dumps(r.model_dump(mode="json"), allow_nan=False) for r in (*kept, record)
+            ]
+            write_text(path, "".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise WriteError(
+            f"{path}: {error.strerror}; its run is finished, and the same command adds the line "
+            "once this is mended"
+        ) from error
 
 
 def _rule(result: RuleResult) -> RuleRecord:

@@ -40,8 +40,7 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
     """Run what is left, print the table, and say what is still missing."""
     from engine.interruption import Interrupted
     from engine.run_folder import WriteError
-    from experiments.progress import Display, plain_summary
-    from experiments.record import read
+    from experiments.progress import Display
     from experiments.worker import TimeUpError
 
     display = Display(plan.cells, plan.task, workers=plan.workers)
@@ -59,9 +58,7 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
             print(error, file=sys.stderr)
             return 1
     left = plan.task.left_of(plan.cells)
-    wanted = {cell.fingerprint for cell in plan.cells}
-    records = [r for r in read(plan.task.results) if r.fingerprint in wanted]
-    print(*plain_summary(plan.grid, records), sep="\n")
+    _print_table(plan)
     if left:
         why = "the time is up: " if is_out_of_time else ""
         display.say(f"{why}{len(left)} of {len(plan.cells)} runs left; the same command goes on")
@@ -78,6 +75,16 @@ def _work(plan: Plan, argv: Sequence[str], display: Display) -> None:
         work(plan.cells, plan.task, notify=display.show)
     else:
         work_together(argv, plan.task, workers=plan.workers, notify=display.show)
+
+
+def _print_table(plan: Plan) -> None:
+    """Every line that there is, not only of the runs asked for."""
+    from experiments.record import read
+    from experiments.table import Table, blocks_of, sheets_of, show
+
+    table = Table(read(plan.task.results), plan.grid)
+    if table.records:
+        show(sheets_of(blocks_of(table), table.references))
 
 
 def _compare(plan: Plan, display: Display) -> int:

@@ -125,13 +125,20 @@ def _print(table: Table, given: argparse.Namespace) -> None:
         return
     sheets = sheets_of(blocks, table.references, metric=given.metric)
     if given.format == "terminal":
-        from rich.console import Console
-
-        width = None if sys.stdout.isatty() else WIDE
-        formats.terminal(sheets, Console(highlight=False, width=width))
+        show(sheets)
     else:
-        show = formats.markdown if given.format == "markdown" else formats.latex
-        print(show(sheets), end="")
+        written = formats.markdown if given.format == "markdown" else formats.latex
+        print(written(sheets), end="")
+
+
+def show(sheets: Sequence[Sheet]) -> None:
+    """Print sheets on the terminal; in a file they are never folded."""
+    from rich.console import Console
+
+    from experiments import formats
+
+    width = None if sys.stdout.isatty() else WIDE
+    formats.terminal(sheets, Console(highlight=False, width=width))
 
 
 def sheets_of(

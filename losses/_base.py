@@ -31,6 +31,7 @@ class Loss(nn.Module):
     * ``takes_weight``: `set_weight` has a meaning.
     * ``needs_features``, ``needs_teacher``: the keyword of that name must be given to `forward`.
     * ``dense``: logits may be (N, C, ...) with targets (N, ...).
+    * ``draws``: it draws random numbers, from torch's global generator as dropout does.
 
     And what it promises, which `losses.conformance` holds it to and losses/README.md prints:
 
@@ -48,6 +49,7 @@ class Loss(nn.Module):
     needs_features: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
     dense: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
     aims_at: ClassVar[str] = ""
     fixed_point: ClassVar[FixedPoint] = "unstated"
     equals: ClassVar[Limits] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,7 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._base import as_float
+from ._fused import (
+    GradientInForward,
+    HardTargets,
+    can_fuse,
+    sigmoid_with_gradient,
+    three_dimensions,
+)
 from ._modulator import distance_modulator, focal_modulator
+from ._reduction import Reduction
 from ._targets import check_labels, check_probabilities, class_values
 
 ElementNormalizer = Literal["elements", "batch", "positives"]
@@ -161,6 +170,68 @@ def element_normalizer(batch: Elements, *, normalize: ElementNormalizer) -> Tens
     if normalize == "batch" or batch.values.ndim == 1:
         return num_samples
     return num_samples * batch.values.shape[1]
+
+
+def reduce_elements(
+    composed: Callable[[Tensor], Tensor],
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float = 0.0,
+    alpha: float | None = None,
+    weight: Tensor | None,
+    reduction: Reduction,
+    normalize: ElementNormalizer,
+    ignore_index: int,
+) -> Tensor:
+    """Return `composed(logits)`; for many logits and targets 0 or 1 by the fused path."""
+    are_labels = targets.shape == logits.shape[:1] + logits.shape[2:]
+    if targets.shape == logits.shape:
+        is_hard = weight is None
+    else:
+        is_hard = are_labels and not targets.is_floating_point()
+    if reduction not in ("mean", "sum") or not is_hard or not can_fuse(logits, targets, weight):
+        return composed(logits)
+    if targets.shape == logits.shape:
+        hard, counted = _hard_elements(logits, targets)
+    else:
+        hard, counted = _hard_labels(logits, targets, weight=weight, ignore_index=ignore_index)
+    divisor: Tensor | float = 1.0
+    if reduction == "mean":
+        normalizer = element_normalizer(counted, normalize=normalize)
+        divisor = torch.where(normalizer > 0, normalizer, 1)
+    made = sigmoid_with_gradient(logits.detach(), hard, gamma=gamma, alpha=alpha, divisor=divisor)
+    return composed(logits) if made is None else GradientInForward.apply(logits, made, composed)
+
+
+def _hard_elements(logits: Tensor, targets: Tensor) -> tuple[HardTargets, Elements]:
+    """Return targets of the logits' shape as the fused path wants them, and to be counted."""
+    valid = torch.ones_like(targets if targets.ndim == 1 else targets[:, :1], dtype=torch.bool)
+    hard = HardTargets(targets.reshape(three_dimensions(logits)), None, None)
+    return hard, Elements(logits, targets, valid, valid)
+
+
+def _hard_labels(
+    logits: Tensor, targets: Tensor, *, weight: Tensor | None, ignore_index: int
+) -> tuple[HardTargets, Elements]:
+    """As `_hard_elements`, for labels (N, ...)."""
+    N, C, L = three_dimensions(logits)
+    valid = targets != ignore_index
+    check_labels(torch.where(valid, targets, 0), max(C, 2))
+    factor = valid.to(logits)
+    if weight is not None:
+        weight = _checked_weight(weight, logits)
+        factor = class_values(weight, targets, ignore_index=ignore_index)
+    first = 1 if C == 1 else 0
+    outputs = torch.arange(first, first + C, dtype=logits.dtype).unsqueeze(1)
+    hard = HardTargets(
+        targets.to(logits).view(N, 1, L),
+        outputs,
+        None if weight is None and bool(valid.all()) else factor.view(N, 1, L),
+    )
+    # A label is the positive of one output among many.
+    positive = targets == 1 if C == 1 else valid
+    return hard, Elements(logits, positive, factor, valid)
 
 
 def element_amount(targets: Tensor, *, num_outputs: int, normalize: ElementNormalizer) -> Tensor:

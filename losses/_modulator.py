@@ -10,13 +10,16 @@ def focal_modulator(nll: Tensor, *, gamma: float) -> Tensor:
     """Return (1 - p)^gamma for a negative log-likelihood -log p, with finite derivatives.
 
     1 - p is computed without cancellation as -expm1(-nll). Raised to a gamma below 1 it has an
-    infinite slope at p = 1, which times a loss of 0 is NaN; so 1 - p is held above eps^2, below
-    which no nonzero value of 1 - p can lie next to a cross-entropy computed in the same precision.
+    infinite slope at p = 1, which times a loss of 0 is NaN (below 2, an infinite curvature); so 1 -
+    p is held above eps^2, below which no nonzero value of 1 - p can lie next to a cross-entropy
+    computed in the same precision.
     """
     # Inductor evaluates expm1 once per logit instead of once per sample; 1 - exp is as good as the
     # cross-entropy itself, whose absolute error is of the same size.
     miss = 1 - torch.exp(-nll) if torch.compiler.is_compiling() else -torch.expm1(-nll)
-    return miss.clamp_min(torch.finfo(nll.dtype).eps ** 2).pow(gamma)
+    if gamma < 2:
+        miss = miss.clamp_min(torch.finfo(nll.dtype).eps ** 2)
+    return miss.pow(gamma)
 
 
 def distance_modulator(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:

@@ -7,11 +7,12 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
-from ._counts import log_prior, over_classes
+from ._adjustment import Adjustment
+from ._base import FixedPoint, Limits
+from ._counts import log_prior
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
-from .cross_entropy import cross_entropy_loss
+from .cross_entropy import adjusted_cross_entropy
 from .logit_adjustment import logit_adjustment_loss
 
 
@@ -89,10 +90,10 @@ class BalancedSoftmax(SampleMean):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `balanced_softmax_loss`."""
-        logits = as_float(logits)
-        return cross_entropy_loss(
-            logits + over_classes(self.log_prior, logits),
+        return adjusted_cross_entropy(
+            logits,
             targets,
+            Adjustment(offset=self.log_prior),
             weight=self.weight,
             normalize=self.normalize,
         )

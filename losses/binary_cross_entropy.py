@@ -10,7 +10,13 @@ from torch import Tensor
 
 from ._base import FixedPoint, Limits
 from ._counts import over_classes
-from ._elements import ElementNormalizer, binary_elements, element_logits, element_normalizer
+from ._elements import (
+    ElementNormalizer,
+    binary_elements,
+    element_logits,
+    element_normalizer,
+    reduce_elements,
+)
 from ._means import ElementMean
 from ._reduction import Reduction, reduce_values
 
@@ -60,21 +66,37 @@ def binary_cross_entropy_loss(
     if normalize not in ("elements", "batch", "positives"):
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
     logits = element_logits(inputs, from_logits=from_logits)
-    batch = binary_elements(logits, targets, gamma=0.0, weight=weight, ignore_index=ignore_index)
-    values = batch.values
-    if pos_weight is not None:
-        if pos_weight.shape != logits.shape[1:2]:
-            raise ValueError(
-                f"pos_weight must be one number for each of {logits.shape[1]} outputs, not shape "
-                f"{tuple(pos_weight.shape)}"
-            )
-        extra = over_classes(pos_weight, logits) - 1
-        values = values + extra * batch.positive * F.softplus(-logits, threshold=40)
-    values = values * batch.factor
-    if element_weight is not None:
-        values = values * element_weight.to(values)
-    normalizer = element_normalizer(batch, normalize=normalize)
-    return reduce_values(values, reduction=reduction, normalizer=normalizer)
+    if pos_weight is not None and pos_weight.shape != logits.shape[1:2]:
+        raise ValueError(
+            f"pos_weight must be one number for each of {logits.shape[1]} outputs, not shape "
+            f"{tuple(pos_weight.shape)}"
+        )
+
+    def composed(logits: Tensor) -> Tensor:
+        batch = binary_elements(
+            logits, targets, gamma=0.0, weight=weight, ignore_index=ignore_index
+        )
+        values = batch.values
+        if pos_weight is not None:
+            extra = over_classes(pos_weight, logits) - 1
+            values = values + extra * batch.positive * F.softplus(-logits, threshold=40)
+        values = values * batch.factor
+        if element_weight is not None:
+            values = values * element_weight.to(values)
+        normalizer = element_normalizer(batch, normalize=normalize)
+        return reduce_values(values, reduction=reduction, normalizer=normalizer)
+
+    if pos_weight is not None or element_weight is not None:
+        return composed(logits)
+    return reduce_elements(
+        composed,
+        logits,
+        targets,
+        weight=weight,
+        reduction=reduction,
+        normalize=normalize,
+        ignore_index=ignore_index,
+    )
 
 
 class BinaryCrossEntropy(ElementMean):

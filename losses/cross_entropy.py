@@ -8,9 +8,12 @@ import torch.nn.functional as F
 from annotated_types import Ge, Lt
 from torch import Tensor
 
+from ._adjustment import UNADJUSTED, Adjustment
 from ._base import FixedPoint, as_float
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
+from ._samples import reduce_terms
+from ._targets import class_values
 
 
 def cross_entropy_loss(
@@ -52,19 +55,61 @@ def cross_entropy_loss(
     >>> cross_entropy_loss(logits, torch.tensor([0, 1]), weight=torch.tensor([1.0, 2.0, 3.0, 4.0]))
     tensor(0.4240)
     """
+    return adjusted_cross_entropy(
+        logits,
+        targets,
+        UNADJUSTED,
+        weight=weight,
+        reduction=reduction,
+        normalize=normalize,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+    )
+
+
+def adjusted_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    adjustment: Adjustment,
+    *,
+    weight: Tensor | None,
+    reduction: Reduction = "mean",
+    normalize: SampleNormalizer,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return `cross_entropy_loss` of adjusted logits; a margin is for labels alone."""
     logits = as_float(logits)
     weight = None if weight is None else weight.to(logits)
     targets = targets.to(logits) if targets.is_floating_point() else targets
+    normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
+    if label_smoothing == 0 and not targets.is_floating_point():
+        factor = None
+        if weight is not None:
+            factor = class_values(weight, targets, ignore_index=ignore_index)
+        return reduce_terms(
+            logits,
+            targets,
+            _weighted,
+            values=[factor],
+            adjustment=adjustment,
+            reduction=reduction,
+            normalizer=normalizer,
+            ignore_index=ignore_index,
+        )
     values = F.cross_entropy(
-        logits,
+        adjustment.of(logits, targets),
         targets,
         weight=weight,
         reduction="none",
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,
     )
-    normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
+
+
+def _weighted(nll: Tensor, factor: Tensor | None) -> Tensor:
+    return nll if factor is None else nll * factor
 
 
 class CrossEntropy(SampleMean):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -10,10 +11,11 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from ._base import FixedPoint, Limits, Loss, as_float
-from ._modulator import check_gamma
-from ._reduction import Reduction, reduce_values, sample_normalizer
+from ._modulator import check_gamma, focal_modulator
+from ._reduction import Reduction, sample_normalizer
+from ._samples import reduce_terms
+from ._targets import class_values
 from .cross_entropy import cross_entropy_loss
-from .softmax_focal import softmax_focal_loss
 
 
 def influence_balanced_loss(
@@ -60,16 +62,38 @@ def influence_balanced_loss(
     check_gamma(gamma)
     if features.ndim != 2 or len(features) != len(logits):
         raise ValueError(f"features must be ({len(logits)}, D), not {tuple(features.shape)}")
-    logits, features = as_float(logits), as_float(features)
-    likelihood = cross_entropy_loss(logits, targets, reduction="none", ignore_index=ignore_index)
-    values = softmax_focal_loss(
-        logits, targets, gamma=gamma, weight=weight, reduction="none", ignore_index=ignore_index
+    logits = as_float(logits)
+    features = as_float(features.detach() if detach else features)
+    weight = None if weight is None else weight.to(logits)
+    factor = None
+    if weight is not None:
+        factor = class_values(weight, targets, ignore_index=ignore_index)
+    return reduce_terms(
+        logits,
+        targets,
+        partial(_term, alpha=alpha, gamma=gamma, eps=eps, detach=detach),
+        values=[features.abs().sum(dim=1).to(logits), factor],
+        reduction=reduction,
+        normalizer=sample_normalizer(targets, None, normalize="samples", ignore_index=ignore_index),
+        ignore_index=ignore_index,
     )
-    influence = -2 * torch.expm1(-likelihood) * features.abs().sum(dim=1).to(logits)
-    factor = alpha / (influence + eps)
-    values = values * (factor.detach() if detach else factor)
-    normalizer = sample_normalizer(targets, None, normalize="samples", ignore_index=ignore_index)
-    return reduce_values(values, reduction=reduction, normalizer=normalizer)
+
+
+def _term(
+    nll: Tensor,
+    size: Tensor,
+    factor: Tensor | None,
+    *,
+    alpha: float,
+    gamma: float,
+    eps: float,
+    detach: bool,
+) -> Tensor:
+    """Return the loss of each sample from its cross-entropy, ||h||_1 and class weight."""
+    values = nll if gamma == 0 else focal_modulator(nll, gamma=gamma) * nll
+    influence = alpha / (-2 * torch.expm1(-nll) * size + eps)
+    values = values * (influence.detach() if detach else influence)
+    return values if factor is None else values * factor
 
 
 class InfluenceBalanced(Loss):

@@ -9,12 +9,12 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
+from ._adjustment import Adjustment
 from ._base import FixedPoint, Limits, as_float
 from ._counts import checked_counts
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
-from ._targets import check_labels, class_values
-from .cross_entropy import cross_entropy_loss
+from .cross_entropy import adjusted_cross_entropy
 
 
 def ldam_loss(
@@ -88,14 +88,10 @@ def _with_margins(
     normalize: SampleNormalizer,
     ignore_index: int,
 ) -> Tensor:
-    logits = as_float(logits)
-    labels = torch.where(targets != ignore_index, targets, 0)
-    check_labels(labels, logits.shape[1])
-    shift = -scale * class_values(margins.to(logits), targets, ignore_index=ignore_index)
-    scaled = (scale * logits).scatter_add(1, labels.unsqueeze(1), shift.unsqueeze(1))
-    return cross_entropy_loss(
-        scaled,
+    return adjusted_cross_entropy(
+        logits,
         targets,
+        Adjustment(scale=scale, margin=scale * margins),
         weight=weight,
         reduction=reduction,
         normalize=normalize,

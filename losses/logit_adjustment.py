@@ -8,11 +8,12 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
-from ._counts import over_classes, prior_offset
+from ._adjustment import Adjustment
+from ._base import FixedPoint, Limits
+from ._counts import prior_offset
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
-from .cross_entropy import cross_entropy_loss
+from .cross_entropy import adjusted_cross_entropy
 
 
 def logit_adjustment_loss(
@@ -75,10 +76,10 @@ def _adjusted(
     normalize: SampleNormalizer,
     ignore_index: int,
 ) -> Tensor:
-    logits = as_float(logits)
-    return cross_entropy_loss(
-        logits + over_classes(offset, logits),
+    return adjusted_cross_entropy(
+        logits,
         targets,
+        Adjustment(offset=offset),
         weight=weight,
         reduction=reduction,
         normalize=normalize,

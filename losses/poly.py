@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from ._base import FixedPoint, Limits, as_float
 from ._means import SampleMean
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
+from ._samples import reduce_terms
 from ._targets import class_values
 
 
@@ -59,19 +59,25 @@ def poly_loss(
         raise ValueError(f"epsilon must be at least -1, not {epsilon}")
     logits = as_float(logits)
     weight = None if weight is None else weight.to(logits)
-    if targets.is_floating_point():
-        targets = targets.to(logits)
-        terms = targets * _poly(-logits.log_softmax(dim=1), epsilon=epsilon, gamma=gamma)
-        values = terms.sum(dim=1)
-        if weight is not None:
-            values = class_values(weight, terms, ignore_index=ignore_index)
-    else:
-        nll = F.cross_entropy(logits, targets, reduction="none", ignore_index=ignore_index)
-        valid = targets != ignore_index
-        values = _poly(nll, epsilon=epsilon, gamma=gamma) * valid
-        if weight is not None:
-            values = values * class_values(weight, targets, ignore_index=ignore_index)
+    targets = targets.to(logits) if targets.is_floating_point() else targets
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
+    if not targets.is_floating_point():
+        factor = targets != ignore_index
+        if weight is not None:
+            factor = class_values(weight, targets, ignore_index=ignore_index)
+        return reduce_terms(
+            logits,
+            targets,
+            lambda nll, factor: _poly(nll, epsilon=epsilon, gamma=gamma) * factor,
+            values=[factor],
+            reduction=reduction,
+            normalizer=normalizer,
+            ignore_index=ignore_index,
+        )
+    terms = targets * _poly(-logits.log_softmax(dim=1), epsilon=epsilon, gamma=gamma)
+    values = terms.sum(dim=1)
+    if weight is not None:
+        values = class_values(weight, terms, ignore_index=ignore_index)
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
 

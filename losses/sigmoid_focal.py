@@ -16,6 +16,7 @@ from ._elements import (
     binary_elements,
     element_logits,
     element_normalizer,
+    reduce_elements,
 )
 from ._means import ElementMean
 from ._modulator import check_gamma
@@ -82,17 +83,31 @@ def sigmoid_focal_loss(
         raise ValueError(f"alpha must lie in 0 to 1, not {alpha}")
     if normalize not in ("elements", "batch", "positives"):
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
-    batch = binary_elements(
+
+    def composed(logits: Tensor) -> Tensor:
+        batch = binary_elements(
+            logits,
+            targets,
+            gamma=gamma,
+            weight=weight,
+            ignore_index=ignore_index,
+            soft_form=soft_form,
+        )
+        values = batch.values * _with_alpha(batch, alpha)
+        normalizer = element_normalizer(batch, normalize=normalize)
+        return reduce_values(values, reduction=reduction, normalizer=normalizer)
+
+    return reduce_elements(
+        composed,
         element_logits(logits, from_logits=from_logits),
         targets,
         gamma=gamma,
+        alpha=alpha,
         weight=weight,
+        reduction=reduction,
+        normalize=normalize,
         ignore_index=ignore_index,
-        soft_form=soft_form,
     )
-    values = batch.values * _with_alpha(batch, alpha)
-    normalizer = element_normalizer(batch, normalize=normalize)
-    return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
 
 def _with_alpha(batch: Elements, alpha: float | None) -> Tensor:

@@ -15,6 +15,7 @@ from ._counts import over_classes
 from ._means import SampleMean
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
+from ._samples import reduce_terms
 from ._targets import class_values
 
 Probability = Literal["model", "weighted"]
@@ -81,31 +82,29 @@ def softmax_focal_loss(
     weight = None if weight is None else weight.to(logits)
     targets = targets.to(logits) if targets.is_floating_point() else targets
     factor = _class_factor(logits, alpha=alpha, weight=weight)
-    if gamma == 0:
-        values = F.cross_entropy(
+    power = weight if probability == "weighted" else None
+    normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
+    if label_smoothing == 0 and not targets.is_floating_point():
+        of_labels = partial(class_values, targets=targets, ignore_index=ignore_index)
+        return reduce_terms(
             logits,
             targets,
-            weight=factor,
-            reduction="none",
-            ignore_index=ignore_index,
-            label_smoothing=label_smoothing,
-        )
-    else:
-        focal = partial(
-            _focal_values,
-            logits,
-            gamma=gamma,
-            factor=factor,
-            power=weight if probability == "weighted" else None,
+            partial(_term, gamma=gamma, scale=scale),
+            values=[None if part is None else of_labels(part) for part in (factor, power)],
+            reduction=reduction,
+            normalizer=normalizer,
             ignore_index=ignore_index,
         )
-        values = focal(targets)
-        if label_smoothing > 0:
-            even = focal(torch.full_like(logits, 1 / logits.shape[1]))
-            even = even if targets.is_floating_point() else even * (targets != ignore_index)
-            values = torch.lerp(values, even, label_smoothing)
+    values = _spread_values(
+        logits,
+        targets,
+        gamma=gamma,
+        factor=factor,
+        power=power,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+    )
     values = values if scale == 1 else scale * values
-    normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
 
@@ -120,6 +119,48 @@ def _class_factor(logits: Tensor, *, alpha: Tensor | None, weight: Tensor | None
     return alpha if weight is None else alpha * weight
 
 
+def _term(
+    nll: Tensor, factor: Tensor | None, power: Tensor | None, *, gamma: float, scale: float = 1
+) -> Tensor:
+    """Return the loss of each sample from its cross-entropy, its factor and its power of p."""
+    values = nll
+    if gamma != 0:
+        values = focal_modulator(nll if power is None else power * nll, gamma=gamma) * nll
+    values = values if factor is None else values * factor
+    return values if scale == 1 else scale * values
+
+
+def _spread_values(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma: float,
+    factor: Tensor | None,
+    power: Tensor | None,
+    label_smoothing: float,
+    ignore_index: int,
+) -> Tensor:
+    """Return the loss of each sample, (N, ...), whose target is spread over classes."""
+    if gamma == 0:
+        return F.cross_entropy(
+            logits,
+            targets,
+            weight=factor,
+            reduction="none",
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+        )
+    focal = partial(
+        _focal_values, logits, gamma=gamma, factor=factor, power=power, ignore_index=ignore_index
+    )
+    values = focal(targets)
+    if label_smoothing > 0:
+        even = focal(torch.full_like(logits, 1 / logits.shape[1]))
+        even = even if targets.is_floating_point() else even * (targets != ignore_index)
+        values = torch.lerp(values, even, label_smoothing)
+    return values
+
+
 def _focal_values(
     logits: Tensor,
     targets: Tensor,
@@ -130,21 +171,17 @@ def _focal_values(
     ignore_index: int,
 ) -> Tensor:
     """Return the loss of each sample, (N, ...), with (C,) factors and powers of p, or None."""
-    if targets.is_floating_point():
-        nll = -logits.log_softmax(dim=1)
-        modulated = nll if power is None else over_classes(power, logits) * nll
-        terms = targets * focal_modulator(modulated, gamma=gamma) * nll
-        if factor is None:
-            return terms.sum(dim=1)
-        return class_values(factor, terms, ignore_index=ignore_index)
-    nll = F.cross_entropy(logits, targets, reduction="none", ignore_index=ignore_index)
-    modulated = nll
-    if power is not None:
-        modulated = class_values(power, targets, ignore_index=ignore_index) * nll
-    values = focal_modulator(modulated, gamma=gamma) * nll
+    if not targets.is_floating_point():
+        nll = F.cross_entropy(logits, targets, reduction="none", ignore_index=ignore_index)
+        of_labels = partial(class_values, targets=targets, ignore_index=ignore_index)
+        parts = [None if part is None else of_labels(part) for part in (factor, power)]
+        return _term(nll, *parts, gamma=gamma)
+    nll = -logits.log_softmax(dim=1)
+    modulated = nll if power is None else over_classes(power, logits) * nll
+    terms = targets * focal_modulator(modulated, gamma=gamma) * nll
     if factor is None:
-        return values
-    return values * class_values(factor, targets, ignore_index=ignore_index)
+        return terms.sum(dim=1)
+    return class_values(factor, terms, ignore_index=ignore_index)
 
 
 class SoftmaxFocal(SampleMean):

@@ -9,11 +9,12 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
-from ._counts import checked_counts, over_classes, prior_offset
+from ._adjustment import Adjustment
+from ._base import FixedPoint, Limits
+from ._counts import checked_counts, prior_offset
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
-from .cross_entropy import cross_entropy_loss
+from .cross_entropy import adjusted_cross_entropy
 
 
 def vector_scaling_loss(
@@ -89,10 +90,10 @@ def _scaled(
     normalize: SampleNormalizer,
     ignore_index: int,
 ) -> Tensor:
-    logits = as_float(logits)
-    return cross_entropy_loss(
-        logits * over_classes(factors, logits) + over_classes(offset, logits),
+    return adjusted_cross_entropy(
+        logits,
         targets,
+        Adjustment(scale=factors, offset=offset),
         weight=weight,
         reduction=reduction,
         normalize=normalize,

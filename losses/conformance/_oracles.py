@@ -6,7 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
+import torch
+
 OLD_CLASSES = (0, 1)
+SEED = 0  # of torch's global generator, under which a loss that draws is called
 
 
 class Rows(NamedTuple):
@@ -132,6 +135,50 @@ def seesaw(loss: Any, rows: Rows) -> float:
         return -math.log(math.exp(x[y]) / total)
 
     return _mean(rows, term)
+
+
+def equalization(loss: Any, rows: Rows) -> float:
+    """-w_y log(e^x_y / sum_c e^x_c) without the rare classes c != y."""
+    mean = sum(rows.counts) / len(rows.counts)
+
+    def term(x: list[float], y: int) -> float:
+        kept = [c == y or n >= loss.tail_share * mean for c, n in enumerate(rows.counts)]
+        total = sum(math.exp(v) for v, k in zip(x, kept, strict=True) if k)
+        return -math.log(math.exp(x[y]) / total)
+
+    return _mean(rows, term)
+
+
+def lade(loss: Any, rows: Rows) -> float:
+    """Balanced softmax plus alpha sum_c prior_c (-mean x_c of class c + D_c + penalty D_c^2)."""
+    prior = [n / sum(rows.counts) for n in rows.counts]
+    total = balanced_softmax(loss, rows)
+    for c, share in enumerate(prior):
+        pairs = [(x[c], y) for x, y in zip(rows.logits, rows.labels, strict=True)]
+        own = [v for v, y in pairs if y == c]
+        balanced = [math.exp(v) / (len(prior) * prior[y]) for v, y in pairs]
+        level = math.log(sum(balanced) / len(balanced))
+        mean = sum(own) / max(len(own), 1)
+        total += loss.alpha * share * (level + loss.penalty * level**2 - mean)
+    return total
+
+
+def gaussian_clouded(loss: Any, rows: Rows) -> float:
+    """-w_y log p_y of s (x_c - noise cloud_c |e|), e as the suite's seed draws it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        shape = (len(rows.logits), len(rows.counts))
+        draws = torch.randn(shape, dtype=torch.float64).tolist()
+    most, least = max(rows.counts), min(rows.counts)
+    clouds = [math.log(most / n) / math.log(most / least) for n in rows.counts]
+    clouded = [
+        [
+            loss.scale * (v - loss.noise * cloud * min(abs(e) / 3, 1))
+            for v, cloud, e in zip(x, clouds, drawn, strict=True)
+        ]
+        for x, drawn in zip(rows.logits, draws, strict=True)
+    ]
+    return cross_entropy(loss, rows._replace(logits=clouded))
 
 
 def label_aware_smoothing(loss: Any, rows: Rows) -> float:

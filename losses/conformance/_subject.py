@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import Loss, build, names
-from ._oracles import OLD_CLASSES
+from ._oracles import OLD_CLASSES, SEED
 
 NUM_CLASSES = 4
 COUNTS = (100, 40, 20, 5)
@@ -178,7 +178,11 @@ class Subject:
             extras["features"] = batch.features
         if self.fact("needs_teacher"):
             extras["teacher_logits"] = batch.teacher_logits
-        return cast(Tensor, loss(batch.logits, batch.targets, **extras))
+        if not self.fact("draws"):
+            return cast(Tensor, loss(batch.logits, batch.targets, **extras))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            return cast(Tensor, loss(batch.logits, batch.targets, **extras))
 
     def slope(self, loss: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch and its gradient with respect to the logits."""

@@ -158,7 +158,9 @@ def test_a_key_of_another_component_names_its_owner() -> None:
     (line,) = mistakes_of("loss.max_margin=2")
     assert "it is a key of ldam" in line
     (line,) = mistakes_of("loss.gamma=2")
-    assert "it is a key of dice, influence_balanced, " in line
+    keys = {name: {key.name for key in read("losses", name).keys} for name in names("losses")}
+    owners = [name for name, own in keys.items() if "gamma" in own]
+    assert f"it is a key of {', '.join(owners)}" in line
     assert "sigmoid_focal, softmax_focal" in line
     (line,) = mistakes_of("data.download=true")
     assert "cifar10" in line

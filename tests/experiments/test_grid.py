@@ -109,6 +109,11 @@ def test_every_mistake_in_the_file_is_one_line_with_the_nearest_key(tmp_path: Pa
     assert "'last' or 'val'" in found[2]
 
 
+def test_words_are_a_list(tmp_path: Path) -> None:
+    (line,) = mistakes(tmp_path, methods={"cross_entropy": "loss=cross_entropy"})
+    assert line == "methods.cross_entropy: input should be a valid list"
+
+
 def test_what_is_missing_is_named_with_its_meaning(tmp_path: Path) -> None:
     without = {k: v for k, v in content(tmp_path).items() if k != "baseline"}
     path = tmp_path / "tiny.yaml"

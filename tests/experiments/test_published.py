@@ -12,8 +12,8 @@ import pytest
 from engine.components import ROOT
 from engine.config import load
 from engine.schema import Config
-from experiments.grid import read_grid
-from experiments.published import Published, find, read
+from experiments.grid import cells, read_grid
+from experiments.published import SAME_SUBSET, Published, find, read
 
 EXPERIMENTS = ROOT / "experiments"
 LDAM_RECIPE = [EXPERIMENTS / "cifar10_lt.yaml", EXPERIMENTS / "recipes/published.yaml"]
@@ -196,11 +196,43 @@ def test_a_fair_comparison_gives_no_reason() -> None:
     assert Published(0.7, "there", "https://", (), "", "own run").reasons == ""
 
 
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("papers/*.yaml")), ids=lambda p: p.stem)
-def test_every_reference_of_a_table_names_numbers_that_were_printed(path: Path) -> None:
-    for reference in read_grid(path).published:
-        printed = where(paper=reference.paper, table_or_place=reference.table)
-        assert set(reference.methods.values()) <= set(printed.method)
+REFERENCES = [
+    (path, index)
+    for path in sorted(EXPERIMENTS.glob("papers/*.yaml"))
+    for index, _ in enumerate(read_grid(path).published)
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "index"), REFERENCES, ids=lambda part: getattr(part, "stem", part)
+)
+def test_a_table_names_numbers_that_were_printed_and_trains_on_their_images(
+    path: Path, index: int
+) -> None:
+    table = read_grid(path)
+    reference = table.published[index]
+    printed = where(paper=reference.paper, table_or_place=reference.table)
+    assert set(reference.methods.values()) <= set(printed.method)
+    # One method and one seed are enough to see the data of every setting.
+    ours = next(iter(reference.methods))
+    small = {"methods": {ours: table.methods[ours]}, "baseline": ours}
+    one_seed = table.model_copy(update={**small, "seeds": (0,), "subset_seeds": (0,)})
+    found = [
+        find(
+            cell.config,
+            paper=reference.paper,
+            table=reference.table,
+            method=reference.methods[ours],
+            rule=table.rule,
+            subsets={cell.subset_seed},
+        )
+        for cell in cells(one_seed)
+    ]
+    beside_ours = [published for published in found if published is not None]
+    assert beside_ours
+    if reference.paper in SAME_SUBSET:
+        on_cifar = [number for number in beside_ours if "data copy" not in number.differs]
+        assert [number.place for number in on_cifar if "split" in number.differs] == []
 
 
 def test_there_is_no_number_for_other_data() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from engine.components import ROOT
 from engine.config import ConfigError, load
+from engine.run_folder import WriteError
 from experiments.record import RunRecord, append, from_run_folder, read
 from tests._runs import folder_of, small_run, small_words
 
@@ -94,6 +95,12 @@ def test_a_damaged_line_is_named_and_nothing_is_written(tmp_path: Path, record: 
     with pytest.raises(ConfigError, match=r"t\.jsonl:2: not a results line"):
         append(path, record)
     assert path.read_text() == content
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, record: RunRecord) -> None:
+    (tmp_path / "results").write_text("a file where the folder would be")
+    with pytest.raises(WriteError, match=r"the same command adds the line once this is mended"):
+        append(tmp_path / "results" / "t.jsonl", record)
 
 
 def test_a_folder_without_a_finished_run_has_no_record(tmp_path: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -65,6 +66,16 @@ def wait_for(process: subprocess.Popen[str], beginning: str) -> None:
     pytest.fail("".join(seen))
 
 
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """The process ids of its workers."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [
+        int(child)
+        for child in children
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
 def segments(folder: Path) -> list[int]:
     """How many stretches each run of a table was made in."""
     runs = (folder / "runs").glob("*/*/environment.json")
@@ -78,9 +89,9 @@ def test_every_run_has_a_line_and_the_table_is_printed(
     assert lines_of(made / "lines.jsonl").keys() == {c.fingerprint for c in cells_of(table)}
     assert main([str(table), "--results", str(made / "lines.jsonl")]) == 0
     output = capsys.readouterr().out
-    assert "[" not in output.partition("\n")[0]  # nothing was run
-    assert "cross_entropy  factor 8" in output
-    assert "n = 2" in output
+    assert "[1/8]" not in output
+    assert "factor 8: test, rule val" in output
+    assert output.count("cross_entropy") >= 2
     assert segments(made) == [1] * 8
 
 
@@ -108,7 +119,7 @@ def test_two_processes_share_a_table_and_make_no_run_twice(
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert lines_of(tmp_path / "lines.jsonl") == lines_of(made / "lines.jsonl")
     assert segments(tmp_path) == [1] * 8
-    assert all("cross_entropy  factor 8" in output for output in outputs)
+    assert all("factor 8: test, rule val" in output for output in outputs)
 
 
 def test_a_run_of_another_process_is_passed_over_and_taken_up_when_it_is_free(
@@ -132,17 +143,29 @@ def test_workers_share_a_table_although_one_of_them_is_killed(
     table = write_table(tmp_path)
     process = start(table, "--workers", "3")
     wait_for(process, "[1/8]")
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [
-        int(child)
-        for child in children
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    workers = workers_of(process)
     assert len(workers) == 3
     os.kill(workers[0], signal.SIGKILL)
     output = process.communicate()[0]
     assert process.returncode == 0, output
     assert "a worker ended with SIGKILL; the others take up what it left" in output
+    assert lines_of(tmp_path / "lines.jsonl") == lines_of(made / "lines.jsonl")
+
+
+@pytest.mark.slow
+def test_workers_stop_when_the_process_that_started_them_is_killed(
+    tmp_path: Path, made: Path, start: Start
+) -> None:
+    table = write_table(tmp_path)
+    process = start(table, "--workers", "2")
+    wait_for(process, "[1/8]")
+    handles = [os.pidfd_open(worker) for worker in workers_of(process)]
+    process.kill()
+    for handle in handles:
+        assert select.select([handle], [], [], 120)[0] == [handle]
+        os.close(handle)
+    assert len(lines_of(tmp_path / "lines.jsonl")) < 8
+    assert main([str(table), "--results", str(tmp_path / "lines.jsonl")]) == 0
     assert lines_of(tmp_path / "lines.jsonl") == lines_of(made / "lines.jsonl")
 
 

@@ -212,6 +212,16 @@ def test_a_reference_to_a_number_that_nobody_printed_is_a_mistake(
     assert said == "experiments/published.csv: no 'LDAM-DWR' in LDAM, Table 2"
 
 
+def test_latex_of_daggers_and_notes_is_ascii_too(
+    described: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for metric in ([], ["--metric", "accuracy"]):
+        text = output(capsys, described, "--format", "latex", *metric)
+        assert r"\textsuperscript{" in text and r"\dag{}" in text
+        assert text.isascii()
+        assert text.count("{") == text.count("}")
+
+
 def test_csv_holds_the_published_number_and_what_differs(
     described: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,39 @@
+"""What losses do to logits before the softmax."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ._counts import over_classes
+
+
+class Adjustment(NamedTuple):
+    """A factor and an offset of every class, and a margin that the true class has to spare."""
+
+    scale: Tensor | float | None = None  # (C,), or of all classes
+    offset: Tensor | None = None  # (C,), added after the scale
+    margin: Tensor | None = None  # (C,), of which the true class's is subtracted after the scale
+
+    def of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the adjusted logits, (N, C, ...); without a margin, labels (N, ...) are unread."""
+        adjusted = logits
+        if isinstance(self.scale, Tensor):
+            adjusted = adjusted * over_classes(self.scale, logits)
+        elif self.scale is not None:
+            adjusted = adjusted * self.scale
+        if self.offset is not None:
+            adjusted = adjusted + over_classes(self.offset, logits)
+        if self.margin is not None:
+            margin = -self.margin.to(logits)[labels].unsqueeze(1)
+            add = adjusted.scatter_add if adjusted is logits else adjusted.scatter_add_
+            adjusted = add(1, labels.unsqueeze(1), margin)
+        return adjusted
+
+    def constants(self) -> list[Tensor]:
+        """Return the tensors among its parts."""
+        return [part for part in self if isinstance(part, Tensor)]
+
+
+UNADJUSTED = Adjustment()

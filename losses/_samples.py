@@ -1,0 +1,90 @@
+"""Losses that are a function of each sample's cross-entropy, for labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._adjustment import UNADJUSTED, Adjustment
+from ._fused import GradientInForward, Samples, Term, can_fuse, softmax_with_gradient
+from ._reduction import Reduction, reduce_values
+from ._targets import check_labels
+
+
+def reduce_terms(
+    logits: Tensor,
+    labels: Tensor,
+    term: Term,
+    *,
+    values: Sequence[Tensor | None] = (),
+    adjustment: Adjustment = UNADJUSTED,
+    reduction: Reduction,
+    normalizer: Tensor,
+    ignore_index: int,
+) -> Tensor:
+    """Return the losses term(CE_i, *values_i) of samples, or their sum, or sum / normalizer.
+
+    Args:
+        logits: (N, C) or (N, C, ...), float32 or float64.
+        labels: (N,) or (N, ...) int64.
+        term: Gives the losses of samples from their cross-entropies, (N, ...), and `values`,
+            element by element. That of a cross-entropy of 0, as ignored samples have it, is 0.
+        values: What else `term` needs of each sample, (N, ...).
+        adjustment: What is done to the logits before the softmax.
+        reduction: ``none`` gives (N, ...); ``mean`` and ``sum`` a scalar.
+        normalizer: What ``mean`` divides by; where it is 0 the mean is 0.
+        ignore_index: The label of samples that do not count.
+
+    Raises:
+        IndexError: For a label outside 0 to C - 1.
+        ValueError: For an unknown reduction.
+    """
+    composed = partial(
+        _composed,
+        labels=labels,
+        term=term,
+        values=values,
+        adjustment=adjustment,
+        reduction=reduction,
+        normalizer=normalizer,
+        ignore_index=ignore_index,
+    )
+    fits = labels.dtype == torch.int64 and labels.shape == logits.shape[:1] + logits.shape[2:]
+    constants = (*values, *adjustment.constants(), normalizer)
+    if reduction not in ("mean", "sum") or not fits or not can_fuse(logits, *constants):
+        return composed(logits)
+    valid = labels != ignore_index
+    labels = torch.where(valid, labels, 0)
+    check_labels(labels, logits.shape[1])
+    made = softmax_with_gradient(
+        logits.detach(),
+        Samples(labels, valid, tuple(values)),
+        term=term,
+        adjustment=adjustment,
+        divisor=torch.where(normalizer > 0, normalizer, 1) if reduction == "mean" else 1.0,
+    )
+    return GradientInForward.apply(logits, made, composed)
+
+
+def _composed(
+    logits: Tensor,
+    *,
+    labels: Tensor,
+    term: Term,
+    values: Sequence[Tensor | None],
+    adjustment: Adjustment,
+    reduction: Reduction,
+    normalizer: Tensor,
+    ignore_index: int,
+) -> Tensor:
+    known = labels
+    if adjustment.margin is not None:
+        known = torch.where(labels != ignore_index, labels, 0)
+        check_labels(known, logits.shape[1])
+    logits = adjustment.of(logits, known)
+    nll = F.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index)
+    return reduce_values(term(nll, *values), reduction=reduction, normalizer=normalizer)
