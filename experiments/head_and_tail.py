@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEAD, TAIL = BLUE, VERMILLION
-ROW_HEIGHT, PANEL_WIDTH = 0.28, 4.2
+ROW_HEIGHT, PANEL_WIDTH, LABEL_WIDTH = 0.28, 3.4, 2.4
 """Inches."""
 
 
@@ -87,7 +87,7 @@ def head_and_tail(run: RunRecord) -> tuple[float, float]:
 
 
 def shifts(runs: Sequence[RunRecord], *, baseline: str) -> list[Shift]:
-    """Return what every method of one setting does, the largest gain of the tail first.
+    """Return what every method of one setting does.
 
     Raises:
         ValueError: The baseline has no run, or shares no seed with a method.
@@ -108,7 +108,7 @@ def shifts(runs: Sequence[RunRecord], *, baseline: str) -> list[Shift]:
                 for part in (0, 1)
             )
             moved.append(Shift(method, head, tail, len(seeds)))
-    return sorted(moved, key=lambda shift: shift.tail)
+    return moved
 
 
 @styled
@@ -125,32 +125,37 @@ def draw(runs: Sequence[RunRecord], *, baseline: str = "cross_entropy") -> Figur
         shifts([run for run in runs if run.setting == setting], baseline=baseline)
         for setting in settings
     ]
-    height = max(len(panel) for panel in panels) * ROW_HEIGHT + 1.5
+    order = _by_tail(panels)
+    height = len(order) * ROW_HEIGHT + 1.6
     title = f"{runs[0].title.split(',')[0]}: recall of head and tail against {baseline}"
-    figure = new_figure(PANEL_WIDTH * len(panels) + 1, height, title=title)
-    for axes, setting, panel in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], settings, panels, strict=True
-    ):
-        _draw_panel(axes, panel)
+    figure = new_figure(PANEL_WIDTH * len(panels) + LABEL_WIDTH, height, title=title)
+    row_of_axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
+    for axes, setting, panel in zip(row_of_axes, settings, panels, strict=True):
+        _draw_panel(axes, panel, order)
         axes.set_title(legible(setting or "all runs"))
+    figure.legend(*row_of_axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return figure
 
 
-def _draw_panel(axes: Axes, panel: Sequence[Shift]) -> None:
-    rows = range(len(panel))
+def _by_tail(panels: Sequence[Sequence[Shift]]) -> list[str]:
+    """Return the methods, the largest mean gain of the tail last, which is at the top."""
+    tails: dict[str, list[float]] = {}
+    for shift in (shift for panel in panels for shift in panel):
+        tails.setdefault(shift.method, []).append(shift.tail)
+    return sorted(tails, key=lambda method: statistics.fmean(tails[method]))
+
+
+def _draw_panel(axes: Axes, panel: Sequence[Shift], order: Sequence[str]) -> None:
+    rows = [order.index(shift.method) for shift in panel]
     heads, tails = [shift.head for shift in panel], [shift.tail for shift in panel]
     axes.hlines(rows, heads, tails, color=GREY, linewidth=1)
     axes.plot(heads, rows, "s", color=HEAD, label="head: most frequent third of the classes")
-    axes.plot(tails, rows, "^", color=TAIL, label="tail: rarest third")
+    axes.plot(tails, rows, "^", color=TAIL, label="tail: rarest third of the classes")
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_yticks(rows, [shorten(shift.method, limit=30) for shift in panel])
-    axes.set_ylim(-0.7, len(panel) - 0.3)
-    numbers = sorted({shift.num_seeds for shift in panel})
-    seeds = (
-        " to ".join(str(n) for n in dict.fromkeys((numbers[0], numbers[-1]))) if numbers else "0"
-    )
-    axes.set_xlabel(f"points of recall gained or lost, mean over {seeds} seeds")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2)
+    axes.set_yticks(range(len(order)), [shorten(method, limit=30) for method in order])
+    axes.set_ylim(-0.7, len(order) - 0.3)
+    fewest = min((shift.num_seeds for shift in panel), default=0)
+    axes.set_xlabel(f"change of recall, points; at least {fewest} seeds")
     grid(axes, axis="x")
 
 

@@ -78,6 +78,7 @@ class Dice(LogitsLoss):
     aims_at: ClassVar[str] = "overlap (F1) of every class"
     fixed_point: ClassVar[FixedPoint] = "none"
     breaks: ClassVar[Mapping[str, str]] = {
+        "large_batch": "smooth weighs less, the more samples there are",
         "sums_over_parts": "a ratio of sums over the batch is not the sum over its parts",
     }
     equals: ClassVar[Limits] = (

@@ -128,6 +128,7 @@ class GaussianClouded(SampleMean):
     aims_at: ClassVar[str] = "balanced accuracy, by margins drawn at random"
     fixed_point: ClassVar[FixedPoint] = "none"
     breaks: ClassVar[Mapping[str, str]] = {
+        "large_batch": "every sample has a draw of its own",
         "dense_logits": "draws for every logit, in their order",
         "class_permutation": "draws for every logit, in their order",
         "ignoring_is_dropping": "draws for every logit, in their order",

@@ -79,6 +79,7 @@ class Tversky(LogitsLoss):
     aims_at: ClassVar[str] = "overlap of every class, recall before precision"
     fixed_point: ClassVar[FixedPoint] = "none"
     breaks: ClassVar[Mapping[str, str]] = {
+        "large_batch": "smooth weighs less, the more samples there are",
         "sums_over_parts": "a ratio of sums over the batch is not the sum over its parts",
         "worst_mistakes": "at most 1 for each class, with the slope of a softmax that saturates",
     }

@@ -6,6 +6,7 @@ import torch
 
 from ._subject import (
     NUM_CLASSES,
+    Batch,
     Failed,
     NotApplicable,
     Subject,
@@ -16,6 +17,7 @@ from ._subject import (
 )
 
 IGNORED = -100
+COPIES = 8192  # of 8 samples: large enough for what a loss does differently at some size
 
 
 def empty_batch(subject: Subject) -> None:
@@ -57,6 +59,21 @@ def batch_of_one(subject: Subject) -> None:
         expect_finite(value, gradient, where=f"for one sample of class {label}")
         if value.shape != () or not gradient.any():
             raise Failed(f"one sample of class {label} gives no scalar with a gradient")
+
+
+def large_batch(subject: Subject) -> None:
+    """A way of its own for large batches, or sums that drift: the same samples many times over."""
+    loss, few = subject.weighed(), random_batch(8)
+    many = Batch(*(part.repeat(COPIES, *[1] * (part.ndim - 1)) for part in few))
+    value, gradient = subject.slope(loss, few)
+    found = subject.slope(loss, many)
+    expect_close(found[0], value, what=f"the loss of a batch {COPIES} times over", tolerance=1e-5)
+    expect_close(
+        found[1] * COPIES,
+        gradient.repeat(COPIES, 1),
+        what=f"the gradient of a batch {COPIES} times over",
+        tolerance=1e-4,
+    )
 
 
 def absent_class(subject: Subject) -> None:

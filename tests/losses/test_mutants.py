@@ -39,6 +39,7 @@ MUTANTS: list[tuple[type[nn.Module], str, str]] = [
     (m.ChangesLogits, "inputs_left_alone", "the logits are changed in place"),
     (m.ReadsAValue, "compiled", "data-dependent"),
     (m.KeepsItsWeight, "state", "does not load into a new one"),
+    (m.LosesTheLastPart, "large_batch", "the gradient of a batch 8192 times over"),
     (m.ViewsItsLogits, "memory_layout", "the loss of transposed logits"),
     (m.TakesAnyLabel, "wrong_labels", "label -1 of 4 classes is no IndexError"),
     (m.MatrixProduct, "autocast", "the loss under autocast"),
