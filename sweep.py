@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,11 +23,11 @@ DIVERGED = (
 )
 
 
-def sweep(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
+def sweep(arguments: cli.Arguments, *, argv: Sequence[str], stack: contextlib.ExitStack) -> int:
     """One study, top to bottom: check, search, confirm, close; returns the exit code.
 
     Any number of processes search and confirm together. The one that was started without
-    ``--join`` closes.
+    ``--join`` closes. Connections to the storage are closed by the ``stack``.
 
     Raises:
         ConfigError: a mistake in the search file, the config, or one that only the data can tell.
@@ -41,6 +42,7 @@ def sweep(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
     from tuning.sitting import sit_down, work
 
     sitting = sit_down(search, configs, url=arguments.storage, is_joining=arguments.join)
+    stack.callback(sitting.close)
     folder, study, display = sitting.folder, sitting.study, sitting.display
 
     # --- search and confirm: in this process, or in processes that join --------------------------
@@ -68,7 +70,7 @@ def sweep(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
     return 0
 
 
-def compare(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
+def compare(arguments: cli.Arguments, *, argv: Sequence[str], stack: contextlib.ExitStack) -> int:
     """Several searches, alike in all but the method, then the best of each on fresh seeds.
 
     Raises:
@@ -93,6 +95,8 @@ def compare(arguments: cli.Arguments, *, argv: Sequence[str]) -> int:
         )
         for name, search in zip(names, arguments.methods, strict=True)
     }
+    for sitting in sittings.values():
+        stack.callback(sitting.close)
 
     named: set[str] = set()
 
@@ -197,7 +201,8 @@ def _stopped_cleanly(arguments: cli.Arguments, argv: Sequence[str]) -> int:
     from engine.run_folder import WriteError
 
     try:
-        return (compare if arguments.methods else sweep)(arguments, argv=argv)
+        with contextlib.ExitStack() as stack:
+            return (compare if arguments.methods else sweep)(arguments, argv=argv, stack=stack)
     except Interrupted as stop:
         print(f"{stop}; the same command goes on from here")
         return stop.exit_code

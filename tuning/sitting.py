@@ -33,6 +33,10 @@ class Sitting:
     study: optuna.Study
     display: Display
 
+    def close(self) -> None:
+        """Leave: give the connections to the storage back."""
+        self.storage.close()
+
 
 def folder_of(search: Search) -> StudyFolder:
     """``<track.root>/<study>``."""

@@ -138,6 +138,11 @@ class PatientStorage(RDBStorage):
                 heartbeat_stale_trial_callback=self.requeue,
             )
 
+    def close(self) -> None:
+        """Give the connections back."""
+        self.remove_session()
+        self.engine.dispose()
+
     def patiently(self, action: Callable[[], None]) -> None:
         """Do something else with the database, as patiently as all calls are."""
         action()

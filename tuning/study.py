@@ -43,7 +43,7 @@ class StudyFolder:
     def trial_config(self, config: Config) -> Config:
         """``config`` with its run folder inside this study's, in the study's W&B group."""
         changed: dict[str, Any] = {
-            "root": str(self.path),
+            "root": str(self.runs.parent),
             "name": self.runs.name,
             "figures": False,
         }

@@ -108,8 +108,13 @@ def studies(given: argparse.Namespace) -> list[Study]:
 
 
 def values_found(study: Study, *, console: Console, command: Sequence[str]) -> list[float]:
-    """Run one search to its end, or take it from its folder; returns its trials' values."""
+    """Run one search to its end, or take it from its folder; returns its trials' values.
+
+    TPE and the Gaussian process begin with the same random draws as the random sampler. Their runs
+    share one folder, so that what one has trained the next need not.
+    """
     sitting = sit_down(study.search, checked(study.search), console=console)
+    sitting.folder.runs = sitting.folder.path.parent / "trials"
     work(sitting, command=command)
     trials = sitting.study.get_trials(deepcopy=False)
     goal = objectives(sitting.study, study.search.file.metrics)[0]

@@ -30,10 +30,10 @@ SHAPES = {
 }
 # Distinct runs on drawn images: a method on a data set with a shape of imbalance.
 NUM_KINDS = {
-    "balanced_softmax_logit_adjustment": 8 * 4,
+    "balanced_softmax_logit_adjustment": 9 * 4,
     "cifar10_jpeg": 1,
     "class_balanced": 13 * 2,
-    "digits_lt": 24,
+    "digits_lt": 26,
     "digits_small": 4,
     "fashion_mnist_lt": 8,
     "focal_gamma": 10 * 2,

@@ -52,7 +52,7 @@ def test_the_regulariser_ends_at_the_log_ratio_of_an_image_in_its_class_and_in_a
     labels = torch.tensor([0, 0, 0, 0, 1, 0, 1, 0])
     scores = torch.zeros(4, 2, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [scores], max_iter=2000, tolerance_grad=1e-13, tolerance_change=0, history_size=20
+        [scores], max_iter=100, tolerance_grad=1e-10, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import sweep
 from engine.config import ConfigError
 from tests.tuning._postgres import PASSWORD, QUOTED, Postgres, postgres
 from tests.tuning._storm import (
@@ -18,6 +20,7 @@ from tests.tuning._storm import (
     search_of,
     start,
 )
+from tests.tuning._sweeps import arguments
 from tuning.study import StudyFolder
 
 pytestmark = pytest.mark.system
@@ -51,10 +54,12 @@ def test_a_server_that_restarts_again_and_again_stops_no_trial(
     workers = [start(folder, path, server.url) for _ in range(3)]
     log = folder / "log.jsonl"
     try:
-        for so_far in (4, 12, 24):
+        # The second time it is away for longer than the grace of a trial.
+        for so_far, seconds in ((4, 0), (12, 30), (24, 0)):
             while not log.exists() or log.read_bytes().count(b"\n") < so_far:
                 assert any(worker.poll() is None for worker in workers)
             server.stop()
+            threading.Event().wait(seconds)
             server.start()
         for worker in workers:
             assert worker.wait(120) == 0, (tmp_path / "output.txt").read_text()
@@ -69,6 +74,23 @@ def test_a_server_that_restarts_again_and_again_stops_no_trial(
     assert "trying again" in said
     assert PASSWORD not in said
     assert QUOTED not in said
+
+
+def test_the_password_is_in_no_file_of_a_sweep_and_not_in_what_it_says(
+    tmp_path: Path, server: Postgres, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = """
+budget: {trials: 2, epochs: 1}
+space: {optim.lr: {float: [0.01, 0.1]}}
+confirm: {top: 0}
+"""
+    words = arguments(tmp_path, text, f"storage={server.url}", "track.wandb=offline")
+    assert sweep.main([*words, "--workers", "2"]) == 0
+    said = capfd.readouterr()
+    texts = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"trial   0 (1/2)" in text for text in texts)
+    texts += [said.out.encode(), said.err.encode()]
+    assert not any(secret.encode() in text for secret in (PASSWORD, QUOTED) for text in texts)
 
 
 def test_a_wrong_password_is_one_line_without_it(tmp_path: Path, server: Postgres) -> None:
