@@ -58,8 +58,9 @@ def test_head_and_tail_are_set_against_the_baseline_of_the_same_seeds() -> None:
 def test_every_method_of_every_setting_has_a_line(tmp_path: Path) -> None:
     other = [run.model_copy(update={"setting": "factor 9"}) for run in RUNS]
     figure = head_and_tail.draw([*RUNS, *other])
-    labels = [[text.get_text() for text in axes.get_yticklabels()] for axes in figure.axes]
-    assert labels == [["focal", "inverse_weights"]] * 2
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == ["focal", "inverse_weights"]
+    assert [len(line.get_xdata()) for axes in figure.axes for line in axes.lines] == [2] * 6
     results = write_lines(tmp_path / "tiny.jsonl", RUNS)
     assert head_and_tail.main([str(results), str(tmp_path / "head.png")]) == 0
     assert (tmp_path / "head.png").read_bytes().startswith(b"\x89PNG")
