@@ -35,6 +35,7 @@ NUM_KINDS = {
     "cifar10_jpeg": 1,
     "class_balanced": 13 * 2,
     "digits_lt": 26,
+    "digits_lt_factor_10": 12,
     "digits_small": 4,
     "fashion_mnist_lt": 8,
     "focal_gamma": 10 * 2,
