@@ -19,7 +19,7 @@ from ._fused import (
     three_dimensions,
 )
 from ._modulator import distance_modulator, focal_modulator
-from ._reduction import Reduction
+from ._reduction import Reduction, as_divisor
 from ._targets import check_labels, check_probabilities, class_values
 
 ElementNormalizer = Literal["elements", "batch", "positives"]
@@ -185,12 +185,13 @@ def reduce_elements(
     ignore_index: int,
 ) -> Tensor:
     """Return `composed(logits)`; for many logits and targets 0 or 1 by the fused path."""
-    are_labels = targets.shape == logits.shape[:1] + logits.shape[2:]
     if targets.shape == logits.shape:
-        is_hard = weight is None
+        fits = weight is None
     else:
-        is_hard = are_labels and not targets.is_floating_point()
-    if reduction not in ("mean", "sum") or not is_hard or not can_fuse(logits, targets, weight):
+        are_labels = targets.shape == logits.shape[:1] + logits.shape[2:]
+        fits = are_labels and not targets.is_floating_point()
+    is_scalar = reduction in ("mean", "sum")
+    if not (is_scalar and fits and can_fuse("sigmoid", logits, targets, weight)):
         return composed(logits)
     if targets.shape == logits.shape:
         hard, counted = _hard_elements(logits, targets)
@@ -198,8 +199,7 @@ def reduce_elements(
         hard, counted = _hard_labels(logits, targets, weight=weight, ignore_index=ignore_index)
     divisor: Tensor | float = 1.0
     if reduction == "mean":
-        normalizer = element_normalizer(counted, normalize=normalize)
-        divisor = torch.where(normalizer > 0, normalizer, 1)
+        divisor = as_divisor(element_normalizer(counted, normalize=normalize))
     made = sigmoid_with_gradient(logits.detach(), hard, gamma=gamma, alpha=alpha, divisor=divisor)
     return composed(logits) if made is None else GradientInForward.apply(logits, made, composed)
 

@@ -10,7 +10,7 @@ definition of a loss: it runs wherever `can_fuse` says no, and is what second de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +22,8 @@ from ._counts import over_classes
 from ._targets import is_readable
 
 # Below this number of logits the composition is as fast: what is spared costs less than starting
-# some twenty more small operations.
-MIN_LOGITS = 2**18
+# some twenty small operations. The composition on sigmoids has more to spare.
+MIN_LOGITS = {"softmax": 2**18, "sigmoid": 2**16}
 # Logits of a part whose softmax is taken: so many that two dozen operations on its (n,) samples do
 # not count, so few that those on its (n, ...) pixels stay small beside the gradient.
 SOFTMAX_PART = 2**20
@@ -31,22 +31,25 @@ SOFTMAX_PART = 2**20
 TINY = 1e-30
 # Logits of a part, for each thread, whose sigmoids are taken: all of its tensors fit into a core's
 # cache, and an operation is still large enough for PyTorch to share it among threads (32768).
-SIGMOID_PART = 2**16
+SIGMOID_PART = 2**17
 
 # From the cross-entropies of samples (n, ...), and values of theirs, to their losses.
 Term = Callable[..., Tensor]
 
 
-def can_fuse(logits: Tensor, *constants: Tensor | None) -> bool:
+def can_fuse(
+    activation: Literal["softmax", "sigmoid"], logits: Tensor, *constants: Tensor | None
+) -> bool:
     """Tell whether many logits on the CPU want a first derivative, by them alone.
 
     Args:
+        activation: What the logits go through: how many are many depends on it.
         logits: Of any shape.
         constants: What else the loss depends on, such as class weights.
     """
     return (
         is_readable(logits)
-        and logits.numel() >= MIN_LOGITS
+        and logits.numel() >= MIN_LOGITS[activation]
         and torch.is_grad_enabled()
         and logits.requires_grad
         and type(logits) in (Tensor, torch.nn.Parameter)
@@ -162,17 +165,17 @@ class HardTargets(NamedTuple):
         """Return -1 for positives and 1 for negatives, (n, c, L)."""
         sign = torch.empty_like(like)
         if self.outputs is None:
-            sign.copy_(self.targets[rows, columns])
+            torch.mul(self.targets[rows, columns], -2, out=sign)
         else:
-            torch.eq(self.targets[rows], self.outputs[columns], out=sign)
-        return sign.mul_(-2).add_(1)
+            torch.eq(self.targets[rows], self.outputs[columns], out=sign).mul_(-2)
+        return sign.add_(1)
 
     def are_hard(self, sign: Tensor) -> bool:
         """Tell whether signs are of targets 0 and 1."""
         if self.outputs is not None:
             return True
-        low, high = sign.abs().aminmax()
-        return bool(low == 1) and bool(high == 1)
+        sizes = sign.abs()
+        return sizes.amin().item() == 1 == sizes.amax().item()
 
     def weigh(self, losses: Tensor, sign: Tensor, rows: slice, *, alpha: float | None) -> Tensor:
         """Multiply losses in place by the factor of each element."""
@@ -199,19 +202,19 @@ def sigmoid_with_gradient(
     shape = three_dimensions(logits)
     gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
     inputs, outputs = logits.reshape(shape), gradient.view(shape)
-    total = torch.zeros((), dtype=torch.float64)
+    total, unit = torch.zeros((), dtype=torch.float64), 1 / float(divisor)
     for rows, columns in _parts(shape, size=SIGMOID_PART * torch.get_num_threads()):
         out = outputs[rows, columns]
         sign = targets.signs(rows, columns, like=out)
         if not targets.are_hard(sign):
             return None
         signed = torch.mul(inputs[rows, columns], sign, out=out)
-        # -log p_t, exact in float64 up to 40; and 1 - p_t, without cancellation.
+        # -log p_t, in float64 exact up to 40; and 1 - p_t, without cancellation.
         nll, miss = F.softplus(signed, threshold=40), torch.sigmoid(signed)
         scale = targets.weigh(_power(miss, gamma), sign, rows, alpha=alpha)
         total += torch.mul(scale, nll, out=out).sum()
         slope = nll.addcmul_(nll, miss, value=-1).mul_(gamma).add_(miss).mul_(scale)
-        torch.mul(slope, sign.mul_(1 / divisor), out=out)
+        torch.mul(slope, sign.mul_(unit), out=out)
     return Made((total / divisor).to(logits.dtype), gradient)
 
 

@@ -27,8 +27,15 @@ def reduce_values(values: Tensor, *, reduction: Reduction, normalizer: Tensor) -
     if reduction == "sum":
         return values.sum()
     if reduction == "mean":
-        return values.sum() / torch.where(normalizer > 0, normalizer, 1)
+        return values.sum() / as_divisor(normalizer)
     raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
+
+
+def as_divisor(normalizer: Tensor) -> Tensor:
+    """Return a count or sum of weights to divide by, 1 instead of 0."""
+    if normalizer.is_floating_point():
+        return torch.where(normalizer > 0, normalizer, 1)
+    return normalizer.clamp_min(1)
 
 
 def sample_normalizer(

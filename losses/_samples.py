@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._adjustment import UNADJUSTED, Adjustment
 from ._fused import GradientInForward, Samples, Term, can_fuse, softmax_with_gradient
-from ._reduction import Reduction, reduce_values
+from ._reduction import Reduction, as_divisor, reduce_values
 from ._targets import check_labels
 
 
@@ -53,9 +53,10 @@ def reduce_terms(
         normalizer=normalizer,
         ignore_index=ignore_index,
     )
-    fits = labels.dtype == torch.int64 and labels.shape == logits.shape[:1] + logits.shape[2:]
     constants = (*values, *adjustment.constants(), normalizer)
-    if reduction not in ("mean", "sum") or not fits or not can_fuse(logits, *constants):
+    fits = labels.dtype == torch.int64 and labels.shape == logits.shape[:1] + logits.shape[2:]
+    is_scalar = reduction in ("mean", "sum")
+    if not (is_scalar and fits and can_fuse("softmax", logits, *constants)):
         return composed(logits)
     valid = labels != ignore_index
     labels = torch.where(valid, labels, 0)
@@ -65,7 +66,7 @@ def reduce_terms(
         Samples(labels, valid, tuple(values)),
         term=term,
         adjustment=adjustment,
-        divisor=torch.where(normalizer > 0, normalizer, 1) if reduction == "mean" else 1.0,
+        divisor=as_divisor(normalizer) if reduction == "mean" else 1.0,
     )
     return GradientInForward.apply(logits, made, composed)
 

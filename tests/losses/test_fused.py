@@ -17,7 +17,6 @@ from torch.autograd import forward_ad
 import losses
 from losses import _fused
 from losses._adjustment import UNADJUSTED, Adjustment
-from losses._fused import can_fuse
 from losses._samples import reduce_terms
 from losses.sigmoid_focal import sigmoid_focal_loss
 from losses.softmax_focal import softmax_focal_loss
@@ -31,8 +30,11 @@ its_own_script = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprec
 @contextlib.contextmanager
 def gate(*, is_open: bool, part: int = 2**16) -> Iterator[None]:
     """Fuse batches of any size, in parts of so many logits; or none."""
-    least = 0 if is_open else 2**62
-    with mock.patch.multiple(_fused, MIN_LOGITS=least, SOFTMAX_PART=part, SIGMOID_PART=part):
+    least = 0 if is_open else math.inf
+    with (
+        mock.patch.dict(_fused.MIN_LOGITS, softmax=least, sigmoid=least),
+        mock.patch.multiple(_fused, SOFTMAX_PART=part, SIGMOID_PART=part),
+    ):
         yield
 
 
@@ -210,11 +212,12 @@ def test_sigmoid_follows_the_closed_form_on_both_sides_however_it_is_cut(
 @pytest.mark.parametrize("kind", BOTH)
 def test_one_logit_decides_and_either_side_is_right(kind: str) -> None:
     per_row = 1024
-    for rows in (_fused.MIN_LOGITS // per_row, _fused.MIN_LOGITS // per_row - 1):
+    least = _fused.MIN_LOGITS[kind]
+    for rows in (least // per_row, least // per_row - 1):
         logits = normal(rows, per_row).float().requires_grad_()
         labels = labels_of(rows, num_classes=per_row)
         loss = softmax_focal_loss if kind == "softmax" else sigmoid_focal_loss
-        assert is_fused(loss(logits, labels)) == (logits.numel() == _fused.MIN_LOGITS)
+        assert is_fused(loss(logits, labels)) == (logits.numel() == least)
         ones = torch.ones(rows, dtype=torch.float64)
         if kind == "softmax":
             expected = softmax_in_closed_form(logits.detach(), labels, ones, 2.0)
@@ -561,15 +564,19 @@ def test_logits_changed_before_the_backward_pass_are_noticed(kind: str) -> None:
 # --- when ---------------------------------------------------------------------------------------
 
 
+LEAST = _fused.MIN_LOGITS["sigmoid"]
+can_fuse = functools.partial(_fused.can_fuse, "sigmoid")
+
+
 def enough(*, requires_grad: bool = True) -> Tensor:
-    return torch.zeros(_fused.MIN_LOGITS, requires_grad=requires_grad)
+    return torch.zeros(LEAST, requires_grad=requires_grad)
 
 
 def test_many_logits_that_want_a_gradient_are_fused_and_fewer_are_not() -> None:
     assert can_fuse(enough())
     assert can_fuse(enough(), None, torch.ones(3))
     assert can_fuse(torch.nn.Parameter(enough()))
-    assert not can_fuse(torch.zeros(_fused.MIN_LOGITS - 1, requires_grad=True))
+    assert not can_fuse(torch.zeros(LEAST - 1, requires_grad=True))
 
 
 def test_without_a_gradient_to_make_nothing_is_fused() -> None:
@@ -585,7 +592,7 @@ def test_a_gradient_by_anything_but_the_logits_is_not_fused() -> None:
 
 
 def test_other_devices_and_other_kinds_of_tensor_are_not_fused() -> None:
-    assert not can_fuse(torch.zeros(_fused.MIN_LOGITS, device="meta", requires_grad=True))
+    assert not can_fuse(torch.zeros(LEAST, device="meta", requires_grad=True))
 
     class Named(Tensor):
         pass
@@ -596,7 +603,7 @@ def test_other_devices_and_other_kinds_of_tensor_are_not_fused() -> None:
 @its_own_script
 def test_forward_derivatives_are_not_fused() -> None:
     with forward_ad.dual_level():
-        assert not can_fuse(forward_ad.make_dual(enough(), torch.ones(_fused.MIN_LOGITS)))
+        assert not can_fuse(forward_ad.make_dual(enough(), torch.ones(LEAST)))
 
 
 @its_own_script
