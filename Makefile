@@ -7,6 +7,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
+# Processes that share the tests, each with a gigabyte of memory.
+JOBS ?= 2
 # Passed on by `make train` and `make sweep`: YAML files, key=value pairs, options.
 ARGS ?=
 # The sweep that `make sweep` makes, and the study that `make dashboard` shows.
@@ -14,6 +16,8 @@ SWEEP ?= experiments/digits_lt.yaml --search experiments/search/softmax_focal.ya
 STUDY ?= runs/digits-softmax_focal
 
 python := $(VENV)/bin/python
+# One thread a process: two that share their cores' threads stall each other.
+pytest = OMP_NUM_THREADS=1 $(python) -m pytest -q -n $(JOBS) --dist loadfile
 pip_install := $(python) -m pip install --quiet --disable-pip-version-check
 # An environment that is already there is kept, so its own interpreter is the one to be checked.
 interpreter = $(or $(wildcard $(python)),$(PYTHON))
@@ -30,7 +34,7 @@ help:
 	@echo 'make test-system       the tests that need system packages (.ci/run installs them)'
 	@echo 'make test-all          everything but the system tests, the slow ones included'
 	@echo 'make lint              ruff check, ruff format --check, mypy'
-	@echo 'Settings, now: PYTHON=$(PYTHON) VENV=$(VENV) TORCH_INDEX=$(TORCH_INDEX)'
+	@echo 'Settings, now: PYTHON=$(PYTHON) VENV=$(VENV) TORCH_INDEX=$(TORCH_INDEX) JOBS=$(JOBS)'
 
 train: $(VENV)/.ready
 	@$(python) train.py $(ARGS)
@@ -47,13 +51,13 @@ dashboard: $(VENV)/.ready-dashboard
 	@$(VENV)/bin/optuna-dashboard --server wsgiref sqlite:///$(STUDY)/study.db
 
 test: $(VENV)/.ready-dev
-	@$(python) -m pytest -q -m "not slow and not system"
+	@$(pytest) -m "not slow and not system"
 
 test-system: $(VENV)/.ready-dev
 	@$(python) -m pytest -q -m system tests
 
 test-all: $(VENV)/.ready-dev
-	@$(python) -m pytest -q -m "not system"
+	@$(pytest) -m "not system"
 
 lint: $(VENV)/.ready-dev
 	@$(python) -m ruff check --quiet .

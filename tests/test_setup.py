@@ -124,16 +124,16 @@ def test_first_test_run_adds_the_development_pins(clone: Clone) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "selection"),
+    ("target", "words"),
     [
-        ("test", "-m not slow and not system"),
+        ("test", "-n 2 --dist loadfile -m not slow and not system"),
         ("test-system", "-m system tests"),
-        ("test-all", "-m not system"),
+        ("test-all", "-n 2 --dist loadfile -m not system"),
     ],
 )
-def test_each_group_of_tests_has_its_target(clone: Clone, target: str, selection: str) -> None:
+def test_each_group_of_tests_has_its_target(clone: Clone, target: str, words: str) -> None:
     assert clone.make(target).returncode == 0
-    assert clone.calls()[-1] == f"-m pytest -q {selection}"
+    assert clone.calls()[-1] == f"-m pytest -q {words}"
 
 
 def test_a_run_that_collected_no_tests_fails(clone: Clone) -> None:
