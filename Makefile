@@ -7,36 +7,57 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
-# Passed on by `make train`: YAML files and key=value pairs.
+# Processes that share the tests, each with a gigabyte of memory.
+JOBS ?= 2
+# Passed on by `make train` and `make sweep`: YAML files, key=value pairs, options.
 ARGS ?=
+# The sweep that `make sweep` makes, and the study that `make dashboard` shows.
+SWEEP ?= experiments/digits_lt.yaml --search experiments/search/softmax_focal.yaml --workers 2
+STUDY ?= runs/digits-softmax_focal
 
 python := $(VENV)/bin/python
+# One thread a process: two that share their cores' threads stall each other.
+pytest = OMP_NUM_THREADS=1 $(python) -m pytest -q -n $(JOBS) --dist loadfile
 pip_install := $(python) -m pip install --quiet --disable-pip-version-check
 # An environment that is already there is kept, so its own interpreter is the one to be checked.
 interpreter = $(or $(wildcard $(python)),$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-system test-all lint
+.PHONY: help train sweep dashboard table test test-system test-all lint
 
 help:
 	@echo 'make train ARGS="..."  train and evaluate, as in: make train ARGS="loss=softmax_focal seed=1"'
+	@echo 'make sweep             tune alpha and gamma on digits: 40 trials, then fresh seeds; ARGS, SWEEP'
+	@echo 'make dashboard         Optuna dashboard of STUDY=$(STUDY), on this machine alone'
+	@echo 'make table             make a small table again and compare it with the committed results'
 	@echo 'make test              the quick tests: all that needs nothing but the pinned packages'
 	@echo 'make test-system       the tests that need system packages (.ci/run installs them)'
 	@echo 'make test-all          everything but the system tests, the slow ones included'
 	@echo 'make lint              ruff check, ruff format --check, mypy'
-	@echo 'Settings, now: PYTHON=$(PYTHON) VENV=$(VENV) TORCH_INDEX=$(TORCH_INDEX)'
+	@echo 'Settings, now: PYTHON=$(PYTHON) VENV=$(VENV) TORCH_INDEX=$(TORCH_INDEX) JOBS=$(JOBS)'
 
 train: $(VENV)/.ready
 	@$(python) train.py $(ARGS)
 
+table: $(VENV)/.ready
+	@$(python) -m experiments.reproduce experiments/papers/digits_small.yaml --workers 2 --check \
+		--results experiments/results/digits_lt.jsonl
+
+sweep: $(VENV)/.ready
+	@$(python) sweep.py $(SWEEP) $(ARGS)
+
+# wsgiref is Python's own server; the page needs no network.
+dashboard: $(VENV)/.ready-dashboard
+	@$(VENV)/bin/optuna-dashboard --server wsgiref sqlite:///$(STUDY)/study.db
+
 test: $(VENV)/.ready-dev
-	@$(python) -m pytest -q -m "not slow and not system"
+	@$(pytest) -m "not slow and not system"
 
 test-system: $(VENV)/.ready-dev
 	@$(python) -m pytest -q -m system tests
 
 test-all: $(VENV)/.ready-dev
-	@$(python) -m pytest -q -m "not system"
+	@$(pytest) -m "not system"
 
 lint: $(VENV)/.ready-dev
 	@$(python) -m ruff check --quiet .
@@ -60,6 +81,11 @@ ifneq ($(TORCH_INDEX),)
 		$$(grep -E '^torch(vision)?==' requirements.txt)
 endif
 	@$(pip_install) -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/.ready-dashboard: requirements-dashboard.txt constraints.txt $(VENV)/.ready
+	@rm -f $@
+	@$(pip_install) -r requirements-dashboard.txt -c constraints.txt
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt constraints.txt $(VENV)/.ready

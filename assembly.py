@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import data
 import losses
@@ -19,6 +20,7 @@ from engine import checkpoint, components
 from engine.config import ConfigError, load_run_config
 from engine.loop import Trainer
 from engine.optim import build_optimizer, rate_factor
+from engine.readout import PredictsProbabilities, Readout, adjustment
 from engine.runtime import Precision, choose_precision, derive_seed, preserved_randomness
 from engine.schema import Config, component_keys
 
@@ -45,13 +47,19 @@ def build_dataset(config: Config) -> data.LongTailed:
         source = components.build(
             "data", section.name, component_keys(section), root=data.data_root()
         )
+        facts = {} if config.teacher is None else _teacher_facts(config.teacher)
         dataset = data.build(
             source,
             imbalance=data.Imbalance(**section.imbalance.model_dump()),
             validation=data.Validation(**section.validation.model_dump()),
             one_vs_rest=section.one_vs_rest,
+            classes=section.classes,
+            test_classes=section.test_classes,
+            taught=[facts["class_names"][label] for label in facts.get("known_classes", ())],
         )
     _check_against_data(config, dataset)
+    if config.teacher is not None:
+        _check_teacher(config, dataset, facts)
     return dataset
 
 
@@ -93,18 +101,34 @@ def _prior(dataset: data.LongTailed) -> float:
     return 1 / dataset.num_classes
 
 
-def build_loss(config: Config, class_counts: Tensor) -> losses.Loss:
+def build_loss(config: Config, class_counts: Tensor, *, taught: Sequence[int] = ()) -> losses.Loss:
     """The loss of the config.
+
+    Args:
+        config: of the run.
+        class_counts: (C,) training images of each class.
+        taught: labels of the classes that the teacher knows.
 
     Raises:
         ConfigError: its keys do not fit the number of classes.
     """
     try:
         return losses.build(
-            config.loss.name, component_keys(config.loss), class_counts=class_counts
+            config.loss.name,
+            component_keys(config.loss),
+            class_counts=class_counts,
+            old_classes=taught or None,
         )
     except ValueError as error:
         raise ConfigError([f"loss={config.loss.name}: {error}"]) from error
+
+
+def build_readout(
+    config: Config, loss: PredictsProbabilities, *, class_counts: Tensor, classes: Sequence[int]
+) -> Readout:
+    """From logits to probabilities of ``classes``, adjusted as ``evaluate`` says."""
+    tau = config.evaluate.logit_adjustment
+    return Readout(loss, classes, adjustment(class_counts, tau=tau))
 
 
 def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.device) -> Trainer:
@@ -146,9 +170,11 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
         label_smoothing=0.0,
         num_classes=dataset.num_classes,
     )
-    return Trainer(
+    trainer = Trainer(
         model,
-        build_loss(config, torch.from_numpy(dataset.class_counts)).to(device),
+        build_loss(
+            config, torch.from_numpy(dataset.class_counts), taught=dataset.classes.taught
+        ).to(device),
         optimizer=optimizer,
         rate=rate,
         seed=config.seed,
@@ -160,6 +186,10 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
         precision=precision,
         compile_model=config.runtime.compile,
     )
+    if config.teacher is not None:
+        teacher = load_run(config.teacher).model.requires_grad_(False)
+        trainer.teacher = teacher.to(device).to(memory_format=layout)
+    return trainer
 
 
 def weight_layout(device: torch.device, *, precision: Precision) -> torch.memory_format:
@@ -198,6 +228,15 @@ def num_outputs(config: Config, num_classes: int) -> int:
     return 1 if is_binary else num_classes
 
 
+def notes(config: Config) -> tuple[str, ...]:
+    """What tables must say about how predictions were made."""
+    tau = config.evaluate.logit_adjustment
+    if tau == 0:
+        return ()
+    share = "log(share of training images)"
+    return (f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)",)
+
+
 def augmentation(config: Config) -> data.Augment:
     """The augmentation of ``data.augment``."""
     return data.Augment(**config.data.augment.model_dump())
@@ -220,6 +259,13 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
         mistakes.append(
             f"data.validation: has no effect, {dataset.title} has a validation split of its own"
         )
+    lacking = [label for label in dataset.classes.predicted if dataset.class_counts[label] == 0]
+    if config.evaluate.logit_adjustment and lacking:
+        mistakes.append(
+            f"evaluate.logit_adjustment={config.evaluate.logit_adjustment:g}: class "
+            f"{dataset.class_names[lacking[0]]} can be predicted but has no training image here, "
+            "and so no prior; set it to 0"
+        )
     needs_workers = (
         isinstance(dataset.train.images, data.DiskImages) or augmentation(config).is_by_image
     )
@@ -229,6 +275,36 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
             f"runtime.workers={config.runtime.workers}: has no effect, the images of "
             f"data={config.data.name} are in memory"
         )
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def _teacher_facts(run: str) -> dict[str, Any]:
+    """What the teacher's run folder says of its data.
+
+    Raises:
+        ConfigError: the run is not finished, so that its weights would change.
+    """
+    if not (Path(run).expanduser() / "summary.json").exists():
+        raise ConfigError([f"teacher={run}: is not finished; its own command goes on with it"])
+    return read_facts(run)
+
+
+def _check_teacher(config: Config, dataset: data.LongTailed, facts: Mapping[str, Any]) -> None:
+    """A teacher of other classes or images would teach nonsense, or from what is held out here."""
+    run = f"teacher={config.teacher}"
+    outputs = num_outputs(config, dataset.num_classes)
+    mistakes = []
+    if tuple(facts["class_names"]) != dataset.class_names:
+        mistakes.append(f"{run}: was trained on other classes than those of {dataset.title}")
+    elif facts["whole_fingerprint"] != dataset.whole_fingerprint:
+        mistakes.append(
+            f"{run}: was trained on another split ({facts['whole_fingerprint']}, here "
+            f"{dataset.whole_fingerprint}); give both runs the same data keys, but for "
+            "data.classes, data.test_classes and data.augment"
+        )
+    elif facts["num_outputs"] != outputs:
+        mistakes.append(f"{run}: has {facts['num_outputs']} output, this model {outputs}")
     if mistakes:
         raise ConfigError(mistakes)
 
@@ -288,7 +364,7 @@ class LoadedRun:
     class_names: tuple[str, ...]
     config: Config
     epoch: int
-    loss: losses.Loss
+    readout: Readout
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -297,7 +373,7 @@ class LoadedRun:
         """Class probabilities (N, C) float64 of uint8 images (N, channels, height, width)."""
         mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
         logits = self.model((images.float() / 255 - mean) / std).logits
-        return self.loss.predict(logits.double())
+        return self.readout.predict(logits.double())
 
 
 def load_run(path: str | Path, *, rule: Rule | None = None) -> LoadedRun:
@@ -317,9 +393,10 @@ def load_run(path: str | Path, *, rule: Rule | None = None) -> LoadedRun:
         names = [run.class_names[c] for c in probabilities.argmax(1)]
     """
     path = Path(path).expanduser()
-    config = load_run_config(path)
+    config = load_run_config(path, alone=True)
     weights = load_weights(path, rule=rule)
-    facts = json.loads((path / "environment.json").read_text(encoding="utf-8"))["facts"]
+    facts = read_facts(path)
+    class_counts = torch.tensor(facts["class_counts"])
     channels, *size = facts["image_shape"]
     with preserved_randomness():
         model = models.build(
@@ -336,14 +413,38 @@ def load_run(path: str | Path, *, rule: Rule | None = None) -> LoadedRun:
         class_names=tuple(facts["class_names"]),
         config=config,
         epoch=weights.epoch,
-        loss=build_loss(config, torch.tensor(facts["class_counts"])),
+        readout=build_readout(
+            config,
+            build_loss(config, class_counts, taught=facts["taught_classes"]),
+            class_counts=class_counts,
+            classes=facts["predicted_classes"],
+        ),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
     )
 
 
-def facts_of(config: Config, dataset: data.LongTailed) -> dict[str, Any]:
-    """What :func:`load_run` needs to know about the data without loading them."""
+def read_facts(run: str | Path) -> dict[str, Any]:
+    """What :func:`facts_of` once said of a run folder's data; all classes where it said nothing.
+
+    Raises:
+        ConfigError: environment.json is missing or holds no facts.
+    """
+    path = Path(run).expanduser() / "environment.json"
+    try:
+        environment = json.loads(path.read_bytes())
+        facts = dict(environment["facts"])
+        every = list(range(len(facts["class_names"])))
+        usual = {"known_classes": every, "taught_classes": [], "predicted_classes": every}
+        return {**usual, "whole_fingerprint": environment["split_fingerprint"], **facts}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError([f"{path}: is missing or damaged; put it back"]) from error
+
+
+def facts_of(
+    config: Config, dataset: data.LongTailed, *, teacher: nn.Module | None = None
+) -> dict[str, Any]:
+    """What :func:`load_run` needs to know about the data without loading them, and the teacher."""
     return {
         "title": dataset.title,
         "class_names": list(dataset.class_names),
@@ -354,4 +455,18 @@ def facts_of(config: Config, dataset: data.LongTailed) -> dict[str, Any]:
         "mean": list(dataset.mean),
         "std": list(dataset.std),
         "num_outputs": num_outputs(config, dataset.num_classes),
+        "whole_fingerprint": dataset.whole_fingerprint,
+        "known_classes": list(dataset.classes.known),
+        "taught_classes": list(dataset.classes.taught),
+        "predicted_classes": list(dataset.classes.predicted),
+        "teacher_weights": None if teacher is None else weights_hash(teacher),
     }
+
+
+def weights_hash(model: nn.Module) -> str:
+    """12 hex digits over every weight and buffer."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode() + b"\0")
+        digest.update(value.cpu().contiguous().numpy())
+    return digest.hexdigest()[:12]

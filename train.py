@@ -21,6 +21,7 @@ from engine.rules import start_epoch
 from engine.schema import Config
 
 if TYPE_CHECKING:
+    import data
     from engine.console import Screen
     from engine.loop import Step
     from engine.summary import Summary
@@ -32,6 +33,8 @@ def run(
     config: Config,
     *,
     report: Report | None = None,
+    test: bool = True,
+    dataset: data.LongTailed | None = None,
     fresh: bool = False,
     command: Sequence[str] = ("train.run",),
     screen: Screen | None = None,
@@ -44,6 +47,10 @@ def run(
         config: from :func:`engine.config.load`.
         report: called in the main process after each epoch with its number (1-based) and its line
             of metrics.jsonl; what it raises ends the run, which can be resumed.
+        test: predict test at the end. Without, the summary has validation numbers only and is kept
+            as validation.json; the run counts as unfinished, and with test goes on from there.
+        dataset: as :func:`assembly.build_dataset` made it for the same ``data`` section, where the
+            caller has it in memory.
         fresh: run again although the folder exists; the old one is renamed and kept.
         command: recorded in environment.json.
         screen: where to print; default the terminal.
@@ -61,7 +68,7 @@ def run(
     from engine import closing, evaluation, history, tracking
     from engine.checkpoint import Checkpointer, Progress
     from engine.console import Screen
-    from engine.interruption import interruptions
+    from engine.interruption import EndedEarly, interruptions
     from engine.loop import EpochTotals, predict
     from engine.processes import Processes
     from engine.run_folder import RunFolder, code_hash, describe_segment, write_json, write_text
@@ -76,6 +83,8 @@ def run(
     )
     from engine.selection import Selection
 
+    if config.evaluate.test_every_epoch and not test:
+        raise ConfigError(["evaluate.test_every_epoch=true: this run is to leave test alone"])
     began = time.perf_counter()
     processes = Processes.current()
     screen = (screen or Screen()) if processes.is_main else Screen.silent()
@@ -95,8 +104,9 @@ def run(
             screen.say(note)
 
         # --- data; a finished run ends here ------------------------------------------------------
-        with processes.one_a_machine_first():
-            dataset = assembly.build_dataset(config)
+        if dataset is None:
+            with processes.one_a_machine_first():
+                dataset = assembly.build_dataset(config)
         code = code_hash(config.data.name, config.loss.name)
         identity = {
             "fingerprint": fingerprint(config),
@@ -106,11 +116,12 @@ def run(
 
         def past() -> Summary | None:
             history.check_split(folder, dataset.split_fingerprint)
-            return history.finished_summary(folder)
+            return history.finished_summary(folder, test=test)
 
         if not fresh and (finished := processes.on_main(past)) is not None:
-            screen.say("this run is finished; --fresh runs it again")
-            screen.summary(finished, folder.path, code_now=code)
+            if test:
+                screen.say("this run is finished; --fresh runs it again")
+                screen.summary(finished, folder.path, code_now=code)
             return finished
 
         # --- model, loss, optimizer --------------------------------------------------------------
@@ -165,13 +176,16 @@ def run(
             processes=processes.world,
         )
 
+        facts = assembly.facts_of(config, dataset, teacher=trainer.teacher)
+
         def begin() -> dict[str, Any]:
+            history.check_teacher(folder, facts["teacher_weights"])
             folder.cut_rows(progress.epoch)
             environment = history.add_segment(
                 folder,
                 ran,
                 position=history.Position(progress.epoch, progress.totals.steps),
-                facts=assembly.facts_of(config, dataset),
+                facts=facts,
                 identity=identity,
                 say=screen.say,
             )
@@ -191,11 +205,23 @@ def run(
             config=config.model_dump(mode="json"),
             say=screen.say,
         )
-        stack.push(lambda kind, *_: mirror.finish(failed=kind is not None))
+
+        def end_mirror(kind: type[BaseException] | None, *_: object) -> None:
+            if kind is EndedEarly and progress.best is not None:
+                mirror.summarise({"objective": progress.best["value"], "ended_early": True})
+            mirror.finish(failed=kind not in (None, EndedEarly))
+
+        stack.push(end_mirror)
 
         # --- epochs ------------------------------------------------------------------------------
         # Without a validation split nothing asks for "val".
         splits = {"val": dataset.val or dataset.test, "test": dataset.test}
+        readout = assembly.build_readout(
+            config,
+            trainer.loss,
+            class_counts=torch.from_numpy(dataset.class_counts),
+            classes=dataset.classes.predicted,
+        )
         loader_of = functools.cache(lambda split: data.Loader(splits[split], **loader_settings))
 
         def assess(
@@ -211,9 +237,10 @@ def run(
             )
             return evaluation.assess(
                 share.joined(processes, num_images=num_images),
-                trainer.loss,
+                readout,
                 class_counts=dataset.class_counts,
                 num_outputs=assembly.num_outputs(config, dataset.num_classes),
+                old_classes=dataset.classes.old,
                 **options,
             )
 
@@ -275,8 +302,8 @@ def run(
                         progress.best, row, weights=trainer.evaluated.state_dict
                     )
                 if config.evaluate.test_every_epoch:
-                    test = assess("test", after_batch=checkpoints.poll)
-                    row |= evaluation.row_of("test", test.metrics)
+                    tested_now = assess("test", after_batch=checkpoints.poll)
+                    row |= evaluation.row_of("test", tested_now.metrics)
                 row |= progress.totals.timing()
 
                 if processes.is_main:
@@ -290,7 +317,7 @@ def run(
                     report(epoch + 1, row)
                 checkpoints.stop_if_asked()
 
-        # --- test, once for each selection rule --------------------------------------------------
+        # --- test (unless left alone), once for each selection rule ------------------------------
         rules = {"last": (epochs, trainer.evaluated.state_dict())}
         if progress.best is not None:
             rules["val"] = (progress.best["epoch"], progress.best["state"])
@@ -302,10 +329,11 @@ def run(
             held_out: evaluation.Assessment | None = None
             if dataset.val is not None:
                 held_out = assess("val", after_batch=stop, ranking=True)
-            test = assess(
-                "test", after_batch=stop, ranking=True, threshold=closing.threshold(held_out)
-            )
-            results[rule] = closing.RuleAssessment(epoch, val=held_out, test=test)
+            tested: evaluation.Assessment | None = None
+            if test:
+                limit = closing.threshold(held_out)
+                tested = assess("test", after_batch=stop, ranking=True, threshold=limit)
+            results[rule] = closing.RuleAssessment(epoch, val=held_out, test=tested)
             if processes.is_main:
                 results[rule].save_predictions(folder.predictions, rule, dataset=dataset)
 
@@ -319,10 +347,15 @@ def run(
                 seed=config.seed,
                 identity=identity,
                 code_hash=code,
-                notes=history.changes(environment),
+                notes=(*assembly.notes(config), *history.changes(environment)),
                 seconds=time.perf_counter() - began,
             )
             headline = results[summary.headline]
+            if headline.test is None:
+                objective = headline.val.metrics.scalars[selection.metric] if headline.val else None
+                mirror.summarise({**tracking.closing_values(summary), "objective": objective})
+                write_json(folder.validation, summary.model_dump(mode="json"))
+                return summary
             figures = {}
             if config.track.figures:
                 figures = evaluation.draw_figures(
@@ -340,6 +373,8 @@ def run(
             return summary
 
         summary = processes.on_main(close)
+        if not test:
+            return summary
         screen.summary(summary, folder.path, code_now=code)
         return summary
 

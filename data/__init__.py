@@ -6,6 +6,7 @@ One file is one data set; its class is built with the root of raw data and its c
 
 from data._augment import Augment, augment_batch
 from data._base import (
+    Classes,
     DataError,
     DiskImages,
     Images,
@@ -19,13 +20,15 @@ from data._base import (
 )
 from data._imbalance import Imbalance
 from data._loader import Batch, Loader
+from data._notes import Validation
 from data._samplers import ClassIndex, SamplerName, class_histogram, draw_epoch
-from data._split import Validation, build
+from data._split import build
 
 __all__ = [
     "Augment",
     "Batch",
     "ClassIndex",
+    "Classes",
     "DataError",
     "DiskImages",
     "ImageShape",

@@ -155,6 +155,36 @@ class Split:
         return len(self.targets)
 
 
+@dataclass(frozen=True)
+class Classes:
+    """What a run does with each class; ascending labels.
+
+    Args:
+        trained: Has training (and validation) images.
+        taught: Known to the teacher; empty without one.
+        tested: Has test images.
+    """
+
+    trained: tuple[int, ...]
+    taught: tuple[int, ...]
+    tested: tuple[int, ...]
+
+    @property
+    def known(self) -> tuple[int, ...]:
+        """Those that the trained model can be expected to tell apart."""
+        return tuple(sorted({*self.trained, *self.taught}))
+
+    @property
+    def predicted(self) -> tuple[int, ...]:
+        """Those that a prediction is one of; logits of all others were never trained."""
+        return tuple(sorted({*self.known, *self.tested}))
+
+    @property
+    def old(self) -> tuple[int, ...]:
+        """The teacher's; without a teacher those that are tested but not trained on."""
+        return self.taught or tuple(c for c in self.tested if c not in self.trained)
+
+
 @dataclass(frozen=True, eq=False)
 class LongTailed:
     """The three disjoint splits of a run and what a run must know and say about them.
@@ -168,6 +198,9 @@ class LongTailed:
         mean: Per-channel mean in [0, 1] that images are normalised with.
         std: Per-channel standard deviation in [0, 1] that images are normalised with.
         split_fingerprint: 12 hex digits that change when a split or an image does.
+        whole_fingerprint: The same of the splits before they were cut down to some classes, which
+            the runs of a sequence share.
+        classes: Which classes are trained on, taught and tested.
         val_is_balanced: Whether every class has the same number of validation images.
         val_is_own: Whether validation is the data set's own list, so that nothing was held out.
         title: Name of the data set in tables.
@@ -182,6 +215,8 @@ class LongTailed:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     split_fingerprint: str
+    whole_fingerprint: str
+    classes: Classes
     val_is_balanced: bool
     val_is_own: bool
     title: str

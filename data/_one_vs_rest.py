@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 
-from data._base import DataError, Labelled, Pool
+from data._base import Labelled, Pool
+from data._classes import find_class
 
 
 def binary_pool(pool: Pool, wanted: str) -> Pool:
@@ -18,7 +18,7 @@ def binary_pool(pool: Pool, wanted: str) -> Pool:
     Raises:
         DataError: If there is no such class.
     """
-    label = _find_class(pool, wanted)
+    label = find_class(pool, wanted, key="data.one_vs_rest")
 
     def relabel(part: Labelled) -> Labelled:
         return replace(part, targets=(part.targets == label).long())
@@ -29,19 +29,4 @@ def binary_pool(pool: Pool, wanted: str) -> Pool:
         test=relabel(pool.test),
         val=None if pool.val is None else relabel(pool.val),
         class_names=("rest", pool.class_names[label]),
-    )
-
-
-def _find_class(pool: Pool, wanted: str) -> int:
-    """Return the label of the class of that name, else of that number."""
-    if wanted in pool.class_names:
-        return pool.class_names.index(wanted)
-    if wanted.isdecimal() and int(wanted) < len(pool.class_names):
-        return int(wanted)
-    near = difflib.get_close_matches(wanted, pool.class_names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"for example {pool.class_names[0]!r}"
-    raise DataError(
-        f"data.one_vs_rest={wanted!r} is no class of {pool.title}: give one of its "
-        f"{len(pool.class_names)} class names or a label from 0 to {len(pool.class_names) - 1}; "
-        f"{hint}"
     )

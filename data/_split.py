@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from data._base import (
+    Classes,
     DataError,
     DiskImages,
     Labelled,
@@ -20,36 +20,26 @@ from data._base import (
     Split,
     select_images,
 )
+from data._classes import choose_classes, only
 from data._imbalance import Imbalance, class_label, class_orders, class_sizes
+from data._notes import (
+    Plan,
+    Validation,
+    class_notes,
+    is_balanced,
+    sacrifice_notes,
+    title_of,
+    validation_notes,
+)
 from data._one_vs_rest import binary_pool
 from data._samplers import ClassIndex
 from data._statistics import ChannelStatistics, channel_statistics, split_fingerprint
 
-_MOST_NOTES = 5  # classes named one by one before a note sums them up
 
-
-@dataclass(frozen=True)
-class Validation:
-    """The validation split; without either key there is none.
-
-    Args:
-        per_class: Validation images of every class, taken from the images left over.
-        fraction: Validation images of each class as a fraction of its training images.
-    """
-
-    per_class: Annotated[int, Ge(1)] | None = 20
-    fraction: Annotated[float, Gt(0), Lt(1)] | None = None
-
-    def __bool__(self) -> bool:
-        return self.per_class is not None or self.fraction is not None
-
-
-class _Plan(NamedTuple):
-    """Which images of the training list go where, and what the user is told about it."""
-
-    train: np.ndarray
-    val: np.ndarray
-    notes: list[str]
+class _Splits(NamedTuple):
+    train: Split
+    val: Split | None
+    test: Split
 
 
 def build(
@@ -58,6 +48,9 @@ def build(
     imbalance: Imbalance,
     validation: Validation,
     one_vs_rest: str | None = None,
+    classes: Sequence[int | str] | None = None,
+    test_classes: Sequence[int | str] | None = None,
+    taught: Sequence[str] = (),
 ) -> LongTailed:
     """Load a data set and draw its three disjoint splits.
 
@@ -67,6 +60,9 @@ def build(
     and a note says so. A data set's own validation list is used whole, and nothing is held out.
     Nothing depends on the seed of the run.
 
+    Classes are left out last: the runs of a sequence that learns some classes after others draw
+    the same images and normalise them alike, and labels stay those of the whole data set.
+
     Args:
         source: The data-set component.
         imbalance: The long tail to cut; its ``head`` defaults to the number of images that every
@@ -74,6 +70,9 @@ def build(
         validation: The validation split to make.
         one_vs_rest: Name or label of the class that becomes class 1 of a binary task, before the
             imbalance is cut; all others are class 0, "rest".
+        classes: Names or labels of the classes to train on; None for all.
+        test_classes: The same for test; None for those trained on and taught.
+        taught: Names of the classes that a teacher knows.
 
     Raises:
         DataError: If the data set does not allow what is asked for.
@@ -85,31 +84,40 @@ def build(
         raise DataError(f"{pool.title} has one class only: classification needs at least 2")
     if pool.val is not None:
         validation = Validation(per_class=None, fraction=None)
+    chosen = choose_classes(pool, trained=classes, tested=test_classes, taught=taught)
     plan = _plan(pool, imbalance, validation, is_binary=one_vs_rest is not None)
-    train, test = _take(pool.train, plan.train), _whole(pool.test)
-    val = _take(pool.train, plan.val) if validation else None
-    if pool.val is not None:
-        val = _whole(pool.val)
+    drawn = _draw(pool, plan, has_validation=bool(validation))
+    splits = _of_classes(drawn, chosen, title=pool.title)
     num_classes = len(pool.class_names)
-    val_counts = None if val is None else torch.bincount(val.targets, minlength=num_classes)
-    statistics = _statistics(pool, train)
+    trained = torch.tensor(chosen.trained)
+    val_counts = None
+    if splits.val is not None:
+        val_counts = torch.bincount(splits.val.targets, minlength=num_classes)[trained]
+    statistics, whole = _statistics(pool, drawn.train), split_fingerprint(drawn._asdict())
+    notes = (
+        *sacrifice_notes(plan, pool.class_names, labels=chosen.trained),
+        *validation_notes(pool, validation, val_counts),
+        *class_notes(chosen, pool.class_names),
+    )
     return LongTailed(
-        train=train,
-        val=val,
-        test=test,
-        class_counts=np.bincount(train.targets.numpy(), minlength=num_classes),
+        train=splits.train,
+        val=splits.val,
+        test=splits.test,
+        class_counts=np.bincount(splits.train.targets.numpy(), minlength=num_classes),
         class_names=pool.class_names,
         mean=statistics.mean,
         std=statistics.std,
-        split_fingerprint=split_fingerprint({"train": train, "val": val, "test": test}),
-        val_is_balanced=val_counts is not None and _is_balanced(val_counts),
+        split_fingerprint=whole if splits == drawn else split_fingerprint(splits._asdict()),
+        whole_fingerprint=whole,
+        classes=chosen,
+        val_is_balanced=val_counts is not None and is_balanced(val_counts),
         val_is_own=pool.val is not None,
-        title=pool.title,
-        notes=(*plan.notes, *_validation_notes(pool, validation, val_counts)),
+        title=title_of(pool, chosen),
+        notes=notes,
     )
 
 
-def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary: bool) -> _Plan:
+def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary: bool) -> Plan:
     """Decide the positions of the training and validation images in the training list."""
     names = pool.class_names
     classes = ClassIndex.from_targets(pool.train.targets, num_classes=len(names))
@@ -122,8 +130,38 @@ def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary
     orders = class_orders(imbalance, [classes.positions(label) for label in range(len(names))])
     train = [order[:keep] for order, keep in zip(orders, kept, strict=True)]
     val = [order[len(order) - out :] for order, out in zip(orders, held_out, strict=True)]
-    notes = _sacrifice_notes(drawn, kept, class_names=names) if imbalance.kind != "none" else []
-    return _Plan(np.sort(np.concatenate(train)), np.sort(np.concatenate(val)), notes)
+    asked = kept if imbalance.kind == "none" else drawn
+    return Plan(np.sort(np.concatenate(train)), np.sort(np.concatenate(val)), asked, kept)
+
+
+def _draw(pool: Pool, plan: Plan, *, has_validation: bool) -> _Splits:
+    """Take the splits of all classes."""
+    val = _take(pool.train, plan.val) if has_validation else None
+    if pool.val is not None:
+        val = _whole(pool.val)
+    return _Splits(_take(pool.train, plan.train), val, _whole(pool.test))
+
+
+def _of_classes(drawn: _Splits, classes: Classes, *, title: str) -> _Splits:
+    """Leave out the images of all other classes.
+
+    Raises:
+        DataError: If a split would be empty.
+    """
+    splits = _Splits(
+        only(drawn.train, classes.trained),
+        None if drawn.val is None else only(drawn.val, classes.trained),
+        only(drawn.test, classes.tested),
+    )
+    for key, name, split in zip(
+        ("data.classes", "data.classes", "data.test_classes"),
+        ("training", "validation", "test"),
+        splits,
+        strict=True,
+    ):
+        if split is not None and len(split) == 0:
+            raise DataError(f"{key}: {title} has no {name} image of these classes")
+    return splits
 
 
 def _validation_sizes(
@@ -152,46 +190,6 @@ def _validation_sizes(
             "set it higher or to null"
         )
     return sizes
-
-
-def _sacrifice_notes(
-    drawn: np.ndarray, kept: np.ndarray, *, class_names: tuple[str, ...]
-) -> list[str]:
-    """Name the classes that gave up training images to validation."""
-    given = drawn - kept
-    giving = np.flatnonzero(given)
-    if len(giving) > _MOST_NOTES:
-        return [
-            f"{len(giving)} classes keep {kept[giving].sum()} of {drawn[giving].sum()} images: "
-            f"{given.sum()} went to validation"
-        ]
-    return [
-        f"{class_label(int(c), class_names)} keeps {kept[c]} of {drawn[c]} images: "
-        f"{given[c]} went to validation"
-        for c in giving
-    ]
-
-
-def _validation_notes(pool: Pool, validation: Validation, val_counts: Tensor | None) -> list[str]:
-    """Say how many labels validation uses, whether it is balanced, and which it lacks."""
-    if val_counts is None:
-        return ["no validation split: it uses 0 labels"]
-    uses = f"validation uses {int(val_counts.sum())} labels"
-    if validation.per_class is not None:
-        return [f"{uses} ({validation.per_class} of each class)"]
-    origin = f"{pool.title}'s own list"
-    if validation.fraction is not None:
-        origin = f"fraction {validation.fraction:g} of each class"
-    balance = "balanced" if _is_balanced(val_counts) else "not balanced"
-    notes = [uses, f"validation is {balance} ({origin})"]
-    lacking = int((val_counts == 0).sum())
-    if lacking:
-        notes.append(f"{lacking} of {len(val_counts)} classes have no validation image")
-    return notes
-
-
-def _is_balanced(counts: Tensor) -> bool:
-    return bool((counts == counts[0]).all())
 
 
 def _take(part: Labelled, positions: np.ndarray) -> Split:

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from engine.evaluation import Assessment, save_predictions
-from engine.metrics import best_threshold
+from engine.metrics import best_threshold, few_shot_groups
 from engine.selection import Selection, oracle
 from engine.summary import RuleResult, Summary, class_results
 
@@ -41,11 +41,11 @@ class _Dataset(Protocol):
 
 @dataclass(frozen=True)
 class RuleAssessment:
-    """Validation and test with the weights of one selection rule."""
+    """Validation and test with the weights of one selection rule; None where not predicted."""
 
     epoch: int
     val: Assessment | None
-    test: Assessment
+    test: Assessment | None
 
     def save_predictions(self, folder: Path, rule: str, *, dataset: _Dataset) -> None:
         """Write ``val.<rule>.npz`` and ``test.<rule>.npz``."""
@@ -62,8 +62,10 @@ class RuleAssessment:
         return RuleResult(
             epoch=self.epoch,
             val=None if self.val is None else self.val.metrics.scalars,
-            test=self.test.metrics.scalars,
-            classes=class_results(
+            test={} if self.test is None else self.test.metrics.scalars,
+            classes=()
+            if self.test is None
+            else class_results(
                 self.test.metrics, names=dataset.class_names, class_counts=dataset.class_counts
             ),
         )
@@ -102,7 +104,9 @@ def summarise(
         oracle=oracle(rows, selection.metric, results[headline].test),
         selection=_selection_sentence(results[headline], selection, dataset),
         class_counts=tuple(dataset.class_counts.tolist()),
-        group_sizes=assessments["last"].test.metrics.group_sizes,
+        group_sizes={
+            name: int(mask.sum()) for name, mask in few_shot_groups(dataset.class_counts).items()
+        },
         notes=(*dataset.notes, *notes),
         time={"training_seconds": trained, "last_segment_seconds": seconds},
     )

@@ -39,6 +39,8 @@ NOT_IDENTITY = (
     "data.cache_gb",
     "data.title",
 )
+# Keys that name another run, which counts as that run's fingerprint.
+RUNS = ("model.init_from", "teacher")
 SEEDS = ("seed", "data.imbalance.seed")
 DEFAULT_NAMES = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}
 
@@ -68,6 +70,7 @@ def load(
     overrides: Sequence[str] = (),
     *,
     values: Mapping[str, Any] | None = None,
+    alone: bool = False,
 ) -> Config:
     """Merge YAML ``files``, ``key=value`` words and ``values`` (dotted keys) over the defaults.
 
@@ -75,6 +78,7 @@ def load(
         files: YAML files, the later over the earlier.
         overrides: words such as ``loss.gamma=1``, values in YAML spelling.
         values: the same as Python values, with the same precedence as ``overrides``.
+        alone: the runs that it names need not be there; it then has no fingerprint.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.
@@ -101,7 +105,7 @@ def load(
     config = _validate(model, judged, mistakes)
     if config is not None:
         mistakes += rules.check(config)
-        mistakes += _unreadable_runs(config)
+        mistakes += [] if alone else _unreadable_runs(config)
     if mistakes or config is None:
         raise ConfigError(mistakes)
     return config
@@ -135,19 +139,25 @@ def fingerprint(config: Config, *, without_seeds: bool = False) -> str:
         left_out = key.startswith(NOT_IDENTITY) or (without_seeds and key in SEEDS)
         if left_out or value == usual[key]:
             continue
-        identity[key] = fingerprint(load_run_config(value)) if key == "model.init_from" else value
+        identity[key] = fingerprint(load_run_config(value)) if key in RUNS else value
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def load_run_config(run: str | Path) -> Config:
+def load_run_config(run: str | Path, *, alone: bool = False) -> Config:
     """The config of a run folder.
+
+    Args:
+        run: the folder.
+        alone: the runs that it names may be gone; nothing tells then whether it was edited.
 
     Raises:
         ConfigError: there is no readable ``config.yaml``, or it was edited since.
     """
     folder = Path(run).expanduser()
-    config = load([folder / "config.yaml"])
+    config = load([folder / "config.yaml"], alone=alone)
+    if alone and _unreadable_runs(config):
+        return config
     try:
         made = json.loads((folder / "environment.json").read_bytes())
     except (OSError, ValueError):
@@ -214,24 +224,36 @@ def _parse(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
-def _read_file(path: Path, mistakes: list[str]) -> Layer:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, read as strictly as a config is.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no keys and values.
+    """
     try:
         content = _parse(path.expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError:
         there = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        mistakes.append(f"{path}: no such file{nearest(str(path), there)}")
+        raise ConfigError([f"{path}: no such file{nearest(str(path), there)}"]) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        mistakes.append(f"{path}: cannot be read: {reason}")
+        raise ConfigError([f"{path}: cannot be read: {reason}"]) from error
     except yaml.YAMLError as error:
-        mistakes.append(f"{path}: not valid YAML: {_yaml_reason(error)}")
-    else:
-        if content is None:
-            return {}
-        if isinstance(content, dict):
-            return {k: Setting(v, str(path)) for k, v in _leaves(content)}
-        mistakes.append(f"{path}: expected keys and values, such as 'seed: 1'")
-    return {}
+        raise ConfigError([f"{path}: not valid YAML: {_yaml_reason(error)}"]) from error
+    if isinstance(content, dict):
+        return content
+    if content is None:
+        return {}
+    raise ConfigError([f"{path}: expected keys and values, such as 'seed: 1'"])
+
+
+def _read_file(path: Path, mistakes: list[str]) -> Layer:
+    try:
+        content = read_yaml(path)
+    except ConfigError as error:
+        mistakes += error.mistakes
+        return {}
+    return {k: Setting(v, str(path)) for k, v in _leaves(content)}
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:
@@ -251,7 +273,7 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
             value = _parse(text)
         except yaml.YAMLError:
             value = text
-        leaves = dict(_leaves(value, key)) if isinstance(value, dict) else {_full(key): value}
+        leaves = dict(_leaves(value, key)) if isinstance(value, dict) else {full_key(key): value}
         for leaf, leaf_value in leaves.items():
             spelling = text if not isinstance(value, dict) else None
             if leaf in layer and layer[leaf].value != leaf_value:
@@ -259,11 +281,11 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
                 mistakes.append(f"{leaf}: set twice, to {first} and to {shown(leaf_value)}")
             layer[leaf] = Setting(leaf_value, "command line", spelling)
     for key, value in values.items():
-        layer[_full(key)] = Setting(value, "values")
+        layer[full_key(key)] = Setting(value, "values")
     return layer
 
 
-def _full(key: str) -> str:
+def full_key(key: str) -> str:
     """``loss`` -> ``loss.name``: a section set to a plain value sets its selector."""
     return f"{key}.{SELECTORS[key]}" if key in SELECTORS else key
 
@@ -274,7 +296,7 @@ def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, A
         if isinstance(inner, dict) and inner:
             yield from _leaves(inner, dotted)
         else:
-            yield _full(dotted), inner
+            yield full_key(dotted), inner
 
 
 def _merge(lower: Layer, upper: Layer) -> Layer:
@@ -410,11 +432,13 @@ def _fits(value: Any, types: set[Any]) -> bool:
 
 
 def _unreadable_runs(config: Config) -> list[str]:
-    run = config.model.init_from
-    if run is None:
-        return []
-    try:
-        load_run_config(run)
-    except ConfigError as error:
-        return [f"model.init_from={run}: not a run folder: {error.mistakes[0]}"]
-    return []
+    named = flatten(config)
+    mistakes = []
+    for key in RUNS:
+        if (run := named[key]) is None:
+            continue
+        try:
+            load_run_config(run)
+        except ConfigError as error:
+            mistakes.append(f"{key}={run}: not a run folder: {error.mistakes[0]}")
+    return mistakes

@@ -35,6 +35,8 @@ MEASURES = {
     "many_accuracy": "many",
     "medium_accuracy": "medium",
     "few_accuracy": "few",
+    "old_accuracy": "old classes",
+    "new_accuracy": "new classes",
     "worst_class_recall": "worst class",
     "geometric_mean": "geometric mean",
     "macro_f1": "macro F1",
@@ -183,7 +185,8 @@ def _mean_and_std(found: Sequence[float | None]) -> str:
 def _class_table(summary: Summary) -> Table:
     """Classes by falling training count; beyond twenty the ten at each end of recall."""
     result = summary.result
-    rows = sorted(result.classes, key=lambda c: (-c.train_images, c.label))
+    involved = [c for c in result.classes if c.train_images or c.support]
+    rows = sorted(involved, key=lambda c: (-c.train_images, c.label))
     title = f"{summary.title}: test by class, rule {summary.headline} (epoch {result.epoch})"
     if len(rows) > CLASSES_SHOWN:
         tested = [c for c in rows if c.recall is not None]
@@ -202,7 +205,13 @@ def _class_table(summary: Summary) -> Table:
 
 def _class_cells(row: ClassResult) -> list[str | Text]:
     scores = [_number(row.recall), _number(row.precision), _number(row.f1)]
-    return [Text(one_line(row.name)), row.group, str(row.train_images), *scores, str(row.support)]
+    return [
+        Text(one_line(row.name)),
+        row.group or DASH,
+        str(row.train_images),
+        *scores,
+        str(row.support),
+    ]
 
 
 def _rule_table(summary: Summary) -> Table:

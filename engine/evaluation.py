@@ -6,25 +6,17 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from engine import figures
 from engine.loop import Predictions
 from engine.metrics import Metrics, evaluate
+from engine.readout import PredictsProbabilities
 from engine.run_folder import write_bytes
 from engine.summary import defined
-
-
-class PredictsProbabilities(Protocol):
-    """The part of a loss that evaluation needs."""
-
-    def predict(self, logits: Tensor) -> Tensor:
-        """Class probabilities (N, C) of logits (N, C), or (N, 1) for one output."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -38,27 +30,34 @@ class Assessment:
 
 def assess(
     predictions: Predictions,
-    loss: PredictsProbabilities,
+    readout: PredictsProbabilities,
     *,
     class_counts: np.ndarray,
     num_outputs: int,
+    old_classes: Sequence[int] = (),
     ranking: bool = False,
     threshold: float | None = None,
 ) -> Assessment:
-    """Probabilities as the loss defines them, and the metrics of them.
+    """Probabilities, and the metrics of them.
 
     Args:
         predictions: from :func:`engine.loop.predict`.
-        loss: its ``predict`` turns logits into probabilities.
+        readout: its ``predict`` turns logits into probabilities.
         class_counts: (C,) training images.
         num_outputs: logits of the model; 1 for a binary task with a sigmoid loss.
+        old_classes: labels that an earlier run learnt: also their accuracy and that of the others.
         ranking: also AUROC and average precision.
         threshold: binary tasks: also F1 at this probability.
     """
     logits = torch.from_numpy(predictions.logits).double()
-    found = loss.predict(logits[:, 1:] if num_outputs == 1 else logits).numpy()
+    found = readout.predict(logits[:, 1:] if num_outputs == 1 else logits).numpy()
     metrics = evaluate(
-        found, predictions.targets, class_counts, ranking=ranking, threshold=threshold
+        found,
+        predictions.targets,
+        class_counts,
+        old_classes=old_classes,
+        ranking=ranking,
+        threshold=threshold,
     )
     return Assessment(predictions, found, metrics)
 
@@ -99,16 +98,18 @@ def draw_figures(
 ) -> dict[str, Path]:
     """Draw the figures of a run as PNG and PDF; returns the PNGs by name."""
     targets, title = test.predictions.targets, f"{data_title}, test, rule {rule}"
+    shown = np.flatnonzero((class_counts > 0) | (test.metrics.per_class.support > 0))
+    counts, names = class_counts[shown], [class_names[label] for label in shown.tolist()]
     drawn = {
         "recall_by_class_count": figures.recall_by_class_count(
-            test.metrics.per_class.recall, class_counts, class_names, title=title
+            test.metrics.per_class.recall[shown], counts, names, title=title
         ),
         "reliability": figures.reliability_diagram(test.probabilities, targets, title=title),
         "curves": figures.learning_curves(rows, best_epoch=best_epoch, title=data_title),
     }
     if test.metrics.confusion is not None:
         drawn["confusion_matrix"] = figures.confusion_matrix(
-            test.metrics.confusion, class_names, class_counts, title=title
+            test.metrics.confusion[np.ix_(shown, shown)], names, counts, title=title
         )
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():

@@ -17,8 +17,8 @@ BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
 ORANGE, VERMILLION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
 INK, GREY, PALE = "#222222", "#767676", "#E4E4E4"
 
-GROUP_COLOURS = {"many": BLUE, "medium": GREEN, "few": VERMILLION}
-GROUP_RULES = {"many": "> 100", "medium": "20 to 100", "few": "< 20"}
+GROUP_COLOURS = {"many": BLUE, "medium": GREEN, "few": VERMILLION, "untrained": GREY}
+GROUP_RULES = {"many": "> 100", "medium": "20 to 100", "few": "< 20", "untrained": "0"}
 
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",

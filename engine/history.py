@@ -37,21 +37,43 @@ def check_split(folder: RunFolder, split_fingerprint: str) -> None:
         )
 
 
-def finished_summary(folder: RunFolder) -> Summary | None:
-    """The summary of a finished run, or None.
+def check_teacher(folder: RunFolder, weights: str | None) -> None:
+    """Refuse to go on with another teacher's weights than those the run began with.
 
     Raises:
-        ConfigError: summary.json is there but damaged.
+        ConfigError: the teacher's run was made again, and came out differently.
     """
-    content = folder.read_json(folder.summary)
+    past = _environment(folder)
+    if past is not None and past.get("facts", {}).get("teacher_weights") != weights:
+        raise ConfigError(
+            [
+                f"{folder.path}: began with other weights of its teacher, whose run was made again "
+                "since; put the old run back, or use --fresh"
+            ]
+        )
+
+
+def finished_summary(folder: RunFolder, *, test: bool = True) -> Summary | None:
+    """The summary of a finished run, or None.
+
+    Args:
+        folder: the run folder.
+        test: whether the run must have looked at test; without, validation.json will do.
+
+    Raises:
+        ConfigError: the file is there but damaged.
+    """
+    path = folder.summary
+    content = folder.read_json(path)
+    if content is None and not test:
+        path = folder.validation
+        content = folder.read_json(path)
     if content is None:
         return None
     try:
         return Summary.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(
-            [f"{folder.summary}: not a summary of this version; use --fresh"]
-        ) from error
+        raise ConfigError([f"{path}: not a summary of this version; use --fresh"]) from error
 
 
 def add_segment(

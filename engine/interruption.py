@@ -22,6 +22,10 @@ class Interrupted(Exception):  # noqa: N818 - it is a request granted, not an er
         return 128 + self.signal_number
 
 
+class EndedEarly(Exception):  # noqa: N818 - nothing went wrong
+    """Raised by a run's ``report`` to end it where it is; the run has not failed."""
+
+
 class Interruption:
     """Whether a signal has asked the run to stop: its number, or None."""
 

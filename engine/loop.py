@@ -47,7 +47,14 @@ class Batch(Protocol):
 class Criterion(Protocol):
     """What the loop needs of a loss; see ``losses/_base.py``."""
 
-    def __call__(self, logits: Tensor, targets: Tensor, *, features: Tensor) -> Tensor:
+    def __call__(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor,
+        teacher_logits: Tensor | None,
+    ) -> Tensor:
         """The loss of a batch, a scalar."""
         ...
 
@@ -151,6 +158,10 @@ class Trainer:
         compile_model: train through torch.compile.
 
     Joined processes share every batch; losses and gradients are those of the whole batch.
+
+    Attributes:
+        teacher: a frozen model in eval mode, or None at first; the loss is given its logits for the
+            very images of each batch. It is no part of checkpoints.
     """
 
     def __init__(
@@ -171,6 +182,7 @@ class Trainer:
     ) -> None:
         self.model, self.loss, self.optimizer, self.rate = model, loss, optimizer, rate
         self.seed, self.device, self.mix, self.ema = seed, device, mix, ema
+        self.teacher: nn.Module | None = None
         self.accumulate, self.clip_norm, self.precision = accumulate, clip_norm, precision
         self.processes = Processes.current()
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -320,16 +332,30 @@ class Trainer:
                     shares = self._shares(
                         target_pieces, num_outputs=logits.shape[1], is_spare=batch.is_spare
                     )
-                loss = self.loss(logits, target_pieces[i], features=features)
+                loss = self.loss(
+                    logits,
+                    target_pieces[i],
+                    features=features,
+                    teacher_logits=self._said_by_the_teacher(image_piece),
+                )
                 if shares:
                     loss = loss * shares[i]
                 self.scaler.scale(self.processes.for_gradients(loss)).backward()
             total_loss += loss.detach()
             if not batch.is_spare:
                 correct += (decided(logits.detach()) == label_piece).sum()
-        count = torch.tensor(0.0 if batch.is_spare else len(labels), device=self.device)
+        count = torch.tensor(0.0 if batch.is_spare else float(len(labels)), device=self.device)
         whole = self.processes.total(count)
         return torch.stack([total_loss * whole, correct, count, self._update()])
+
+    @torch.no_grad()
+    def _said_by_the_teacher(self, images: Tensor) -> Tensor | None:
+        """The teacher's logits, in the precision of the model's."""
+        if self.teacher is None:
+            return None
+        with autocast(self.device, self.precision):
+            logits: Tensor = self.teacher(images)[0]
+        return logits
 
     def _shares(
         self, pieces: Sequence[Tensor], *, num_outputs: int, is_spare: bool

@@ -7,6 +7,7 @@ same values, from bincounts beyond (`engine.outcomes`); the quality of the proba
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,8 @@ class Metrics:
             an empty group.
         per_class: Precision, recall, F1 and support, arrays of shape (C,).
         confusion: (C, C) counts, rows = true class; None beyond 1,000 classes.
-        group_sizes: Number of classes in the groups many, medium and few.
+        group_sizes: Number of classes in the groups many, medium and few; with old classes in the
+            targets, of the old and the new ones, too.
     """
 
     scalars: dict[str, float | None]
@@ -44,13 +46,13 @@ def few_shot_groups(class_counts: npt.NDArray[np.integer]) -> dict[str, npt.NDAr
     """Masks (C,) of the classes with many (> 100), medium (20..100), few (< 20) training images.
 
     Liu et al. (2019), "Large-Scale Long-Tailed Recognition in an Open World", section 4. The groups
-    are disjoint and cover every class; a class without training images counts as few.
+    are disjoint; a class without training images is in none.
 
     >>> {name: mask.tolist() for name, mask in few_shot_groups(np.array([101, 100, 19])).items()}
     {'many': [True, False, False], 'medium': [False, True, False], 'few': [False, False, True]}
     """
     many, few = class_counts > MANY_ABOVE, class_counts < FEW_BELOW
-    return {"many": many, "medium": ~(many | few), "few": few}
+    return {"many": many, "medium": ~(many | few), "few": few & (class_counts > 0)}
 
 
 def evaluate(
@@ -58,6 +60,7 @@ def evaluate(
     targets: npt.NDArray[np.integer],
     class_counts: npt.NDArray[np.integer],
     *,
+    old_classes: Sequence[int] = (),
     ranking: bool = False,
     threshold: float | None = None,
 ) -> Metrics:
@@ -73,6 +76,8 @@ def evaluate(
       `sklearn.metrics.f1_score(average="macro")`.
     * many_accuracy, medium_accuracy, few_accuracy: mean recall in each group of `few_shot_groups`;
       on a balanced test set that is the group's accuracy.
+    * old_accuracy, new_accuracy: the same for ``old_classes`` and for all others, if there are both
+      in the targets.
     * mcc (`engine.outcomes`); nll in nats, brier, ece (`engine.calibration`).
     * f1 where C = 2: F1 of class 1 at 0.5, that is by the arg max.
 
@@ -83,6 +88,7 @@ def evaluate(
         probabilities: (N, C) floats, N >= 1, rows that sum to one.
         targets: (N,) integers in [0, C).
         class_counts: (C,) training images of each class; they define the groups.
+        old_classes: Labels that an earlier run learnt.
         ranking: Adds auroc and average_precision (None where N x C > 2e7).
         threshold: For C = 2, adds f1_at_threshold: F1 of class 1 when its probability is at or
             above this number. `best_threshold` finds it on validation.
@@ -96,13 +102,21 @@ def evaluate(
     # Minimum and maximum carry NaN and infinity without a temporary of N x C entries.
     if not np.isfinite([probabilities.min(), probabilities.max()]).all():
         uniform = np.broadcast_to(np.float32(1 / num_classes), probabilities.shape)
-        stand_in = evaluate(uniform, targets, class_counts, ranking=ranking, threshold=threshold)
+        stand_in = evaluate(
+            uniform,
+            targets,
+            class_counts,
+            old_classes=old_classes,
+            ranking=ranking,
+            threshold=threshold,
+        )
         return _without_values(stand_in)
     assert np.abs(probabilities.sum(axis=1) - 1).max() < 0.02, "rows do not sum to one"
 
     predictions = probabilities.argmax(axis=1)
     outcomes = count_outcomes(targets, predictions, num_classes=num_classes)
     groups = few_shot_groups(class_counts)
+    groups |= _old_and_new(old_classes, support=outcomes.per_class.support)
     scalars: dict[str, float | None] = {"accuracy": float((predictions == targets).mean())}
     if num_classes > 5:
         scalars["top5_accuracy"] = top_k_accuracy(probabilities, targets, k=5)
@@ -118,6 +132,15 @@ def evaluate(
         scalars["f1_at_threshold"] = f1_at_threshold(probabilities, targets, threshold=threshold)
     group_sizes = {name: int(mask.sum()) for name, mask in groups.items()}
     return Metrics(scalars, outcomes.per_class, outcomes.confusion, group_sizes)
+
+
+def _old_and_new(
+    old_classes: Sequence[int], *, support: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Masks (C,) of the old and the new classes among those tested; empty if one is."""
+    old = np.isin(np.arange(len(support)), np.array(old_classes, dtype=np.int64))
+    masks = {"old": old & (support > 0), "new": ~old & (support > 0)}
+    return masks if all(mask.any() for mask in masks.values()) else {}
 
 
 def _outcome_scalars(

@@ -31,7 +31,7 @@ MAX_NAMED = 20
 """Most classes that are all named; beyond, the lowest recalls of each group are."""
 
 NAMED_PER_GROUP = 5
-MARKERS = {"many": "o", "medium": "s", "few": "^"}
+MARKERS = {"many": "o", "medium": "s", "few": "^", "untrained": "D"}
 DIRECTIONS = np.array([[1, 0], [0, 1], [0, -1], [-1, 0], [1, 1], [1, -1], [-1, 1], [-1, -1]])
 DISTANCES = (7, 14, 22, 30)
 """Points (1/72 inch) between a marker and its name, tried in this order."""
@@ -64,7 +64,8 @@ def recall_by_class_count(
     _scale_axes(axes, class_counts)
     bands = _draw_bands(axes)
     named: list[int] = []
-    for group, mask in few_shot_groups(class_counts).items():
+    groups = few_shot_groups(class_counts) | {"untrained": class_counts == 0}
+    for group, mask in groups.items():
         members = np.flatnonzero(mask & ~np.isnan(recall))
         if members.size == 0:
             continue
@@ -106,8 +107,13 @@ def _draw_bands(axes: Axes) -> dict[str, tuple[float, float]]:
     """Shade the groups and return where each band begins and ends on the axis."""
     left, right = axes.get_xlim()
     # Between the integers: 20 is medium and 100 is, too.
-    few_end, many_start = FEW_BELOW - 0.5, MANY_ABOVE + 0.5
-    edges = {"many": (many_start, right), "medium": (few_end, many_start), "few": (left, few_end)}
+    few_start, few_end, many_start = 0.5, FEW_BELOW - 0.5, MANY_ABOVE + 0.5
+    edges = {
+        "many": (many_start, right),
+        "medium": (few_end, many_start),
+        "few": (few_start, few_end),
+        "untrained": (left, few_start),
+    }
     bands = {g: (max(start, left), min(stop, right)) for g, (start, stop) in edges.items()}
     for group, (start, stop) in bands.items():
         if start < stop:

@@ -151,6 +151,23 @@ def _one_vs_rest_chooses_the_tail(config: Config) -> Iterator[str]:
         )
 
 
+def _one_vs_rest_leaves_no_classes_to_choose(config: Config) -> Iterator[str]:
+    for key in ("classes", "test_classes"):
+        if config.data.one_vs_rest is not None and getattr(config.data, key) is not None:
+            yield (
+                f"data.{key}: cannot go with data.one_vs_rest, whose two classes are the named one "
+                "and the rest"
+            )
+
+
+def _a_teacher_needs_a_loss_that_listens(config: Config) -> Iterator[str]:
+    needs_teacher = _loss_fact(config, "needs_teacher")
+    if config.teacher is not None and not needs_teacher:
+        yield f"teacher: has no effect, {config.loss.name} needs no teacher"
+    if config.teacher is None and needs_teacher:
+        yield f"teacher: loss={config.loss.name} needs it: the run folder of the model to keep to"
+
+
 def _one_kind_of_validation(config: Config) -> Iterator[str]:
     validation = config.data.validation
     if validation.per_class is not None and validation.fraction is not None:
@@ -183,6 +200,20 @@ def _mixing_needs_soft_targets(config: Config) -> Iterator[str]:
     for key in ("mixup", "cutmix"):
         if getattr(config.mixup, key) > 0 and not _loss_fact(config, "takes_soft_targets"):
             yield f"mixup.{key}: {config.loss.name} takes hard targets only; set mixup.{key}=0"
+
+
+def _logits_are_adjusted_once(config: Config) -> Iterator[str]:
+    tau, key = config.evaluate.logit_adjustment, "evaluate.logit_adjustment"
+    if tau == 0:
+        return
+    if _loss_fact(config, "fixed_point") == "uniform":
+        yield f"{key}={tau:g}: adjusts twice, {config.loss.name} already fits a uniform prior"
+    for balancing, choice in (
+        ("reweight.scheme", config.reweight.scheme),
+        ("sampler.name", config.sampler.name),
+    ):
+        if _is_set(config, balancing):
+            yield f"{key}={tau:g}: adjusts twice, {balancing}={choice} already balances training"
 
 
 def _starts_come_before_the_end(config: Config) -> Iterator[str]:
@@ -251,10 +282,13 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _explicit_weights_are_listed,
     _counts_go_with_their_kind,
     _one_vs_rest_chooses_the_tail,
+    _one_vs_rest_leaves_no_classes_to_choose,
+    _a_teacher_needs_a_loss_that_listens,
     _one_kind_of_validation,
     _a_validation_metric_needs_validation,
     _class_weights_need_a_loss_that_takes_them,
     _mixing_needs_soft_targets,
+    _logits_are_adjusted_once,
     _starts_come_before_the_end,
     _steps_rise,
     _init_head_needs_init_from,

@@ -34,11 +34,16 @@ class WriteError(RuntimeError):
     """The run folder cannot be written any more; one line for the user."""
 
 
+class BusyError(ConfigError):
+    """Another process is writing the run folder."""
+
+
 class RunFolder:
     """Paths and files of one run: ``<track.root>/<track.name>/<fingerprint>``.
 
     The folder holds config.yaml, environment.json, metrics.jsonl (one line an epoch, the truth),
-    summary.json (only when finished), checkpoints/, predictions/, figures/, wandb/ and lock.
+    summary.json (only when finished), validation.json (when trained by a search, which never looks
+    at test: all of a summary but test), checkpoints/, predictions/, figures/, wandb/ and lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,6 +52,7 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
+        self.validation = path / "validation.json"
         self.checkpoints = path / "checkpoints"
         self.predictions = path / "predictions"
         self.figures = path / "figures"
@@ -56,7 +62,8 @@ class RunFolder:
         """Hold the folder's lock; the system lets go of it when the process ends, however it ends.
 
         Raises:
-            ConfigError: another process is writing this run, or the folder cannot be made.
+            BusyError: another process is writing this run.
+            ConfigError: the folder cannot be made.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -68,7 +75,7 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise ConfigError(
+                raise BusyError(
                     [f"{self.path}: process {lock.read().strip()} is writing this run; wait for it"]
                 ) from None
             lock.truncate(0)
@@ -87,11 +94,22 @@ class RunFolder:
                     "and the same command goes on from there once this is mended"
                 ) from error
 
+    def is_owned(self) -> bool:
+        """Whether a process, this one included, is writing the run."""
+        try:
+            with (self.path / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     def set_aside(self) -> Path | None:
         """Rename an existing folder to ``<name>.old-1`` (2, 3 ...); returns where it went.
 
         Raises:
-            ConfigError: another process is writing this run.
+            BusyError: another process is writing this run.
         """
         if not self.path.exists():
             return None

@@ -112,6 +112,14 @@ class DataConfig(Section):
     one_vs_rest: str | None = Field(
         None, description="binary task: this class (name or number) against all others"
     )
+    classes: tuple[int | str, ...] | None = Field(
+        None,
+        description="names or numbers of the classes to train (and validate) on; the others keep "
+        "their labels and outputs; null: all",
+    )
+    test_classes: tuple[int | str, ...] | None = Field(
+        None, description="classes to test on; null: those in training and those of the teacher"
+    )
     imbalance: ImbalanceConfig = ImbalanceConfig()
     validation: ValidationConfig = ValidationConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -135,7 +143,7 @@ class ModelConfig(Section):
     """Backbone and head."""
 
     name: str = Field(
-        "cifar_resnet20", description="cifar_resnet20|32|44|56|110, or any timm backbone"
+        "cifar_resnet20", description="cifar_resnet8|20|32|44|56|110, or any timm backbone"
     )
     head: Literal["linear", "cosine"] = Field(
         "linear", description="classifier; cosine compares unit vectors, scale 1"
@@ -235,6 +243,11 @@ class EvaluateConfig(Section):
     test_every_epoch: bool = Field(
         False, description="also log test each epoch, for the oracle column; selects nothing"
     )
+    logit_adjustment: Annotated[float, Ge(0)] = Field(
+        0.0,
+        description="tau: validation and test predict by logits - tau log(share of training "
+        "images); stored logits stay as they are; 0: off",
+    )
 
 
 class TrackConfig(Section):
@@ -291,6 +304,9 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig
     reweight: ReweightConfig = ReweightConfig()
+    teacher: str | None = Field(
+        None, description="run folder whose headline weights a distillation loss learns from"
+    )
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     mixup: MixupConfig = MixupConfig()

@@ -18,11 +18,14 @@ class _Record(BaseModel):
 
 
 class ClassResult(_Record):
-    """One class: how many training images it had and how it fared; undefined is None."""
+    """One class: how many training images it had and how it fared; undefined is None.
+
+    A class without training images is in no group.
+    """
 
     label: int
     name: str
-    group: Literal["many", "medium", "few"]
+    group: Literal["many", "medium", "few"] | None
     train_images: int
     recall: float | None
     precision: float | None
@@ -31,7 +34,10 @@ class ClassResult(_Record):
 
 
 class RuleResult(_Record):
-    """Test (and validation) numbers of the weights that one selection rule chose."""
+    """Test (and validation) numbers of the weights that one selection rule chose.
+
+    A run that left test alone, as those of a search do, has no ``test`` numbers and no ``classes``.
+    """
 
     epoch: int
     val: Scalars | None
@@ -93,7 +99,7 @@ def class_results(
             {
                 "label": label,
                 "name": name,
-                "group": next(g for g, mask in groups.items() if mask[label]),
+                "group": next((g for g, mask in groups.items() if mask[label]), None),
                 "train_images": int(class_counts[label]),
                 "recall": defined(scores.recall[label]),
                 "precision": defined(scores.precision[label]),

@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 SCALARS_WITH_PRECISION = 20  # classes up to which precision and F1 are scalars too
 SCALARS_AUTO = 1000  # classes up to which recall is a scalar a class
 CONFUSION_CLASSES = 100
-INIT_SECONDS = 10  # how long mode=online may look for its server
-FINISH_SECONDS = 10  # and how long it may then send what is left
-SERVICE_SECONDS = 5  # and how long its background process may then take to end
+# What a server that does not answer may cost a run in all: looking for it, the table at the end
+# (wandb asks the server first), sending what is left, the end of its background process.
+INIT_SECONDS = 4
+LOG_SECONDS = 5
+FINISH_SECONDS = 3
+SERVICE_SECONDS = 2
 
 PerClassMode = Literal["auto", "scalars", "table", "off"]
 
@@ -94,7 +97,18 @@ class Mirror:
     ) -> None:
         """Record the closing numbers, the per-class table, the confusion matrix and the figures."""
         if self.run is not None:
-            self._attempt(lambda: self._log_final(summary, figures, test, step))
+            with _service_ended_after(LOG_SECONDS):
+                self._attempt(lambda: self._log_final(summary, figures, test, step))
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Record numbers that stand for the whole run."""
+        if self.run is not None:
+            self._attempt(lambda: self.run.summary.update(dict(values)))
+
+    def log_images(self, images: Mapping[str, Path], *, step: int) -> None:
+        """Record image files by name."""
+        if self.run is not None:
+            self._attempt(lambda: self._log_images(images, step))
 
     def finish(self, *, failed: bool = False) -> None:
         """End the W&B run and give the process its environment back."""
@@ -122,8 +136,8 @@ class Mirror:
             # The default of 15 s loses the last epochs of a killed run.
             x_transaction_log_flush_interval=1,
         )
-        # This asks the server, for ten seconds at most.
-        if mode == "online" and not wandb.login(prompt=False):
+        # Asks nobody: neither for a key at the terminal, nor the server whether the key is good.
+        if mode == "online" and not wandb.login(prompt=False, verify=False):
             raise RuntimeError("no API key (wandb login)")
         self.run = wandb.init(
             project=self.identity["project"],
@@ -151,6 +165,11 @@ class Mirror:
             step=step,
         )
 
+    def _log_images(self, images: Mapping[str, Path], step: int) -> None:
+        import wandb
+
+        self.run.log({name: wandb.Image(str(path)) for name, path in images.items()}, step=step)
+
     def _log_final(
         self, summary: Summary, figures: Mapping[str, Path], test: Assessment, step: int
     ) -> None:
@@ -159,25 +178,17 @@ class Mirror:
         classes = [c.model_dump() for c in summary.result.classes]
         columns: list[str | int] = list(classes[0])
         rows = [list(row.values()) for row in classes]
-        media: dict[str, Any] = {"test/classes": wandb.Table(columns=columns, data=rows)}
+        tables: dict[str, Any] = {"test/classes": wandb.Table(columns=columns, data=rows)}
         if len(classes) <= CONFUSION_CLASSES:
-            media["test/confusion_matrix"] = wandb.plot.confusion_matrix(
+            tables["test/confusion_matrix"] = wandb.plot.confusion_matrix(
                 y_true=test.predictions.targets.tolist(),
                 preds=test.probabilities.argmax(1).tolist(),
                 class_names=[str(row["name"]) for row in classes],
             )
-        for name, path in figures.items():
-            media[f"figures/{name}"] = wandb.Image(str(path))
-        values = {
-            f"{split}/{rule}/{metric}": value
-            for rule, result in summary.rules.items()
-            for split, scalars in (("val", result.val), ("test", result.test))
-            for metric, value in (scalars or {}).items()
-            if value is not None
-        }
-        # First, because wandb asks the server before it logs a table.
-        self.run.summary.update({**values, "headline": summary.headline})
-        self.run.log(media, step=step)
+        self.run.summary.update(closing_values(summary))
+        self._log_images({f"figures/{name}": path for name, path in figures.items()}, step)
+        # Last, because wandb asks the server before it logs a table.
+        self.run.log(tables, step=step)
 
     def _set_environment(self) -> None:
         """Keep every file of W&B below the run folder, so that the folder can be moved whole.
@@ -186,7 +197,12 @@ class Mirror:
         Its reports on itself are off: nobody asked for them, and with a server that hangs they hold
         Python's exit up for ten seconds.
         """
-        own = {"WANDB_ERROR_REPORTING": os.environ.get("WANDB_ERROR_REPORTING", "false")}
+        own = {
+            "WANDB_ERROR_REPORTING": os.environ.get("WANDB_ERROR_REPORTING", "false"),
+            # Else login asks the server who is logged in, to say so.
+            "WANDB_SILENT": "true",
+            "WANDB_HTTP_TIMEOUT": os.environ.get("WANDB_HTTP_TIMEOUT", "2"),
+        }
         for name in ("data", "cache"):
             path = self.folder / name
             path.mkdir(parents=True, exist_ok=True)
@@ -204,10 +220,22 @@ class Mirror:
             self.run = None
             _forget_the_service()
             if not fallback:
-                reason = " ".join(str(error).split())[:200]
-                self.say(f"W&B is off for the rest of this run: {type(error).__name__}: {reason}")
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(": ")
+                self.say(f"W&B is off for the rest of this run: {reason}")
             return False
         return True
+
+
+def closing_values(summary: Summary) -> dict[str, Any]:
+    """The numbers of a summary as W&B takes them: ``test/val/accuracy`` is test by rule val."""
+    values = {
+        f"{split}/{rule}/{metric}": value
+        for rule, result in summary.rules.items()
+        for split, scalars in (("val", result.val), ("test", result.test))
+        for metric, value in (scalars or {}).items()
+        if value is not None
+    }
+    return {**values, "headline": summary.headline}
 
 
 def _forget_the_service() -> None:

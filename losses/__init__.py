@@ -11,16 +11,16 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import cast
 
 from torch import Tensor
 
-from ._base import Loss
+from ._base import FixedPoint, Loss
 from ._weights import WeightScheme, class_weights
 
-__all__ = ["Loss", "WeightScheme", "build", "class_weights", "names"]
+__all__ = ["FixedPoint", "Loss", "WeightScheme", "build", "class_weights", "names"]
 
 
 def names() -> list[str]:
@@ -29,18 +29,24 @@ def names() -> list[str]:
     >>> "cross_entropy" in names()
     True
     """
-    modules = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in modules if not name.startswith("_"))
+    files = (module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    return sorted(name for name in files if not name.startswith("_"))
 
 
-def build(name: str, keys: Mapping[str, object] | None = None, *, class_counts: Tensor) -> Loss:
-    """Make the loss called `name`.
+def build(
+    name: str,
+    keys: Mapping[str, object] | None = None,
+    *,
+    class_counts: Tensor,
+    old_classes: Sequence[int] | None = None,
+) -> Loss:
+    """Make the loss called `name`; of the facts of a run it gets those its constructor names.
 
     Args:
         name: One of `names`.
         keys: Its keyword arguments.
-        class_counts: (C,) training images of each class. A loss whose constructor names
-            ``class_counts`` gets them, one that names ``num_classes`` gets their number.
+        class_counts: (C,) training images of each class; their number is ``num_classes``.
+        old_classes: Labels that the teacher knows; by default all.
 
     Raises:
         ValueError: For a name that is no loss.
@@ -51,7 +57,12 @@ def build(name: str, keys: Mapping[str, object] | None = None, *, class_counts: 
         raise ValueError(f"no loss is called {name!r}: choose from {', '.join(names())}{hint}")
     module = importlib.import_module(f".{name}", __package__)
     component = _component(module)
-    known = {"class_counts": class_counts, "num_classes": len(class_counts)}
+    num_classes = len(class_counts)
+    known = {
+        "class_counts": class_counts,
+        "num_classes": num_classes,
+        "old_classes": range(num_classes) if old_classes is None else old_classes,
+    }
     parameters = inspect.signature(component).parameters
     facts = {fact: value for fact, value in known.items() if fact in parameters}
     return component(**facts, **(keys or {}))

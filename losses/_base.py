@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._targets import is_readable
+
+FixedPoint = Literal["natural", "uniform", "none", "unstated"]
+# (keys, other loss, its keys): equal at those keys.
+Limits = tuple[tuple[Mapping[str, Any], str, Mapping[str, Any]], ...]
 
 
 def as_float(logits: Tensor) -> Tensor:
@@ -26,6 +31,16 @@ class Loss(nn.Module):
     * ``takes_weight``: `set_weight` has a meaning.
     * ``needs_features``, ``needs_teacher``: the keyword of that name must be given to `forward`.
     * ``dense``: logits may be (N, C, ...) with targets (N, ...).
+    * ``draws``: it draws random numbers, from torch's global generator as dropout does.
+
+    And what it promises, which `losses.conformance` holds it to and losses/README.md prints:
+
+    * ``aims_at``: the metric it is for, in a few words.
+    * ``fixed_point``: the class probabilities that a model of class scores alone, trained on skewed
+      data without weights, ends at: the ``natural`` prior of the data, the ``uniform`` one, or
+      ``none`` of the two.
+    * ``equals``: (keys, other loss, its keys) for every loss that it is equal to at those keys.
+    * ``breaks``: for every check that it does not keep for a good reason, that reason.
     """
 
     activation: ClassVar[Literal["softmax", "sigmoid"]] = "softmax"
@@ -34,6 +49,11 @@ class Loss(nn.Module):
     needs_features: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
     dense: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    aims_at: ClassVar[str] = ""
+    fixed_point: ClassVar[FixedPoint] = "unstated"
+    equals: ClassVar[Limits] = ()
+    breaks: ClassVar[Mapping[str, str]] = {}
 
     weight: Tensor | None
 

@@ -7,8 +7,13 @@ from torch import Tensor
 
 
 def is_readable(tensor: Tensor) -> bool:
-    """Whether values may steer Python code: eager on the CPU, where that costs no device sync."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether values may steer Python code: eager on the CPU, where that costs no device sync.
+
+    Not under a transform of torch.func either: vmap over samples has no single value to read.
+    """
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return not torch._C._are_functorch_transforms_active()
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:

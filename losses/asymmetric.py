@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, Limits, as_float
 from ._elements import ElementNormalizer, binary_elements, element_normalizer
 from ._means import ElementMean
 from ._modulator import check_gamma, focal_modulator
@@ -110,6 +111,24 @@ class Asymmetric(ElementMean):
     activation: ClassVar[Literal["softmax", "sigmoid"]] = "sigmoid"
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "positives of multi-label data, rare among many negatives"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "stated_limits_of_soft_targets": "weighs a target term by term, not by its likelihood",
+        "worst_mistakes": "a negative ends at -log(margin): the worst count as mislabelled",
+    }
+    equals: ClassVar[Limits] = (
+        (
+            {"gamma_positive": 2.0, "gamma_negative": 2.0, "margin": 0.0},
+            "sigmoid_focal",
+            {"gamma": 2.0},
+        ),
+        (
+            {"gamma_positive": 0.0, "gamma_negative": 0.0, "margin": 0.0},
+            "binary_cross_entropy",
+            {},
+        ),
+    )
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, Limits, as_float
 from ._counts import MASKED, checked_counts, over_classes
 from ._elements import ElementNormalizer
 from ._means import ElementMean
@@ -112,6 +112,9 @@ class BalancedBinaryCrossEntropy(ElementMean):
     activation: ClassVar[Literal["softmax", "sigmoid"]] = "sigmoid"
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy"
+    fixed_point: ClassVar[FixedPoint] = "uniform"
+    equals: ClassVar[Limits] = (({"tau": 0.0}, "binary_cross_entropy", {}),)
 
     offset: Tensor
 

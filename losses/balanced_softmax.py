@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from ._adjustment import Adjustment
+from ._base import FixedPoint, Limits
 from ._counts import log_prior
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
@@ -70,6 +71,9 @@ class BalancedSoftmax(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy"
+    fixed_point: ClassVar[FixedPoint] = "uniform"
+    equals: ClassVar[Limits] = (({}, "logit_adjustment", {"tau": 1.0}),)
 
     log_prior: Tensor
 

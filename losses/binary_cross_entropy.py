@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ._base import FixedPoint, Limits
 from ._counts import over_classes
 from ._elements import (
     ElementNormalizer,
@@ -109,6 +110,9 @@ class BinaryCrossEntropy(ElementMean):
     activation: ClassVar[Literal["softmax", "sigmoid"]] = "sigmoid"
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "accuracy where classes are as frequent as in training"
+    fixed_point: ClassVar[FixedPoint] = "natural"
+    equals: ClassVar[Limits] = (({}, "sigmoid_focal", {"gamma": 0.0}),)
 
     pos_weight: Tensor | None
 

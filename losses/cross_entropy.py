@@ -9,7 +9,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 
 from ._adjustment import UNADJUSTED, Adjustment
-from ._base import as_float
+from ._base import FixedPoint, as_float
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._samples import reduce_terms
@@ -123,6 +123,8 @@ class CrossEntropy(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "accuracy where classes are as frequent as in training"
+    fixed_point: ClassVar[FixedPoint] = "natural"
 
     def __init__(
         self,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, Limits, as_float
 from ._means import LogitsLoss
 from ._overlap import Regions, mean_over_present, mixture, overlap
 from ._reduction import Reduction
@@ -74,6 +75,16 @@ class Dice(LogitsLoss):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "overlap (F1) of every class"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "large_batch": "smooth weighs less, the more samples there are",
+        "sums_over_parts": "a ratio of sums over the batch is not the sum over its parts",
+    }
+    equals: ClassVar[Limits] = (
+        ({"ratio": 0.0}, "cross_entropy", {}),
+        ({"ratio": 0.0, "gamma": 2.0}, "softmax_focal", {"gamma": 2.0}),
+    )
 
     def __init__(
         self,

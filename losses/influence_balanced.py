@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, ClassVar
 
@@ -9,7 +10,7 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
-from ._base import Loss, as_float
+from ._base import FixedPoint, Limits, Loss, as_float
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, sample_normalizer
 from ._samples import reduce_terms
@@ -107,6 +108,13 @@ class InfluenceBalanced(Loss):
     """
 
     needs_features: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy, by samples that move the last layer little"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "gradcheck": "its divisor is a constant to the gradient, as in a re-weighting",
+        "double_backward": "its divisor is a constant to the gradient, as in a re-weighting",
+    }
+    equals: ClassVar[Limits] = (({"start": 0.95}, "cross_entropy", {}),)
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, Limits, as_float
 from ._counts import checked_counts, over_classes
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
@@ -137,6 +137,9 @@ class LabelAwareSmoothing(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "calibration, in a second stage on a frozen backbone"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    equals: ClassVar[Limits] = (({"smooth_head": 0.0, "smooth_tail": 0.0}, "cross_entropy", {}),)
 
     strengths: Tensor
 

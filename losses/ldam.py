@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import as_float
+from ._base import FixedPoint, Limits, as_float
 from ._counts import checked_counts
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
@@ -110,6 +110,9 @@ class Ldam(SampleMean):
     """
 
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy, by margins"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    equals: ClassVar[Limits] = (({"max_margin": 0.0, "scale": 1.0}, "cross_entropy", {}),)
 
     margins: Tensor
 

@@ -9,6 +9,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from ._adjustment import Adjustment
+from ._base import FixedPoint, Limits
 from ._counts import prior_offset
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
@@ -97,6 +98,12 @@ class LogitAdjustment(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy (at tau = 1)"
+    fixed_point: ClassVar[FixedPoint] = "uniform"
+    equals: ClassVar[Limits] = (
+        ({"tau": 0.0}, "cross_entropy", {}),
+        ({"tau": 1.0}, "balanced_softmax", {}),
+    )
 
     offset: Tensor
 

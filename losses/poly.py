@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, Limits, as_float
 from ._means import SampleMean
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
@@ -99,6 +99,12 @@ class Poly(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "accuracy where classes are as frequent as in training"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    equals: ClassVar[Limits] = (
+        ({"epsilon": 0.0, "gamma": 0.0}, "cross_entropy", {}),
+        ({"epsilon": 0.0, "gamma": 2.0}, "softmax_focal", {"gamma": 2.0}),
+    )
 
     def __init__(
         self,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, Limits, as_float
 from ._counts import MASKED, checked_counts, over_classes
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
@@ -107,12 +107,12 @@ def _balanced(
     mitigation = p * (classes - own_count).clamp_max(0)
     # A class without images has share 0 whatever p is.
     log_factor = torch.where(classes > MASKED, mitigation, MASKED)
-    with torch.no_grad():
-        log_p = torch.where(classes > MASKED, logits, MASKED).log_softmax(dim=1)
-        own_log_p = log_p.gather(1, labels.unsqueeze(1))
-        if eps > 0:
-            own_log_p = own_log_p.clamp_min(math.log(eps))
-        log_factor = log_factor + q * (log_p - own_log_p).clamp_min(0)
+    # Not under no_grad, which forward derivatives do not heed.
+    log_p = torch.where(classes > MASKED, logits.detach(), MASKED).log_softmax(dim=1)
+    own_log_p = log_p.gather(1, labels.unsqueeze(1))
+    if eps > 0:
+        own_log_p = own_log_p.clamp_min(math.log(eps))
+    log_factor = log_factor + q * (log_p - own_log_p).clamp_min(0)
     return cross_entropy_loss(
         logits + log_factor,
         targets,
@@ -135,6 +135,13 @@ class Seesaw(SampleMean):
     """
 
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "gradcheck": "its compensation is a constant to the gradient",
+        "double_backward": "its compensation is a constant to the gradient",
+    }
+    equals: ClassVar[Limits] = (({"p": 0.0, "q": 0.0}, "cross_entropy", {}),)
 
     log_counts: Tensor
 

@@ -8,6 +8,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
+from ._base import FixedPoint, Limits
 from ._elements import (
     ElementNormalizer,
     Elements,
@@ -134,6 +135,9 @@ class SigmoidFocal(ElementMean):
     activation: ClassVar[Literal["softmax", "sigmoid"]] = "sigmoid"
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "outputs that the model still gets wrong"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    equals: ClassVar[Limits] = (({"gamma": 0.0}, "binary_cross_entropy", {}),)
 
     def __init__(
         self,

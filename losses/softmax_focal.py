@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, Limits, as_float
 from ._counts import over_classes
 from ._means import SampleMean
 from ._modulator import check_gamma, focal_modulator
@@ -200,6 +200,9 @@ class SoftmaxFocal(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "samples that the model still gets wrong"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    equals: ClassVar[Limits] = (({"gamma": 0.0}, "cross_entropy", {}),)
 
     alpha: Tensor | None
 

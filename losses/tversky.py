@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
-from ._base import as_float
+from ._base import FixedPoint, Limits, as_float
 from ._means import LogitsLoss
 from ._overlap import Regions, mean_over_present, mixture, overlap
 from ._reduction import Reduction
@@ -75,6 +76,17 @@ class Tversky(LogitsLoss):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "overlap of every class, recall before precision"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "large_batch": "smooth weighs less, the more samples there are",
+        "sums_over_parts": "a ratio of sums over the batch is not the sum over its parts",
+        "worst_mistakes": "at most 1 for each class, with the slope of a softmax that saturates",
+    }
+    equals: ClassVar[Limits] = (
+        ({"alpha": 0.5, "beta": 0.5, "smooth": 1.0}, "dice", {"ratio": 1.0, "smooth": 2.0}),
+        ({"ratio": 0.0}, "cross_entropy", {}),
+    )
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from ._adjustment import Adjustment
+from ._base import FixedPoint, Limits
 from ._counts import checked_counts, prior_offset
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer
@@ -112,6 +113,12 @@ class VectorScaling(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    aims_at: ClassVar[str] = "balanced accuracy"
+    fixed_point: ClassVar[FixedPoint] = "uniform"
+    equals: ClassVar[Limits] = (
+        ({"gamma": 0.0}, "logit_adjustment", {}),
+        ({"gamma": 0.0, "tau": 0.0}, "cross_entropy", {}),
+    )
 
     factors: Tensor
     offset: Tensor

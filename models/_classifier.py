@@ -65,7 +65,7 @@ def build(
     """Build a classifier; new weights come from torch's global generator, which the caller seeds.
 
     Args:
-        name: Any model of timm, or one of ours: cifar_resnet20, 32, 44, 56 and 110.
+        name: Any model of timm, or one of ours: cifar_resnet8, 20, 32, 44, 56 and 110.
         num_outputs: Logits: the number of classes, or 1 for a binary task with a sigmoid loss.
         in_channels: Channels of the images.
         image_size: Their size in pixels, one number or height and width.

@@ -10,7 +10,7 @@ import pytest
 
 from tests._source_tree import PACKAGES, ROOT, files, sources
 
-OURS = {*PACKAGES, "train", "sweep", "experiments", "tests"}
+OURS = {*PACKAGES, "assembly", "train", "sweep", "tuning", "experiments", "tests"}
 
 
 def imports(path: Path, root: Path = ROOT) -> set[str]:
@@ -60,6 +60,13 @@ def test_a_package_imports_nothing_of_ours_but_itself(package: str) -> None:
     assert foreign == set()
 
 
+def test_tuning_stands_above_the_run_and_below_the_script() -> None:
+    used = {top(name) for path in sources("tuning") for name in imports(path)} & OURS
+    assert used <= {*PACKAGES, "assembly", "train", "tuning"}
+    below = {top(name) for name in imports(ROOT / "train.py") | imports(ROOT / "assembly.py")}
+    assert below & {"tuning", "sweep"} == set()
+
+
 def test_losses_need_only_torch_so_that_the_folder_can_be_copied() -> None:
     allowed = {"torch", "annotated_types", "losses", *sys.stdlib_module_names}
     used = {top(name) for path in sources("losses") for name in imports(path)}
@@ -68,9 +75,10 @@ def test_losses_need_only_torch_so_that_the_folder_can_be_copied() -> None:
 
 
 def test_a_loss_takes_another_by_a_relative_import_which_the_code_hash_follows() -> None:
-    public = {path.stem for path in sources("losses") if not path.stem.startswith("_")}
+    files = [path for path in sources("losses") if path.parent == ROOT / "losses"]
+    public = {path.stem for path in files if not path.stem.startswith("_")}
     assert public
-    for path in sources("losses"):
+    for path in files:
         absolute = [name for name in imports(path) if name.startswith("losses.")]
         tree = ast.parse(path.read_text(encoding="utf-8"))
         relative = {
@@ -113,13 +121,14 @@ def import_side_effects(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The modules, of ours and one planted last, whose import changes a global state."""
     planted = tmp_path_factory.mktemp("planted")
     (planted / "seeds_when_imported.py").write_text("import torch\ntorch.manual_seed(0)\n")
-    modules = [path.relative_to(ROOT).with_suffix("").parts for path in sources(*PACKAGES)]
+    paths = sources(*PACKAGES, "tuning")
+    modules = [path.relative_to(ROOT).with_suffix("").parts for path in paths]
     names = [".".join(parts).removesuffix(".__init__") for parts in modules]
-    paths = os.pathsep.join([str(ROOT), str(planted)])
+    found_in = os.pathsep.join([str(ROOT), str(planted)])
     result = subprocess.run(
         [sys.executable, "-c", WITNESS],
         input="\n".join([*names, "seeds_when_imported"]),
-        env=os.environ | {"PYTHONPATH": paths},
+        env=os.environ | {"PYTHONPATH": found_in},
         capture_output=True,
         text=True,
         check=False,

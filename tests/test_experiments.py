@@ -12,6 +12,7 @@ from engine.config import fingerprint, load
 EXPERIMENTS = ROOT / "experiments"
 DATA_SETS = sorted(EXPERIMENTS.glob("*.yaml"))
 PARTS = sorted([*EXPERIMENTS.glob("methods/*.yaml"), *EXPERIMENTS.glob("recipes/*.yaml")])
+INCREMENTAL = sorted(EXPERIMENTS.glob("incremental/*.yaml"))
 
 
 def test_there_are_experiments() -> None:
@@ -29,7 +30,16 @@ def test_every_part_goes_on_top_of_every_data_set_and_changes_it(data: Path, par
     assert (fingerprint(together) == fingerprint(alone)) == (part.stem in baselines)
 
 
-@pytest.mark.parametrize("path", [*DATA_SETS, *PARTS], ids=lambda p: p.stem)
+def test_the_halves_of_the_incremental_digits_are_all_digits_and_share_their_recipe() -> None:
+    first, second = (load([path]) for path in INCREMENTAL)
+    assert first.data.classes is not None
+    assert second.data.classes is not None
+    assert second.data.test_classes == first.data.classes + second.data.classes
+    data = second.data.model_copy(update={"classes": first.data.classes, "test_classes": None})
+    assert second.model_copy(update={"data": data}) == first
+
+
+@pytest.mark.parametrize("path", [*DATA_SETS, *PARTS, *INCREMENTAL], ids=lambda p: p.stem)
 def test_every_file_says_in_its_first_line_what_it_is(path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("# ")
 

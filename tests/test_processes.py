@@ -193,6 +193,23 @@ def test_a_finished_run_is_shown_by_the_main_process(shared_run: Path) -> None:
     assert (second, [process.returncode for process in processes]) == ("", [0, 0])
 
 
+def test_two_processes_with_a_teacher_make_the_numbers_of_one(tmp_path: Path) -> None:
+    first = ("model.norm=group", "schedule.epochs=1", "data.classes=[0, 1]")
+    small_run(tmp_path, *first)
+    words = (
+        *("model.norm=group", "optim.lr=0.01", "schedule.epochs=2", "data.classes=[2, 3]"),
+        *("loss=distillation", f"teacher={folder_of(tmp_path, *first)}", "optim.batch_size=7"),
+    )
+    with two(["train.py", *small_words(tmp_path / "two", *words)]) as processes:
+        printed = finished(processes)
+    assert [process.returncode for process in processes] == [0, 0], printed
+    small_run(tmp_path / "one", *words)
+    one, two_ = (rows_of(folder_of(tmp_path / root, *words))[-1] for root in ("one", "two"))
+    assert one.keys() == two_.keys()
+    for key in one:
+        assert two_[key] == pytest.approx(one[key], abs=1e-4), key
+
+
 # --- an end together ------------------------------------------------------------------------------
 
 LONG = ("schedule.epochs=200", "data.num_train_per_class=80", "runtime.checkpoint_seconds=1")

@@ -12,8 +12,10 @@ import pytest
 
 from engine.cli import parse
 from engine.components import ROOT
-from engine.config import load
+from engine.config import dump, fingerprint, load
 from tests._runs import small_words
+from tuning.cli import parse as parse_sweep
+from tuning.space import checked
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
@@ -31,17 +33,50 @@ def test_the_readme_shows_commands() -> None:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "bare")
-def test_every_command_of_the_readme_is_accepted(words: list[str]) -> None:
+def test_every_command_of_the_readme_is_accepted(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run folder that one of them names is one that another of them makes."""
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)
+    if any("=runs/" in word for word in words):
+        for others in COMMANDS:
+            if not any("=runs/" in word for word in others):
+                made = load(parse(others).files, parse(others).overrides)
+                folder = Path("runs", made.data.name, fingerprint(made))
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "config.yaml").write_text(dump(made), encoding="utf-8")
     arguments = parse(words)
     assert load(arguments.files, arguments.overrides) is not None
+
+
+def test_every_sweep_of_the_readme_is_accepted() -> None:
+    commands = [
+        line.partition("#")[0].split()[2:]
+        for language, text in BLOCKS
+        if language == "sh"
+        for line in text.splitlines()
+        if line.startswith("python sweep.py") and "--help" not in line
+    ]
+    assert len(commands) >= 2
+    for words in commands:
+        assert checked(parse_sweep(words).search)
+
+
+def test_the_search_file_of_the_readme_is_one(tmp_path: Path) -> None:
+    (text,) = [text for language, text in BLOCKS if language == "yaml" and "space:" in text]
+    (tmp_path / "search.yaml").write_text(text, encoding="utf-8")
+    search = parse_sweep(["--search", str(tmp_path / "search.yaml")]).search
+    assert {"reweight.power", "loss.gamma"} == search.file.space.keys()
+    assert checked(search)
 
 
 def test_every_target_and_path_that_the_readme_names_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"make ([a-z-]+)", README))
-    assert {"train", "test"} <= targets
+    assert {"train", "sweep", "test"} <= targets
     assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
-    paths = set(re.findall(r"(?:experiments|docs)/[\w/.]+\.(?:yaml|png|svg|py)", README))
+    paths = set(re.findall(r"(?<!tests/)(?:experiments|docs)/[\w/.]+\.(?:yaml|png|svg|py)", README))
     assert paths
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
     tree = next(text for _, text in BLOCKS if text.startswith("train.py "))

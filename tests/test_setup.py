@@ -74,7 +74,8 @@ class Clone:
 def clone(tmp_path: Path) -> Clone:
     root = tmp_path / "a clone"
     root.mkdir()
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt", "constraints.txt"):
+    pins = ("requirements.txt", "requirements-dev.txt", "requirements-dashboard.txt")
+    for name in ("Makefile", *pins, "constraints.txt"):
         shutil.copy(ROOT / name, root / name)
     interpreter = root / "fake python"
     interpreter.write_text(FAKE_PYTHON)
@@ -98,6 +99,23 @@ def test_second_train_only_trains_and_prints_nothing_of_its_own(clone: Clone) ->
     assert again.stdout + again.stderr == ""
 
 
+def test_the_dashboard_adds_its_own_pins_and_shows_the_study_that_was_named(clone: Clone) -> None:
+    program = clone.root / ".venv/bin/optuna-dashboard"
+    plan = clone.make("--dry-run", "dashboard", "STUDY=runs/mine").stdout
+    assert "-r requirements-dashboard.txt -c constraints.txt" in plan
+    assert plan.splitlines()[-1].endswith(
+        f"{program.relative_to(clone.root)} --server wsgiref sqlite:///runs/mine/study.db"
+    )
+
+
+def test_a_sweep_is_that_of_the_makefile_and_takes_more_words(clone: Clone) -> None:
+    clone.make("sweep", "ARGS=--trials 3")
+    assert clone.calls()[-1] == (
+        "sweep.py experiments/digits_lt.yaml --search experiments/search/softmax_focal.yaml "
+        "--workers 2 --trials 3"
+    )
+
+
 def test_first_test_run_adds_the_development_pins(clone: Clone) -> None:
     clone.make("train")
     clone.calls()
@@ -106,16 +124,16 @@ def test_first_test_run_adds_the_development_pins(clone: Clone) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "selection"),
+    ("target", "words"),
     [
-        ("test", "-m not slow and not system"),
+        ("test", "-n 2 --dist loadfile -m not slow and not system"),
         ("test-system", "-m system tests"),
-        ("test-all", "-m not system"),
+        ("test-all", "-n 2 --dist loadfile -m not system"),
     ],
 )
-def test_each_group_of_tests_has_its_target(clone: Clone, target: str, selection: str) -> None:
+def test_each_group_of_tests_has_its_target(clone: Clone, target: str, words: str) -> None:
     assert clone.make(target).returncode == 0
-    assert clone.calls()[-1] == f"-m pytest -q {selection}"
+    assert clone.calls()[-1] == f"-m pytest -q {words}"
 
 
 def test_a_run_that_collected_no_tests_fails(clone: Clone) -> None:

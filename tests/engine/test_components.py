@@ -53,7 +53,7 @@ def test_facts_read_from_the_source_are_those_of_the_signature(component: Compon
     parameters = inspect.signature(imported(component)).parameters.values()
     expected = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert list(component.facts) == expected
-    assert {"class_counts", "num_classes", "root"} >= set(expected)
+    assert {"class_counts", "num_classes", "old_classes", "root"} >= set(expected)
 
 
 def test_class_facts_read_from_the_source_are_those_of_the_class(component: Component) -> None:

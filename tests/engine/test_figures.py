@@ -137,6 +137,26 @@ def test_recall_figure_states_size_and_mean_of_each_group_that_has_classes() -> 
     ]
 
 
+def test_recall_figure_keeps_classes_without_training_images_apart_from_the_few() -> None:
+    counts, recall = np.array([300, 5, 0, 0]), np.array([0.9, 0.5, 0.4, 0.2])
+    figure = figures.recall_by_class_count(recall, counts, names_of(4), title="t")
+    assert [text.get_text() for text in figure.legends[0].texts] == [
+        "many (> 100): 1 class, mean 0.900",
+        "few (< 20): 1 class, mean 0.500",
+        "untrained (0): 2 classes, mean 0.300",
+    ]
+    axes = figure.axes[0]
+    drawn = {tuple(point) for line in axes.lines for point in line.get_xydata().tolist()}
+    assert drawn == set(zip(counts.tolist(), recall.tolist(), strict=True))
+
+
+def test_confusion_figure_marks_no_group_over_classes_without_training_images() -> None:
+    counts = np.array([300, 0, 0])
+    axes = figures.confusion_matrix(confusion_of(3), names_of(3), counts, title="t").axes[0]
+    assert "many" in texts(axes)
+    assert "few" not in texts(axes)
+
+
 def test_recall_figure_leaves_out_a_class_without_test_images() -> None:
     recall = np.array([0.9, np.nan])
     axes = figures.recall_by_class_count(recall, np.array([300, 200]), names_of(2), title="t").axes[

@@ -154,7 +154,35 @@ def test_group_whose_classes_have_no_test_images_is_none() -> None:
 def test_groups_split_at_twenty_and_one_hundred_training_images() -> None:
     groups = few_shot_groups(np.array([101, 100, 20, 19, 0]))
     assert list(groups) == ["many", "medium", "few"]
-    assert [np.flatnonzero(mask).tolist() for mask in groups.values()] == [[0], [1, 2], [3, 4]]
+    assert [np.flatnonzero(mask).tolist() for mask in groups.values()] == [[0], [1, 2], [3]]
+
+
+def test_a_class_without_training_images_is_in_no_group() -> None:
+    targets = np.array([0, 1, 2])
+    metrics = evaluate(one_hot(targets, num_classes=3), targets, np.array([200, 5, 0]))
+    assert metrics.group_sizes == {"many": 1, "medium": 0, "few": 1}
+    missed = evaluate(one_hot(targets % 2, num_classes=3), targets, np.array([200, 5, 0]))
+    assert missed.scalars["few_accuracy"] == 1.0
+    assert missed.scalars["balanced_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_old_and_new_classes_have_the_mean_recall_of_each() -> None:
+    targets, predictions = np.array([0, 0, 1, 2, 3]), np.array([0, 2, 2, 2, 3])
+    metrics = evaluate(
+        one_hot(predictions, num_classes=5), targets, np.full(5, 50), old_classes=[0, 1, 4]
+    )
+    assert metrics.scalars["old_accuracy"] == 0.25
+    assert metrics.scalars["new_accuracy"] == 1.0
+    assert (metrics.group_sizes["old"], metrics.group_sizes["new"]) == (2, 2)
+
+
+@pytest.mark.parametrize("old_classes", [[], [0, 1], [2]])
+def test_old_and_new_are_not_told_apart_where_one_has_no_images(old_classes: list[int]) -> None:
+    targets = np.array([0, 1])
+    metrics = evaluate(
+        one_hot(targets, num_classes=3), targets, np.full(3, 50), old_classes=old_classes
+    )
+    assert not {"old_accuracy", "new_accuracy"} & metrics.scalars.keys()
 
 
 def test_geometric_mean_is_zero_when_one_class_is_never_found() -> None:

@@ -319,11 +319,11 @@ def test_a_server_that_fails_in_mid_run_holds_nothing_up_and_the_record_is_whole
         assert run.steps("run-*") == [1, 2, 3]  # for `wandb sync --include-online`
 
 
-def test_a_server_that_fails_between_login_and_start_is_no_obstacle_to_an_offline_record(
+def test_a_server_that_fails_in_the_middle_of_the_start_is_no_obstacle_to_an_offline_record(
     tmp_path: Path,
 ) -> None:
     """The start that failed must not hold on to the run's id."""
-    ended = under_faults(tmp_path, ["-c", ONLINE_MIRROR, "{folder}"], after="Viewer")
+    ended = under_faults(tmp_path, ["-c", ONLINE_MIRROR, "{folder}"], after="RunResumeStatus")
     for run in ended.values():
         assert NO_CONNECTION in run.lines
         assert run.steps("offline-run-*") == [1, 2, 3]
@@ -354,7 +354,7 @@ sys.exit(code)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [None, "UpsertBucket"])
-def test_no_fault_of_the_server_changes_a_number_or_costs_much_more_than_half_a_minute(
+def test_no_fault_of_the_server_changes_a_number_or_costs_more_than_ten_seconds(
     tmp_path: Path, without: Path, after: str | None
 ) -> None:
     words = small_words(Path("{folder}"), "track.wandb=online")
@@ -364,7 +364,7 @@ def test_no_fault_of_the_server_changes_a_number_or_costs_much_more_than_half_a_
         (file,) = run.folder.rglob("offline-run-*/*.wandb" if after is None else "run-*/*.wandb")
         summary = [values_of(record.update) for record in records(file, "summary")]
         assert any(values.get("headline") == "val" for values in summary)
-        assert float(run.lines[-1].rpartition(" ")[2]) < 40
+        assert float(run.lines[-1].rpartition(" ")[2]) < 10
 
 
 class Stop(Exception):  # noqa: N818 - nothing went wrong

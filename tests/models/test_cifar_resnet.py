@@ -12,7 +12,7 @@ from torch import nn
 
 from models.cifar_resnet import BasicBlock
 
-DEPTHS = [20, 32, 44, 56, 110]
+DEPTHS = [8, 20, 32, 44, 56, 110]
 
 
 def count_parameters(depth: int, *, in_channels: int, num_classes: int) -> int:
@@ -27,7 +27,7 @@ def count_parameters(depth: int, *, in_channels: int, num_classes: int) -> int:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_each_depth_has_the_parameters_of_the_paper(depth: int) -> None:
+def test_each_depth_has_the_parameters_that_the_paper_describes(depth: int) -> None:
     model = timm.create_model(f"cifar_resnet{depth}", num_classes=10)
     expected = count_parameters(depth, in_channels=3, num_classes=10)
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
@@ -35,6 +35,12 @@ def test_each_depth_has_the_parameters_of_the_paper(depth: int) -> None:
 
 def test_resnet32_has_464154_parameters() -> None:
     assert count_parameters(32, in_channels=3, num_classes=10) == 464_154
+
+
+def test_resnet8_has_one_block_a_stage_and_75290_parameters() -> None:
+    model = timm.create_model("cifar_resnet8", num_classes=10)
+    assert [len(stage) for stage in (model.layer1, model.layer2, model.layer3)] == [1, 1, 1]
+    assert count_parameters(8, in_channels=3, num_classes=10) == 75_290
 
 
 def test_depth_counts_the_layers_with_weights() -> None:

@@ -1,0 +1,120 @@
+"""What the user is told about the splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor
+
+from data._base import Classes, Pool
+from data._imbalance import class_label
+
+_MOST_NOTES = 5  # classes named one by one before a note sums them up
+_MOST_NAMED = 20  # classes listed in one note
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation split; without either key there is none.
+
+    Args:
+        per_class: Validation images of every class, taken from the images left over.
+        fraction: Validation images of each class as a fraction of its training images.
+    """
+
+    per_class: Annotated[int, Ge(1)] | None = 20
+    fraction: Annotated[float, Gt(0), Lt(1)] | None = None
+
+    def __bool__(self) -> bool:
+        return self.per_class is not None or self.fraction is not None
+
+
+class Plan(NamedTuple):
+    """Which images of the training list go where.
+
+    Args:
+        train: Positions of the training images.
+        val: Positions of the validation images.
+        drawn: (C,) training images of each class before validation took its own.
+        kept: (C,) training images of each class.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    drawn: np.ndarray
+    kept: np.ndarray
+
+
+def sacrifice_notes(
+    plan: Plan, class_names: tuple[str, ...], *, labels: Sequence[int]
+) -> list[str]:
+    """Name the classes in training that gave up images to validation."""
+    drawn, kept = plan.drawn, plan.kept
+    given = drawn - kept
+    giving = [label for label in labels if given[label]]
+    if len(giving) > _MOST_NOTES:
+        return [
+            f"{len(giving)} classes keep {kept[giving].sum()} of {drawn[giving].sum()} images: "
+            f"{given[giving].sum()} went to validation"
+        ]
+    return [
+        f"{class_label(c, class_names)} keeps {kept[c]} of {drawn[c]} images: "
+        f"{given[c]} went to validation"
+        for c in giving
+    ]
+
+
+def class_notes(classes: Classes, class_names: tuple[str, ...]) -> list[str]:
+    """Say which classes are trained on, known to the teacher and tested, unless it is all."""
+    parts = {
+        "trained on": classes.trained,
+        "the teacher knows": classes.taught,
+        "tested on": classes.tested,
+    }
+    if all(len(labels) in (0, len(class_names)) for labels in parts.values()):
+        return []
+    return [
+        f"{what} {len(labels)} of {len(class_names)} classes: "
+        + ", ".join(class_names[label] for label in labels[:_MOST_NAMED])
+        + (" ..." if len(labels) > _MOST_NAMED else "")
+        for what, labels in parts.items()
+        if labels
+    ]
+
+
+def title_of(pool: Pool, classes: Classes) -> str:
+    num_classes = len(pool.class_names)
+    if len(classes.trained) == len(classes.tested) == num_classes:
+        return pool.title
+    tested = "the same" if classes.tested == classes.trained else str(len(classes.tested))
+    return (
+        f"{pool.title} (trained on {len(classes.trained)} of {num_classes} classes, tested on "
+        f"{tested})"
+    )
+
+
+def validation_notes(pool: Pool, validation: Validation, val_counts: Tensor | None) -> list[str]:
+    """Say how many labels validation uses, whether it is balanced, and which it lacks."""
+    if val_counts is None:
+        return ["no validation split: it uses 0 labels"]
+    uses = f"validation uses {int(val_counts.sum())} labels"
+    if validation.per_class is not None:
+        return [f"{uses} ({validation.per_class} of each class)"]
+    origin = f"{pool.title}'s own list"
+    if validation.fraction is not None:
+        origin = f"fraction {validation.fraction:g} of each class"
+    balance = "balanced" if is_balanced(val_counts) else "not balanced"
+    notes = [uses, f"validation is {balance} ({origin})"]
+    lacking = int((val_counts == 0).sum())
+    if lacking:
+        notes.append(f"{lacking} of {len(val_counts)} classes have no validation image")
+    return notes
+
+
+def is_balanced(counts: Tensor) -> bool:
+    """Return whether all counts are equal."""
+    return bool((counts == counts[0]).all())

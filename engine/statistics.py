@@ -1,0 +1,184 @@
+"""Mean and spread over runs, and the paired difference of two methods with a bootstrap interval."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FEWEST_FOR_AN_INTERVAL = 3
+FEWEST_FOR_A_CLAIM = 5
+"""Fewest independent differences on which one method is said to differ from another."""
+
+MOST_ENUMERATED = 8
+"""Up to so many differences every resample is counted (6,435 distinct ones at 8)."""
+
+DRAWN = 10_000
+"""Resamples beyond that, from a generator that is the same for every call."""
+
+LEAST_SPREAD = 0.1
+"""Floor of a resample's standard error, in standard errors of the sample."""
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class MeanAndStd(NamedTuple):
+    """Mean, standard deviation with n - 1 (None for a single value), and number of values."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences, ours - baseline, and where the true mean lies.
+
+    Attributes:
+        mean: Mean difference, in the unit of the values.
+        low: Lower end of the interval; None where the data determine none.
+        high: Upper end; None where `low` is.
+        n: Independent differences the interval rests on: clusters where there are any, else pairs.
+        pairs: Pairs of runs behind them.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    pairs: int
+
+    @property
+    def is_distinguishable(self) -> bool:
+        """Whether the interval excludes 0 and rests on at least five independent differences."""
+        if self.low is None or self.high is None or self.n < FEWEST_FOR_A_CLAIM:
+            return False
+        return self.low > 0 or self.high < 0
+
+
+def mean_and_std(values: Sequence[float]) -> MeanAndStd:
+    """Mean and sample standard deviation of at least one finite value.
+
+    >>> mean_and_std([1.0, 3.0])
+    MeanAndStd(mean=2.0, std=1.4142135623730951, n=2)
+
+    Raises:
+        ValueError: no value, or one that is not finite.
+    """
+    array = _finite(values, what="values")
+    std = float(array.std(ddof=1)) if len(array) > 1 else None
+    return MeanAndStd(float(array.mean()), std, len(array))
+
+
+def paired_difference(
+    ours: Sequence[float],
+    baseline: Sequence[float],
+    *,
+    level: float = 0.95,
+    clusters: Sequence[Hashable] | None = None,
+) -> Difference:
+    """Compare two methods run by run: the mean of `ours[i] - baseline[i]` with an interval.
+
+    The interval reaches as far as the wider of two at either end: Student's t, and the studentized
+    bootstrap (bootstrap-t; Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section
+    12.5). At n = 5 the percentile bootstrap covers the true mean in 84 % of cases where it says 95;
+    bootstrap-t alone falls short for heavy tails, Student's t for skewed differences. Together they
+    keep 95 % for normal, heavy-tailed, uniform and discrete differences, and lose the least of all
+    where differences are skewed (94 % for exponential and 92 % for log-normal ones at n = 5). Up to
+    eight differences every resample is counted, beyond that a fixed set is drawn: equal input gives
+    an equal answer.
+
+    There is no interval for fewer than three differences, nor where all are equal: such data do not
+    say how far another run would fall.
+
+    >>> found = paired_difference([0.84, 0.86, 0.85, 0.88, 0.87], [0.80, 0.81, 0.81, 0.83, 0.81])
+    >>> f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]", found.is_distinguishable
+    ('0.048 [0.036, 0.059]', True)
+
+    Args:
+        ours: A number for each run, such as its balanced accuracy.
+        baseline: The numbers of the runs they are paired with, in the same order.
+        level: Probability with which the interval shall hold the true mean, in (0, 1).
+        clusters: What each pair belongs to, such as its training subset. Pairs of one cluster
+            share its luck and are no independent evidence: they are averaged, the mean is taken
+            over clusters, and n counts clusters.
+
+    Raises:
+        ValueError: unequal lengths, no pair, a value that is not finite, or a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    if len(ours) != len(baseline):
+        raise ValueError(
+            f"{len(ours)} values are paired with {len(baseline)}: pair them one by one"
+        )
+    mine, theirs = _finite(ours, what="ours"), _finite(baseline, what="baseline")
+    # Subtraction leaves rounding errors: what is equal on paper must be equal here.
+    rounding = 1e-12 * float(np.abs([mine, theirs]).max())
+    differences = _averaged(mine - theirs, clusters)
+    mean, n = float(differences.mean()), len(differences)
+    if n < FEWEST_FOR_AN_INTERVAL or float(np.ptp(differences)) <= rounding:
+        return Difference(mean, None, None, n, len(mine))
+    below, above = _reach(differences - mean, level=level)
+    return Difference(mean, mean - below, mean + above, n, len(mine))
+
+
+def _finite(values: Sequence[float], *, what: str) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
+        raise ValueError(f"{what}: there is no value")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what}: a value is not finite; leave out runs that diverged, and say so")
+    return array
+
+
+def _averaged(differences: FloatArray, clusters: Sequence[Hashable] | None) -> FloatArray:
+    """Mean difference of each cluster, in order of first appearance."""
+    if clusters is None:
+        return differences
+    if len(clusters) != len(differences):
+        raise ValueError(f"{len(differences)} pairs have {len(clusters)} clusters: name one a pair")
+    members: dict[Hashable, list[float]] = {}
+    for cluster, difference in zip(clusters, differences.tolist(), strict=True):
+        members.setdefault(cluster, []).append(difference)
+    return np.array([math.fsum(group) / len(group) for group in members.values()])
+
+
+def _reach(centred: FloatArray, *, level: float) -> tuple[float, float]:
+    """How far the interval goes below and above the mean of differences (n,) of mean 0."""
+    # Not scipy.stats, whose import takes as long as everything else here.
+    from scipy.special import stdtrit
+
+    n = len(centred)
+    error = float(centred.std(ddof=1)) / math.sqrt(n)
+    tail = (1 + level) / 2
+    student = float(stdtrit(n - 1, tail))
+    counts, weights = _resamples(n)
+    means = counts @ centred / n
+    spread = np.maximum(counts @ centred**2 / n - means**2, 0)
+    # A resample of equal values would have no standard error and an endless t.
+    errors = np.maximum(np.sqrt(spread / (n - 1)), LEAST_SPREAD * error)
+    t = means / errors
+    # Mirrored, so that exchanging the two methods turns the interval round exactly.
+    high, low = (
+        float(np.quantile(side, tail, weights=weights, method="inverted_cdf")) for side in (t, -t)
+    )
+    return error * max(high, student), error * max(low, student)
+
+
+@functools.cache
+def _resamples(n: int) -> tuple[FloatArray, FloatArray]:
+    """How often each of n values is drawn, one row a resample, and the rows' probabilities."""
+    if n > MOST_ENUMERATED:
+        drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWN)
+        return drawn.astype(np.float64), np.full(DRAWN, 1 / DRAWN)
+    chosen = itertools.combinations_with_replacement(range(n), n)
+    counts = np.array([np.bincount(rows, minlength=n) for rows in chosen], dtype=np.float64)
+    ways = [math.factorial(n) / math.prod(math.factorial(int(k)) for k in row) for row in counts]
+    return counts, np.array(ways) / n**n

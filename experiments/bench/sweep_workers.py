@@ -1,0 +1,77 @@
+"""Trials an hour of one worker and of two: ``python -m experiments.bench.sweep_workers``.
+
+Every worker has one thread. Sweeps of one and of two workers alternate, and each one's rate is that
+between its first trial to end and its last, so that the import of torch does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import optuna
+
+from engine.components import ROOT
+from tuning.study import ended_trials
+
+SEARCH = """
+budget: {trials: TRIALS, epochs: EPOCHS}
+sampler: random
+set: {loss: softmax_focal}
+space: {loss.gamma: {float: [0, 5]}}
+confirm: {top: 0}
+"""
+
+
+def rate(folder: Path, *, workers: int, trials: int, epochs: int) -> float:
+    """Trials an hour of a sweep on digits with this many workers."""
+    path = folder / "search.yaml"
+    text = SEARCH.replace("TRIALS", str(trials)).replace("EPOCHS", str(epochs))
+    path.write_text(text, encoding="utf-8")
+    words = ["experiments/digits_lt.yaml", f"track.root={folder}", "--search", str(path)]
+    options = ["--study", "study", *(["--workers", str(workers)] if workers > 1 else ["--join"])]
+    subprocess.run(
+        [sys.executable, "sweep.py", *words, *options],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    database = f"sqlite:///{folder / 'study' / 'study.db'}"
+    study = optuna.load_study(study_name="study", storage=database)
+    ends = sorted(t.datetime_complete for t in ended_trials(study) if t.datetime_complete)
+    return (len(ends) - 1) / (ends[-1] - ends[0]).total_seconds() * 3600
+
+
+def main() -> None:
+    """Print the rates and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=5)
+    options = parser.parse_args()
+    ratios = []
+    for number in range(options.rounds):
+        rates = {}
+        for workers in (1, 2):
+            with tempfile.TemporaryDirectory() as folder:
+                rates[workers] = rate(
+                    Path(folder), workers=workers, trials=options.trials, epochs=options.epochs
+                )
+        ratios.append(rates[2] / rates[1])
+        print(
+            f"round {number + 1}: {rates[1]:.0f} trials an hour with one worker, {rates[2]:.0f} "
+            f"with two: {ratios[-1]:.2f} times as many",
+            flush=True,
+        )
+    print(f"median of {options.rounds} rounds: {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Whether gradients are right, can be differentiated again, and lead where they should."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from .. import class_weights
+from ._subject import (
+    COUNTS,
+    NUM_FEATURES,
+    Batch,
+    Failed,
+    NotApplicable,
+    Subject,
+    at,
+    expect_close,
+    kinds_of_targets,
+    random_batch,
+)
+
+# What a model of class scores alone ends at differs from what is promised by less, or by more.
+LANDING = 0.003
+
+
+def gradcheck(subject: Subject) -> None:
+    """A gradient that is not the loss's own: a factor detached by mistake, a wrong backward."""
+    batch = random_batch(4, dtype=torch.float64)
+    leaf = batch.logits.clone().requires_grad_()
+    for keys in ({}, *subject.gammas()):
+        loss = subject.weighed(keys)
+        for given in kinds_of_targets(subject, batch):
+            function = _of_logits(subject, loss, given)
+            # Along a random direction is enough for more of the same.
+            fast = bool(keys)
+            if not torch.autograd.gradcheck(function, leaf, fast_mode=fast, raise_exception=False):
+                raise Failed(f"the gradient is not that of the loss{at(keys)}")
+
+
+def double_backward(subject: Subject) -> None:
+    """A gradient without a right gradient of its own, as gradient penalties and Hessians need."""
+    batch = random_batch(4, dtype=torch.float64).take(slice(1, 4))
+    leaf = batch.logits.clone().requires_grad_()
+    loss = subject.weighed()
+    for given in kinds_of_targets(subject, batch):
+        function = _of_logits(subject, loss, given)
+        if not torch.autograd.gradgradcheck(function, leaf, raise_exception=False):
+            raise Failed("the gradient of the gradient is not that of the loss")
+
+
+def function_transforms(subject: Subject) -> None:
+    """What torch.func cannot see through: grad, jvp, vmap and gradients sample by sample."""
+    loss, batch = subject.weighed(), random_batch(dtype=torch.float64)
+    function = _of_logits(subject, loss, batch)
+    gradient = subject.slope(loss, batch)[1]
+    expect_close(torch.func.grad(function)(batch.logits), gradient, what="torch.func.grad")
+    direction = random_batch(dtype=torch.float64, seed=1).logits
+    with warnings.catch_warnings():
+        # What torch uses to prepare its own forward derivatives is deprecated by torch.
+        warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
+        found = torch.func.jvp(function, (batch.logits,), (direction,))[1]
+    expect_close(found, (gradient * direction).sum(), what="torch.func.jvp")
+    stack = torch.stack([batch.logits, direction])
+    expected = torch.stack([function(batch.logits), function(direction)])
+    expect_close(torch.func.vmap(function)(stack), expected, what="torch.func.vmap")
+    samples = [batch.take(slice(n, n + 1)) for n in range(len(batch.logits))]
+    expected = torch.stack([subject.slope(loss, sample)[1] for sample in samples])
+
+    def of_sample(logits: Tensor, *others: Tensor) -> Tensor:
+        return subject.value(loss, Batch(logits, *others))
+
+    stacked = [torch.stack(parts) for parts in zip(*samples, strict=True)]
+    found = torch.func.vmap(torch.func.grad(of_sample))(*stacked)
+    expect_close(found, expected, what="the gradient sample by sample")
+
+
+def fixed_point(subject: Subject) -> None:
+    """A wrong sign of the prior: scores alone, trained on skewed data, must land where promised."""
+    point = subject.fact("fixed_point")
+    if point == "unstated":
+        raise NotApplicable("states none")
+    found = _landing(subject, subject.build())
+    for name, posterior in _posteriors().items():
+        off = float((found - posterior).abs().max())
+        text = f"lands on {_numbers(found)}, where the {name} prior is {_numbers(posterior)}"
+        if point == name and off > LANDING:
+            raise Failed(text)
+        if point == "none" and off < LANDING:
+            raise Failed(f"{text}, but states to land on neither")
+
+
+def reweighted_fixed_point(subject: Subject) -> None:
+    """Class weights of 1/n that do not make up for a prior of n."""
+    subject.require_weight()
+    if subject.fact("fixed_point") != "natural":
+        raise NotApplicable("does not land on the natural prior")
+    loss = subject.build()
+    loss.set_weight(class_weights(COUNTS, scheme="inverse"))
+    found = _landing(subject, loss)
+    if float((found - 1 / len(COUNTS)).abs().max()) > LANDING:
+        raise Failed(f"lands on {_numbers(found)} with weights of 1/n, not on equal shares")
+
+
+def _posteriors() -> dict[str, Tensor]:
+    counts = torch.tensor(COUNTS, dtype=torch.float64)
+    return {"natural": counts / counts.sum(), "uniform": torch.full_like(counts, 1 / len(counts))}
+
+
+def _landing(subject: Subject, loss: torch.nn.Module) -> Tensor:
+    """Return the class probabilities that scores alone, the same for every sample, end at."""
+    targets = torch.repeat_interleave(torch.tensor(COUNTS))
+    scores = torch.zeros(len(COUNTS), dtype=torch.float64, requires_grad=True)
+    features = torch.ones(len(targets), NUM_FEATURES, dtype=torch.float64)
+    # Without a line search, which a gradient that is not the loss's own would mislead.
+    optimizer = torch.optim.LBFGS([scores], lr=0.5, max_iter=60, tolerance_change=1e-12)
+
+    def closure() -> Tensor:
+        logits = scores.expand(len(targets), -1)
+        value = subject.value(loss, Batch(logits, targets, features, torch.zeros_like(logits)))
+        (scores.grad,) = torch.autograd.grad(value, scores)
+        return value
+
+    optimizer.step(closure)
+    logits = scores.detach().unsqueeze(0)
+    predict = getattr(loss, "predict", lambda x: x.softmax(1))
+    return cast(Tensor, predict(logits)[0])
+
+
+def _numbers(values: Tensor) -> str:
+    return "(" + ", ".join(f"{value:.3f}" for value in values.tolist()) + ")"
+
+
+def _of_logits(subject: Subject, loss: torch.nn.Module, batch: Batch) -> Callable[[Tensor], Tensor]:
+    """Return the loss of the batch as a function of its logits."""
+    return lambda logits: subject.value(loss, batch._replace(logits=logits))

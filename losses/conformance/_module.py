@@ -1,0 +1,117 @@
+"""A loss as a module: copies, states, devices, compilers, progress and predictions."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from typing import cast
+
+import torch
+from torch import nn
+
+from ._subject import COUNTS, Failed, NotApplicable, Subject, expect_close, random_batch
+
+
+def single_output(subject: Subject) -> None:
+    """A sigmoid loss that cannot do a binary task, whose one output x stands for logits (0, x)."""
+    if subject.fact("activation") != "sigmoid":
+        raise NotApplicable("is on a softmax")
+    loss = subject.build(counts=COUNTS[:2])
+    batch = random_batch(num_outputs=1)
+    value, gradient = subject.slope(loss, batch)
+    if not value > 0 or not gradient.any():
+        raise Failed(f"the loss of a single output is {value.item():g}")
+    probabilities = loss.predict(batch.logits)
+    expected = torch.cat((-batch.logits, batch.logits), dim=1).sigmoid()
+    expect_close(probabilities, expected, what="the prediction from a single output")
+    rise = (gradient.flatten() < 0) == (batch.targets == 1)
+    if not rise.all():
+        raise Failed("the gradient lowers the output of a positive, or raises that of a negative")
+
+
+def deep_copy(subject: Subject) -> None:
+    """A copy that differs from its original, or that shares the class weights with it."""
+    loss, batch = subject.build(), random_batch()
+    twin = copy.deepcopy(loss)
+    before = subject.value(loss, batch)
+    expect_close(subject.value(twin, batch), before, what="the loss of a copy", tolerance=0.0)
+    if subject.takes_weight:
+        twin.set_weight(torch.tensor([0.3, 0.7, 1.1, 1.9]))
+        after = subject.value(loss, batch)
+        expect_close(after, before, what="the loss after its copy was weighed", tolerance=0.0)
+
+
+def state(subject: Subject) -> None:
+    """A state from after a deferred start that does not load into a loss from before it."""
+    try:
+        subject.build().load_state_dict(subject.weighed().state_dict())
+    except RuntimeError as error:
+        raise Failed("the state of a weighed loss does not load into a new one") from error
+
+
+def moving(subject: Subject) -> None:
+    """A tensor kept as a plain attribute, which stays behind when the loss moves to a GPU."""
+    loss = subject.weighed().to(torch.float64)
+    batch = random_batch(dtype=torch.float64)
+    expect_close(
+        subject.value(loss, batch), subject.value(subject.weighed(), batch),
+        what="the loss moved to float64", tolerance=1e-6,
+    )  # fmt: skip
+    loss.to("meta")
+    kept = [name for name, value in vars(loss).items() if isinstance(value, torch.Tensor)]
+    named = (*loss.named_buffers(), *loss.named_parameters())
+    kept += [name for name, tensor in named if tensor.device.type != "meta"]
+    if kept:
+        raise Failed(f"{', '.join(sorted(kept))} does not follow .to(): register it as a buffer")
+    if subject.takes_weight and "weight" not in dict(loss.named_buffers()):
+        raise Failed("the class weights are no buffer called weight")
+
+
+def compiled(subject: Subject) -> None:
+    """A graph break or a host sync: torch.compile(fullgraph=True) has to give the same."""
+    _compare_compiled(subject, backend="aot_eager")
+
+
+def compiled_by_inductor(subject: Subject) -> None:
+    """A fusion by inductor that changes the value or the gradient."""
+    if not any(shutil.which(c) for c in (os.environ.get("CXX", "g++"), "clang++")):
+        raise NotApplicable("there is no C++ compiler here")
+    _compare_compiled(subject, backend="inductor")
+
+
+def _compare_compiled(subject: Subject, *, backend: str) -> None:
+    loss = subject.weighed(weight=(0.5, 1.0, 2.0, 0.0)) if subject.takes_weight else subject.build()
+    batch = random_batch()
+    batch = batch._replace(targets=batch.targets.clamp_max(2))
+    value, gradient = subject.slope(loss, batch)
+    torch.compiler.reset()
+    function = cast(nn.Module, torch.compile(loss, fullgraph=True, backend=backend))
+    found = subject.slope(function, batch)
+    expect_close(found[0], value, what="the compiled loss")
+    expect_close(found[1], gradient, what="the compiled gradient")
+
+
+def progress(subject: Subject) -> None:
+    """A loss that fails in the first, a middle or the only epoch."""
+    subject.require_method("set_progress")
+    loss = subject.weighed()
+    for epoch, epochs in ((0, 10), (5, 10), (0, 1)):
+        loss.set_progress(epoch, epochs)
+        if not torch.isfinite(subject.value(loss, random_batch())):
+            raise Failed(f"the loss in epoch {epoch} of {epochs} is not finite")
+
+
+def predictions(subject: Subject) -> None:
+    """Predictions that are no probabilities, rank unlike the logits, or stay in half precision."""
+    subject.require_method("predict")
+    loss, logits = subject.build(), random_batch(dtype=torch.float64).logits
+    for scale in (1.0, 1e4):
+        p = loss.predict((scale * logits).float())
+        if not bool((p >= 0).all()):
+            raise Failed("a predicted probability is negative or NaN")
+        expect_close(p.sum(1), torch.ones(len(p)), what="the sum of predicted probabilities")
+    if not torch.equal(loss.predict(logits).argsort(1), logits.argsort(1)):
+        raise Failed("predictions do not rank as the logits do")
+    if loss.predict(logits.half()).dtype != torch.float32:
+        raise Failed("predictions of half precision are not float32")

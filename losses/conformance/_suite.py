@@ -1,0 +1,49 @@
+"""All checks, in the order of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import get_args
+
+from .. import FixedPoint, names
+from . import _gradients, _module, _range, _samples, _values, _weighing
+from ._subject import Failed, Subject
+
+Check = Callable[[Subject], None]
+
+
+def stated_facts(subject: Subject) -> None:
+    """A stated exception, fixed point or limit that names nothing, so that nothing checks it."""
+    for name in subject.fact("breaks"):
+        if name not in CHECKS | SLOW_CHECKS:
+            raise Failed(f"breaks names {name!r}, which is no check")
+    point = subject.fact("fixed_point")
+    if point not in get_args(FixedPoint):
+        raise Failed(f"fixed_point is {point!r}: choose from {get_args(FixedPoint)}")
+    for keys, other, _ in subject.fact("equals"):
+        unknown = sorted(set(keys) - set(subject.parameters))
+        if unknown or other not in names():
+            raise Failed(f"equals names {unknown or other!r}, which is no key or loss")
+
+
+def _checks_of(module: ModuleType) -> dict[str, Check]:
+    """Return the public functions that a module defines, in its order."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if callable(value) and not name.startswith("_") and value.__module__ == module.__name__
+    }
+
+
+CHECKS: dict[str, Check] = {
+    "stated_facts": stated_facts,
+    **_checks_of(_values),
+    **_checks_of(_samples),
+    **_checks_of(_weighing),
+    **_checks_of(_gradients),
+    **_checks_of(_range),
+    **_checks_of(_module),
+}
+# What takes a C++ compiler and half a minute.
+SLOW_CHECKS: dict[str, Check] = {"compiled_by_inductor": CHECKS.pop("compiled_by_inductor")}

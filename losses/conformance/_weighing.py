@@ -1,0 +1,78 @@
+"""What class weights do."""
+
+from __future__ import annotations
+
+import torch
+
+from .. import class_weights
+from ._subject import COUNTS, NUM_CLASSES, Failed, Subject, expect_close, random_batch
+
+
+def doubled_weights(subject: Subject) -> None:
+    """A term that is not linear in the weights, such as p taken from the weighted likelihood."""
+    subject.require_weight()
+    batch = random_batch()
+    weight = (0.5, 1.0, 2.0, 4.0)
+    single = subject.slope(subject.weighed(weight=weight), batch)
+    double = subject.slope(subject.weighed(weight=[2 * w for w in weight]), batch)
+    expect_close(double[0], 2 * single[0], what="the loss at doubled weights")
+    expect_close(double[1], 2 * single[1], what="the gradient at doubled weights")
+
+
+def weight_of_the_true_class(subject: Subject) -> None:
+    """A sample that is weighed by another class than its own, or not at all."""
+    subject.require_weight()
+    for label in range(NUM_CLASSES):
+        batch = random_batch(4).take(slice(label, label + 1))
+        weight = [10.0] * NUM_CLASSES
+        weight[label] = 3.0
+        plain = subject.value(subject.build(), batch)
+        found = subject.value(subject.weighed(weight=weight), batch)
+        expect_close(found, 3 * plain, what=f"the loss of one sample of class {label} of weight 3")
+
+
+def weights_taken_back(subject: Subject) -> None:
+    """A trace of class weights after ``set_weight(None)``, as deferred re-weighting would leave."""
+    subject.require_weight()
+    loss, batch = subject.build(), random_batch()
+    plain = subject.value(loss, batch)
+    loss.set_weight(torch.tensor([0.0, 1.0, 2.0, 4.0]))
+    loss.set_weight(None)
+    expect_close(subject.value(loss, batch), plain, what="the loss after weights were taken back")
+
+
+def weight_zero(subject: Subject) -> None:
+    """A sample of a class that has no training images, which would pass without a word."""
+    subject.require_weight()
+    loss = subject.weighed(weight=[1.0, 1.0, 1.0, 0.0])
+    try:
+        subject.value(loss, random_batch())
+    except ValueError:
+        return
+    raise Failed("a sample of a class of weight 0 is no ValueError")
+
+
+def wrong_weights(subject: Subject) -> None:
+    """Class weights that are negative, NaN or no vector, which would train all the same."""
+    subject.require_method("set_weight")
+    for weight in ([1.0, -1.0, 1.0, 1.0], [1.0, torch.nan, 1.0, 1.0], 1.0):
+        try:
+            subject.build().set_weight(torch.tensor(weight))
+        except ValueError:
+            continue
+        raise Failed(f"class weights {weight} are no ValueError")
+
+
+def class_balanced_limits(subject: Subject) -> None:
+    """Weights of the effective number that at beta 0 are not 1, at beta 1 not the inverse count."""
+    subject.require_weight()
+    batch = random_batch(dtype=torch.float64)
+    inverse = class_weights(COUNTS, scheme="inverse")
+    for beta, expected in ((0.0, None), (1e-12, None), (1 - 1e-9, inverse), (1.0, inverse)):
+        loss = subject.build()
+        loss.set_weight(class_weights(COUNTS, scheme="effective_number", beta=beta))
+        value = subject.value(loss, batch)
+        loss.set_weight(expected)
+        expect_close(
+            value, subject.value(loss, batch), what=f"the loss at beta={beta}", tolerance=1e-6
+        )

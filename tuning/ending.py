@@ -1,0 +1,214 @@
+"""The end of a search: confirm, then closing table, best.yaml, figures and the last command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from engine.config import ConfigError, dump, fingerprint, flatten, full_key
+from engine.run_folder import write_text
+from engine.wording import one_line
+from tuning import closing, closing_table, confirm, drawing, front_table
+from tuning.closing import Row
+from tuning.confirm import Candidate, Job
+from tuning.findings import Objective, objectives
+from tuning.study import ended_trials
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+    from rich.console import RenderableType
+
+    from engine.schema import Config
+    from tuning.search import Search
+    from tuning.study import StudyFolder
+
+
+class Stage(NamedTuple):
+    """The confirm stage of one study: a function of its trials, so every worker makes the same."""
+
+    candidates: tuple[Candidate, ...]
+    seeds: tuple[int, ...]
+    jobs: list[Job]
+
+
+class Ending(NamedTuple):
+    """What a search says at its end.
+
+    Attributes:
+        shown: tables and lines for the terminal, in order; the last line is the command that
+            trains the chosen setting, where one is chosen.
+        drawn: the figures, which are in the study folder too.
+        tables: rows of the closing table, one table a metric.
+        chosen: the setting of best.yaml.
+    """
+
+    shown: list[RenderableType]
+    drawn: drawing.Drawn
+    tables: list[list[Row]]
+    chosen: Candidate | None
+
+
+def stage(search: Search, study: Study, folder: StudyFolder) -> Stage:
+    """What the confirm stage of an ended search trains.
+
+    Args:
+        search: of the study.
+        study: none of its trials is running any more.
+        folder: of the study; the run folders go to ``confirm/`` inside.
+    """
+    found = confirm.candidates(
+        search,
+        study.get_trials(deepcopy=False),
+        objectives(study, search.file.metrics),
+        top=search.file.confirm.top,
+    )
+    seeds = confirm.fresh_seeds(
+        search.search_seeds(search.base()), number=search.file.confirm.seeds
+    )
+    todo = confirm.jobs(found, seeds=seeds, root=folder.path, group=search.study)
+    return Stage(found, seeds, todo if search.file.confirm.top else [])
+
+
+def confirm_study(
+    search: Search,
+    study: Study,
+    folder: StudyFolder,
+    *,
+    run: Callable[[Config], object],
+    begins: Callable[[Job, int], None] | None = None,
+) -> None:
+    """Train what the confirm stage lacks; any number of workers may, and the same command goes on.
+
+    Args:
+        search: of the study.
+        study: an ended search.
+        folder: of the study.
+        run: trains a config and predicts test, as ``train.run`` does.
+        begins: told each run that this worker takes up, and how many were left then.
+    """
+    confirm.train_all(stage(search, study, folder).jobs, run=run, begins=begins)
+
+
+def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
+    """Write the tables, best.yaml and the figures, and return what is to be shown.
+
+    confirm.csv and confirm.md hold the closing table; pareto.csv, with several metrics, the front.
+
+    To be called by one process, after :func:`confirm_study` has returned in all. It may be called
+    again, and before: then it tells what there is.
+
+    Args:
+        search: of the study.
+        study: the search.
+        folder: of the study.
+    """
+    goals = objectives(study, search.file.metrics)
+    trials = study.get_trials(deepcopy=False)
+    todo = stage(search, study, folder)
+    results = confirm.summaries(todo.jobs) if todo.jobs else {}
+    failed = confirm.diverged(todo.jobs)
+    tables = [
+        closing.rows(todo.candidates, results, goal, seeds=todo.seeds, diverged=failed, index=index)
+        for index, goal in enumerate(goals)
+        if results
+    ]
+    number = len(ended_trials(study))
+    title = f"{search.study}: the best settings of {number} trials, trained again"
+    shown: list[RenderableType] = []
+    if len(goals) > 1 and (found := front_table.on_front(trials, goals)):
+        name = (
+            f"{search.study}: {len(found)} of {number} trials are beaten by no other in all metrics"
+        )
+        shown += ["", front_table.screen_table(found, goals, title=name)]
+        write_text(folder.path / "pareto.csv", front_table.csv_text(found, goals))
+    for table in tables:
+        name = f"{title}; {table[0].objective.metric}"
+        shown += ["", closing_table.screen_table(table, title=one_line(name))]
+        shown += [*closing_table.verdicts(table), ""]
+        shown += closing_table.explanation(table, seeds=todo.seeds)
+    if tables:
+        text = closing_table.markdown(tables, title=title, seeds=todo.seeds)
+        write_text(folder.path / "confirm.md", text)
+        write_text(folder.path / "confirm.csv", closing_table.csv_text(tables))
+    best = _chosen(tables, ranked=confirm.ranked(trials, goals), search=search)
+    drawn = drawing.draw(
+        trials, goals, title=search.study, known=_known(search, goals, tables=tables, best=best)
+    )
+    drawing.save_all(drawn, folder.figures)
+    shown += [*drawn.notes, f"figures: {folder.figures}"] if drawn.figures else drawn.notes
+    if best is not None:
+        write_text(folder.best, best_yaml(best, tables, study=search.study, metric=goals[0].metric))
+        shown.append(f"python train.py {shlex.quote(str(folder.best))}")
+    return Ending(shown, drawn, tables, best)
+
+
+def _chosen(
+    tables: Sequence[Sequence[Row]], *, ranked: Sequence[FrozenTrial], search: Search
+) -> Candidate | None:
+    """By the first metric's table; without a confirm stage the best of the search, if any."""
+    if tables:
+        row = closing.chosen(tables[0])
+        return None if row is None else row.candidate
+    return confirm.of_trial(ranked[0], search) if ranked else None
+
+
+def best_yaml(best: Candidate, tables: Sequence[Sequence[Row]], *, study: str, metric: str) -> str:
+    """The chosen setting as a config file; its comments say how it was chosen and what it is worth.
+
+    Args:
+        best: the setting.
+        tables: the closing tables, empty without a confirm stage.
+        study: its name.
+        metric: the first of the search's.
+    """
+    lines = [f"{study}: {closing_table.described(best)}"]
+    row = closing.chosen(tables[0]) if tables else None
+    if row is None:
+        lines.append(f"Chosen: the best {metric} of the search, of one seed or few; not confirmed.")
+    else:
+        lines.append(f"Chosen: the best confirmed mean of {metric} on validation, never by test.")
+        _, _, val, test, number, difference, verdict = closing_table.cells(row)
+        lines.append(f"Over fresh seeds: validation {val}, test {test}, n = {number}.")
+        if row.difference is not None:
+            lines.append(f"On test, minus the default: {difference}: {verdict}.")
+    return "".join(f"# {one_line(line)}\n" for line in lines) + dump(best.config)
+
+
+def _known(
+    search: Search,
+    goals: Sequence[Objective],
+    *,
+    tables: Sequence[Sequence[Row]],
+    best: Candidate | None,
+) -> drawing.Known:
+    marks = {}
+    if best is not None and best.trial is not None:
+        marks[f"chosen: {best.name}"] = best.params
+    if (default := _default_in_space(search)) is not None:
+        marks["default"] = default
+    if not tables:
+        nothing = [None] * len(goals)
+        return drawing.Known(nothing, nothing, marks)
+    defaults = [table[0].val for table in tables]
+    return drawing.Known(
+        [closing.seed_std(table) for table in tables],
+        [None if val is None else val.mean for val in defaults],
+        marks,
+    )
+
+
+def _default_in_space(search: Search) -> dict[str, Any] | None:
+    """The default's values of the searched keys; None where it is no point of the space.
+
+    It is none when the file sets another loss, say: a key without effect has a default too.
+    """
+    base = search.base()
+    flat = flatten(base)
+    params = {key: flat[full_key(key)] for key in search.file.space if full_key(key) in flat}
+    try:
+        is_same = fingerprint(search.config(params)) == fingerprint(base)
+    except ConfigError:
+        return None
+    return params if is_same else None

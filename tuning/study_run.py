@@ -1,0 +1,60 @@
+"""The study in W&B: one run beside those of its trials, with the figures and the best values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from engine.tracking import Mirror, chosen_mode, new_run_id
+from tuning.search import Search
+from tuning.study import StudyFolder, ended_trials, outcome_of
+
+if TYPE_CHECKING:
+    import optuna
+
+    from tuning.drawing import Drawn
+
+WANDB_ID = "wandb_id"  # user attribute of a study
+
+
+def record(
+    search: Search,
+    folder: StudyFolder,
+    *,
+    study: optuna.Study,
+    drawn: Drawn,
+    say: Callable[[str], None],
+) -> None:
+    """Make a W&B run of the study, in the group of its trials, unless W&B is off.
+
+    Args:
+        search: what was searched, which becomes the run's config.
+        folder: of the study; W&B writes below it.
+        study: that has ended.
+        drawn: its figures, which are in the folder already.
+        say: called with one line where W&B does not work.
+    """
+    base = search.base()
+    ended = ended_trials(study)
+    values: dict[str, Any] = {"trials": len(ended)}
+    for outcome in ("complete", "pruned", "non-finite"):
+        values[f"trials/{outcome}"] = sum(outcome_of(trial) == outcome for trial in ended)
+    if len(search.file.metrics) == 1 and values["trials/complete"]:
+        values |= {"objective": study.best_value, "best_trial": study.best_trial.number}
+        values |= {f"best/{key}": value for key, value in study.best_params.items()}
+    if (run_id := study.user_attrs.get(WANDB_ID)) is None:
+        run_id = new_run_id("study")
+        study.set_user_attr(WANDB_ID, run_id)
+    mirror = Mirror(
+        folder.path,
+        mode=chosen_mode(base.track.wandb),
+        run_id=run_id,
+        identity={"project": "tailfocus", "group": search.study, "name": f"{search.study}-study"},
+        config={**search.file.model_dump(mode="json"), "base": base.model_dump(mode="json")},
+        say=say,
+    )
+    mirror.summarise(values)
+    mirror.log_images(
+        {f"figures/{name}": folder.figures / f"{name}.png" for name in drawn.figures}, step=0
+    )
+    mirror.finish()

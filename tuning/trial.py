@@ -1,0 +1,155 @@
+"""One trial: sampled values become a config, the config a run, the run a value."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import Trial
+
+import assembly
+import data
+import train
+from engine.config import ConfigError, fingerprint
+from engine.console import Screen
+from engine.interruption import EndedEarly
+from engine.loop import DivergenceError
+from engine.run_folder import BusyError, RunFolder
+from engine.schema import Config
+from engine.summary import Summary
+from tuning.search import Search
+from tuning.space import constants_of, suggest
+from tuning.study import OUTCOME, RUN, StudyFolder
+
+WAIT = 1.0  # seconds between looks at a run folder that another process is writing
+
+Watch = Callable[[int, int, int], None]
+"""Told after every epoch: the trial's number, the epoch (1-based), epochs in all."""
+
+
+class KeptDataset:
+    """The data set of the last trial, for the next ones with the same ``data`` section."""
+
+    def __init__(self) -> None:
+        self._key: str | None = None
+        self._dataset: data.LongTailed | None = None
+
+    def of(self, config: Config) -> data.LongTailed:
+        """The data set that ``config`` asks for."""
+        key = config.data.model_dump_json()
+        if self._dataset is None or key != self._key:
+            self._dataset, self._key = assembly.build_dataset(config), key
+            if self._dataset.val is None:
+                raise ConfigError(
+                    [f"{config.evaluate.metric}: {self._dataset.title} has no validation split"]
+                )
+        return self._dataset
+
+
+class TrialRunner:
+    """Trains trials, one after the other.
+
+    Args:
+        search: what every trial shares.
+        folder: where their run folders go.
+        command: recorded in each run's environment.json.
+        watch: told after every epoch.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        folder: StudyFolder,
+        *,
+        command: Sequence[str],
+        watch: Watch,
+    ) -> None:
+        self.search, self.folder = search, folder
+        self.command, self.watch = command, watch
+        self.has_pruner = search.file.pruner.name != "none"
+        self.datasets = KeptDataset()
+        self._constants = constants_of(search)
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """The values of the keys that exist in this trial."""
+        return suggest(trial, self.search.file.space, constants=self._constants)
+
+    def train(self, trial: Trial, params: Mapping[str, Any]) -> float | Sequence[float]:
+        """Train with these values, once a seed; returns the mean of each metric.
+
+        Raises:
+            TrialPruned: the trial has ended without a value: pruned, not finite or out of memory.
+            ConfigError: a mistake that only the data, timm or the machine could reveal.
+        """
+        config = self.folder.trial_config(self.search.config(params))
+        trial.set_user_attr(RUN, fingerprint(config))
+        seeds = self.search.search_seeds(config)
+        values: list[list[float]] = []
+        try:
+            for number, seed in enumerate(seeds):
+                seeded = config.model_copy(update={"seed": seed})
+                summary = self._run(trial, seeded, by_epoch=len(seeds) == 1)
+                values.append([self._value(summary, m) for m in self.search.file.metrics])
+                if self.has_pruner and len(seeds) > 1:
+                    trial.report(values[-1][0], step=number)
+                    if trial.should_prune():
+                        raise EndedEarly
+        except EndedEarly:
+            raise optuna.TrialPruned from None
+        except DivergenceError as error:
+            trial.set_user_attr(OUTCOME, "non-finite")
+            raise optuna.TrialPruned(str(error)) from error
+        except torch.OutOfMemoryError as error:
+            trial.set_user_attr(OUTCOME, "out of memory")
+            raise optuna.TrialPruned(str(error)) from error
+        means = [statistics.fmean(column) for column in zip(*values, strict=True)]
+        return means[0] if len(means) == 1 else means
+
+    def run_whole(self, config: Config) -> Summary:
+        """One run of the confirm stage, which ends with test."""
+        dataset = self.datasets.of(config)
+        return train.run(config, dataset=dataset, command=self.command, screen=Screen.silent())
+
+    def _run(self, trial: Trial, config: Config, *, by_epoch: bool) -> Summary:
+        """One run; waits where another process is writing the same one, and takes its result."""
+        epochs, metric = config.schedule.epochs, config.evaluate.metric
+        reported: set[int] = set()  # a resumed run may do the last epoch of the past again
+
+        def report(epoch: int, row: Mapping[str, Any]) -> None:
+            self.watch(trial.number, epoch, epochs)
+            is_new, value = epoch not in reported, row.get(metric)
+            reported.add(epoch)
+            if self.has_pruner and by_epoch and is_new and value is not None and epoch < epochs:
+                trial.report(value, step=epoch)
+                if trial.should_prune():
+                    raise EndedEarly
+
+        dataset = self.datasets.of(config)
+        past = RunFolder(self.folder.runs / fingerprint(config))
+        while True:
+            if not past.validation.exists():
+                for row in past.rows():  # of the same trial, killed; or of one with these values
+                    report(row["epoch"], row)
+            try:
+                return train.run(
+                    config,
+                    report=report,
+                    test=False,
+                    dataset=dataset,
+                    command=self.command,
+                    screen=Screen.silent(),
+                )
+            except BusyError:
+                time.sleep(WAIT)
+
+    def _value(self, summary: Summary, metric: str) -> float:
+        found = (summary.result.val or {}).get(metric.removeprefix("val/"))
+        if found is None:
+            raise ConfigError(
+                [f"{metric}: is undefined on this data set; search by another metric"]
+            )
+        return found

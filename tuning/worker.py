@@ -1,0 +1,182 @@
+"""A worker: claims a place, asks for a trial, trains it, and again, until all places are taken.
+
+A place is a parameter set that ends. N of them are wanted, and a killed trial and its retry are one
+place. Counting and asking happen under the claim, so that N workers never ask for the last place
+together; from then on the running trial itself, in the storage, is what holds the place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from engine.interruption import Interrupted
+from tuning.owner import OWNER, is_lost, this_process
+from tuning.search import Search
+from tuning.storage import Claim, PatientStorage
+from tuning.strategy import make_sampler
+from tuning.study import OUTCOME, StudyFolder, all_non_finite, ended_trials, held
+
+POLL = 1.0  # seconds between looks at trials that others are running
+
+Ending = Literal["done", "timeout", "non-finite", "alone"]
+
+
+class WithdrawnError(Exception):
+    """The claim was lost while asking; the trial is given up before it has any values."""
+
+
+class Runner(Protocol):
+    """Who trains; see :class:`tuning.trial.TrialRunner`."""
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """The values of the keys that exist in this trial."""
+        ...
+
+    def train(self, trial: Trial, params: Mapping[str, Any]) -> float | Sequence[float]:
+        """What a trial with these values is worth."""
+        ...
+
+
+@dataclass
+class Worker:
+    """One process's share of a study.
+
+    Attributes:
+        num_trials: parameter sets to end; None where only time ends the search.
+        deadline: ``time.monotonic()`` after which no trial begins.
+        refresh: called with the study between trials and while waiting.
+        is_wanted: asked before each trial; a worker whose starter is gone ends.
+    """
+
+    search: Search
+    folder: StudyFolder
+    study: optuna.Study
+    storage: PatientStorage
+    claim: Claim
+    runner: Runner
+    num_trials: int | None
+    deadline: float
+    refresh: Callable[[optuna.Study], None]
+    is_wanted: Callable[[], bool] = lambda: True
+    _trained: int | None = None  # the trial whose value is about to be told
+
+    def run(self) -> Ending:
+        """Work until nothing is left to do; returns why it ended.
+
+        Raises:
+            Interrupted: by a signal; the trial is back in the queue.
+            ConfigError: a mistake that only the data, timm or the machine could reveal.
+            StorageLostError: the storage has been gone for too long.
+        """
+        while True:
+            self.claim.acquire()
+            try:
+                requeue_lost(self.study, self.storage)
+                place = self._place()
+                if place == "free":
+                    self._ask_and_train()
+            except (Interrupted, KeyboardInterrupt):
+                with held(self.claim):  # for others to take at once
+                    requeue_lost(self.study, self.storage)
+                raise
+            finally:
+                self.claim.release()
+            self.refresh(self.study)
+            if place == "taken":
+                time.sleep(POLL)
+            elif place != "free":
+                return place
+
+    def _place(self) -> Literal["free", "taken"] | Ending:
+        """Whether another trial may begin; only true under the claim."""
+        ended = ended_trials(self.study)
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if self.num_trials is not None and len(ended) >= self.num_trials:
+            return "done"
+        if all_non_finite(ended):
+            return "non-finite"
+        if not self.is_wanted():
+            return "alone"
+        if time.monotonic() > self.deadline:
+            return "timeout"
+        if self.num_trials is None or len(ended) + len(running) < self.num_trials:
+            return "free"
+        return "taken"
+
+    def _ask_and_train(self) -> None:
+        number = len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = make_sampler(self.search, number=number)
+        self._trained = None
+        try:
+            self.study.optimize(self._objective, n_trials=1, catch=(WithdrawnError,))
+        except (UpdateFinishedTrialError, ValueError, AssertionError):
+            # These are Optuna's words for a trial that is over already: this process was silent for
+            # longer than the grace, and its trial given to another, which takes the result from the
+            # run folder. That one's end is the one that counts.
+            if not self._is_over_elsewhere():
+                raise
+            return
+        with held(self.claim):
+            self.folder.write_csv(self.study, self.search.file.metrics)
+
+    def _objective(self, trial: Trial) -> float | Sequence[float]:
+        # Before the claim goes: Optuna's own first sign of life may come a moment later.
+        self.storage.record_heartbeat(trial._trial_id)
+        trial.set_user_attr(OWNER, this_process(trial.number))
+        if OUTCOME in trial.user_attrs:  # of a retried trial's first try
+            trial.set_user_attr(OUTCOME, "pruned")
+        if not self.claim.is_held():
+            raise WithdrawnError
+        params = self.runner.suggest(trial)
+        self.claim.release()
+        self.refresh(self.study)
+        try:
+            value = self.runner.train(trial, params)
+        except UpdateFinishedTrialError:  # by what it reports on the way
+            self._trained = trial._trial_id
+            raise
+        self._trained = trial._trial_id
+        return value
+
+    def _is_over_elsewhere(self) -> bool:
+        return (
+            self._trained is not None and self.storage.get_trial(self._trained).state.is_finished()
+        )
+
+
+def requeue_lost(study: optuna.Study, storage: PatientStorage) -> None:
+    """Put the trials of dead workers back into the queue; only under the claim.
+
+    Each step can be cut short and is then made by the next holder of the claim: a trial that has
+    failed and has no successor is given one.
+    """
+    trials = study.get_trials(deepcopy=False)
+    for trial in trials:
+        if trial.state == TrialState.RUNNING and is_lost(trial):
+            storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    trials = study.get_trials(deepcopy=False)
+    tried_again = {number for trial in trials for number in _history(trial)}
+    for trial in trials:
+        if (
+            trial.state == TrialState.FAIL
+            and trial.number not in tried_again
+            and _has_values(trial)
+        ):
+            storage.requeue(study, trial)
+
+
+def _history(trial: FrozenTrial) -> list[int]:
+    """Numbers of the tries before this one, which Optuna's retry callback keeps."""
+    history: list[int] = trial.system_attrs.get("retry_history", [])
+    return history
+
+
+def _has_values(trial: FrozenTrial) -> bool:
+    return bool(trial.params) or "fixed_params" in trial.system_attrs
