@@ -15,8 +15,9 @@ from ._fused import Made
 from ._targets import check_labels
 
 # Logits of a part for each thread: so many that two dozen operations on its (n,) samples do not
-# count, so few that those on its (n, ...) pixels stay small beside the gradient.
-PART = 2**20
+# count, so few that those on its (n, ...) pixels stay small beside the gradient. More parts would
+# also be more often that threads wait for each other.
+PART = 2**21
 # A probability below this may have lost digits to underflow, and its logarithm with them.
 TINY = 1e-30
 

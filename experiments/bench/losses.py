@@ -17,6 +17,10 @@ way and the floor take turns in a process of their own, in random order. A line 
 Memory above some 16 MB comes from the system and goes back to it at every step, and its pages cost
 more than most arithmetic. `--allocator tuned` measures with glibc told to keep it
 (MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ in the environment of the measuring process).
+
+With two threads and more, every operation ends when the slowest of them has done its share. Where
+other programs want the processor too, that is milliseconds for threads that wait as OpenMP's do by
+default, busily; `--wait passive` has them sleep (OMP_WAIT_POLICY).
 """
 
 from __future__ import annotations
@@ -49,6 +53,7 @@ class Table(NamedTuple):
     case: str
     threads: int
     allocator: str
+    wait: str
     rounds: int
     ways: list[dict[str, Any]]
 
@@ -69,6 +74,9 @@ ALLOCATORS = {
 }
 
 
+WAITS: dict[str, dict[str, str]] = {"default": {}, "passive": {"OMP_WAIT_POLICY": "passive"}}
+
+
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -84,6 +92,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--allocator", nargs="+", choices=ALLOCATORS, help="how memory is kept (default tuned)"
+    )
+    parser.add_argument(
+        "--wait", choices=WAITS, default="default", help="how threads wait for each other (default)"
     )
     parser.add_argument("--rounds", type=_positive, metavar="N", help="turns of each way (15)")
     parser.add_argument(
@@ -123,9 +134,10 @@ def measured(given: argparse.Namespace) -> Iterator[Table]:
         task = progress.add_task("", total=len(settings) * len(given.cases))
         for threads, allocator in settings:
             spec = {"threads": threads, "rounds": given.rounds, "cases": given.cases}
-            found = _in_another_process(spec, environment=ALLOCATORS[allocator])
+            environment = ALLOCATORS[allocator] | WAITS[given.wait]
+            found = _in_another_process(spec, environment=environment)
             for case, ways in itertools.groupby(found, key=lambda way: way["case"]):
-                table = Table(case, threads, allocator, given.rounds, [])
+                table = Table(case, threads, allocator, given.wait, given.rounds, [])
                 for way in ways:
                     table.ways.append(way)
                     label = f"{_threads(threads)}, {allocator} allocator: {case} {way['way']}"
@@ -171,7 +183,7 @@ def title(table: Table) -> str:
     case, clock = CASES[table.case], "CPU" if table.threads == 1 else "wall"
     return (
         f"{case.activation} {case.shape}, {_threads(table.threads)} ({clock} time), "
-        f"{table.allocator} allocator, {table.rounds} rounds"
+        f"{table.allocator} allocator, {table.wait} waiting, {table.rounds} rounds"
     )
 
 

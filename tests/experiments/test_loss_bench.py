@@ -18,10 +18,22 @@ def test_it_prints_a_table_and_writes_the_same_as_json_and_markdown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = ["--json", str(tmp_path / "costs.json"), "--markdown", str(tmp_path / "costs.md")]
-    words = ["--cases", "128x10", "--threads", "1", "--allocator", "tuned", "--rounds", "2"]
+    words = [
+        "--cases",
+        "128x10",
+        "--threads",
+        "1",
+        "--allocator",
+        "tuned",
+        "--rounds",
+        "2",
+        "--wait",
+        "passive",
+    ]
     assert losses.main([*words, *files]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "softmax (128, 10), 1 thread (CPU time), tuned allocator, 2 rounds"
+    setting = "1 thread (CPU time), tuned allocator, passive waiting, 2 rounds"
+    assert printed[0] == f"softmax (128, 10), {setting}"
     assert printed[2].split()[0] == "F.cross_entropy"
     written = json.loads((tmp_path / "costs.json").read_text())
     (table,) = written["tables"]
@@ -77,7 +89,7 @@ def test_ratios_are_taken_within_a_round() -> None:
         "wall": {"floor": [1.0, 1.0, 1.0], "way": [2.0, 2.0, 2.0]},
         "memory": 1.0,
     }
-    table = losses.Table("128x10", 1, "default", 3, [way])
+    table = losses.Table("128x10", 1, "default", "default", 3, [way])
     _, other = losses.rows(table)
     assert other == ["other", "200", "175 to 300", "1.50", "1.00 to 1.75", "1.00"]
     _, other = losses.rows(table._replace(threads=2))

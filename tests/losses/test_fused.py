@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import losses
+from engine.runtime import cpu_threads
 from losses import _fused, _fused_sigmoid, _fused_softmax
 from losses._adjustment import UNADJUSTED, Adjustment
 from losses._samples import reduce_terms
@@ -416,11 +417,32 @@ def test_half_precision_is_computed_and_summed_in_float32(kind: str, dtype: torc
 
 
 @pytest.mark.parametrize("kind", BOTH)
-def test_the_same_batch_gives_the_same_bits(kind: str) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_batch_gives_the_same_bits(kind: str, threads: int) -> None:
     logits = normal(64, 5000).float()
-    first, again = (value_and_gradient(functools.partial(call, kind), logits) for _ in range(2))
+    with cpu_threads(threads):
+        first, again = (value_and_gradient(functools.partial(call, kind), logits) for _ in "ab")
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("dense", [False, True])
+def test_threads_share_a_batch_and_change_nothing(kind: str, *, dense: bool) -> None:
+    logits = normal(9, 40, *(30,) * dense).float()
+    with cpu_threads(1):
+        alone = value_and_gradient(functools.partial(call, kind), logits)
+    with cpu_threads(3), mock.patch.object(_fused_sigmoid, "THREAD_PART", 50):
+        together = value_and_gradient(functools.partial(call, kind), logits)
+    torch.testing.assert_close(together, alone)
+
+
+def test_a_soft_target_that_one_of_the_threads_meets_is_composed() -> None:
+    logits, targets = normal(40, 3).float().requires_grad_(), torch.zeros(40, 3)
+    targets[-1, -1] = 0.5
+    with cpu_threads(2), gate(is_open=True, part=10):
+        assert not is_fused(sigmoid_focal_loss(logits, targets))
+        assert is_fused(sigmoid_focal_loss(logits, targets.round()))
 
 
 def test_autocast_changes_nothing() -> None:
