@@ -31,9 +31,5 @@ class Adjustment(NamedTuple):
             adjusted = add(1, labels.unsqueeze(1), margin)
         return adjusted
 
-    def constants(self) -> list[Tensor]:
-        """Return the tensors among its parts."""
-        return [part for part in self if isinstance(part, Tensor)]
-
 
 UNADJUSTED = Adjustment()

@@ -180,18 +180,15 @@ def reduce_elements(
     ignore_index: int,
 ) -> Tensor:
     """Return `composed(logits)`; for many logits and targets 0 or 1 by the fused path."""
-    if targets.shape == logits.shape:
-        fits = weight is None
-    else:
-        are_labels = targets.shape == logits.shape[:1] + logits.shape[2:]
-        fits = are_labels and not targets.is_floating_point()
-    is_scalar = reduction in ("mean", "sum")
-    if not (is_scalar and fits and can_fuse("sigmoid", logits, targets, weight)):
+    if reduction not in ("mean", "sum") or not can_fuse("sigmoid", logits, targets, weight):
         return composed(logits)
-    if targets.shape == logits.shape:
+    are_labels = targets.shape == logits.shape[:1] + logits.shape[2:]
+    if targets.shape == logits.shape and weight is None:
         hard, counted = _hard_elements(logits, targets)
-    else:
+    elif are_labels and logits.ndim > 1 and not targets.is_floating_point():
         hard, counted = _hard_labels(logits, targets, weight=weight, ignore_index=ignore_index)
+    else:
+        return composed(logits)
     divisor: Tensor | float = 1.0
     if reduction == "mean":
         divisor = as_divisor(element_normalizer(counted, normalize=normalize))

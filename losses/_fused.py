@@ -24,7 +24,7 @@ MIN_LOGITS = {"softmax": 2**18, "sigmoid": 2**16}
 
 
 def can_fuse(
-    activation: Literal["softmax", "sigmoid"], logits: Tensor, *constants: Tensor | None
+    activation: Literal["softmax", "sigmoid"], logits: Tensor, *constants: Tensor | float | None
 ) -> bool:
     """Tell whether many logits on the CPU want a first derivative, by them alone.
 
@@ -39,7 +39,7 @@ def can_fuse(
         and torch.is_grad_enabled()
         and logits.requires_grad
         and type(logits) in (Tensor, torch.nn.Parameter)
-        and not any(c is not None and c.requires_grad for c in constants)
+        and not any(isinstance(c, Tensor) and c.requires_grad for c in constants)
         and not torch._C._are_functorch_transforms_active()
         and forward_ad.unpack_dual(logits).tangent is None
     )

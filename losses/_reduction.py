@@ -56,4 +56,4 @@ def sample_normalizer(
         return class_values(weight, targets, ignore_index=ignore_index).sum()
     if targets.is_floating_point():
         return targets.new_full((), targets.numel() // targets.shape[1])
-    return (targets != ignore_index).sum()
+    return torch.count_nonzero(targets != ignore_index)

@@ -54,10 +54,12 @@ def reduce_terms(
         normalizer=normalizer,
         ignore_index=ignore_index,
     )
-    constants = (*values, *adjustment.constants(), normalizer)
-    fits = labels.dtype == torch.int64 and labels.shape == logits.shape[:1] + logits.shape[2:]
-    is_scalar = reduction in ("mean", "sum")
-    if not (is_scalar and fits and can_fuse("softmax", logits, *constants)):
+    if not (
+        reduction in ("mean", "sum")
+        and can_fuse("softmax", logits, *values, *adjustment, normalizer)
+        and labels.dtype == torch.int64
+        and labels.shape == logits.shape[:1] + logits.shape[2:]
+    ):
         return composed(logits)
     made = softmax_with_gradient(
         logits.detach(),

@@ -468,6 +468,24 @@ def test_one_target_between_0_and_1_is_seen_and_composed(odd: float) -> None:
     assert torch.equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float64])
+def test_targets_0_and_1_may_be_of_any_type(dtype: torch.dtype) -> None:
+    logits, targets = normal(40, 3).float(), (normal(40, 3, seed=1) > 1).to(dtype)
+    with gate(is_open=True, part=10):
+        assert is_fused(sigmoid_focal_loss(logits.clone().requires_grad_(), targets))
+        found = value_and_gradient(sigmoid_focal_loss, logits, targets)
+    expected = value_and_gradient(sigmoid_focal_loss, logits, targets.float())
+    torch.testing.assert_close(found, expected)
+
+
+def test_one_dimension_of_logits_with_class_weights_is_composed() -> None:
+    logits, targets = normal(6).requires_grad_(), torch.tensor([0, 1, 0, 0, 1, 1])
+    with gate(is_open=True):
+        value = sigmoid_focal_loss(logits, targets, weight=torch.tensor([1.0, 3.0]))
+    assert not is_fused(value)
+    assert torch.isfinite(value)
+
+
 @pytest.mark.parametrize("odd", [-1.0, 2.0, math.nan])
 def test_a_target_outside_0_to_1_is_refused(odd: float) -> None:
     logits, targets = normal(4, 3).requires_grad_(), torch.zeros(4, 3)
