@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -19,6 +21,8 @@ PART = 2**17
 # slowest sixteen times, for milliseconds where other programs want the processor too.
 THREAD_PART = 2**15 - 1
 MAX_THREADS = 4  # more would wait for Python
+# Logits that are worth a thread, which starts without memory of its own.
+THREAD_LOGITS = 2**20
 
 
 Part = tuple[slice, slice]  # of samples and outputs
@@ -104,22 +108,22 @@ def _finish_all(
     finish: Callable[[Part], Tensor | None], shape: tuple[int, int, int]
 ) -> list[Tensor] | None:
     """Finish all parts, in threads where there are several; None as soon as one says so."""
-    count = min(torch.get_num_threads(), MAX_THREADS)
-    parts = _parts(shape, size=PART if count == 1 else THREAD_PART)
+    parts = _parts(shape, size=PART if torch.get_num_threads() == 1 else THREAD_PART)
+    count = min(torch.get_num_threads(), MAX_THREADS, math.prod(shape) // THREAD_LOGITS)
 
-    def finish_some(first: int) -> list[Tensor] | None:
+    def finish_some(first: int, step: int) -> list[Tensor] | None:
         totals = []
-        for part in parts[first::count]:
+        for part in parts[first::step]:
             total = finish(part)
             if total is None:
                 return None
             totals.append(total)
         return totals
 
-    if count == 1:
-        return finish_some(0)
+    if count <= 1:
+        return finish_some(0, 1)
     with ThreadPoolExecutor(count) as threads:
-        found = list(threads.map(finish_some, range(count)))
+        found = list(threads.map(finish_some, range(count), itertools.repeat(count)))
     totals = [total for some in found if some is not None for total in some]
     return totals if len(totals) == len(parts) else None
 

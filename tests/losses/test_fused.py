@@ -35,7 +35,7 @@ def gate(*, is_open: bool, part: int = 2**16) -> Iterator[None]:
     with (
         mock.patch.dict(_fused.MIN_LOGITS, softmax=least, sigmoid=least),
         mock.patch.object(_fused_softmax, "PART", part),
-        mock.patch.multiple(_fused_sigmoid, PART=part, THREAD_PART=part),
+        mock.patch.multiple(_fused_sigmoid, PART=part, THREAD_PART=part, THREAD_LOGITS=1),
     ):
         yield
 
@@ -321,11 +321,11 @@ def fused_terms(
     return value
 
 
-def call(kind: str, logits: Tensor, *, gamma: float = 2.0) -> Tensor:
+def call(kind: str, logits: Tensor, *, gamma: float = 2.0, part: int = 2**16) -> Tensor:
     """A fused sum of focal losses of logits (N, C, ...) on some labels."""
     labels = labels_of(len(logits), *logits.shape[2:], num_classes=logits.shape[1])
     loss = softmax_focal_loss if kind == "softmax" else sigmoid_focal_loss
-    with gate(is_open=True):
+    with gate(is_open=True, part=part):
         value = loss(logits, labels, gamma=gamma, reduction="sum")
     assert is_fused(value)
     return value
@@ -432,8 +432,8 @@ def test_threads_share_a_batch_and_change_nothing(kind: str, *, dense: bool) -> 
     logits = normal(9, 40, *(30,) * dense).float()
     with cpu_threads(1):
         alone = value_and_gradient(functools.partial(call, kind), logits)
-    with cpu_threads(3), mock.patch.object(_fused_sigmoid, "THREAD_PART", 50):
-        together = value_and_gradient(functools.partial(call, kind), logits)
+    with cpu_threads(3):
+        together = value_and_gradient(functools.partial(call, kind, part=50), logits)
     torch.testing.assert_close(together, alone)
 
 
