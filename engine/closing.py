@@ -104,12 +104,19 @@ def summarise(
         oracle=oracle(rows, selection.metric, results[headline].test),
         selection=_selection_sentence(results[headline], selection, dataset),
         class_counts=tuple(dataset.class_counts.tolist()),
-        group_sizes={
-            name: int(mask.sum()) for name, mask in few_shot_groups(dataset.class_counts).items()
-        },
+        group_sizes=_group_sizes(assessments[headline], dataset),
         notes=(*dataset.notes, *notes),
         time={"training_seconds": trained, "last_segment_seconds": seconds},
     )
+
+
+def _group_sizes(headline: RuleAssessment, dataset: _Dataset) -> dict[str, int]:
+    """Classes in the groups that the headline's numbers are of."""
+    predicted = headline.test or headline.val
+    if predicted is not None:
+        return predicted.metrics.group_sizes
+    groups = few_shot_groups(dataset.class_counts)
+    return {name: int(mask.sum()) for name, mask in groups.items()}
 
 
 def _selection_sentence(result: RuleResult, selection: Selection, dataset: _Dataset) -> str:

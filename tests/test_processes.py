@@ -119,7 +119,7 @@ with joined("cpu") as processes:
 """
 BATCH = 33  # not to be halved, and 326 images leave a last batch of 29
 DIGITS = (
-    *("data=digits", "model.norm=group", "optim.lr=0.01", f"optim.batch_size={BATCH}"),
+    *("data=digits", "model.norm=group", f"optim.batch_size={BATCH}"),
     "data.augment.crop=1",
 )
 
@@ -127,9 +127,11 @@ DIGITS = (
 @pytest.mark.parametrize(
     "words",
     [
-        ("reweight=inverse", "loss.normalize=weights"),
-        ("reweight=inverse", "loss=softmax_focal"),
-        ("loss=sigmoid_focal", "loss.normalize=positives", "optim.accumulate=3"),
+        ("optim.lr=0.01", "reweight=inverse", "loss.normalize=weights"),
+        ("optim.lr=0.01", "reweight=inverse", "loss=softmax_focal"),
+        # Divided by positives, ten outputs a sample are ten times as steep: at 0.01 the last bit of
+        # a sum grows to 1e-4 within ten steps on some processors.
+        ("optim.lr=0.001", "loss=sigmoid_focal", "loss.normalize=positives", "optim.accumulate=3"),
     ],
     ids=["cross_entropy", "softmax_focal", "sigmoid_focal"],
 )
