@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -46,9 +47,11 @@ def test_every_top_level_pin_is_a_constraint_too(pin: Requirement) -> None:
 
 
 def test_every_installed_package_has_the_version_of_its_constraint() -> None:
+    # Not all of sys.path: setuptools, once imported, puts copies of its own there.
+    folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     installed = {
         canonicalize_name(found.metadata["Name"]): found.version
-        for found in metadata.distributions()
+        for found in metadata.distributions(path=folders)
     }
     checked = [
         pin
