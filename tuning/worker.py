@@ -65,7 +65,7 @@ class Worker:
     deadline: float
     refresh: Callable[[optuna.Study], None]
     is_wanted: Callable[[], bool] = lambda: True
-    _trained: int | None = None  # the trial whose value is about to be told
+    _trained: int | None = None  # the trial whose end is about to be told
 
     def run(self) -> Ending:
         """Work until nothing is left to do; returns why it ended.
@@ -127,6 +127,17 @@ class Worker:
             self.folder.write_csv(self.study, self.search.file.metrics)
 
     def _objective(self, trial: Trial) -> float | Sequence[float]:
+        try:
+            value = self._train(trial)
+        except (UpdateFinishedTrialError, WithdrawnError):
+            # The storage restarted and the claim went with it, so another took the trial, still
+            # without an owner, for a dead worker's; or it was taken while it reported on the way.
+            self._trained = trial._trial_id
+            raise
+        self._trained = trial._trial_id
+        return value
+
+    def _train(self, trial: Trial) -> float | Sequence[float]:
         # Before the claim goes: Optuna's own first sign of life may come a moment later.
         self.storage.record_heartbeat(trial._trial_id)
         trial.set_user_attr(OWNER, this_process(trial.number))
@@ -137,13 +148,7 @@ class Worker:
         params = self.runner.suggest(trial)
         self.claim.release()
         self.refresh(self.study)
-        try:
-            value = self.runner.train(trial, params)
-        except UpdateFinishedTrialError:  # by what it reports on the way
-            self._trained = trial._trial_id
-            raise
-        self._trained = trial._trial_id
-        return value
+        return self.runner.train(trial, params)
 
     def _is_over_elsewhere(self) -> bool:
         return (
