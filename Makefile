@@ -23,7 +23,7 @@ pip_install := $(python) -m pip install --quiet --disable-pip-version-check
 interpreter = $(or $(wildcard $(python)),$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help train sweep dashboard table test test-system test-all lint
+.PHONY: help train sweep dashboard table test test-system test-cuda test-all lint
 
 help:
 	@echo 'make train ARGS="..."  train and evaluate, as in: make train ARGS="loss=softmax_focal seed=1"'
@@ -32,7 +32,8 @@ help:
 	@echo 'make table             make a small table again and compare it with the committed results'
 	@echo 'make test              the quick tests: all that needs nothing but the pinned packages'
 	@echo 'make test-system       the tests that need system packages (.ci/run installs them)'
-	@echo 'make test-all          everything but the system tests, the slow ones included'
+	@echo 'make test-cuda         the tests that need a CUDA device'
+	@echo 'make test-all          everything but the system and CUDA tests, the slow ones included'
 	@echo 'make lint              ruff check, ruff format --check, mypy'
 	@echo 'Settings, now: PYTHON=$(PYTHON) VENV=$(VENV) TORCH_INDEX=$(TORCH_INDEX) JOBS=$(JOBS)'
 
@@ -51,13 +52,16 @@ dashboard: $(VENV)/.ready-dashboard
 	@$(VENV)/bin/optuna-dashboard --server wsgiref sqlite:///$(STUDY)/study.db
 
 test: $(VENV)/.ready-dev
-	@$(pytest) -m "not slow and not system"
+	@$(pytest) -m "not slow and not system and not cuda"
 
 test-system: $(VENV)/.ready-dev
 	@$(python) -m pytest -q -m system tests
 
+test-cuda: $(VENV)/.ready-dev
+	@$(python) -m pytest -q -m cuda tests
+
 test-all: $(VENV)/.ready-dev
-	@$(pytest) -m "not system"
+	@$(pytest) -m "not system and not cuda"
 
 lint: $(VENV)/.ready-dev
 	@$(python) -m ruff check --quiet .

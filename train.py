@@ -78,6 +78,7 @@ def run(
         cpu_threads,
         derive_seed,
         determinism,
+        device_name,
         precision_note,
         preserved_randomness,
     )
@@ -169,7 +170,7 @@ def run(
             screen.say(f"resuming at epoch {progress.epoch + 1}, step {progress.totals.steps + 1}")
         ran = describe_segment(
             command=command,
-            device=str(device),
+            device=device_name(device),
             precision=precision,
             threads=threads,
             code=code,

@@ -153,6 +153,7 @@ def joined(device: str) -> Iterator[Processes]:
         device: ``runtime.device``.
 
     Raises:
+        ConfigError: this process's device is not there.
         LostProcessError: another process has ended before this one could finish.
     """
     is_launched = os.environ.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR"}
@@ -160,12 +161,13 @@ def joined(device: str) -> Iterator[Processes]:
         yield Processes()
         return
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    backend = process_backend(choose_device(device))  # a mistake here waits for nobody
     try:
         store, *_ = next(rendezvous("env://", rank, world))
         # torchrun's store outlives its restarts, with the addresses of processes that are gone.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         dist.init_process_group(
-            process_backend(choose_device(device)),
+            backend,
             store=PrefixStore(f"attempt-{attempt}", store),
             rank=rank,
             world_size=world,

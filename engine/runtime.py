@@ -21,13 +21,22 @@ def choose_device(name: str) -> torch.device:
     """``auto`` is CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        ConfigError: the named device is not there.
+        ConfigError: the named device is not there, or there are fewer than processes.
     """
     if name == "auto":
         has_mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
     if name == "cuda" and (process := os.environ.get("LOCAL_RANK")) is not None:
-        name = f"cuda:{process}"  # torchrun's: one device a process
+        # torchrun's: one device a process. All of them refuse what one of them could not do.
+        here, devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+        if 0 < devices < here:
+            raise ConfigError(
+                [
+                    f"runtime.device=cuda: {here} processes on this machine, and CUDA devices for "
+                    f"{devices}; use --nproc-per-node={devices} or runtime.device=cpu"
+                ]
+            )
+        name = f"cuda:{process}"
     device = torch.device(name)
     missing = (
         (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count())
@@ -41,6 +50,17 @@ def choose_device(name: str) -> torch.device:
             ]
         )
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """The device, and of a CUDA device also the card: what a number was made on.
+
+    >>> device_name(torch.device("cpu"))
+    'cpu'
+    """
+    if device.type != "cuda":
+        return str(device)
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def process_backend(device: torch.device) -> str:

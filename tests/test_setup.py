@@ -126,9 +126,9 @@ def test_first_test_run_adds_the_development_pins(clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("test", "-n 2 --dist loadfile -m not slow and not system"),
+        ("test", "-n 2 --dist loadfile -m not slow and not system and not cuda"),
         ("test-system", "-m system tests"),
-        ("test-all", "-n 2 --dist loadfile -m not system"),
+        ("test-all", "-n 2 --dist loadfile -m not system and not cuda"),
     ],
 )
 def test_each_group_of_tests_has_its_target(clone: Clone, target: str, words: str) -> None:

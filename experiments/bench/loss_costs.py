@@ -1,8 +1,8 @@
 """Time and memory of losses, each measured in a fresh process beside the floor alone.
 
 `experiments.bench.losses` starts it, once for each number of threads and each allocator, with one
-word: a JSON object with "threads", "rounds" and "cases", names from `losses.CASES`. It prints one
-line of JSON for each way of each case.
+word: a JSON object with "threads", "rounds", "device" and "cases", names from `losses.CASES`. It
+prints one line of JSON for each way of each case.
 
 A process of its own, because the default allocator learns: what a process has freed decides from
 which size on memory is given back to the system, so that a way would pay, or be spared, for what
@@ -35,17 +35,20 @@ class Task(NamedTuple):
     way: str
     threads: int
     rounds: int
+    device: str
 
 
 def measure(task: Task) -> dict[str, Any]:
     """Let a way and the floor of its case take turns; return what a line of JSON holds."""
     torch.set_num_threads(task.threads)
-    batch = loss_ways.drawn(CASES[task.case].shape)
+    device = torch.device(task.device)
+    batch = loss_ways.drawn(CASES[task.case].shape, device)
     ways = loss_ways.ways(CASES[task.case], batch)
     floor = next(iter(ways))
     steps = {name: loss_ways.step(batch, ways[name]) for name in (floor, task.way)}
-    memory = peak_bytes(steps[task.way]) / batch.logits.nbytes
-    taken = {name: loss_ways.turn(step) for name, step in steps.items()}
+    peak = peak_bytes if device.type == "cpu" else peak_device_bytes
+    memory = peak(steps[task.way]) / batch.logits.nbytes
+    taken = {name: loss_ways.turn(step, device) for name, step in steps.items()}
     count = max(1, math.ceil(TURN_SECONDS / taken[floor](3).wall))
     costs = turns.measure(taken, rounds=task.rounds, steps=count)
     seconds = {
@@ -74,13 +77,24 @@ def peak_bytes(run: Callable[[], None]) -> int:
     return peak
 
 
+def peak_device_bytes(run: Callable[[], None]) -> int:
+    """Return by how much the memory of tensors on the accelerator grew at most while it ran."""
+    run()  # the gradient of the last pass is freed first, as in :func:`peak_bytes`
+    torch.accelerator.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    torch.accelerator.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
 def tasks(spec: dict[str, Any]) -> Iterator[Task]:
     """Yield every way of every case of `spec`."""
     for name in spec["cases"]:
         case = CASES[name]
-        small = loss_ways.drawn((2, 2, *[1] * (len(case.shape) - 2)))
+        small = loss_ways.drawn((2, 2, *[1] * (len(case.shape) - 2)), torch.device("cpu"))
         for way in loss_ways.ways(case, small):
-            yield Task(name, way, spec["threads"], spec["rounds"])
+            yield Task(name, way, spec["threads"], spec["rounds"], spec["device"])
 
 
 def main(spec: dict[str, Any]) -> None:

@@ -35,15 +35,15 @@ class Batch(NamedTuple):
         return torch.zeros_like(self.logits).scatter_(1, self.labels.unsqueeze(1), 1)
 
 
-def drawn(shape: tuple[int, ...]) -> Batch:
-    """Draw a batch, the same every time."""
+def drawn(shape: tuple[int, ...], device: torch.device) -> Batch:
+    """Draw a batch, the same every time and for every device."""
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.rand(shape, generator=generator) - 1
     return Batch(
-        logits.requires_grad_(),
-        torch.randint(shape[1], (shape[0], *shape[2:]), generator=generator),
-        torch.rand(shape[0], 64, generator=generator),
-        torch.linspace(1000, 5, shape[1]).round(),
+        logits.to(device).requires_grad_(),
+        torch.randint(shape[1], (shape[0], *shape[2:]), generator=generator).to(device),
+        torch.rand(shape[0], 64, generator=generator).to(device),
+        torch.linspace(1000, 5, shape[1], device=device).round(),
     )
 
 
@@ -109,6 +109,7 @@ def _ours(
     loss = losses.build(name, keys, class_counts=batch.class_counts)
     if is_weighted:
         loss.set_weight(losses.class_weights(batch.class_counts, scheme="inverse"))
+    loss.to(batch.logits.device)
     extras = {"features": batch.features} if loss.needs_features else {}
     chosen = batch.labels if targets is None else targets
     return lambda x: loss(x, chosen, **extras)
@@ -183,11 +184,11 @@ def step(batch: Batch, loss: Scalar) -> Callable[[], None]:
     return run
 
 
-def turn(step: Callable[[], None]) -> turns.Turn:
+def turn(step: Callable[[], None], device: torch.device) -> turns.Turn:
     """So many passes, as a turn."""
 
     def run(count: int) -> None:
         for _ in range(count):
             step()
 
-    return lambda count: turns.cost(lambda: run(count), steps=count, device=torch.device("cpu"))
+    return lambda count: turns.cost(lambda: run(count), steps=count, device=device)

@@ -21,6 +21,9 @@ more than most arithmetic. `--allocator tuned` measures with glibc told to keep 
 With two threads and more, every operation ends when the slowest of them has done its share. Where
 other programs want the processor too, that is milliseconds for threads that wait as OpenMP's do by
 default, busily; `--wait passive` has them sleep (OMP_WAIT_POLICY).
+
+`--device cuda` measures there: wall time until the device is done, one setting of all of the above.
+A loss has no way of its own there; it is composed of PyTorch's functions.
 """
 
 from __future__ import annotations
@@ -56,6 +59,7 @@ class Table(NamedTuple):
     wait: str
     rounds: int
     ways: list[dict[str, Any]]
+    device: str = "cpu"
 
 
 CASES = {
@@ -96,6 +100,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--wait", choices=WAITS, default="default", help="how threads wait for each other (default)"
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (cpu)")
     parser.add_argument("--rounds", type=_positive, metavar="N", help="turns of each way (15)")
     parser.add_argument(
         "--quick", action="store_true", help="without the large cases, 5 rounds, 1 thread"
@@ -104,8 +109,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--markdown", type=_new_file, metavar="FILE", help="write the tables there")
     given = parser.parse_args(argv)
     given.cases = given.cases or list(QUICK_CASES if given.quick else CASES)
-    given.threads = given.threads or ([1] if given.quick else [1, 2])
-    given.allocator = given.allocator or (["default"] if given.quick else list(ALLOCATORS))
+    is_short = given.quick or given.device != "cpu"
+    given.threads = given.threads or ([1] if is_short else [1, 2])
+    given.allocator = given.allocator or (["default"] if is_short else list(ALLOCATORS))
     given.rounds = given.rounds or (5 if given.quick else 15)
     return given
 
@@ -134,10 +140,11 @@ def measured(given: argparse.Namespace) -> Iterator[Table]:
         task = progress.add_task("", total=len(settings) * len(given.cases))
         for threads, allocator in settings:
             spec = {"threads": threads, "rounds": given.rounds, "cases": given.cases}
+            spec["device"] = given.device
             environment = ALLOCATORS[allocator] | WAITS[given.wait]
             found = _in_another_process(spec, environment=environment)
             for case, ways in itertools.groupby(found, key=lambda way: way["case"]):
-                table = Table(case, threads, allocator, given.wait, given.rounds, [])
+                table = Table(case, threads, allocator, given.wait, given.rounds, [], given.device)
                 for way in ways:
                     table.ways.append(way)
                     label = f"{_threads(threads)}, {allocator} allocator: {case} {way['way']}"
@@ -178,9 +185,16 @@ def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
+def _clock(table: Table) -> str:
+    """CPU time spares a single thread what other programs do; it says nothing of a device."""
+    return "cpu" if table.threads == 1 and table.device == "cpu" else "wall"
+
+
 def title(table: Table) -> str:
     """What a table is of."""
-    case, clock = CASES[table.case], "CPU" if table.threads == 1 else "wall"
+    case, clock = CASES[table.case], "CPU" if _clock(table) == "cpu" else "wall"
+    if table.device != "cpu":
+        return f"{case.activation} {case.shape}, {table.device} (wall time), {table.rounds} rounds"
     return (
         f"{case.activation} {case.shape}, {_threads(table.threads)} ({clock} time), "
         f"{table.allocator} allocator, {table.wait} waiting, {table.rounds} rounds"
@@ -190,7 +204,7 @@ def title(table: Table) -> str:
 def rows(table: Table) -> Iterator[list[str]]:
     """The cells of a table, its head first."""
     yield ["", "ms", "quartiles", "ratio", "quartiles", "memory"]
-    clock = "cpu" if table.threads == 1 else "wall"
+    clock = _clock(table)
     for way in table.ways:
         milliseconds = _quartiles([1e3 * seconds for seconds in way[clock]["way"]])
         pairs = zip(way[clock]["way"], way[clock]["floor"], strict=True)
@@ -241,11 +255,14 @@ def main(argv: Sequence[str]) -> int:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
+    import torch
+
     from engine.run_folder import describe_segment, write_json, write_text
+    from engine.runtime import device_name
 
     ran = describe_segment(
         command=["python", "-m", "experiments.bench.losses", *argv],
-        device="cpu",
+        device=device_name(torch.device(given.device)),
         precision="float32",
         threads=max(given.threads),
         code="",

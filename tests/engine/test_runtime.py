@@ -245,3 +245,16 @@ def test_each_process_of_a_machine_takes_a_device_of_its_own(
     assert process_backend(choose_device("auto")) == "cpu:gloo,cuda:nccl"
     assert chosen == [torch.device("cuda:3")]
     assert process_backend(torch.device("cpu")) == "gloo"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_more_processes_than_devices_are_refused_by_each_of_them(
+    monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    """Rank 0 has a device, but it alone prints."""
+    with_cuda(monkeypatch, 1)
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"use --nproc-per-node=1 or runtime\.device=cpu"):
+        choose_device("auto")
+    assert choose_device("cpu") == torch.device("cpu")

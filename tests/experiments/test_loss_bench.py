@@ -11,6 +11,8 @@ from experiments.bench import loss_costs, loss_ways, losses
 from losses import _fused
 from tests._source_tree import ROOT
 
+CPU = torch.device("cpu")
+
 # --- the command --------------------------------------------------------------------------------
 
 
@@ -66,7 +68,7 @@ def test_what_cannot_be_measured_or_written_is_refused_first(
 
 
 def test_a_measuring_process_that_fails_says_why() -> None:
-    spec = {"threads": 1, "rounds": 1, "cases": []}
+    spec = {"threads": 1, "rounds": 1, "device": "cpu", "cases": []}
     with pytest.raises(RuntimeError, match="Fatal Python error"):
         list(losses._in_another_process(spec, environment={"PYTHONHOME": "nowhere"}))
 
@@ -92,8 +94,9 @@ def test_ratios_are_taken_within_a_round() -> None:
     table = losses.Table("128x10", 1, "default", "default", 3, [way])
     _, other = losses.rows(table)
     assert other == ["other", "200", "175 to 300", "1.50", "1.00 to 1.75", "1.00"]
-    _, other = losses.rows(table._replace(threads=2))
-    assert other[3] == "2.00"
+    for another in (table._replace(threads=2), table._replace(device="cuda")):
+        _, other = losses.rows(another)
+        assert other[3] == "2.00"
 
 
 # --- what it measures ---------------------------------------------------------------------------
@@ -123,7 +126,7 @@ def test_memory_is_the_most_that_was_held_at_once() -> None:
 
 @pytest.mark.parametrize("shape", [(8, 5), (2, 5, 3, 3)])
 def test_ways_of_the_same_loss_agree(shape: tuple[int, ...]) -> None:
-    batch = loss_ways.drawn(shape)
+    batch = loss_ways.drawn(shape, CPU)
     softmax, sigmoid = (
         {n: f(batch.logits).item() for n, f in loss_ways.ways(case, batch).items()}
         for case in (losses.Case("softmax", shape), losses.Case("sigmoid", shape))
@@ -148,7 +151,7 @@ def test_ways_of_the_same_loss_agree(shape: tuple[int, ...]) -> None:
 
 def test_a_composed_way_leaves_the_fused_path_as_it_was() -> None:
     before = dict(_fused.MIN_LOGITS)
-    batch = loss_ways.drawn((600, 600))
+    batch = loss_ways.drawn((600, 600), CPU)
     ways = loss_ways.ways(losses.Case("softmax", (600, 600)), batch)
     names = ("softmax_focal, composed", "softmax_focal")
     fused = [ways[name](batch.logits).grad_fn.name() for name in names]
@@ -157,16 +160,17 @@ def test_a_composed_way_leaves_the_fused_path_as_it_was() -> None:
 
 
 def test_a_pass_makes_a_gradient_of_its_own() -> None:
-    batch = loss_ways.drawn((8, 5))
+    batch = loss_ways.drawn((8, 5), CPU)
     run = loss_ways.step(batch, loss_ways.ways(losses.Case("softmax", (8, 5)), batch)["ldam"])
     run()
     first = batch.logits.grad.clone()
-    assert loss_ways.turn(run)(2).wall > 0
+    assert loss_ways.turn(run, CPU)(2).wall > 0
     assert torch.equal(batch.logits.grad, first)
 
 
 def test_every_way_of_every_case_is_a_task_and_the_floor_comes_first() -> None:
-    spec = {"threads": 2, "rounds": 7, "cases": ["128x10", "8x21x256x256", "sigmoid:128x1000"]}
+    cases = ["128x10", "8x21x256x256", "sigmoid:128x1000"]
+    spec = {"threads": 2, "rounds": 7, "device": "cpu", "cases": cases}
     tasks = list(loss_costs.tasks(spec))
     first = {task.case: task.way for task in reversed(tasks)}
     assert first == {
@@ -175,4 +179,4 @@ def test_every_way_of_every_case_is_a_task_and_the_floor_comes_first() -> None:
         "sigmoid:128x1000": "F.binary_cross_entropy",
     }
     assert ("8x21x256x256", "influence_balanced", 2, 7) not in tasks
-    assert ("128x10", "influence_balanced", 2, 7) in tasks
+    assert ("128x10", "influence_balanced", 2, 7, "cpu") in tasks
