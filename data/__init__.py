@@ -4,7 +4,7 @@ One file is one data set; its class is built with the root of raw data and its c
 :func:`build` makes splits of it.
 """
 
-from data._augment import Augment, augment_batch
+from data._augment import Augment
 from data._base import (
     Classes,
     DataError,
@@ -42,7 +42,6 @@ __all__ = [
     "Source",
     "Split",
     "Validation",
-    "augment_batch",
     "build",
     "class_histogram",
     "data_root",

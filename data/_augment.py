@@ -64,6 +64,9 @@ def draw_offsets(
 ) -> Offsets:
     """Draw the offsets of images ``index`` (B,) by hashing (seed, epoch, index, stream).
 
+    For an epoch at once rather than a batch: its constants come from the host, for whose copies a
+    GPU would have to wait at every step.
+
     The hash is the finaliser of splitmix64 (Steele et al. 2014) in wrapping int64 arithmetic, so
     it is the same on every device and for any make-up of the batch. ``top`` and ``left`` lie in
     0..2*crop, ``flip`` in 0..1, ``row`` and ``column`` (the cutout's centre) inside the image.
@@ -90,10 +93,8 @@ def _stream(stream: int, *, seed: int, epoch: int) -> int:
 
 def augment_batch(
     images: Tensor,
-    index: Tensor,
+    offsets: Offsets,
     *,
-    seed: int,
-    epoch: int,
     crop: int = 0,
     flip: bool = False,
     cutout: int = 0,
@@ -106,9 +107,7 @@ def augment_batch(
 
     Args:
         images: uint8 (B, C, H, W).
-        index: int64 (B,), what stands for each image in the hash.
-        seed: Seed of the loader's stream.
-        epoch: Number of the epoch.
+        offsets: What was drawn for the images, for the same crop.
         crop: Pixels of zero padding on each side before cropping to (H, W).
         flip: Whether every second image is mirrored.
         cutout: Side of the square; its centre is uniform, so that it may be clipped.
@@ -119,7 +118,6 @@ def augment_batch(
         uint8 (B, C, H, W); ``images`` itself where nothing is asked for.
     """
     height, width = images.shape[-2:]
-    offsets = draw_offsets(index, seed=seed, epoch=epoch, crop=crop, height=height, width=width)
     if crop or flip:
         images = _crop_and_flip(images, offsets, crop=crop, flip=flip)
     if cutout:

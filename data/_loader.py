@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data._augment import Augment, augment_batch
+from data._augment import Augment, Offsets, augment_batch, draw_offsets
 from data._base import DataError, Images, Split, image_shape
 from data._samplers import occurrences
 from data._transforms import ImageTransform
@@ -108,15 +108,38 @@ class Loader:
         """
         repeats = occurrences(positions) if self._augment else torch.zeros_like(positions)
         keys = self._pool_index[positions] + (repeats << _REPEAT_SHIFT)
-        done = start * self.batch_size
-        rows = self._batches(positions[done:])
-        own_rows, own_keys = self._own(rows), self._own(self._batches(keys[done:]))
-        raw = self._raw_batches(own_rows, own_keys, epoch=epoch)
-        for whole, batch, key, images in zip(rows, own_rows, own_keys, raw, strict=True):
-            index = batch.to(self._device)
-            augmented = self._augmented(images.to(self._device), key.to(self._device), epoch=epoch)
+        positions, keys = (values[start * self.batch_size :] for values in (positions, keys))
+        rows = self._batches(positions)
+        # Copied at once: a copy for each batch would make every step wait for the device.
+        near_rows = self._own(self._batches(positions.to(self._device)))
+        offsets = self._offsets(keys.to(self._device), epoch=epoch)
+        if isinstance(self._images, Tensor) and not self._augment.is_by_image:
+            raw = self._stored_batches(self._images, rows, near_rows)
+        else:
+            raw = self._prepared_batches(
+                self._own(rows), self._own(self._batches(keys)), epoch=epoch
+            )
+        for whole, index, drawn, images in zip(rows, near_rows, offsets, raw, strict=True):
+            images = images.to(self._device, non_blocking=True)
+            augmented = self._augmented(images, drawn)
             is_spare = len(whole) <= self._rank
             yield Batch(self._normalised(augmented), self._targets[index], index, is_spare)
+
+    def _offsets(self, keys: Tensor, *, epoch: int) -> list[Offsets] | list[None]:
+        """Return what is drawn for each of this process's batches."""
+        if not self._augment:
+            return [None] * self.num_batches(len(keys))
+        height, width = image_shape(self._images)[1:]
+        drawn = draw_offsets(
+            keys,
+            seed=self._seed,
+            epoch=epoch,
+            crop=self._augment.crop,
+            height=height,
+            width=width,
+        )
+        of_batches = (self._own(self._batches(values)) for values in drawn)
+        return [Offsets(*values) for values in zip(*of_batches, strict=True)]
 
     def _batches(self, values: Tensor) -> tuple[Tensor, ...]:
         return values.split(self.batch_size) if len(values) else ()
@@ -129,14 +152,18 @@ class Loader:
             row[self._rank :: self._world] if len(row) > self._rank else row[:1] for row in rows
         )
 
-    def _raw_batches(
+    def _stored_batches(
+        self, images: Tensor, rows: tuple[Tensor, ...], near_rows: tuple[Tensor, ...]
+    ) -> Iterator[Tensor]:
+        """Yield uint8 (B, C, H, W) of images in memory, from where they are."""
+        where = near_rows if images.device == self._targets.device else self._own(rows)
+        for batch in where:
+            yield images.index_select(0, batch)
+
+    def _prepared_batches(
         self, rows: tuple[Tensor, ...], keys: tuple[Tensor, ...], *, epoch: int
     ) -> Iterator[Tensor]:
-        """Yield uint8 (B, C, H, W) for each of ``rows``."""
-        if isinstance(self._images, Tensor) and not self._augment.is_by_image:
-            for batch in rows:
-                yield self._images.index_select(0, batch.to(self._images.device))
-            return
+        """Yield uint8 (B, C, H, W) of images on disk, or with augmentation image by image."""
         shape = image_shape(self._images)
         transform = None
         if self._augment.is_by_image:
@@ -157,14 +184,12 @@ class Loader:
                 raise images
             yield images
 
-    def _augmented(self, images: Tensor, key: Tensor, *, epoch: int) -> Tensor:
-        if not self._augment:
+    def _augmented(self, images: Tensor, offsets: Offsets | None) -> Tensor:
+        if offsets is None:
             return images
         return augment_batch(
             images,
-            key,
-            seed=self._seed,
-            epoch=epoch,
+            offsets,
             crop=self._augment.crop,
             flip=self._augment.flip,
             cutout=self._augment.cutout,

@@ -344,7 +344,8 @@ class Trainer:
             total_loss += loss.detach()
             if not batch.is_spare:
                 correct += (decided(logits.detach()) == label_piece).sum()
-        count = torch.tensor(0.0 if batch.is_spare else float(len(labels)), device=self.device)
+        # Filled in there: a copy from here would wait for the device.
+        count = torch.full((), 0.0 if batch.is_spare else float(len(labels)), device=self.device)
         whole = self.processes.total(count)
         return torch.stack([total_loss * whole, correct, count, self._update()])
 

@@ -129,10 +129,16 @@ def cpu_threads(count: int | None) -> Iterator[int]:
 def determinism(*, is_on: bool) -> Iterator[None]:
     """Let torch use algorithms without races only, and raise where it has none.
 
-    It matters on GPUs, where some backward passes add up in whatever order threads finish.
+    It matters on GPUs, where some backward passes add up in whatever order threads finish. Without
+    it cuDNN tries its algorithms and takes the fastest, which need not be the same one every time.
     """
     if not is_on:
-        yield
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = before
         return
     # cuBLAS reads it when it is first used; one of the two values that torch accepts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -6,14 +6,16 @@ Its tests are marked `cuda`; `make test-cuda` runs them.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ import torch.distributed as dist
 import losses
 import train
 from engine.components import ROOT
+from engine.loop import EpochTotals, Trainer
 from engine.processes import Processes
 from losses.conformance import find_subject, own_subjects
 from losses.conformance._range import EXTREMES, PRECISIONS
@@ -114,10 +117,35 @@ def test_a_run_learns_what_it_learns_on_the_cpu(tmp_path: Path, way: str, tolera
     assert found[-1]["train/loss"] < found[0]["train/loss"]
 
 
+def test_a_step_is_queued_without_waiting_for_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loader, augmentation, model, loss and optimizer; looks at the sums are between."""
+    waits: list[int] = []
+
+    def watched(
+        self: Trainer, batches: Iterable[Any], *, epoch: int, totals: EpochTotals, **options: Any
+    ) -> EpochTotals:
+        if epoch == 0:  # cuBLAS, cuDNN and the optimizer's state start here
+            return train_epoch(self, batches, epoch=epoch, totals=totals, **options)
+        drawn = iter(batches)
+        first = next(drawn)
+        with waiting_is_an_error():
+            for batch in (first, *itertools.islice(drawn, 4)):
+                self._step(batch)
+                waits.append(0)
+        return train_epoch(self, drawn, epoch=epoch, totals=totals, **options)
+
+    train_epoch = Trainer.train_epoch
+    monkeypatch.setattr(Trainer, "train_epoch", watched)
+    small_run(tmp_path, *ON_CUDA, "data.augment.crop=1", "reweight=inverse", "model.ema=0.9")
+    assert len(waits) == 3 * 5
+
+
 def test_auto_precision_is_one_that_the_device_has_and_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = small_words(tmp_path, *ON_CUDA, "runtime.precision=auto", "schedule.epochs=1")
+    words = small_words(tmp_path, *ON_CUDA, "runtime.precision=auto")
     assert train.main(words) == 0
     expected = "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
     assert f"runtime.precision=auto: {expected} on this cuda device" in capsys.readouterr().out
@@ -159,9 +187,8 @@ def test_a_killed_deterministic_run_equals_one_that_never_was(
 
 
 def test_weights_of_a_cuda_run_load_without_cuda(tmp_path: Path) -> None:
-    words = (*ON_CUDA, "schedule.epochs=1")
-    small_run(tmp_path, *words)
-    folder = folder_of(tmp_path, *words)
+    small_run(tmp_path, *ON_CUDA)
+    folder = folder_of(tmp_path, *ON_CUDA)
     code = (
         "import sys, torch; from tests._runs import weights_of; from pathlib import Path; "
         "print(sorted({w.device.type for w in weights_of(Path(sys.argv[1])).values()}))"

@@ -32,7 +32,13 @@ import numpy as np
 import assembly
 from engine.config import ConfigError, load
 from engine.run_folder import code_hash, describe_segment
-from engine.runtime import choose_device, cpu_threads, preserved_randomness
+from engine.runtime import (
+    choose_device,
+    cpu_threads,
+    determinism,
+    device_name,
+    preserved_randomness,
+)
 from engine.schema import Config
 from experiments.bench import turns
 from experiments.bench.steps import Bench, bare, usual, whole
@@ -99,6 +105,7 @@ def main(argv: Sequence[str]) -> int:
     with contextlib.ExitStack() as stack:
         stack.enter_context(preserved_randomness(0))
         threads = stack.enter_context(cpu_threads(given.threads))
+        stack.enter_context(determinism(is_on=False))  # as train.py, cuDNN's choice included
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         try:
             config = settings(given)
@@ -117,7 +124,7 @@ def main(argv: Sequence[str]) -> int:
     print(f"{given.model}, batch {given.batch_size}; {given.rounds} rounds of {given.steps} steps")
     ran = describe_segment(
         command=["python", "-m", "experiments.bench.step_loop", *argv],
-        device=str(device),
+        device=device_name(device),
         precision=config.runtime.precision,
         threads=threads,
         code=code_hash(config.data.name, config.loss.name),

@@ -7,10 +7,19 @@ from scipy.stats import chi2_contingency, chisquare
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from data import Augment, augment_batch
-from data._augment import draw_offsets
+from data import Augment
+from data._augment import augment_batch, draw_offsets
 
 SEED, EPOCH = 11, 3
+
+
+def augmented(
+    images: Tensor, index: Tensor, *, seed: int, epoch: int, crop: int = 0, **settings: Any
+) -> Tensor:
+    """A batch with the offsets that are drawn for ``index``."""
+    height, width = images.shape[2:]
+    offsets = draw_offsets(index, seed=seed, epoch=epoch, crop=crop, height=height, width=width)
+    return augment_batch(images, offsets, crop=crop, **settings)
 
 
 def batch(*, channels: int = 3, height: int = 9, width: int = 7, num: int = 40) -> Tensor:
@@ -63,7 +72,7 @@ def test_a_batch_equals_torchvision_image_by_image(
 ) -> None:
     images, index = batch(channels=channels), torch.arange(40) * 17
     fill = torch.arange(5, 5 + channels, dtype=torch.uint8)
-    found = augment_batch(
+    found = augmented(
         images, index, seed=SEED, epoch=EPOCH, crop=crop, flip=flip, cutout=cutout, fill=fill
     )
     assert torch.equal(
@@ -73,26 +82,26 @@ def test_a_batch_equals_torchvision_image_by_image(
 
 def test_nothing_asked_for_changes_nothing() -> None:
     images = batch()
-    assert augment_batch(images, torch.arange(40), seed=0, epoch=0) is images
+    assert augmented(images, torch.arange(40), seed=0, epoch=0) is images
 
 
 def test_cutout_is_black_without_a_colour() -> None:
-    painted = augment_batch(batch(), torch.arange(40), seed=0, epoch=0, cutout=3)
+    painted = augmented(batch(), torch.arange(40), seed=0, epoch=0, cutout=3)
     assert int((painted == 0).sum((1, 2, 3)).min()) >= 3 * 2 * 2
 
 
 def test_augmentation_leaves_its_input_alone() -> None:
     images = batch()
-    augment_batch(images, torch.arange(40), seed=0, epoch=0, crop=2, flip=True, cutout=3)
+    augmented(images, torch.arange(40), seed=0, epoch=0, crop=2, flip=True, cutout=3)
     assert torch.equal(images, batch())
 
 
 def test_an_image_is_augmented_alike_in_any_batch() -> None:
     images, index = batch(), torch.arange(40)
     settings: dict[str, Any] = {"seed": SEED, "epoch": EPOCH, "crop": 2, "flip": True, "cutout": 3}
-    whole = augment_batch(images, index, **settings)
+    whole = augmented(images, index, **settings)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
-    parts = [augment_batch(images[part], index[part], **settings) for part in order.split(7)]
+    parts = [augmented(images[part], index[part], **settings) for part in order.split(7)]
     assert torch.equal(torch.cat(parts), whole[order])
 
 
@@ -100,8 +109,8 @@ def test_an_image_is_augmented_alike_in_any_batch() -> None:
 def test_seed_and_epoch_each_change_the_offsets(change: dict[str, int]) -> None:
     images, index = batch(), torch.arange(40)
     settings: dict[str, Any] = {"seed": SEED, "epoch": EPOCH, "crop": 4}
-    first = augment_batch(images, index, **settings)
-    assert not torch.equal(augment_batch(images, index, **{**settings, **change}), first)
+    first = augmented(images, index, **settings)
+    assert not torch.equal(augmented(images, index, **{**settings, **change}), first)
 
 
 def test_the_hash_is_that_of_plain_integers_also_beyond_32_bits() -> None:

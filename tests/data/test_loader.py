@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from data import Augment, Batch, DataError, Loader, Pool, Split, augment_batch
+from data import Augment, Batch, DataError, Loader, Pool, Split
+from data._augment import augment_batch, draw_offsets
 from data.image_folder import ImageFolder
 from tests.data._files import write_folder
 from tests.data._pools import PoolOf
@@ -72,7 +73,10 @@ def test_the_number_of_batches_is_what_an_epoch_yields(num: int, expected: int) 
 def test_augmentation_is_keyed_by_the_position_in_the_pool() -> None:
     split = memory_split()
     found = joined(loader(split, augment=Augment(crop=2)).epoch(torch.arange(25), epoch=5))
-    cropped = augment_batch(split.images, split.index, seed=3, epoch=5, crop=2)  # type: ignore[arg-type]
+    assert isinstance(split.images, Tensor)
+    height, width = split.images.shape[2:]
+    drawn = draw_offsets(split.index, seed=3, epoch=5, crop=2, height=height, width=width)
+    cropped = augment_batch(split.images, drawn, crop=2)
     plain = Split(cropped, split.targets, split.index)
     assert same(found, joined(loader(plain, augment=None).epoch(torch.arange(25), epoch=5)))
 

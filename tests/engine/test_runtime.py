@@ -229,8 +229,11 @@ def test_determinism_is_inside_the_block_only(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     with determinism(is_on=False):
         assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.benchmark
     with determinism(is_on=True):
         assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
     assert not torch.are_deterministic_algorithms_enabled()
 
 
