@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ._base import as_float
 from ._reduction import Reduction
-from ._targets import check_labels
+from ._targets import check_fit, check_labels
 
 Regions = Literal["batch", "image"]
 
@@ -44,8 +44,9 @@ def overlap(
 
     Raises:
         IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
-        ValueError: For an unknown region.
+        ValueError: For an unknown region, or targets whose shape does not fit.
     """
+    check_fit(logits, targets)
     if over not in ("batch", "image"):
         raise ValueError(f"over must be 'batch' or 'image', not {over!r}")
     p = as_float(logits).softmax(dim=1)

@@ -16,6 +16,20 @@ def is_readable(tensor: Tensor) -> bool:
     return not torch._C._are_functorch_transforms_active()
 
 
+def check_fit(logits: Tensor, targets: Tensor) -> None:
+    """Raise ValueError unless targets are labels or probabilities of these logits, by their shape.
+
+    Others would broadcast: (N, 1) soft targets to a value that means nothing.
+    """
+    labels = logits.shape[:1] + logits.shape[2:]
+    if targets.shape != (logits.shape if targets.is_floating_point() else labels):
+        raise ValueError(
+            f"{targets.dtype} targets {tuple(targets.shape)} do not fit logits "
+            f"{tuple(logits.shape)}: give integer labels {tuple(labels)} or one probability for "
+            "each logit"
+        )
+
+
 def check_labels(labels: Tensor, num_classes: int) -> None:
     """Raise IndexError for a label outside 0..num_classes-1 (checked on the CPU only)."""
     if not is_readable(labels) or labels.numel() == 0:

@@ -48,7 +48,7 @@ def dice_loss(
 
     Raises:
         IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
-        ValueError: For an unknown region or reduction.
+        ValueError: For targets that do not fit, an unknown region or reduction.
 
     >>> import torch
     >>> logits = torch.zeros(2, 2)  # 1 - (2 * 0.5 + 1) / (1 + 1 + 1) for either class

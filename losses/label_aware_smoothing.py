@@ -14,7 +14,7 @@ from ._base import FixedPoint, Limits, as_float
 from ._counts import checked_counts, over_classes
 from ._means import SampleMean
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
-from ._targets import check_labels
+from ._targets import check_fit, check_labels
 
 Shape = Literal["concave", "linear", "convex"]
 
@@ -56,8 +56,8 @@ def label_aware_smoothing_loss(
 
     Raises:
         IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
-        ValueError: For counts that are negative, not finite or all 0, a strength outside 0 to 1, an
-            unknown shape, reduction or normalisation.
+        ValueError: For counts that are negative, not finite or all 0, a strength outside 0 to 1,
+            targets that do not fit, an unknown shape, reduction or normalisation.
 
     >>> logits = torch.tensor([[0.0, 2.0]])  # 2.1269 and 0.1269 before smoothing
     >>> label_aware_smoothing_loss(logits, torch.tensor([1]), class_counts=[2, 1], smooth_tail=0.5)
@@ -103,6 +103,7 @@ def _smoothed(
     normalize: SampleNormalizer,
     ignore_index: int,
 ) -> Tensor:
+    check_fit(logits, targets)
     logits = as_float(logits)
     weight = None if weight is None else weight.to(logits)
     nll = -logits.log_softmax(dim=1)

@@ -12,7 +12,7 @@ from ._means import SampleMean
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._samples import reduce_terms
-from ._targets import class_values
+from ._targets import check_fit, class_values
 
 
 def poly_loss(
@@ -48,7 +48,8 @@ def poly_loss(
 
     Raises:
         IndexError: For a label outside 0 to C - 1.
-        ValueError: For gamma below 0, epsilon below -1, an unknown reduction or normalisation.
+        ValueError: For gamma below 0, epsilon below -1, targets that do not fit, an
+            unknown reduction or normalisation.
 
     >>> import torch
     >>> poly_loss(torch.zeros(1, 2), torch.tensor([1]), epsilon=2)  # log 2 + 2 (1 - 1/2)
@@ -57,6 +58,7 @@ def poly_loss(
     check_gamma(gamma)
     if not epsilon >= -1:
         raise ValueError(f"epsilon must be at least -1, not {epsilon}")
+    check_fit(logits, targets)
     logits = as_float(logits)
     weight = None if weight is None else weight.to(logits)
     targets = targets.to(logits) if targets.is_floating_point() else targets

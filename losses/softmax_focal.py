@@ -16,7 +16,7 @@ from ._means import SampleMean
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._samples import reduce_terms
-from ._targets import class_values
+from ._targets import check_fit, class_values
 
 Probability = Literal["model", "weighted"]
 
@@ -66,8 +66,8 @@ def softmax_focal_loss(
 
     Raises:
         IndexError: For a label outside 0 to C - 1.
-        ValueError: For gamma below 0, label smoothing outside 0 to 1, alpha not of shape (C,), an
-            unknown probability, reduction or normalisation.
+        ValueError: For gamma below 0, label smoothing outside 0 to 1, alpha not of shape (C,),
+            targets that do not fit, an unknown probability, reduction or normalisation.
 
     >>> logits = torch.tensor([[0.0, 0.0]])
     >>> softmax_focal_loss(logits, torch.tensor([1]))  # (1 - 1/2)^2 log 2
@@ -78,6 +78,7 @@ def softmax_focal_loss(
         raise ValueError(f"probability must be 'model' or 'weighted', not {probability!r}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie in 0 to 1, not {label_smoothing}")
+    check_fit(logits, targets)
     logits = as_float(logits)
     weight = None if weight is None else weight.to(logits)
     targets = targets.to(logits) if targets.is_floating_point() else targets

@@ -50,7 +50,7 @@ def tversky_loss(
 
     Raises:
         IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
-        ValueError: For an unknown region or reduction.
+        ValueError: For targets that do not fit, an unknown region or reduction.
     """
     both, predicted, true = overlap(
         logits, targets, squared=False, over=over, ignore_index=ignore_index

@@ -116,6 +116,21 @@ def wrong_labels(subject: Subject) -> None:
         raise Failed(f"label {label} of {NUM_CLASSES} classes is no IndexError")
 
 
+def shapes_that_do_not_fit(subject: Subject) -> None:
+    """Targets that broadcast to a value which means nothing, such as soft ones of shape (N, 1)."""
+    logits = random_batch().logits
+    num, num_classes = logits.shape
+    for shape in ((num, 1), (1, num_classes), (num, num_classes + 1), (num + 1,)):
+        for given in (torch.full(shape, 0.5), torch.zeros(shape, dtype=torch.int64)):
+            try:
+                subject.value(subject.build(), random_batch()._replace(targets=given))
+            except (ValueError, RuntimeError, IndexError):
+                continue
+            raise Failed(
+                f"{given.dtype} targets {shape} for logits {tuple(logits.shape)} are no error"
+            )
+
+
 def sums_over_parts(subject: Subject) -> None:
     """Pieces or processes that share a batch and, going by ``amount``, get another mean than it."""
     subject.require_method("amount")

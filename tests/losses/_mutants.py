@@ -267,6 +267,16 @@ class ViewsItsLogits(CrossEntropy):
         return super().forward(flat, targets)
 
 
+class BroadcastsTargets(SoftmaxFocal):
+    """Soft targets of any shape that broadcasts, as most public code on one-hot targets."""
+
+    def forward(self, logits: Tensor, targets: Tensor, **extras: Any) -> Tensor:
+        if not targets.is_floating_point():
+            return super().forward(logits, targets)
+        nll = -logits.log_softmax(dim=1)
+        return (targets * (1 - torch.exp(-nll)) ** self.gamma * nll).sum(dim=1).mean()
+
+
 class TakesAnyLabel(CrossEntropy):
     """A label out of range taken for the last class."""
 
