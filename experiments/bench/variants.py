@@ -3,9 +3,9 @@
     python -m experiments.bench.variants experiments/digits_lt.yaml --only bfloat16 compile
 
 Trains every variant with the same seeds: the recipe as it is (float32, eager, one thread), and with
-one thing about how it runs changed. What follows the options are YAML files and key=value pairs, as
-for train.py. Runs that are finished are taken as they are, and cut-off ones go on, so the same
-command completes a table.
+one thing about how it runs changed. `two processes` share every batch, and BatchNorm sees half of
+it. What follows the options are YAML files and key=value pairs, as for train.py. Runs that are
+finished are taken as they are, and cut-off ones go on, so the same command completes a table.
 
 Prints, for each variant, the test balanced accuracy (rule `last`; mean, standard deviation over
 seeds), the differences from the recipe as it is, seed by seed, and seconds of training. A
@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import train
+from engine.components import ROOT
 from engine.config import ConfigError, load
 from engine.summary import Summary
 
@@ -29,6 +31,7 @@ VARIANTS = {
     AS_IT_IS: (),
     "deterministic": ("runtime.deterministic=true",),
     "two threads": ("runtime.threads=2",),
+    "two processes": (),
     "bfloat16": ("runtime.precision=bfloat16",),
     "float16": ("runtime.precision=float16",),
     "compile": ("runtime.compile=true",),
@@ -62,7 +65,15 @@ def summaries(given: argparse.Namespace, variant: str) -> list[Summary]:
     own = [*words, *VARIANTS[variant], f"track.root={root}"]
     keys = {word.partition("=")[0] for word in own}
     usual = [word for word in usual if word.partition("=")[0] not in keys]
-    return [train.run(load(files, [*usual, *own, f"seed={seed}"])) for seed in range(given.seeds)]
+    found = []
+    for seed in range(given.seeds):
+        of_seed = [*usual, *own, f"seed={seed}"]
+        if variant == "two processes":  # what they have finished is read below
+            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+            script = [str(ROOT / "train.py"), *files, *of_seed]
+            subprocess.run([sys.executable, *launch, *script], check=True)
+        found.append(train.run(load(files, of_seed)))
+    return found
 
 
 def accuracies(runs: Sequence[Summary]) -> list[float]:

@@ -41,6 +41,17 @@ def test_a_variant_is_compared_seed_by_seed_and_not_trained_twice(
     assert float(usual.split()[1]) == pytest.approx(mean, abs=6e-4)
 
 
+def test_two_processes_are_two_and_their_run_is_the_one_that_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for word in WORDS if not word.startswith("schedule.")]
+    command = [*words, "schedule.epochs=1", "--seeds", "1", "--only", "two processes"]
+    assert variants.main([*command, "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("two processes")
+    (environment,) = (tmp_path / "two_processes").rglob("environment.json")
+    assert [s["processes"] for s in json.loads(environment.read_text())["segments"]] == [2]
+
+
 def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert variants.main(["optim.lrr=1", "--root", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
