@@ -94,6 +94,9 @@ def _draw_scores(axes: Axes, rows: Sequence[Row], *, rule: str) -> None:
 def _draw_differences(axes: Axes, block: Block) -> None:
     axes.set_xlabel(legible(f"difference to {block.baseline}, paired, 95 % interval"))
     axes.axvline(0, color=INK, linewidth=0.9)
+    if all(row.scores[PRIMARY].difference is None for row in block.rows):
+        axes.set_xticks([0])
+        axes.text(0.5, 0.5, "no two rows are paired", transform=axes.transAxes, ha="center")
     for y, row in enumerate(block.rows):
         found = row.scores[PRIMARY].difference
         if found is None:

@@ -41,11 +41,13 @@ def scope_of(pairs: Iterable[Pair]) -> Scope:
     """Subsets are the unit where there are enough; fewer are taken as given, and said to be.
 
     Runs on one training subset share its luck. With five subsets or more they are averaged, and a
-    claim is one about subsets yet to be drawn. With fewer a claim is about these subsets alone:
-    what varies is the seed.
+    claim is one about subsets yet to be drawn; so it is, short of a claim, where each has a single
+    seed of its own. With fewer a claim is about these subsets alone: what varies is the seed.
     """
-    subsets = {subset for _, subset in pairs}
-    if len(subsets) >= FEWEST_FOR_A_CLAIM:
+    pairs = set(pairs)
+    seeds, subsets = {seed for seed, _ in pairs}, {subset for _, subset in pairs}
+    are_own = 1 < len(subsets) == len(pairs) == len(seeds)
+    if are_own or len(subsets) >= FEWEST_FOR_A_CLAIM:
         return Scope(1, f"n counts the {len(subsets)} subsets")
     if len(subsets) == 1:
         return Scope(None, "n counts seeds; all ran on one subset, and others may differ")

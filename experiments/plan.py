@@ -40,7 +40,8 @@ options:
   --time-limit TIME   stop after this time, at the end of an epoch: 90s, 20m, 1.5h
   --renew             run again what other code has made
   --check             make the runs again in a place of their own (<track.root>/check) and compare
-                      them with the committed lines; exit code 1 if a number differs
+                      them with the committed lines: to the last digit, or, on
+                      another processor, row by row; exit code 1 if they differ
   --results FILE      another file of lines
   -h, --help          this text
 """

@@ -89,16 +89,14 @@ def _print_table(plan: Plan) -> None:
 
 def _compare(plan: Plan, display: Display) -> int:
     """Hold the runs that were made again to the committed lines."""
-    from experiments.check import differences
+    from experiments.check import compare
     from experiments.record import read
 
     committed = read(plan.committed)
-    lines = differences(plan.cells, again=read(plan.task.results), committed=committed)
-    for line in lines:
+    found = compare(plan.cells, again=read(plan.task.results), committed=committed)
+    for line in found.lines:
         display.say(line)
-    equal = len(plan.cells) - len(lines)
-    display.say(f"{equal} of {len(plan.cells)} runs give the committed numbers, to the last digit")
-    return 1 if lines else 0
+    return 0 if found.holds else 1
 
 
 if __name__ == "__main__":

@@ -114,15 +114,18 @@ def test_a_seed_that_lacks_a_subset_is_left_out_of_the_difference_and_named() ->
     assert row.notes == ("missing: seed 4 on subset 1",)
 
 
-def test_a_seed_of_its_own_for_each_subset_counts_once_a_subset() -> None:
-    pairs = list(enumerate(BETTER))
+@pytest.mark.parametrize("num", [2, 3, 5])
+def test_a_seed_of_its_own_for_each_subset_counts_once_a_subset(num: int) -> None:
+    pairs = list(enumerate(BETTER[:num]))
     records = [line(seed=seed, subset=seed, value=BASE[seed]) for seed, _ in pairs]
     records += [line("focal", seed=seed, subset=seed, value=value) for seed, value in pairs]
     wanted = tuple((seed, seed) for seed, _ in pairs)
-    row = row_of(only_block(records, pairs=wanted), "focal")
+    block = only_block(records, pairs=wanted)
+    row = row_of(block, "focal")
     difference = row.scores["accuracy"].difference
-    assert difference == paired_difference(BETTER, BASE)
+    assert difference == paired_difference(BETTER[:num], BASE[:num])
     assert row.notes == ()
+    assert block.scope.text == f"n counts the {num} subsets"
 
 
 # --- notes ---------------------------------------------------------------------------------------
