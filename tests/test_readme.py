@@ -90,8 +90,9 @@ def test_every_test_that_the_readme_names_exists_with_the_mark_it_says() -> None
     for file, name, mark in rows:
         before, found, _ = (ROOT / file).read_text(encoding="utf-8").partition(f"def {name}(")
         assert found, name
-        marks = before.rpartition("\n\n\n")[2] + "".join(re.findall(r"^pytestmark.*", before, re.M))
-        for word, letter in (("slow", "s"), ("system", "r")):
+        of_file = re.findall(r"^pytestmark.*?(?=\n\w)", before, re.M | re.S)
+        marks = before.rpartition("\n\n\n")[2] + "".join(of_file)
+        for word, letter in (("slow", "s"), ("system", "r"), ("cuda", "c")):
             assert (f"pytest.mark.{word}" in marks) == (mark == f" *{letter}*"), name
 
 

@@ -87,9 +87,10 @@ def parameter_map(
 ) -> Figure:
     """Draw every trial that sets both keys, over a smooth surface of the complete ones' values.
 
-    The heavy line encloses what is within one standard deviation over seeds of the surface's best:
-    inside it, differences are noise. Two numeric keys and five trials that do not lie on a line
-    make a surface; else the points stand alone, and the title says why.
+    The heavy line bounds what is within one standard deviation over seeds of the surface's best,
+    where differences are noise; what is worse than that is hatched. Two numeric keys and five
+    trials that do not lie on a line make a surface; else the points stand alone, and the title says
+    why.
 
     Args:
         trials: of a study; at least one complete one sets both keys.
@@ -191,6 +192,12 @@ def _draw_surface(
         for colour, width in (("white", 4.0), (INK, 2.0)):
             line = axes.contour(*grid, levels=[level], colors=[colour], linewidths=width, zorder=1)
             line.set_clip_path(hull)
+        worst = found.values.min() if objective.sign > 0 else found.values.max()
+        ends = sorted([level, worst - objective.sign])
+        beyond = axes.contourf(*grid, levels=ends, colors="none", hatches=["///"], zorder=0.5)
+        beyond.set(edgecolor=INK, linewidth=0)
+        beyond.set_clip_path(hull)
+        what += "; hatched: worse than that"
     else:
         what = f"everywhere {what}"
     axes.add_line(Line2D([], [], color=INK, linewidth=2.0, label=what))

@@ -24,8 +24,10 @@ from tuning import best_of_n_figures, figures
 from tuning.best_of_n import best_of_n
 from tuning.confirm import front
 from tuning.drawing import Known, draw, save_all
+from tuning.findings import Objective
 from tuning.importance import importances
 from tuning.map_figure import parameter_map
+from tuning.search_file import Direction
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_the_heavy_line_is_one_seed_std_below_the_surfaces_best(hills: optuna.St
         and to_hex(found.get_edgecolor()[0]) == INK
     ]
     (entry,) = legend(figure)
-    text, _, best = entry.rpartition(", ")
+    text, _, best = entry.removesuffix("; hatched: worse than that").rpartition(", ")
     assert text == "within one std over seeds (0.01) of the surface's best"
     assert float(best) == pytest.approx(0.7, abs=0.02)
     assert line.levels[0] == pytest.approx(float(best) - 0.01, abs=0.001)
@@ -79,7 +81,20 @@ def test_a_map_without_measured_noise_says_so(hills: optuna.Study) -> None:
     figure = parameter_map(hills.trials, BALANCED, x="loss.alpha", y="loss.gamma", title="t")
     (entry,) = legend(figure)
     assert "the trials' scatter" in entry
-    assert entry.endswith("noise over seeds was not measured")
+    assert entry.endswith("noise over seeds was not measured; hatched: worse than that")
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_what_is_hatched_is_worse(hills: optuna.Study, direction: Direction) -> None:
+    objective = Objective("val/balanced_accuracy", direction)
+    figure = parameter_map(
+        hills.trials, objective, x="loss.alpha", y="loss.gamma", title="t", seed_std=0.01
+    )
+    shown = figure.axes[0].collections
+    (hatched,) = [found for found in shown if getattr(found, "hatches", None) == ["///"]]
+    (line,) = {found.levels[0] for found in shown if len(getattr(found, "levels", ())) == 1}
+    low, high = hatched.levels
+    assert line == (high if direction == "maximize" else low)
 
 
 def test_where_all_is_noise_the_map_says_everywhere(hills: optuna.Study) -> None:
