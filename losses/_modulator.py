@@ -16,9 +16,10 @@ def focal_modulator(nll: Tensor, *, gamma: float) -> Tensor:
     """
     # Inductor evaluates expm1 once per logit instead of once per sample; 1 - exp is as good as the
     # cross-entropy itself, whose absolute error is of the same size.
-    miss = 1 - torch.exp(-nll) if torch.compiler.is_compiling() else -torch.expm1(-nll)
-    if gamma == 2:  # a power that is cheaper as a product, which small batches notice
-        return miss * miss
+    minus = torch.exp(-nll) - 1 if torch.compiler.is_compiling() else torch.expm1(-nll)
+    if gamma == 2:  # cheaper as a product, and whatever its sign: small batches notice
+        return minus * minus
+    miss = -minus
     if gamma < 2:
         miss = miss.clamp_min(torch.finfo(nll.dtype).eps ** 2)
     return miss.pow(gamma)
