@@ -125,18 +125,23 @@ def table(found: dict[str, npt.NDArray[np.float64]], goal: Objective) -> Table:
     """Mean best so far at a few n, and the difference to the first sampler at the last."""
     first, *_ = found
     most = min(runs.shape[1] for runs in found.values())
-    numbers = sorted({n for n in (1, 2, 5, 10) if n < most} | {most})
-    shown = Table(box=SIMPLE_HEAD, title_justify="left", title=f"best {goal.metric} of n trials")
+    numbers = sorted({n for n in (1, 10) if n < most} | {most})
+    shown = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        title_justify="left",
+        title=f"best {goal.metric} of n trials",
+    )
     shown.add_column("sampler")
     for n in numbers:
-        shown.add_column(f"n = {n}", justify="right")
-    shown.add_column(f"minus {first}, n = {most}")
+        shown.add_column(f"n = {n}", justify="right", no_wrap=True)
+    shown.add_column(f"minus {first}", no_wrap=True)
     best = {name: _running_best(runs, goal) for name, runs in found.items()}
     for name, runs in best.items():
         cells = [_spread(runs[:, n - 1]) for n in numbers]
-        shown.add_row(
-            name, *cells, _versus(runs[:, most - 1], best[first][:, most - 1], name=first)
-        )
+        shown.add_row(name, *cells, _versus(runs[:, most - 1], best[first][:, most - 1]))
+    shown.caption = f"minus {first}: at n = {most}, 95 % interval; = not distinguishable"
+    shown.caption_justify = "left"
     return shown
 
 
@@ -149,7 +154,7 @@ def _spread(values: npt.NDArray[np.float64]) -> str:
     return f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
 
 
-def _versus(ours: npt.NDArray[np.float64], baseline: npt.NDArray[np.float64], *, name: str) -> str:
+def _versus(ours: npt.NDArray[np.float64], baseline: npt.NDArray[np.float64]) -> str:
     if ours is baseline or np.shares_memory(ours, baseline):
         return "–"
     number = min(len(ours), len(baseline))
@@ -157,7 +162,7 @@ def _versus(ours: npt.NDArray[np.float64], baseline: npt.NDArray[np.float64], *,
     text = f"{difference.mean:+.3f}"
     if difference.low is not None and difference.high is not None:
         text += f" [{difference.low:+.3f}, {difference.high:+.3f}]"
-    return text if difference.is_distinguishable else f"{text}, not distinguishable from {name}"
+    return text if difference.is_distinguishable else f"{text} ="
 
 
 def csv_text(found: dict[str, npt.NDArray[np.float64]], goal: Objective) -> str:

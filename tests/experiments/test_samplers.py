@@ -42,24 +42,14 @@ def test_in_a_repetition_samplers_differ_and_nothing_else() -> None:
 def test_the_table_has_the_mean_best_and_calls_noise_noise() -> None:
     random = np.array([[0.1, 0.5, 0.3], [0.2, 0.1, 0.4]])
     found = {"random": random, "tpe": random + np.array([[0.01], [-0.02]])}
-    console = Console(width=150)
+    console = Console(width=80)
     with console.capture() as captured:
         console.print(samplers.table(found, BALANCED))
     lines = captured.get().splitlines()
     (line,) = [line for line in lines if line.strip().startswith("random")]
-    assert line.split()[1:10] == [
-        "0.150",
-        "±",
-        "0.071",
-        "0.350",
-        "±",
-        "0.212",
-        "0.450",
-        "±",
-        "0.071",
-    ]
+    assert line.split()[1:7] == ["0.150", "±", "0.071", "0.450", "±", "0.071"]
     (line,) = [line for line in lines if line.strip().startswith("tpe")]
-    assert line.strip().endswith("-0.005, not distinguishable from random")
+    assert line.strip().endswith("-0.005 =")
 
 
 def test_a_small_bench_writes_and_draws_and_is_not_run_twice(
