@@ -122,17 +122,12 @@ def values_found(study: Study, *, console: Console, command: Sequence[str]) -> l
 
 
 def table(found: dict[str, npt.NDArray[np.float64]], goal: Objective) -> Table:
-    """Mean best so far at a few n, and the difference to the first sampler at the last."""
+    """Mean best so far half way and at the end, there with the difference to the first sampler."""
     first, *_ = found
     most = min(runs.shape[1] for runs in found.values())
-    numbers = sorted({n for n in (1, 10) if n < most} | {most})
-    shown = Table(
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        title_justify="left",
-        title=f"best {goal.metric} of n trials",
-    )
-    shown.add_column("sampler")
+    numbers = sorted({max(1, most // 2), most})
+    shown = Table(box=SIMPLE_HEAD, title_justify="left", title=f"best {goal.metric} of n trials")
+    shown.add_column("sampler", no_wrap=True)
     for n in numbers:
         shown.add_column(f"n = {n}", justify="right", no_wrap=True)
     shown.add_column(f"minus {first}", no_wrap=True)
