@@ -86,17 +86,19 @@ def _latex_table(sheet: Sheet) -> str:
     lines = [
         r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table}",
+        r"\centering",
         rf"\caption{{{_latex(sheet.caption)}}}",
-        r"\resizebox{\linewidth}{!}{%",
+        # Made smaller where it is too wide, and never larger.
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         " & ".join(_latex(heading) for heading in sheet.headings) + r" \\",
         r"\midrule",
         *(" & ".join(_latex_entry(entry) for entry in row) + r" \\" for row in sheet.rows),
         r"\bottomrule",
-        r"\end{tabular}}",
+        r"\end{tabular}}\par\smallskip",
         *(
-            rf"\par{{\footnotesize {_latex_mark(mark)}{_latex(text)}}}"
+            rf"{{\raggedright\footnotesize {_latex_mark(mark)}{_latex(text)}\par}}"
             for mark, text in sheet.notes
         ),
         r"\end{table}",

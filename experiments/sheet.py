@@ -43,20 +43,19 @@ class Sheet:
 
 def sheet_of(block: Block, references: Sequence[Reference] = ()) -> Sheet:
     """Lay out one block, with a column for each published table that has a number for it."""
-    notes: list[tuple[str, str]] = []
-    marks_left = letters()
+    marks, notes = _marked(block.rows)
     beside = [column for ref in references if (column := _beside(block, ref))]
     rows = []
     for index, row in enumerate(block.rows):
-        marks = tuple(next(marks_left) for _ in row.notes)
-        notes += zip(marks, row.notes, strict=True)
-        entries = [Entry(row.method, marks=marks), Entry(_runs(row))]
+        own = tuple(marks[text] for text in row.notes if text in marks)
+        entries = [Entry(row.method, marks=own), Entry(_runs(row))]
         entries += _scores(row, usual_n=_usual_n(block.rows))
         if block.oracle_metric is not None:
             entries.append(Entry(_oracle(row)))
         for column in beside:
             entries.append(_published(column.numbers[index], row.scores["accuracy"]))
-            notes += [(DAGGER, text) for text in reasons_of(column.numbers[index])]
+            reasons = [(DAGGER, text) for text in reasons_of(column.numbers[index])]
+            notes += [reason for reason in reasons if reason not in notes]
         rows.append(tuple(entries))
     headings = ["method", "seeds × subsets", *_headings(block)]
     if block.oracle_metric is not None:
@@ -69,6 +68,15 @@ def sheet_of(block: Block, references: Sequence[Reference] = ()) -> Sheet:
         rows=tuple(rows),
         notes=(*notes, *everywhere),
     )
+
+
+def _marked(rows: Sequence[Row]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """A mark for each note that rows have, and the notes; no mark for what all rows share."""
+    count = Counter(text for row in rows for text in dict.fromkeys(row.notes))
+    shared = [text for text, number in count.items() if number == len(rows) > 1]
+    marks = dict(zip((text for text in count if text not in shared), letters(), strict=False))
+    notes = [(mark, text) for text, mark in marks.items()]
+    return marks, notes + [("", f"every row: {text}") for text in shared]
 
 
 def apart(sheets: Sequence[Sheet]) -> tuple[list[Sheet], list[str]]:

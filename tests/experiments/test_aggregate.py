@@ -11,6 +11,7 @@ from engine.config import ConfigError
 from engine.statistics import paired_difference
 from experiments.aggregate import METRICS, Block, Row, Wanted, blocks
 from experiments.record import RunRecord
+from experiments.sheet import sheet_of
 from tests.experiments._lines import QUIET, around, line, lines
 
 BASE = [0.80, 0.81, 0.79, 0.80, 0.82]
@@ -126,6 +127,20 @@ def test_a_seed_of_its_own_for_each_subset_counts_once_a_subset(num: int) -> Non
     assert difference == paired_difference(BETTER[:num], BASE[:num])
     assert row.notes == ()
     assert block.scope.text == f"n counts the {num} subsets"
+
+
+def test_a_note_of_several_rows_stands_once_and_one_of_all_without_a_mark() -> None:
+    methods = {"cross_entropy": BASE[:4], "focal": BETTER[:4], "ldam": around(0.8, n=3)}
+    records = [record for name, values in methods.items() for record in lines(name, values)]
+    sheet = sheet_of(only_block(records, pairs=tuple((seed, 0) for seed in range(5))))
+    assert [note for note in sheet.notes if "missing" in note[1]] == [
+        ("a", "missing: seed 4 on subset 0"),
+        ("b", "missing: seeds 3, 4 on subset 0"),
+    ]
+    assert [row[0].marks for row in sheet.rows] == [("a",), ("a",), ("b",)]
+    sheet = sheet_of(only_block(records[:8], pairs=tuple((seed, 0) for seed in range(5))))
+    assert ("", "every row: missing: seed 4 on subset 0") in sheet.notes
+    assert [row[0].marks for row in sheet.rows] == [(), ()]
 
 
 # --- notes ---------------------------------------------------------------------------------------
