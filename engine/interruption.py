@@ -51,3 +51,23 @@ def interruptions() -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Interrupted` wherever the block is, as Ctrl-C raises by itself.
+
+    For what can be left at any point; a run that trains inside it is still asked, not cut short.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def cut_short(signal_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(signal_number)
+
+    before = signal.signal(signal.SIGTERM, cut_short)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -35,6 +35,11 @@ def is_lost(trial: FrozenTrial) -> bool:
     return owner["process"] != _identity(int(owner["process"].split("-")[0]))
 
 
+def is_ours(trial: FrozenTrial) -> bool:
+    """Whether it is this process that runs the trial."""
+    return trial.user_attrs.get(OWNER) == this_process(trial.number)
+
+
 @functools.cache
 def _machine() -> str:
     """One name for all processes that can see each other: host, boot and space of process ids."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -78,6 +79,8 @@ class StudyFolder:
         import optuna
 
         optuna.logging.disable_default_handler()
+        # Without any handler Python prints warnings by itself, in the midst of the live table.
+        logging.getLogger("optuna").addHandler(logging.NullHandler())
         with held(claim):
             study = optuna.create_study(
                 storage=storage,

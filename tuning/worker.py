@@ -16,8 +16,8 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from engine.interruption import Interrupted
-from tuning.owner import OWNER, is_lost, this_process
+from engine.interruption import Interrupted, sigterm_raises
+from tuning.owner import OWNER, is_lost, is_ours, this_process
 from tuning.search import Search
 from tuning.storage import Claim, PatientStorage
 from tuning.strategy import make_sampler
@@ -75,24 +75,25 @@ class Worker:
             ConfigError: a mistake that only the data, timm or the machine could reveal.
             StorageLostError: the storage has been gone for too long.
         """
-        while True:
-            self.claim.acquire()
-            try:
-                requeue_lost(self.study, self.storage)
-                place = self._place()
-                if place == "free":
-                    self._ask_and_train()
-            except (Interrupted, KeyboardInterrupt):
-                with held(self.claim):  # for others to take at once
+        with sigterm_raises():
+            while True:
+                self.claim.acquire()
+                try:
                     requeue_lost(self.study, self.storage)
-                raise
-            finally:
-                self.claim.release()
-            self.refresh(self.study)
-            if place == "taken":
-                time.sleep(POLL)
-            elif place != "free":
-                return place
+                    place = self._place()
+                    if place == "free":
+                        self._ask_and_train()
+                except (Interrupted, KeyboardInterrupt):
+                    with held(self.claim):  # for others to take at once
+                        requeue_lost(self.study, self.storage, is_leaving=True)
+                    raise
+                finally:
+                    self.claim.release()
+                self.refresh(self.study)
+                if place == "taken":
+                    time.sleep(POLL)
+                elif place != "free":
+                    return place
 
     def _place(self) -> Literal["free", "taken"] | Ending:
         """Whether another trial may begin; only true under the claim."""
@@ -156,15 +157,18 @@ class Worker:
         )
 
 
-def requeue_lost(study: optuna.Study, storage: PatientStorage) -> None:
+def requeue_lost(study: optuna.Study, storage: PatientStorage, *, is_leaving: bool = False) -> None:
     """Put the trials of dead workers back into the queue; only under the claim.
+
+    A process that is leaving counts itself among them.
 
     Each step can be cut short and is then made by the next holder of the claim: a trial that has
     failed and has no successor is given one.
     """
     trials = study.get_trials(deepcopy=False)
     for trial in trials:
-        if trial.state == TrialState.RUNNING and is_lost(trial):
+        is_free = is_lost(trial) or (is_leaving and is_ours(trial))
+        if trial.state == TrialState.RUNNING and is_free:
             storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
     trials = study.get_trials(deepcopy=False)
     tried_again = {number for trial in trials for number in _history(trial)}

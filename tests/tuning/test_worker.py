@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -134,6 +135,40 @@ def test_an_interrupted_trial_is_back_in_the_queue_at_once(seat: Seat) -> None:
     params = [tuple(trial.params.values()) for trial in ended_trials(seat.study)]
     assert len(set(params)) == 4
     assert (0.01, "none") in params
+
+
+@pytest.mark.parametrize("where", ["suggest", "train", "told", "between"])
+def test_sigterm_at_any_point_of_a_worker_leaves_no_trial_running(seat: Seat, where: str) -> None:
+    """Between runs there is no loop that would look whether it ought to stop."""
+    raised = []
+
+    def once(at: str) -> None:
+        if at == where and not raised:
+            raised.append(at)
+            signal.raise_signal(signal.SIGTERM)
+
+    class Stopped(QuickRunner):
+        def suggest(self, trial: Trial) -> dict[str, Any]:
+            once("suggest")
+            return super().suggest(trial)
+
+        def train(self, trial: Trial, params: Mapping[str, Any]) -> float:
+            once("train")
+            value = super().train(trial, params)
+            once("told")
+            return value
+
+    seat.runner = Stopped(seat.search, seat.folder / "stopped.jsonl", seconds=0)
+    worker = seat.worker()
+    worker.refresh = lambda _: once("between")
+    with pytest.raises(Interrupted) as stop:
+        worker.run()
+    assert stop.value.exit_code == 143
+    assert raised == [where]
+    assert "RUNNING" not in seat.states()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert seat.worker().run() == "done"
+    assert len({tuple(trial.params.values()) for trial in ended_trials(seat.study)}) == 4
 
 
 def test_trials_of_a_killed_worker_are_run_again_with_the_same_values(seat: Seat) -> None:
