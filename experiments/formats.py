@@ -62,6 +62,8 @@ def _line(cells: Iterable[str]) -> str:
 
 def _markdown(entry: Entry) -> str:
     text = _escaped(entry.text)
+    if "±" in text or "[" in text:  # stays on one line; a page too narrow for the table scrolls
+        text = text.replace(" ", "\N{NO-BREAK SPACE}")
     marks = _raised(",".join(entry.marks)).rstrip()
     return f"**{text}**{marks}" if entry.is_bold else f"{text}{marks}"
 

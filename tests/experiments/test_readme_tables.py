@@ -31,12 +31,12 @@ def test_a_readme_that_new_results_have_outrun_is_noticed_and_brought_up_to_date
     write_lines(results / "tiny.jsonl", lines("cross_entropy", around(0.8)))
     assert write(copy, results)
     assert not write(copy, results)
-    assert "0.800 ± 0.005" in copy.read_text(encoding="utf-8")
+    assert "0.800\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.005" in copy.read_text(encoding="utf-8")
     write_lines(results / "tiny.jsonl", lines("cross_entropy", around(0.9)))
     text = copy.read_text(encoding="utf-8")
     assert with_tables(text, generated(results)) != text
     assert write(copy, results)
-    assert "0.900 ± 0.005" in copy.read_text(encoding="utf-8")
+    assert "0.900\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.005" in copy.read_text(encoding="utf-8")
 
 
 def test_nothing_outside_the_markers_changes(copy: Path, tmp_path: Path) -> None:
