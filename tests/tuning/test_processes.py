@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def start(root: Path, *options: str, **environment: str) -> subprocess.Popen[byt
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+
+
+def epochs_of(root: Path) -> int:
+    """How many all trials have trained."""
+    logs = folder_of(root).runs.glob("*/metrics.jsonl")
+    return sum(log.read_bytes().count(b"\n") for log in logs)
 
 
 def said(root: Path) -> str:
@@ -90,18 +97,15 @@ def test_a_killed_trial_goes_on_from_its_own_checkpoint_and_is_the_trial_it_woul
         root.mkdir()
     assert start(whole, "--join").wait(600) == 0, said(whole)
     draw = random.Random(0)
-    kills = 0
-    while True:
-        process = start(killed, "--join")
-        try:
-            # Long enough for a few epochs: most of it is the import of torch.
-            assert process.wait(draw.uniform(8, 14) if kills < 4 else 600) == 0, said(killed)
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-    assert kills >= 2
+    for epochs in (1, 2, 4):  # of the 18 that there are
+        process, before = start(killed, "--join"), epochs_of(killed)
+        while process.poll() is None and epochs_of(killed) < before + epochs:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.2))
+        assert process.poll() is None, said(killed)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start(killed, "--join").wait(600) == 0, said(killed)
     a, b = (ended_trials(study_of(root)) for root in (whole, killed))
     assert len(b) == 6
     # A retry has another number, after which the next proposals differ; not those of before.
