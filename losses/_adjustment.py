@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ._counts import over_classes
@@ -29,6 +30,21 @@ class Adjustment(NamedTuple):
             margin = -self.margin.to(logits)[labels].unsqueeze(1)
             add = adjusted.scatter_add if adjusted is logits else adjusted.scatter_add_
             adjusted = add(1, labels.unsqueeze(1), margin)
+        return adjusted
+
+    def into(self, out: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the same, without a gradient and in `out`, or the logits where nothing changes."""
+        adjusted = logits
+        if self.scale is not None:
+            scale = self.scale
+            scale = over_classes(scale, logits) if isinstance(scale, Tensor) else scale
+            adjusted = torch.mul(adjusted, scale, out=out)
+        if self.offset is not None:
+            adjusted = torch.add(adjusted, over_classes(self.offset, logits), out=out)
+        if self.margin is not None:
+            adjusted = out if adjusted is out else out.copy_(logits)
+            margin = -self.margin.to(logits)[labels].unsqueeze(1)
+            adjusted.scatter_add_(1, labels.unsqueeze(1), margin)
         return adjusted
 
 

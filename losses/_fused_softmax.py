@@ -63,7 +63,7 @@ def softmax_with_gradient(
         valid = part.labels != part.ignore_index
         labels = torch.where(valid, part.labels, 0)
         check_labels(labels, logits.shape[1])
-        nll = _softmax_into(out, adjustment.of(logits[rows], labels), labels)
+        nll = _softmax_into(out, logits[rows], labels, adjustment=adjustment)
         with torch.enable_grad():
             nll.requires_grad_()
             value = term(nll.where(valid, 0), *part.values).sum()
@@ -79,19 +79,21 @@ def softmax_with_gradient(
     return Made((total / divisor).to(logits.dtype), gradient)
 
 
-def _softmax_into(out: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+def _softmax_into(out: Tensor, logits: Tensor, labels: Tensor, *, adjustment: Adjustment) -> Tensor:
     """Write the softmax of logits (n, C, ...) to `out`; return the cross-entropies, (n, ...)."""
     at = labels.unsqueeze(1)
+    adjusted = adjustment.into(out, logits, labels)
     if logits.ndim > 2:
         # Over a dimension that is not the last, softmax takes twice as long as log_softmax.
-        torch.log_softmax(logits, dim=1, out=out)
+        torch.log_softmax(adjusted, dim=1, out=out)
         nll = -out.gather(1, at).squeeze(1)
         out.exp_()
         return nll
-    torch.softmax(logits, dim=1, out=out)
+    torch.softmax(adjusted, dim=1, out=out)
     likelihood = out.gather(1, at).squeeze(1)
     nll = -likelihood.log()
     tiny = likelihood < TINY
     if tiny.any():
-        nll[tiny] = F.cross_entropy(logits[tiny], labels[tiny], reduction="none")
+        again = adjustment.of(logits[tiny], labels[tiny])
+        nll[tiny] = F.cross_entropy(again, labels[tiny], reduction="none")
     return nll

@@ -665,3 +665,21 @@ def test_compiled_code_is_not_fused() -> None:
     torch.compiler.reset()
     compiled = torch.compile(lambda x: x.sum() + 2 * can_fuse(x), fullgraph=True, backend="eager")
     assert compiled(enough()) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "shape", [(3, 1), (5, 17), (7, 1000), (64, 8142), (2, 3, 5, 7), (4, 21, 64, 33)]
+)
+def test_torch_makes_a_softmax_in_place_as_elsewhere(shape: tuple[int, ...], threads: int) -> None:
+    """What the fused path relies on, for adjusted logits that stand in the gradient's memory."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        x = 9 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        for make in (torch.softmax, torch.log_softmax):
+            found = x.clone()
+            make(found, dim=1, out=found)
+            assert torch.equal(found, make(x, dim=1))
+    finally:
+        torch.set_num_threads(before)
