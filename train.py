@@ -249,7 +249,7 @@ def run(
             checkpoints.poll()
             screen.step(step, epoch=progress.epoch, steps=steps, rate=trainer.current_rate)
 
-        selection = Selection(config.evaluate.metric)
+        selection = Selection.of(config)
         stack.enter_context(checkpoints.named_on_divergence())
         with screen.training(
             epochs=epochs, done=progress.epoch * steps + progress.totals.steps, total=epochs * steps

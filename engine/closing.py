@@ -123,7 +123,10 @@ def _selection_sentence(result: RuleResult, selection: Selection, dataset: _Data
     if dataset.val is None:
         return f"rule last: weights after epoch {result.epoch}; no validation labels were used"
     kind = "balanced" if dataset.val_is_balanced else "not balanced"
+    since = ""
+    if selection.reason:
+        since = f" from epoch {selection.first_epoch} on ({selection.reason})"
     return (
-        f"rule val: epoch {result.epoch} has the best {selection.key} on {len(dataset.val)} "
-        f"validation labels ({kind}); test chose nothing"
+        f"rule val: epoch {result.epoch} has the best {selection.key}{since} on "
+        f"{len(dataset.val)} validation labels ({kind}); test chose nothing"
     )

@@ -86,6 +86,16 @@ def start_epoch(start: float, epochs: int) -> int:
     return math.ceil(start * epochs - 1e-9)
 
 
+def deferred_starts(config: Config) -> dict[str, float]:
+    """The keys by which a part of the method begins later, and the fraction of training each says.
+
+    Before the last of them a run is one of another method.
+    """
+    starts = {"sampler.start": config.sampler.start, "reweight.start": config.reweight.start}
+    starts["loss.start"] = getattr(config.loss, "start", None) or 0.0
+    return {key: start for key, start in starts.items() if start > 0}
+
+
 def _get(config: Config, key: str) -> Any:
     value: Any = config
     for part in key.split("."):
@@ -218,11 +228,8 @@ def _logits_are_adjusted_once(config: Config) -> Iterator[str]:
 
 def _starts_come_before_the_end(config: Config) -> Iterator[str]:
     epochs = config.schedule.epochs
-    starts = {"sampler.start": config.sampler.start, "reweight.start": config.reweight.start}
-    if (loss_start := getattr(config.loss, "start", None)) is not None:
-        starts["loss.start"] = loss_start
-    for key, start in starts.items():
-        if start > 0 and start_epoch(start, epochs) >= epochs:
+    for key, start in deferred_starts(config).items():
+        if start_epoch(start, epochs) >= epochs:
             yield (
                 f"{key}={start:g}: never begins, the last of {epochs} epochs starts at "
                 f"{(epochs - 1) / epochs:g} of training"

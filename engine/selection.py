@@ -1,7 +1,9 @@
 """Selection rules: which epoch's weights a result is of.
 
 ``last`` is the final weights, ``val`` the best epoch by a validation metric (the earliest wins a
-tie). ``oracle``, the best *test* epoch, is read off metrics.jsonl and only ever shown beside them.
+tie), among those in which all parts of the method have begun: before that, weights called LDAM-DRW
+would be LDAM's. ``oracle``, the best *test* epoch, is read off metrics.jsonl and only ever shown
+beside them.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.schema import SELECTABLE
+from engine.rules import deferred_starts, start_epoch
+from engine.schema import SELECTABLE, Config
 from engine.summary import Oracle, Scalars
 
 RANKING = ("auroc", "average_precision")
@@ -23,11 +26,24 @@ class Selection:
 
     Args:
         metric: as in ``evaluate.metric``, for example ``val/balanced_accuracy``.
+        first_epoch: earlier ones (counted from 1) are not chosen.
+        reason: why, for those after the first.
     """
 
-    def __init__(self, metric: str) -> None:
+    def __init__(self, metric: str, *, first_epoch: int = 1, reason: str = "") -> None:
         self.key = metric
         self.metric = metric.removeprefix("val/")
+        self.first_epoch, self.reason = first_epoch, reason
+
+    @classmethod
+    def of(cls, config: Config) -> Selection:
+        """The rule of a run."""
+        first_epoch, reason = 1, ""
+        for key, start in deferred_starts(config).items():
+            begins = start_epoch(start, config.schedule.epochs) + 1
+            if begins > first_epoch:
+                first_epoch, reason = begins, f"{key}={start:g}"
+        return cls(config.evaluate.metric, first_epoch=first_epoch, reason=reason)
 
     @property
     def needs_ranking(self) -> bool:
@@ -43,6 +59,8 @@ class Selection:
     ) -> dict[str, Any] | None:
         """``best``, or this epoch with a copy of its weights if its line of metrics beats it."""
         value = row.get(self.key)
+        if row["epoch"] < self.first_epoch:
+            return best
         if value is None or not is_better(self.metric, value, best["value"] if best else None):
             return best
         # A copy on the CPU: training goes on in the tensors that state_dict() shares.

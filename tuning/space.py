@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine import components
 from engine.config import NOT_IDENTITY, SEEDS, ConfigError, flatten, full_key, nearest
-from engine.rules import start_epoch
+from engine.rules import deferred_starts, start_epoch
 from engine.schema import Config
 from engine.wording import shown
 from tuning.search import Search
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 COMBINATIONS = 128  # of choices that are loaded together; beyond, choices vary one at a time
-STARTS = ("loss.start", "reweight.start", "sampler.start")
 
 
 def suggest(
@@ -237,11 +236,9 @@ def warmup(search: Search, configs: list[Config]) -> Warmup:
     longest = max(config.schedule.epochs for config in configs)
     found = Warmup(math.ceil(pruner.warmup * longest), f"pruner.warmup={pruner.warmup:g}")
     for config in configs:
-        keys, epochs = flatten(config), config.schedule.epochs
-        for key in STARTS:
-            start = keys.get(key) or 0.0
-            begins = start_epoch(start, epochs) + 1
-            if start > 0 and begins > found.epochs:
+        for key, start in deferred_starts(config).items():
+            begins = start_epoch(start, config.schedule.epochs) + 1
+            if begins > found.epochs:
                 found = Warmup(begins, f"{key}={start:g} begins with epoch {begins}")
     if found.epochs >= longest:
         raise ConfigError(
