@@ -22,6 +22,8 @@ from engine.components import ROOT
 from engine.config import ConfigError
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
+# What makes a checkout differ from its commit: anything but the results that runs add to it.
+CODE_PATHS = (".", ":(exclude)experiments/results")
 
 
 # A full or read-only disk, a quota, missing permission: for the user to mend, no fault of the code.
@@ -257,7 +259,7 @@ def describe_segment(
     return {
         "command": list(command),
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *CODE_PATHS)),
         "code_hash": code,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},

@@ -7,6 +7,7 @@ import json
 import resource
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -277,6 +278,24 @@ def test_without_a_repository_the_commit_is_unknown(
 ) -> None:
     monkeypatch.setattr(run_folder, "ROOT", tmp_path)
     assert segment()["commit"] is None
+
+
+def test_results_that_runs_add_do_not_make_a_checkout_dirty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "experiments" / "results"
+    results.mkdir(parents=True)
+    for file in (results / "digits_lt.jsonl", tmp_path / "train.py"):
+        file.write_text("a\n")
+    identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "all"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    monkeypatch.setattr(run_folder, "ROOT", tmp_path)
+    assert segment()["dirty"] is False
+    (results / "digits_lt.jsonl").write_text("a\nb\n")
+    assert segment()["dirty"] is False
+    (tmp_path / "train.py").write_text("b\n")
+    assert segment()["dirty"] is True
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
