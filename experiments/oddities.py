@@ -77,7 +77,8 @@ def code_notes(rows: Sequence[Sequence[RunRecord]], losses: Sequence[str]) -> li
                 others.setdefault(_maker(run), []).append(pair_of(run))
         found.append(
             [
-                f"made by {maker}, other runs of this loss by {usual}: {named(pairs)}"
+                f"made by {maker}, other runs of this loss by {usual}: "
+                + ("all of this row" if len(pairs) == len(runs) else named(pairs))
                 for maker, pairs in others.items()
             ]
         )
