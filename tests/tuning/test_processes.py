@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -99,9 +99,10 @@ def test_a_killed_trial_goes_on_from_its_own_checkpoint_and_is_the_trial_it_woul
     draw = random.Random(0)
     for epochs in (1, 2, 4):  # of the 18 that there are
         process, before = start(killed, "--join"), epochs_of(killed)
-        while process.poll() is None and epochs_of(killed) < before + epochs:
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.2))
+        while epochs_of(killed) < before + epochs:
+            assert process.poll() is None, said(killed)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(draw.uniform(0, 0.2))
         assert process.poll() is None, said(killed)
         process.send_signal(signal.SIGKILL)
         process.wait()
