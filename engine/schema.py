@@ -238,7 +238,8 @@ class EvaluateConfig(Section):
     metric: str = Field(
         "val/balanced_accuracy",
         pattern=f"^val/({'|'.join(SELECTABLE)})$",
-        description="validation metric that chooses the epoch of the rule val",
+        description="validation metric that chooses the epoch of the rule val, once all that is "
+        "deferred has begun",
     )
     test_every_epoch: bool = Field(
         False, description="also log test each epoch, for the oracle column; selects nothing"
