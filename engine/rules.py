@@ -86,11 +86,25 @@ def start_epoch(start: float, epochs: int) -> int:
     return math.ceil(start * epochs - 1e-9)
 
 
-def deferred_starts(config: Config) -> dict[str, float]:
-    """The keys by which a part of the method begins later, and the fraction of training each says.
+class Beginning(NamedTuple):
+    """The first epoch (from 1) in which a run is one of its method, and the key that says so."""
 
-    Before the last of them a run is one of another method.
-    """
+    epoch: int
+    reason: str
+
+
+def complete_from(config: Config) -> Beginning:
+    """When all deferred parts have begun; before that a run is one of another method."""
+    found = Beginning(1, "")
+    for key, start in deferred_starts(config).items():
+        epoch = start_epoch(start, config.schedule.epochs) + 1
+        if epoch > found.epoch:
+            found = Beginning(epoch, f"{key}={start:g}")
+    return found
+
+
+def deferred_starts(config: Config) -> dict[str, float]:
+    """The keys by which a part of the method begins later, each with its fraction of training."""
     starts = {"sampler.start": config.sampler.start, "reweight.start": config.reweight.start}
     starts["loss.start"] = getattr(config.loss, "start", None) or 0.0
     return {key: start for key, start in starts.items() if start > 0}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.rules import deferred_starts, start_epoch
+from engine.rules import complete_from
 from engine.schema import SELECTABLE, Config
 from engine.summary import Oracle, Scalars
 
@@ -38,11 +38,7 @@ class Selection:
     @classmethod
     def of(cls, config: Config) -> Selection:
         """The rule of a run."""
-        first_epoch, reason = 1, ""
-        for key, start in deferred_starts(config).items():
-            begins = start_epoch(start, config.schedule.epochs) + 1
-            if begins > first_epoch:
-                first_epoch, reason = begins, f"{key}={start:g}"
+        first_epoch, reason = complete_from(config)
         return cls(config.evaluate.metric, first_epoch=first_epoch, reason=reason)
 
     @property

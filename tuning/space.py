@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine import components
 from engine.config import NOT_IDENTITY, SEEDS, ConfigError, flatten, full_key, nearest
-from engine.rules import deferred_starts, start_epoch
+from engine.rules import complete_from
 from engine.schema import Config
 from engine.wording import shown
 from tuning.search import Search
@@ -236,10 +236,9 @@ def warmup(search: Search, configs: list[Config]) -> Warmup:
     longest = max(config.schedule.epochs for config in configs)
     found = Warmup(math.ceil(pruner.warmup * longest), f"pruner.warmup={pruner.warmup:g}")
     for config in configs:
-        for key, start in deferred_starts(config).items():
-            begins = start_epoch(start, config.schedule.epochs) + 1
-            if begins > found.epochs:
-                found = Warmup(begins, f"{key}={start:g} begins with epoch {begins}")
+        begins, reason = complete_from(config)
+        if reason and begins > found.epochs:
+            found = Warmup(begins, f"{reason} begins with epoch {begins}")
     if found.epochs >= longest:
         raise ConfigError(
             [

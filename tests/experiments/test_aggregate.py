@@ -10,6 +10,7 @@ import pytest
 from engine.config import ConfigError
 from engine.statistics import paired_difference
 from experiments.aggregate import METRICS, Block, Row, Wanted, blocks
+from experiments.dot_plot import draw
 from experiments.record import RunRecord
 from experiments.sheet import sheet_of
 from tests.experiments._lines import QUIET, around, line, lines
@@ -141,6 +142,15 @@ def test_a_note_of_several_rows_stands_once_and_one_of_all_without_a_mark() -> N
     sheet = sheet_of(only_block(records[:8], pairs=tuple((seed, 0) for seed in range(5))))
     assert ("", "every row: missing: seed 4 on subset 0") in sheet.notes
     assert [row[0].marks for row in sheet.rows] == [(), ()]
+
+
+def test_a_picture_of_rows_that_share_no_run_says_so_in_place_of_differences() -> None:
+    records = lines("cross_entropy", BASE)[:2] + lines("focal", BETTER)[2:]
+    apart, paired = (
+        draw([only_block(found)]).axes[1] for found in (records, records + lines("focal", BETTER))
+    )
+    assert [text.get_text() for text in apart.texts] == ["no two rows are paired"]
+    assert list(paired.texts) == []
 
 
 # --- notes ---------------------------------------------------------------------------------------

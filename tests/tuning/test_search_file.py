@@ -20,6 +20,7 @@ READY = {
     "sigmoid_focal": "digits_lt",
     "fraud": "digits_rare",
     "methods": "digits_lt",
+    "fashion_mnist": "fashion_mnist_lt",
 }
 BUDGET = "budget: {trials: 4, epochs: 2}\n"
 GAMMA = "set: {loss: softmax_focal}\nspace: {loss.gamma: {float: [0, 5]}}\n"
@@ -42,6 +43,10 @@ def mistakes_of(tmp_path: Path, text: str, *words: str) -> list[str]:
     with pytest.raises(ConfigError) as refused:
         checked(parsed(tmp_path, text, *words).search)
     return [m.removeprefix(f"{tmp_path / 'search.yaml'}: ") for m in refused.value.mistakes]
+
+
+def test_no_ready_made_search_is_forgotten() -> None:
+    assert {path.stem for path in (ROOT / "experiments" / "search").glob("*.yaml")} == set(READY)
 
 
 @pytest.mark.parametrize("name", READY)
