@@ -10,7 +10,7 @@ import pytest
 
 from tests._source_tree import PACKAGES, ROOT, files, sources
 
-OURS = {*PACKAGES, "assembly", "train", "sweep", "tuning", "experiments", "tests"}
+OURS = {*PACKAGES, "assembly", "train", "sweep", "tuning", "benchmarks", "experiments", "tests"}
 
 
 def imports(path: Path, root: Path = ROOT) -> set[str]:

@@ -1,6 +1,6 @@
 """What the step loop costs around the model, and what the usual way of feeding it costs.
 
-    python -m experiments.bench.step_loop --threads 1 --rounds 30
+    python -m benchmarks.step_loop --threads 1 --rounds 30
 
 Three ways to make the same step of a CIFAR ResNet on the same images, which are drawn, so that
 anyone can run it. They take turns, some steps a turn, in a new random order every round:
@@ -30,6 +30,8 @@ from pathlib import Path
 import numpy as np
 
 import assembly
+from benchmarks import timing
+from benchmarks.steps import Bench, bare, usual, whole
 from engine.config import ConfigError, load
 from engine.run_folder import code_hash, describe_segment
 from engine.runtime import (
@@ -40,8 +42,6 @@ from engine.runtime import (
     preserved_randomness,
 )
 from engine.schema import Config
-from experiments.bench import turns
-from experiments.bench.steps import Bench, bare, usual, whole
 
 NUM_IMAGES = 5000
 
@@ -49,7 +49,7 @@ NUM_IMAGES = 5000
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.bench.step_loop",
+        prog="python -m benchmarks.step_loop",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -87,12 +87,12 @@ def settings(given: argparse.Namespace) -> Config:
     )
 
 
-def around(idle: dict[str, list[turns.Cost]], *, bare_step: list[turns.Cost]) -> Iterator[str]:
+def around(idle: dict[str, list[timing.Cost]], *, bare_step: list[timing.Cost]) -> Iterator[str]:
     """Lines: what the loop adds to a step whose model is idle, and its share of the bare step."""
-    for clock in turns.Cost._fields:
-        added = turns.seconds(idle["whole"], clock) - turns.seconds(idle["bare"], clock)
+    for clock in timing.Cost._fields:
+        added = timing.seconds(idle["whole"], clock) - timing.seconds(idle["bare"], clock)
         low, middle, high = np.quantile(1e3 * added, [0.25, 0.5, 0.75])
-        share = middle / np.median(1e3 * turns.seconds(bare_step, clock))
+        share = middle / np.median(1e3 * timing.seconds(bare_step, clock))
         yield (
             f"around  {clock:6}{middle:10.2f}{f'{low:.2f} to {high:.2f}':>20}"
             f"  = {share:.2%} of the bare step"
@@ -117,13 +117,13 @@ def main(argv: Sequence[str]) -> int:
         except ConfigError as error:
             print(*error.mistakes, sep="\n", file=sys.stderr)
             return 2
-        idle_costs = turns.measure(idle_ways, rounds=given.rounds, steps=given.steps)
-        costs = turns.measure(ways, rounds=given.rounds, steps=given.steps)
-    print(*turns.table(costs, base="bare"), sep="\n")
+        idle_costs = timing.measure(idle_ways, rounds=given.rounds, steps=given.steps)
+        costs = timing.measure(ways, rounds=given.rounds, steps=given.steps)
+    print(*timing.table(costs, base="bare"), sep="\n")
     print(*around(idle_costs, bare_step=costs["bare"]), sep="\n")
     print(f"{given.model}, batch {given.batch_size}; {given.rounds} rounds of {given.steps} steps")
     ran = describe_segment(
-        command=["python", "-m", "experiments.bench.step_loop", *argv],
+        command=["python", "-m", "benchmarks.step_loop", *argv],
         device=device_name(device),
         precision=config.runtime.precision,
         threads=threads,

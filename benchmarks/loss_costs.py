@@ -1,6 +1,6 @@
 """Time and memory of losses, each measured in a fresh process beside the floor alone.
 
-`experiments.bench.losses` starts it, once for each number of threads and each allocator, with one
+`benchmarks.losses` starts it, once for each number of threads and each allocator, with one
 word: a JSON object with "threads", "rounds", "device" and "cases", names from `losses.CASES`. It
 prints one line of JSON for each way of each case.
 
@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from experiments.bench import loss_ways, turns
-from experiments.bench.losses import CASES
+from benchmarks import loss_ways, timing
+from benchmarks.losses import CASES
 
 TURN_SECONDS = 0.03  # of the floor: long against the clock's resolution
 
@@ -50,13 +50,13 @@ def measure(task: Task) -> dict[str, Any]:
     memory = peak(steps[task.way]) / batch.logits.nbytes
     taken = {name: loss_ways.turn(step, device) for name, step in steps.items()}
     count = max(1, math.ceil(TURN_SECONDS / taken[floor](3).wall))
-    costs = turns.measure(taken, rounds=task.rounds, steps=count)
+    costs = timing.measure(taken, rounds=task.rounds, steps=count)
     seconds = {
         clock: {
-            "floor": turns.seconds(costs[floor], clock).tolist(),
-            "way": turns.seconds(costs[task.way], clock).tolist(),
+            "floor": timing.seconds(costs[floor], clock).tolist(),
+            "way": timing.seconds(costs[task.way], clock).tolist(),
         }
-        for clock in turns.Cost._fields
+        for clock in timing.Cost._fields
     }
     return {"case": task.case, "way": task.way, "steps": count, "memory": memory, **seconds}
 

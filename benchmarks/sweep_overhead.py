@@ -1,4 +1,4 @@
-"""What a trial costs beyond its training: ``python -m experiments.bench.sweep_overhead``.
+"""What a trial costs beyond its training: ``python -m benchmarks.sweep_overhead``.
 
 CPU time of this process, which other work on the machine does not change. Training is the epochs
 and the passes over validation; the rest is asking, building the model, checkpoints, files, W&B and

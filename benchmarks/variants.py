@@ -1,6 +1,6 @@
 """How far other ways to run a recipe move its result, against what the seed moves it.
 
-    python -m experiments.bench.variants experiments/digits_lt.yaml --only bfloat16 compile
+    python -m benchmarks.variants experiments/digits_lt.yaml --only bfloat16 compile
 
 Trains every variant with the same seeds: the recipe as it is (float32, eager, one thread), and with
 one thing about how it runs changed. `two processes` share every batch, and BatchNorm sees half of
@@ -41,7 +41,7 @@ VARIANTS = {
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.bench.variants",
+        prog="python -m benchmarks.variants",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

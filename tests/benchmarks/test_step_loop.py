@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import assembly
+from benchmarks import step_loop, timing
+from benchmarks.steps import Bench, bare, whole, worker_loader
 from engine.config import load
 from engine.runtime import cpu_threads
-from experiments.bench import step_loop, turns
-from experiments.bench.steps import Bench, bare, whole, worker_loader
 
 SMALL = ["--model", "cifar_resnet20", "--batch-size", "8", "--rounds", "1", "--steps", "1"]
 
@@ -71,8 +71,8 @@ def test_it_leaves_threads_and_global_generators_as_they_were() -> None:
 
 
 def test_what_the_loop_adds_is_the_difference_between_idle_steps() -> None:
-    idle = {"bare": [turns.Cost(0.002, 0.001)] * 3, "whole": [turns.Cost(0.005, 0.003)] * 3}
-    wall, cpu = step_loop.around(idle, bare_step=[turns.Cost(0.3, 0.1)])
+    idle = {"bare": [timing.Cost(0.002, 0.001)] * 3, "whole": [timing.Cost(0.005, 0.003)] * 3}
+    wall, cpu = step_loop.around(idle, bare_step=[timing.Cost(0.3, 0.1)])
     assert wall.split()[2] == "3.00" and "= 1.00% of the bare step" in wall
     assert cpu.split()[2] == "2.00" and "= 2.00% of the bare step" in cpu
 
@@ -83,14 +83,14 @@ def test_what_the_loop_adds_is_the_difference_between_idle_steps() -> None:
 def test_ways_take_turns_in_changing_order_and_the_first_round_does_not_count() -> None:
     taken: list[str] = []
 
-    def way(name: str) -> turns.Turn:
-        def turn(steps: int) -> turns.Cost:
+    def way(name: str) -> timing.Turn:
+        def turn(steps: int) -> timing.Cost:
             taken.append(name)
-            return turns.Cost(wall=len(taken), cpu=steps)
+            return timing.Cost(wall=len(taken), cpu=steps)
 
         return turn
 
-    costs = turns.measure({name: way(name) for name in "abc"}, rounds=8, steps=2)
+    costs = timing.measure({name: way(name) for name in "abc"}, rounds=8, steps=2)
     counted = [sorted(taken[i : i + 3]) for i in range(3, len(taken), 3)]
     assert counted == [["a", "b", "c"]] * 8
     assert len({tuple(taken[i : i + 3]) for i in range(3, len(taken), 3)}) > 1
@@ -100,8 +100,8 @@ def test_ways_take_turns_in_changing_order_and_the_first_round_does_not_count() 
 
 def test_the_table_gives_medians_and_ratios_within_a_round() -> None:
     walls = {"bare": [0.1, 0.4, 0.2], "other": [0.15, 0.2, 0.4]}
-    costs = {name: [turns.Cost(wall, 2 * wall) for wall in found] for name, found in walls.items()}
-    lines = {tuple(line.split()[:2]): line.split() for line in turns.table(costs, base="bare")}
+    costs = {name: [timing.Cost(wall, 2 * wall) for wall in found] for name, found in walls.items()}
+    lines = {tuple(line.split()[:2]): line.split() for line in timing.table(costs, base="bare")}
     ratio = statistics.median(o / b for o, b in zip(walls["other"], walls["bare"], strict=True))
     wall = lines["other", "wall"]
     assert float(wall[2]) == 1e3 * statistics.median(walls["other"])
@@ -114,7 +114,7 @@ def test_a_cost_is_of_one_step() -> None:
     def run() -> None:
         sum(range(200_000))
 
-    costs = [turns.cost(run, steps=n, device=torch.device("cpu")) for n in (1, 10**6)]
+    costs = [timing.cost(run, steps=n, device=torch.device("cpu")) for n in (1, 10**6)]
     assert costs[1].cpu < 1e-6 < costs[0].cpu
 
 

@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 
 import assembly
 import data
+from benchmarks import timing
 from engine.checkpoint import Checkpointer, Progress
 from engine.interruption import Interruption
 from engine.loop import EpochTotals, Trainer
 from engine.schema import Config
-from experiments.bench import turns
 from models import Output
 
 WORKERS = 2
@@ -87,7 +87,7 @@ class Bench(NamedTuple):
         return step
 
 
-def bare(bench: Bench) -> turns.Turn:
+def bare(bench: Bench) -> timing.Turn:
     """Step on one batch that is ready."""
     step = bench.bare_step()
     batch = next(bench.loader().epoch(torch.arange(bench.config.optim.batch_size), epoch=0))
@@ -96,10 +96,10 @@ def bare(bench: Bench) -> turns.Turn:
         for _ in range(steps):
             step(batch.images, batch.targets)
 
-    return lambda steps: turns.cost(lambda: run(steps), steps=steps, device=bench.device)
+    return lambda steps: timing.cost(lambda: run(steps), steps=steps, device=bench.device)
 
 
-def whole(bench: Bench, folder: Path) -> turns.Turn:
+def whole(bench: Bench, folder: Path) -> timing.Turn:
     """Step as train.py does; a turn is a short epoch, its beginning and its end included."""
     trainer, loader = bench.trainer(), bench.loader()
     checkpoints = Checkpointer(
@@ -124,7 +124,7 @@ def whole(bench: Bench, folder: Path) -> turns.Turn:
             after_step=lambda _: checkpoints.poll(),
         )
 
-    return lambda steps: turns.cost(lambda: run(steps), steps=steps, device=bench.device)
+    return lambda steps: timing.cost(lambda: run(steps), steps=steps, device=bench.device)
 
 
 class Transformed(Dataset[tuple[Tensor, int]]):
@@ -165,7 +165,7 @@ def worker_loader(bench: Bench) -> DataLoader[tuple[Tensor, int]]:
     )
 
 
-def usual(bench: Bench) -> turns.Turn:
+def usual(bench: Bench) -> timing.Turn:
     """Step on what worker processes make; they start and stop off the clock."""
     step, loader = bench.bare_step(), worker_loader(bench)
 
@@ -174,9 +174,9 @@ def usual(bench: Bench) -> turns.Turn:
             images, targets = (part.to(bench.device, non_blocking=True) for part in batch)
             step(images, targets)
 
-    def turn(steps: int) -> turns.Cost:
+    def turn(steps: int) -> timing.Cost:
         batches = itertools.chain.from_iterable(itertools.repeat(loader))
         run(batches, PREFETCHED)  # ready before the clock starts, so not to be counted
-        return turns.cost(lambda: run(batches, steps), steps=steps, device=bench.device)
+        return timing.cost(lambda: run(batches, steps), steps=steps, device=bench.device)
 
     return turn

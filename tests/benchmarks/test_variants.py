@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.bench import variants
+from benchmarks import variants
 from tests._runs import SMALL
 
 WORDS = [word for word in SMALL if not word.startswith(("runtime.", "track."))]

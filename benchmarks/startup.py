@@ -1,6 +1,6 @@
 """Time from pressing Enter to the answer of ``--help``, of a typo and of ``--print-config``.
 
-    python -m experiments.bench.startup
+    python -m benchmarks.startup
 
 Prints, for each, the median of five wall times in seconds after one run that warms the file cache.
 """
@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 REPEATS = 5
 COMMANDS = ("--help", "schedule.epoch=5", "--print-config")
 

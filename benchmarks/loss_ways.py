@@ -14,8 +14,8 @@ import torchvision
 from torch import Tensor
 
 import losses
-from experiments.bench import turns
-from experiments.bench.losses import Case
+from benchmarks import timing
+from benchmarks.losses import Case
 from losses import _fused
 
 Scalar = Callable[[Tensor], Tensor]  # from logits to a loss
@@ -184,11 +184,11 @@ def step(batch: Batch, loss: Scalar) -> Callable[[], None]:
     return run
 
 
-def turn(step: Callable[[], None], device: torch.device) -> turns.Turn:
+def turn(step: Callable[[], None], device: torch.device) -> timing.Turn:
     """So many passes, as a turn."""
 
     def run(count: int) -> None:
         for _ in range(count):
             step()
 
-    return lambda count: turns.cost(lambda: run(count), steps=count, device=device)
+    return lambda count: timing.cost(lambda: run(count), steps=count, device=device)

@@ -1,8 +1,8 @@
 """What losses cost: time and memory of a forward and backward pass, against PyTorch's own.
 
-    python -m experiments.bench.losses                     every case; some forty minutes
-    python -m experiments.bench.losses --quick             small cases, few rounds; a minute
-    python -m experiments.bench.losses --cases 256x8142 sigmoid:8x80x128x128 --threads 2
+    python -m benchmarks.losses                     every case; some forty minutes
+    python -m benchmarks.losses --quick             small cases, few rounds; a minute
+    python -m benchmarks.losses --cases 256x8142 sigmoid:8x80x128x128 --threads 2
 
 A case is a shape of logits. Its floor is F.cross_entropy or F.binary_cross_entropy_with_logits; its
 other ways are the losses of this repository, the forms that most code uses, and other packages. A
@@ -40,7 +40,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Case(NamedTuple):
@@ -84,7 +84,7 @@ WAITS: dict[str, dict[str, str]] = {"default": {}, "passive": {"OMP_WAIT_POLICY"
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.bench.losses",
+        prog="python -m benchmarks.losses",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -161,7 +161,7 @@ def _in_another_process(
     Raises:
         RuntimeError: It failed; the message is what it wrote to standard error.
     """
-    command = [sys.executable, "-m", "experiments.bench.loss_costs", json.dumps(spec)]
+    command = [sys.executable, "-m", "benchmarks.loss_costs", json.dumps(spec)]
     # Both read once, when the process starts.
     environment = os.environ | {"OMP_NUM_THREADS": str(spec["threads"])} | environment
     with (
@@ -261,7 +261,7 @@ def main(argv: Sequence[str]) -> int:
     from engine.runtime import device_name
 
     ran = describe_segment(
-        command=["python", "-m", "experiments.bench.losses", *argv],
+        command=["python", "-m", "benchmarks.losses", *argv],
         device=device_name(torch.device(given.device)),
         precision="float32",
         threads=max(given.threads),

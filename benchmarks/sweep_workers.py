@@ -1,4 +1,4 @@
-"""Trials an hour of one worker and of two: ``python -m experiments.bench.sweep_workers``.
+"""Trials an hour of one worker and of two: ``python -m benchmarks.sweep_workers``.
 
 Every worker has one thread. Sweeps of one and of two workers alternate, and each one's rate is that
 between its first trial to end and its last, so that the import of torch does not count.

@@ -55,7 +55,7 @@ class Study(NamedTuple):
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.bench.samplers",
+        prog="python -m benchmarks.samplers",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -180,9 +180,7 @@ def main(argv: Sequence[str]) -> int:
         todo = studies(given)
         goal = Objective(todo[0].search.file.metrics[0], todo[0].search.file.directions[0])
         for number, study in enumerate(todo, start=1):
-            values = values_found(
-                study, console=silent, command=["experiments.bench.samplers", *argv]
-            )
+            values = values_found(study, console=silent, command=["benchmarks.samplers", *argv])
             lines.append(
                 {"sampler": study.sampler, "repetition": study.repetition, "values": values}
             )

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from experiments.bench import loss_costs, loss_ways, losses
+from benchmarks import loss_costs, loss_ways, losses
 from losses import _fused
 from tests._source_tree import ROOT
 
@@ -74,7 +74,7 @@ def test_a_measuring_process_that_fails_says_why() -> None:
 
 
 def test_help_answers_before_torch_is_imported() -> None:
-    program = "import sys; from experiments.bench import losses\n" + (
+    program = "import sys; from benchmarks import losses\n" + (
         "try: losses.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
     )
     done = subprocess.run(

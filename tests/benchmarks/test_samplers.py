@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.bench import samplers
+from benchmarks import samplers
 from tests._runs import SMALL
 from tests.tuning._studies import BALANCED
 
