@@ -41,7 +41,7 @@ train: $(VENV)/.ready
 	@$(python) train.py $(ARGS)
 
 table: $(VENV)/.ready
-	@$(python) -m experiments.reproduce experiments/papers/digits_small.yaml --workers 2 --check \
+	@$(python) reproduce.py experiments/papers/digits_small.yaml --workers 2 --check \
 		--results experiments/results/digits_lt.jsonl
 
 sweep: $(VENV)/.ready

@@ -1,0 +1,264 @@
+"""From results lines to the rows of a table: means over runs, and differences to a baseline row.
+
+Runs are averaged only with runs of the same config, seeds aside. Whatever else sets runs of a row
+apart - a missing seed, other code, another split, an undefined number - becomes a note of that row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from engine.config import ConfigError, nearest
+from engine.schema import SELECTABLE, Config
+from engine.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
+from engine.tables.commands import config_of
+from engine.tables.notes import code_notes, oddities, provenance, usual_splits
+from engine.tables.pairing import Pair, Scope, pair_of, paired, scope_of, value_of
+from engine.tables.record import RunRecord
+
+METRICS = {
+    "balanced_accuracy": "balanced",
+    "accuracy": "overall",
+    "many_accuracy": "many",
+    "medium_accuracy": "medium",
+    "few_accuracy": "few",
+    "worst_class_recall": "worst class",
+    "nll": "NLL",
+    "ece": "ECE",
+}
+"""Columns, the first being the one whose difference is printed."""
+
+PRIMARY = next(iter(METRICS))
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one row.
+
+    Attributes:
+        summary: over runs; None where no run defines the metric, as in an empty group.
+        difference: to the baseline row, paired by seed and subset; None for that row itself.
+        is_better: the difference is distinguishable and on the good side.
+    """
+
+    summary: MeanAndStd | None
+    difference: Difference | None = None
+    is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs of one method in one setting that differ in their seeds alone.
+
+    Attributes:
+        config: of one of the runs; None where its words no longer give it.
+        oracle: mean of the best test epochs, in the metric that the runs select by, and its gap.
+        notes: what a reader has to know of this row.
+    """
+
+    method: str
+    records: tuple[RunRecord, ...]
+    config: Config | None
+    scores: Mapping[str, Score]
+    oracle: tuple[float, float] | None
+    notes: tuple[str, ...]
+
+    @property
+    def num_seeds(self) -> int:
+        """Different values of the key seed."""
+        return len({record.seed for record in self.records})
+
+    @property
+    def subsets(self) -> set[int]:
+        """Values of data.imbalance.seed."""
+        return {record.subset_seed for record in self.records}
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of one setting.
+
+    Attributes:
+        title: the data set as its runs call it.
+        rule: the selection rule of every number in it.
+        baseline: the method that others are compared with.
+        scope: what n counts.
+        group_sizes: classes with many, medium and few training images.
+        notes: what holds for all rows.
+    """
+
+    table: str
+    setting: str
+    title: str
+    rule: str
+    baseline: str
+    scope: Scope
+    rows: tuple[Row, ...]
+    group_sizes: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def oracle_metric(self) -> str | None:
+        """The metric of the oracle column; None where test was not logged each epoch."""
+        known = (run.oracle.metric for row in self.rows for run in row.records if run.oracle)
+        return next(known, None)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a table should hold, as far as somebody said.
+
+    Attributes:
+        rule: ``last`` or ``val``; None takes the runs' headline.
+        baseline: the row to compare with; None takes ``cross_entropy``, else the first.
+        methods: all rows, in order; others follow as they come.
+        settings: all settings, in order.
+        pairs: seeds and subset seeds of every row; empty takes all that any row has.
+        notes: to be said below every block.
+    """
+
+    rule: str | None = None
+    baseline: str | None = None
+    methods: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def blocks(records: Sequence[RunRecord], wanted: Wanted | None = None) -> list[Block]:
+    """One block a setting, from the records of one table.
+
+    Raises:
+        ConfigError: no such baseline, or runs whose headlines differ where no rule is named.
+    """
+    wanted = wanted or Wanted()
+    known = list(dict.fromkeys([*wanted.methods, *(record.method for record in records)]))
+    baseline = wanted.baseline or ("cross_entropy" if "cross_entropy" in known else known[0])
+    if baseline not in known:
+        hint = nearest(baseline, known)
+        raise ConfigError([f"baseline {baseline}: no such row{hint}; one of {', '.join(known)}"])
+    found = []
+    for setting in dict.fromkeys([*wanted.settings, *(record.setting for record in records)]):
+        here = [record for record in records if record.setting == setting]
+        if here:
+            here.sort(key=lambda r: (known.index(r.method), r.subset_seed, r.seed))
+            found.append(_block(here, wanted=replace(wanted, baseline=baseline)))
+    return found
+
+
+def _block(records: Sequence[RunRecord], *, wanted: Wanted) -> Block:
+    first, rule, baseline = records[0], wanted.rule or _headline(records), wanted.baseline
+    assert baseline is not None
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault((record.method, record.group), []).append(record)
+    candidates = [runs for (method, _), runs in groups.items() if method == baseline]
+    compared = max(candidates, key=len, default=[])
+    pairs = {pair_of(record) for record in records}
+    scope, splits = scope_of(pairs), usual_splits(records)
+    rows = []
+    for (method, group), runs in groups.items():
+        notes = oddities(
+            runs,
+            rule=rule,
+            expected=wanted.pairs or sorted(pairs),
+            splits=splits,
+            baseline=compared,
+        )
+        if sum(name == method for name, _ in groups) > 1:
+            notes.insert(0, f"config {group}, one of several that bear this name")
+        rows.append(_row(runs, compared, rule=rule, scope=scope, notes=notes))
+    absent = [method for method in wanted.methods if method not in {r.method for r in rows}]
+    notes = [f"not run yet: {', '.join(absent)}"] if absent else []
+    return Block(
+        table=first.table,
+        setting=first.setting,
+        title=first.title,
+        rule=rule,
+        baseline=baseline,
+        scope=scope,
+        rows=_with_code_notes(rows),
+        group_sizes=first.group_sizes,
+        notes=(*notes, *provenance(records, baseline=baseline), *wanted.notes),
+    )
+
+
+def _headline(records: Sequence[RunRecord]) -> str:
+    headlines = sorted({record.headline for record in records})
+    if len(headlines) > 1:
+        said = " and ".join(headlines)
+        raise ConfigError(
+            [f"{records[0].setting}: the headlines of its runs are {said}; choose one by --rule"]
+        )
+    return headlines[0]
+
+
+def _row(
+    runs: Sequence[RunRecord],
+    baseline: Sequence[RunRecord],
+    *,
+    rule: str,
+    scope: Scope,
+    notes: Sequence[str],
+) -> Row:
+    return Row(
+        method=runs[0].method,
+        records=tuple(runs),
+        config=config_of(runs[0]),
+        scores={
+            metric: _score(runs, baseline, metric=metric, rule=rule, scope=scope)
+            for metric in METRICS
+        },
+        oracle=_oracle(runs, rule=rule),
+        notes=tuple(notes),
+    )
+
+
+def _score(
+    runs: Sequence[RunRecord],
+    baseline: Sequence[RunRecord],
+    *,
+    metric: str,
+    rule: str,
+    scope: Scope,
+) -> Score:
+    values = [value_of(record, metric, rule=rule) for record in runs]
+    defined = [value for value in values if value is not None]
+    if not defined:
+        return Score(None)
+    summary = mean_and_std(defined)
+    found = paired(runs, baseline, metric=metric, rule=rule, scope=scope)
+    if not found or runs[0] in baseline:
+        return Score(summary)
+    difference = paired_difference(
+        [ours for ours, _ in found.values()],
+        [base for _, base in found.values()],
+        clusters=None if scope.unit is None else [pair[scope.unit] for pair in found],
+    )
+    is_on_the_good_side = (difference.mean > 0) == (SELECTABLE[metric] == "max")
+    return Score(summary, difference, difference.is_distinguishable and is_on_the_good_side)
+
+
+def _oracle(runs: Sequence[RunRecord], *, rule: str) -> tuple[float, float] | None:
+    """Mean best test value and how far above the rule's own it lies, over runs that have both."""
+    both = [
+        (run.oracle.value, own)
+        for run in runs
+        if run.oracle is not None
+        and (own := value_of(run, run.oracle.metric, rule=rule)) is not None
+    ]
+    if not both:
+        return None
+    best = mean_and_std([value for value, _ in both]).mean
+    return best, best - mean_and_std([own for _, own in both]).mean
+
+
+def _with_code_notes(rows: Sequence[Row]) -> tuple[Row, ...]:
+    losses = [row.method if row.config is None else row.config.loss.name for row in rows]
+    stale = "its command no longer gives these runs: files or defaults have changed since"
+    found = []
+    for row, notes in zip(rows, code_notes([row.records for row in rows], losses), strict=True):
+        extra = notes if row.config is not None else [*notes, stale]
+        found.append(replace(row, notes=(*row.notes, *extra)))
+    return tuple(found)

@@ -1,0 +1,157 @@
+"""The command line of ``reproduce.py``: which runs of which table, made how."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from engine.components import ROOT
+from engine.config import ConfigError, nearest
+from engine.tables.table_file import Cell, Grid, cells, only, read_grid
+
+if TYPE_CHECKING:
+    from engine.tables.task import Task
+
+RESULTS = ROOT / "experiments" / "results"
+
+USAGE = """\
+usage: python reproduce.py TABLE.yaml [options]
+
+Make a table: run what is missing of methods x settings x seeds, add a line to
+experiments/results/<table>.jsonl as each run finishes, print the table. The same command resumes
+what was cut off; two of them share the work, and no run is made twice.
+
+  python reproduce.py experiments/papers/digits_lt.yaml --list
+  python reproduce.py experiments/papers/digits_lt.yaml --workers 2 --time-limit 20m
+  python reproduce.py experiments/papers/digits_lt.yaml --only ldam_drw --seeds 1
+  python reproduce.py experiments/papers/digits_small.yaml --check
+
+options:
+  --list              what is done and what is to do, and stop
+  --only M[/S]        this method, or this method in this setting
+  --seeds N           the first N of the table's seeds (pairs of seeds where pairing: paired)
+  --workers N         processes that share the table and the cores (default 1)
+  --time-limit TIME   stop after this time, at the end of an epoch: 90s, 20m, 1.5h
+  --renew             run again what other code has made
+  --check             make the runs again in a place of their own (<track.root>/check) and compare
+                      them with the committed lines: to the last digit, or, on
+                      another processor, row by row; exit code 1 if they differ
+  --results FILE      another file of lines
+  -h, --help          this text
+"""
+OPTIONS = tuple(re.findall(r"--[a-z-]+", USAGE.partition("options:")[2]))
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A table, the runs of it that were asked for, and how they are to be made.
+
+    ``committed`` is the file of lines that --check compares with.
+    """
+
+    grid: Grid
+    cells: list[Cell]
+    task: Task
+    workers: int
+    committed: Path
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError([f"{message}; see python reproduce.py --help"])
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Split the command line.
+
+    Raises:
+        ConfigError: an option that does not exist, or a value that it does not take.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("table", nargs="?", type=Path)
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--only")
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--time-limit")
+    parser.add_argument("--renew", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--results", type=Path)
+    parser.add_argument("-h", "--help", action="store_true")
+    given, unknown = parser.parse_known_args(argv)
+    mistakes = [
+        f"{word}: unknown option{nearest(word, OPTIONS)}"
+        if word.startswith("-")
+        else f"{word}: one table at a time, a YAML file"
+        for word in unknown
+    ]
+    if given.table is None and not given.help:
+        mistakes.append("expected a table, such as experiments/papers/digits_lt.yaml")
+    for option in ("seeds", "workers"):
+        value = getattr(given, option)
+        if value is not None and value < 1:
+            mistakes.append(f"--{option} {value}: expected a whole number >= 1")
+    try:
+        given.seconds = _seconds(given.time_limit)
+    except ConfigError as error:
+        mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(mistakes)
+    return given
+
+
+def plan_of(given: argparse.Namespace) -> Plan:
+    """Read the table and choose from it.
+
+    Raises:
+        ConfigError: with every mistake in the table or in what was asked of it.
+    """
+    from engine.tables.task import Task  # with NumPy, which --help does not need
+
+    grid = read_grid(given.table)
+    chosen = cells(grid)
+    if given.seeds is not None:
+        wanted = _first_seeds(grid, given.seeds)
+        chosen = [cell for cell in chosen if (cell.seed, cell.subset_seed) in wanted]
+    if given.only is not None:
+        method, slash, setting = given.only.partition("/")
+        chosen = only(chosen, method.strip(), setting.strip() if slash else None)
+    threads = max(1, num_cores() // given.workers)
+    chosen = [cell.with_threads(threads) for cell in chosen]
+    results = committed = given.results or RESULTS / f"{grid.name}.jsonl"
+    if given.check:
+        root = Path(chosen[0].config.track.root).expanduser() / "check"
+        chosen = [cell.below(root) for cell in chosen]
+        results = root / f"{grid.name}.jsonl"
+    deadline = None if given.seconds is None else time.monotonic() + given.seconds
+    task = Task(grid.name, results, renew=given.renew or given.check, deadline=deadline)
+    return Plan(grid, chosen, task, given.workers, committed)
+
+
+def _first_seeds(grid: Grid, num: int) -> set[tuple[int, int]]:
+    if num > len(grid.seeds):
+        raise ConfigError([f"--seeds {num}: the table has {len(grid.seeds)}"])
+    return {pair for pair in grid.seed_pairs if pair[0] in grid.seeds[:num]}
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if found is None:
+        raise ConfigError([f"--time-limit {text}: expected a time such as 90s, 20m or 1.5h"])
+    return float(found[1]) * UNITS[found[2]]

@@ -1,0 +1,222 @@
+"""A sheet as Markdown, as LaTeX (booktabs), on the terminal; blocks as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.tables.aggregate import Block, Row
+from engine.tables.layout import Entry, Sheet, apart, published_beside
+from engine.tables.table_file import Published as Reference
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "≥": r"$\geq$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "−": r"$-$",
+    "–": "--",
+    "†": r"\dag{}",
+}
+"""What LaTeX reads as something else than it looks like."""
+
+
+def markdown(sheets: Sequence[Sheet]) -> str:
+    """Tables as GitHub shows them, captions above and notes below; shared notes at the end."""
+    sheets, shared = apart(sheets)
+    parts = [_markdown_table(sheet) for sheet in sheets]
+    if shared:
+        parts.append("In all of these tables:\n")
+        parts.append("".join(f"- {_escaped(text)}\n" for text in shared))
+    return "\n".join(parts)
+
+
+def _markdown_table(sheet: Sheet) -> str:
+    rule = ["---", *("---:" for _ in sheet.headings[1:])]
+    lines = [f"**{_escaped(sheet.caption)}**", ""]
+    lines += [_line(map(_escaped, sheet.headings)), _line(rule)]
+    lines += [_line(map(_markdown, row)) for row in sheet.rows]
+    lines += [""] if sheet.notes else []
+    lines += [f"- {_raised(mark)}{_escaped(text)}" for mark, text in sheet.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown(entry: Entry) -> str:
+    text = _escaped(entry.text)
+    if "±" in text or "[" in text:  # stays on one line; a page too narrow for the table scrolls
+        text = text.replace(" ", "\N{NO-BREAK SPACE}")
+    marks = _raised(",".join(entry.marks)).rstrip()
+    return f"**{text}**{marks}" if entry.is_bold else f"{text}{marks}"
+
+
+def _raised(mark: str) -> str:
+    return f"<sup>{mark}</sup> " if mark else ""
+
+
+def _escaped(text: str) -> str:
+    for character in "\\|*<":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+def latex(sheets: Sequence[Sheet]) -> str:
+    """Booktabs tables, each with its notes as small print below it, in the same float."""
+    return "\n".join(map(_latex_table, sheets))
+
+
+def _latex_table(sheet: Sheet) -> str:
+    columns = "l" + "r" * (len(sheet.headings) - 1)
+    lines = [
+        r"% needs \usepackage{booktabs,graphicx}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(sheet.caption)}}}",
+        # Made smaller where it is too wide, and never larger.
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(_latex(heading) for heading in sheet.headings) + r" \\",
+        r"\midrule",
+        *(" & ".join(_latex_entry(entry) for entry in row) + r" \\" for row in sheet.rows),
+        r"\bottomrule",
+        r"\end{tabular}}\par\smallskip",
+        *(
+            rf"{{\raggedright\footnotesize {_latex_mark(mark)}{_latex(text)}\par}}"
+            for mark, text in sheet.notes
+        ),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def _latex_entry(entry: Entry) -> str:
+    text = rf"\textbf{{{_latex(entry.text)}}}" if entry.is_bold else _latex(entry.text)
+    return text + _latex_mark(",".join(entry.marks)).rstrip()
+
+
+def _latex_mark(mark: str) -> str:
+    return rf"\textsuperscript{{{_latex(mark)}}} " if mark else ""
+
+
+def terminal(sheets: Sequence[Sheet], console: Console) -> None:
+    """Print sheets; what is wider than the terminal goes on below, methods repeated."""
+    from rich.text import Text
+
+    sheets, shared = apart(sheets)
+    for sheet in sheets:
+        console.print(Text(sheet.caption, style="italic"))
+        for columns in _fitting(sheet, console.width):
+            console.print(_terminal_table(sheet, columns))
+        for mark, text in sheet.notes:
+            console.print(Text(f"  [{mark}] {text}" if mark else f"  {text}"))
+        console.print()
+    for text in shared:
+        console.print(Text(f"  {text}"))
+
+
+def _fitting(sheet: Sheet, width: int) -> list[list[int]]:
+    """Columns of the tables that a sheet is cut into, the first column in each."""
+    parts, used = [[0]], _width(sheet, 0)
+    for column in range(1, len(sheet.headings)):
+        needed = _width(sheet, column)
+        if used + needed > width and len(parts[-1]) > 1:
+            parts.append([0])
+            used = _width(sheet, 0)
+        parts[-1].append(column)
+        used += needed
+    return parts
+
+
+def _width(sheet: Sheet, column: int) -> int:
+    """Characters of a column whose heading may be folded, with the space around it."""
+    entries = [len(_with_marks(row[column])) for row in sheet.rows]
+    return max(*entries, *map(len, sheet.headings[column].split())) + 3
+
+
+def _terminal_table(sheet: Sheet, columns: Sequence[int]) -> RichTable:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    table = RichTable(box=SIMPLE_HEAD)
+    for column in columns:
+        heading = Text(sheet.headings[column])
+        table.add_column(
+            heading,
+            justify="right" if column else "left",
+            max_width=_width(sheet, column) - 3,
+        )
+    for row in sheet.rows:
+        entries = [row[column] for column in columns]
+        table.add_row(
+            *(Text(_with_marks(entry), style="bold" if entry.is_bold else "") for entry in entries)
+        )
+    return table
+
+
+def _with_marks(entry: Entry) -> str:
+    return entry.text + (f" [{','.join(entry.marks)}]" if entry.marks else "")
+
+
+def csv(blocks: Sequence[Block], references: Sequence[Reference] = ()) -> str:
+    """One line a row of the table, with every number in full; an empty cell is undefined."""
+    import pandas as pd
+
+    lines = [_full(block, row, references) for block in blocks for row in block.rows]
+    return pd.DataFrame(lines).to_csv(index=False, lineterminator="\n")
+
+
+def _full(block: Block, row: Row, references: Sequence[Reference]) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "table": block.table,
+        "setting": block.setting,
+        "method": row.method,
+        "config": row.records[0].group,
+        "rule": block.rule,
+        "runs": len(row.records),
+        "seeds": row.num_seeds,
+        "subsets": len(row.subsets),
+    }
+    for metric, score in row.scores.items():
+        mean, std, n = score.summary or (None, None, 0)
+        line |= {metric: mean, f"{metric}_std": std, f"{metric}_n": n}
+        found = score.difference
+        line |= {
+            f"{metric}_difference": None if found is None else found.mean,
+            f"{metric}_low": None if found is None else found.low,
+            f"{metric}_high": None if found is None else found.high,
+            f"{metric}_independent": None if found is None else str(found.n),
+            f"{metric}_is_distinguishable": None if found is None else found.is_distinguishable,
+        }
+    if row.oracle is not None:
+        line |= {"oracle": row.oracle[0], "oracle_gap": row.oracle[1]}
+    for reference in references:
+        number = published_beside(row, reference, rule=block.rule)
+        if number is not None:
+            place = f"{reference.paper} {reference.table}"
+            line |= {place: number.accuracy, f"{place} differs in": number.reasons}
+    line["notes"] = "; ".join(row.notes)
+    return line

@@ -1,0 +1,109 @@
+"""What sets the runs of a table apart from each other, in sentences for its notes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from engine.tables.pairing import Pair, named, pair_of, value_of
+from engine.tables.record import RunRecord
+
+
+def usual_splits(records: Sequence[RunRecord]) -> dict[int, str]:
+    """The split that most runs of each subset seed have."""
+    found: dict[int, Counter[str]] = {}
+    for record in records:
+        found.setdefault(record.subset_seed, Counter())[record.split_fingerprint] += 1
+    return {subset: counts.most_common(1)[0][0] for subset, counts in found.items()}
+
+
+def oddities(
+    runs: Sequence[RunRecord],
+    *,
+    rule: str,
+    expected: Sequence[Pair],
+    splits: Mapping[int, str],
+    baseline: Sequence[RunRecord],
+) -> list[str]:
+    """Sentences on the runs of one row.
+
+    Args:
+        runs: of the row.
+        rule: selection rule of the table.
+        expected: seeds and subset seeds that the row should have.
+        splits: the usual split of each subset seed.
+        baseline: runs that these are compared with.
+    """
+    theirs = {pair_of(run): run.split_fingerprint for run in baseline}
+    have = {pair_of(run) for run in runs}
+    found = {
+        "missing": [pair for pair in expected if pair not in have],
+        "another split of the same subset seed": [
+            pair_of(run) for run in runs if run.split_fingerprint != splits[run.subset_seed]
+        ],
+        "not compared, as the baseline's split is another": [
+            pair_of(run)
+            for run in runs
+            if theirs.get(pair_of(run), run.split_fingerprint) != run.split_fingerprint
+        ],
+        f"no result by rule {rule}": [pair_of(run) for run in runs if rule not in run.rules],
+        "without numbers (the model diverged), and left out of the mean": [
+            pair_of(run)
+            for run in runs
+            if rule in run.rules and value_of(run, "accuracy", rule=rule) is None
+        ],
+    }
+    return [f"{what}: {named(pairs)}" for what, pairs in found.items() if pairs]
+
+
+def code_notes(rows: Sequence[Sequence[RunRecord]], losses: Sequence[str]) -> list[list[str]]:
+    """For each row, which of its runs other code made than most of its kind.
+
+    A code hash covers the loss's own file, so that it is held against runs of the same loss.
+
+    Args:
+        rows: the runs of each row.
+        losses: the loss of each row.
+    """
+    made: dict[str, Counter[str]] = {}
+    for runs, loss in zip(rows, losses, strict=True):
+        made.setdefault(loss, Counter()).update(_maker(run) for run in runs)
+    found = []
+    for runs, loss in zip(rows, losses, strict=True):
+        usual = made[loss].most_common(1)[0][0]
+        others: dict[str, list[Pair]] = {}
+        for run in runs:
+            if _maker(run) != usual:
+                others.setdefault(_maker(run), []).append(pair_of(run))
+        found.append(
+            [
+                f"made by {maker}, other runs of this loss by {usual}: "
+                + ("all of this row" if len(pairs) == len(runs) else named(pairs))
+                for maker, pairs in others.items()
+            ]
+        )
+    return found
+
+
+def provenance(records: Sequence[RunRecord], *, baseline: str) -> list[str]:
+    """Sentences on all runs of a block."""
+    notes = []
+    if all(record.method != baseline for record in records):
+        notes.append(f"no run of the baseline {baseline}: nothing is compared")
+    commits = {record.commit[:12] for record in records if record.commit}
+    places = {str(record.hardware.get("processor")) for record in records}
+    torch = {str(record.versions.get("torch")) for record in records}
+    made = [f"commit {_listed(commits)}"] if commits else []
+    made += [f"torch {_listed(torch)}", _listed(places)]
+    notes.append(f"made with {', '.join(made)}")
+    if dirty := sum(record.dirty for record in records):
+        notes.append(f"{dirty} of {len(records)} runs from a checkout with uncommitted changes")
+    return notes
+
+
+def _listed(words: Iterable[str]) -> str:
+    return " and ".join(sorted(words))
+
+
+def _maker(record: RunRecord) -> str:
+    return f"code {record.code_hash} with torch {record.versions.get('torch')}"

@@ -1,0 +1,119 @@
+"""What a person sees while a table is made: a bar or plain lines, what landed, and what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from engine.tables.record import RunRecord, read
+from engine.tables.table_file import Cell, Grid
+from engine.tables.task import Task
+from engine.tables.worker import Event
+from engine.wording import one_line
+
+
+class Display:
+    """The terminal of one table.
+
+    Args:
+        cells: the runs asked for.
+        task: what counts as done.
+        workers: processes that share what is left.
+        console: where to print; default the terminal.
+    """
+
+    def __init__(
+        self, cells: Sequence[Cell], task: Task, *, workers: int, console: Console | None = None
+    ) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.failures: list[str] = []
+        self._cells, self._task, self._workers = cells, task, workers
+        self._bar: Progress | None = None
+        self._last_wait = ""
+
+    def say(self, line: str) -> None:
+        """Print one line; markup in it stays inert."""
+        self.console.print(Text(one_line(line)))
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Show a bar inside the block where there is a terminal."""
+        if not self.console.is_terminal:
+            yield
+            return
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=self.console, transient=True) as self._bar:
+            self._bar.add_task("", total=len(self._cells), completed=self._num_done())
+            yield
+        self._bar = None
+
+    def show(self, event: Event) -> None:
+        """Take in what a worker reports."""
+        left = time_left(self._cells, self._task, workers=self._workers)
+        if event.kind == "landed":
+            self.say(f"[{self._num_done()}/{len(self._cells)}] {event.label}: {event.text}{left}")
+        elif event.kind == "failed":
+            self.failures.append(event.label)
+            self.say(f"failed: {event.label}: {event.text}")
+        elif event.kind == "lost":
+            self.say(f"a worker ended with {event.text}; the others take up what it left")
+        elif event.kind == "waiting" and event.text != self._last_wait:
+            self._last_wait = event.text
+            self.say(f"waiting for {event.text} run(s) of another process, {event.label} first")
+        if self._bar is not None:
+            (bar,) = self._bar.task_ids
+            self._bar.update(bar, completed=self._num_done(), description=event.label + left)
+
+    def _num_done(self) -> int:
+        return len(self._cells) - len(self._task.left_of(self._cells))
+
+
+def time_left(cells: Sequence[Cell], task: Task, *, workers: int) -> str:
+    """``"; about 5 min left"``, by the training time of runs like the rest; empty if unknown."""
+    known, left = read(task.results), task.left_of(cells)
+    if not known or not left:
+        return ""
+    seconds = sum(_estimate(cell, known) for cell in left) / workers
+    return f"; about {duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would choose.
+
+    >>> duration(41), duration(300), duration(9000)
+    ('41 s', '5 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def listing(grid: Grid, cells: Sequence[Cell], task: Task, *, workers: int) -> list[str]:
+    """What is done and what is to do, a line for each cell of the table and one for all."""
+    left = task.left_of(cells)
+    counts: dict[tuple[str, str], list[int]] = {}
+    waiting = {cell.fingerprint for cell in left}
+    for cell in cells:
+        pair = counts.setdefault((cell.method, cell.setting), [0, 0])
+        pair[0] += cell.fingerprint not in waiting
+        pair[1] += 1
+    width = max(len(method) for method in grid.methods)
+    lines = [
+        f"{method:<{width}}  {setting}: {done} of {total}"
+        for (method, setting), (done, total) in counts.items()
+    ]
+    rest = time_left(cells, task, workers=workers)
+    done = len(cells) - len(left)
+    return [*lines, f"{done} of {len(cells)} runs done{rest}"]
+
+
+def _estimate(cell: Cell, known: Sequence[RunRecord]) -> float:
+    """Mean seconds of the same cell of the table, else of its setting, else of all runs."""
+    alike = [r for r in known if (r.method, r.setting) == (cell.method, cell.setting)]
+    alike = alike or [r for r in known if r.setting == cell.setting] or list(known)
+    return statistics.mean(record.seconds for record in alike)

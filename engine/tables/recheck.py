@@ -1,0 +1,123 @@
+"""Whether runs that were made again give the committed numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from engine.statistics import mean_and_std, paired_difference
+from engine.tables.record import RunRecord
+from engine.tables.table_file import Cell
+
+# What a run computes; the rest of a record is where and when.
+COMPUTED = ("split_fingerprint", "class_counts", "headline", "rules", "oracle")
+# What may move the last bit of a sum, and then, step by step, as much as another seed.
+ROUNDING = ("processor", "device", "precision", "threads", "processes")
+CONFIDENCE = 0.95  # of all rows together
+
+
+class Comparison(NamedTuple):
+    """What to say of runs that were made again, and whether the committed numbers hold."""
+
+    lines: tuple[str, ...]
+    holds: bool
+
+
+class _Pair(NamedTuple):
+    cell: Cell
+    now: RunRecord
+    then: RunRecord
+
+    @property
+    def balanced(self) -> tuple[float | None, float | None]:
+        """Balanced accuracy on test by the headline's rule, now and then."""
+        now, then = (r.rules[r.headline].test["balanced_accuracy"] for r in (self.now, self.then))
+        return now, then
+
+    @property
+    def is_equal(self) -> bool:
+        return all(getattr(self.now, key) == getattr(self.then, key) for key in COMPUTED)
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """What of the circumstances rounds differently, in words."""
+        now, then = self.now, self.then
+        facts = [(key, then.hardware.get(key), now.hardware.get(key)) for key in ROUNDING]
+        facts += [(name, then.versions.get(name), now.versions[name]) for name in now.versions]
+        return tuple(f"{name} {old} then, {new} now" for name, old, new in facts if old != new)
+
+
+def compare(
+    cells: Sequence[Cell], *, again: Sequence[RunRecord], committed: Sequence[RunRecord]
+) -> Comparison:
+    """Hold runs to their committed lines: to the last digit where both rounded alike.
+
+    On another processor, or with other versions, a run is another draw, as with another seed. There
+    the rows are compared: over its runs, a row's balanced accuracy must not be distinguishable from
+    the committed one, at 95 % for all rows together.
+
+    Args:
+        cells: the runs that are compared.
+        again: their records of today.
+        committed: the records they are held to.
+    """
+    today = {record.fingerprint: record for record in again}
+    before = {record.fingerprint: record for record in committed}
+    lines, pairs = [], []
+    for cell in cells:
+        ours, theirs = today.get(cell.fingerprint), before.get(cell.fingerprint)
+        if ours is None:
+            lines.append(f"{cell.label}: was not made again")
+        elif theirs is None:
+            lines.append(f"{cell.label}: is not among the committed lines")
+        else:
+            pairs.append(_Pair(cell, ours, theirs))
+    equal = [pair for pair in pairs if pair.is_equal]
+    others = [pair for pair in pairs if not pair.is_equal]
+    lines += [_run(pair) for pair in others if not pair.elsewhere]
+    drawn_again = [pair for pair in others if pair.elsewhere]
+    rows = list(_rows(drawn_again))
+    lines += [row for row, _ in rows]
+    holds = len(equal) + len(drawn_again) == len(cells) and all(holds for _, holds in rows)
+    lines += _closing(len(equal), len(cells), drawn_again=drawn_again, holds=holds)
+    return Comparison(tuple(lines), holds)
+
+
+def _run(pair: _Pair) -> str:
+    """How far apart two runs are that should be equal."""
+    differing = [key for key in COMPUTED if getattr(pair.now, key) != getattr(pair.then, key)]
+    now, then = pair.balanced
+    line = f"{pair.cell.label}: {', '.join(differing)} differ"
+    line += f" (balanced accuracy {then} committed, {now} now)"
+    if pair.now.code_hash != pair.then.code_hash:
+        line += f"; code {pair.then.code_hash} then, {pair.now.code_hash} now"
+    return line
+
+
+def _rows(pairs: Sequence[_Pair]) -> Iterator[tuple[str, bool]]:
+    """A line for each row, and whether its runs are as good as the committed ones."""
+    rows: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for pair in pairs:
+        now, then = pair.balanced
+        if now is not None and then is not None:
+            rows.setdefault((pair.cell.method, pair.cell.setting), []).append((now, then))
+    for (method, setting), values in rows.items():
+        now, then = zip(*values, strict=True)
+        found = paired_difference(now, then, level=1 - (1 - CONFIDENCE) / len(rows))
+        line = f"{method} / {setting}: {mean_and_std(now).mean:.3f} now, "
+        line += f"{mean_and_std(then).mean:.3f} committed, {found.mean:+.3f}"
+        if found.low is None or found.high is None:
+            yield line + f", n = {found.n}: too few or too equal to tell", True
+        else:
+            interval = f" [{found.low:+.3f}, {found.high:+.3f}], n = {found.n}: "
+            differs = found.low > 0 or found.high < 0
+            yield line + interval + ("differs" if differs else "not distinguishable"), not differs
+
+
+def _closing(equal: int, total: int, *, drawn_again: Sequence[_Pair], holds: bool) -> Iterator[str]:
+    if drawn_again:
+        reasons = dict.fromkeys(reason for pair in drawn_again for reason in pair.elsewhere)
+        yield f"{len(drawn_again)} of {total} runs were rounded elsewhere: {'; '.join(reasons)}"
+        word = "none of their rows differs" if holds else "not all of their rows agree"
+        yield f"{word} by more than runs do (intervals: {CONFIDENCE:.0%} for all rows together)"
+    yield f"{equal} of {total} runs give the committed numbers, to the last digit"

@@ -1,0 +1,219 @@
+"""A results line: what one finished run of a table gave, and everything that made it.
+
+``experiments/results/<table>.jsonl`` holds one JSON line a run. ``reproduce.py`` adds them
+as runs finish, ``engine.tables.table`` reads them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from engine.config import ConfigError, load_run_config
+from engine.run_folder import RunFolder, WriteError, write_text
+from engine.summary import Oracle, RuleResult, Scalars, Summary
+
+
+class RuleRecord(BaseModel):
+    """What one selection rule gave: test scalars, and recall in label order.
+
+    ``val`` is None without a validation split; undefined values are None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    val: Scalars | None
+    test: Scalars
+    recall: tuple[float | None, ...]
+
+
+class RunRecord(BaseModel):
+    """One finished run of a table.
+
+    Attributes:
+        table: name of the table; ``method`` and ``setting`` name its row and column.
+        words: files and ``key=value`` words: ``python train.py <words>`` is this run.
+        fingerprint: the run; ``group`` is the same without the seeds.
+        seed: of model and batch order; ``subset_seed`` (data.imbalance.seed) of the images.
+        code_hash: of the files that training imported; ``commit`` and ``dirty`` of the checkout.
+        title: the data set as the run called it.
+        class_counts: training images of each class.
+        group_sizes: number of classes that are many, medium and few.
+        headline: the rule whose numbers represent the run.
+        rules: results of ``last``, and of ``val`` where there was a validation split.
+        oracle: best test epoch, where test was logged every epoch; never a result.
+        notes: what the run had to say about its splits and its segments.
+        seconds: spent in training epochs, all segments together.
+        hardware: processor, cores, device, precision, threads and processes of the last segment.
+        versions: of Python and the packages that compute.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    table: str
+    method: str
+    setting: str
+    words: tuple[str, ...]
+    fingerprint: str
+    group: str
+    split_fingerprint: str
+    seed: int
+    subset_seed: int
+    code_hash: str
+    commit: str | None
+    dirty: bool
+    title: str
+    epochs: int
+    model: str
+    class_counts: tuple[int, ...]
+    group_sizes: dict[str, int]
+    headline: Literal["last", "val"]
+    rules: dict[str, RuleRecord]
+    oracle: Oracle | None
+    notes: tuple[str, ...]
+    seconds: float
+    hardware: dict[str, str | int | None]
+    versions: dict[str, str | None]
+
+
+HARDWARE = ("processor", "cores", "platform", "device", "precision", "threads", "processes")
+
+
+def from_run_folder(
+    path: Path, *, table: str, method: str, setting: str, words: Sequence[str]
+) -> RunRecord:
+    """The record of a finished run.
+
+    Args:
+        path: the run folder.
+        table: name of the table that the run belongs to.
+        method: its row.
+        setting: its column.
+        words: what ``train.py`` has to be given for this run.
+
+    Raises:
+        ConfigError: the folder holds no finished run, or one of its files is damaged.
+    """
+    folder = RunFolder(path)
+    config = load_run_config(path)
+    try:
+        summary = Summary.model_validate(_object(folder, folder.summary))
+        environment = _object(folder, folder.environment)
+        segment = environment["segments"][-1]
+        return RunRecord(
+            table=table,
+            method=method,
+            setting=setting,
+            words=tuple(words),
+            fingerprint=summary.fingerprint,
+            group=summary.group,
+            split_fingerprint=summary.split_fingerprint,
+            seed=config.seed,
+            subset_seed=config.data.imbalance.seed,
+            code_hash=summary.code_hash,
+            commit=segment["commit"],
+            dirty=segment["dirty"],
+            title=summary.title,
+            epochs=config.schedule.epochs,
+            model=config.model.name,
+            class_counts=summary.class_counts,
+            group_sizes=summary.group_sizes,
+            headline=summary.headline,
+            rules={rule: _rule(result) for rule, result in summary.rules.items()},
+            oracle=summary.oracle,
+            notes=summary.notes,
+            seconds=sum(row["time/epoch_seconds"] for row in folder.rows()),
+            hardware={key: segment[key] for key in HARDWARE},
+            versions={"python": segment["python"], **segment["packages"]},
+        )
+    except (KeyError, IndexError, ValidationError) as error:
+        raise ConfigError([f"{path}: not a run of this version; use train.py --fresh"]) from error
+
+
+def read(path: Path) -> list[RunRecord]:
+    """The records of a results file, one a fingerprint, the latest; none where there is no file.
+
+    A last line that was cut off is dropped: its run is taken from its folder again.
+
+    Raises:
+        ConfigError: another line is no record of this version, or the file cannot be read.
+    """
+    latest: dict[str, RunRecord] = {}
+    for number, line in enumerate(_whole_lines(path), start=1):
+        try:
+            record = RunRecord.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            reason = f"{where}: {first['msg']}" if where else first["msg"]
+            raise ConfigError(
+                [f"{path}:{number}: not a results line of this version ({reason}); remove it"]
+            ) from error
+        latest.pop(record.fingerprint, None)
+        latest[record.fingerprint] = record
+    return list(latest.values())
+
+
+def append(path: Path, record: RunRecord) -> None:
+    """Add a line, in the place of an earlier one of the same run; whole or not at all.
+
+    Processes that write to one folder wait for each other, so that no line is lost.
+
+    Raises:
+        ConfigError: the file is damaged.
+        WriteError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent):
+            kept = [r for r in read(path) if r.fingerprint != record.fingerprint]
+            lines = [
+                json.dumps(r.model_dump(mode="json"), allow_nan=False) for r in (*kept, record)
+            ]
+            write_text(path, "".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise WriteError(
+            f"{path}: {error.strerror}; its run is finished, and the same command adds the line "
+            "once this is mended"
+        ) from error
+
+
+def _rule(result: RuleResult) -> RuleRecord:
+    recall = tuple(c.recall for c in sorted(result.classes, key=lambda c: c.label))
+    return RuleRecord(epoch=result.epoch, val=result.val, test=result.test, recall=recall)
+
+
+def _object(folder: RunFolder, path: Path) -> Mapping[str, Any]:
+    content = folder.read_json(path)
+    if content is None:
+        raise ConfigError([f"{path}: is missing; the run is not finished"])
+    return content
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    return content[: content.rfind(b"\n") + 1].splitlines()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for writing: the file itself is replaced, and a lock on it would be lost."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

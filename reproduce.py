@@ -1,0 +1,103 @@
+"""Make a table: run what is missing of methods x settings x seeds, resume what was cut off.
+
+``python reproduce.py experiments/papers/digits_lt.yaml``. Every finished run adds a
+line to ``experiments/results/<table>.jsonl``; several processes may share one table.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from engine.config import ConfigError
+from engine.tables.command_line import USAGE, Plan, parse, plan_of
+
+if TYPE_CHECKING:
+    from engine.tables.progress import Display
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line; returns the exit code."""
+    try:
+        given = parse(argv)
+        if given.help:
+            print(USAGE, end="")
+            return 0
+        plan = plan_of(given)
+        if given.list:
+            from engine.tables.progress import listing
+
+            print(*listing(plan.grid, plan.cells, plan.task, workers=plan.workers), sep="\n")
+            return 0
+        return _make(plan, argv, is_check=given.check)
+    except ConfigError as error:
+        print(*error.mistakes, sep="\n", file=sys.stderr)
+        return 2
+
+
+def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
+    """Run what is left, print the table, and say what is still missing."""
+    from engine.interruption import Interrupted
+    from engine.run_folder import WriteError
+    from engine.tables.progress import Display
+    from engine.tables.worker import TimeUpError
+
+    display = Display(plan.cells, plan.task, workers=plan.workers)
+    is_out_of_time = False
+    if plan.task.left_of(plan.cells):
+        try:
+            with display.working():
+                _work(plan, argv, display)
+        except TimeUpError:
+            is_out_of_time = True
+        except Interrupted as stop:
+            display.say(f"{stop}; the same command goes on from here")
+            return stop.exit_code
+        except WriteError as error:
+            print(error, file=sys.stderr)
+            return 1
+    left = plan.task.left_of(plan.cells)
+    _print_table(plan)
+    if left:
+        why = "the time is up: " if is_out_of_time else ""
+        display.say(f"{why}{len(left)} of {len(plan.cells)} runs left; the same command goes on")
+    if is_check and not left:
+        return _compare(plan, display)
+    return 1 if display.failures or (left and not is_out_of_time) else 0
+
+
+def _work(plan: Plan, argv: Sequence[str], display: Display) -> None:
+    from engine.tables.pool import work_together
+    from engine.tables.worker import work
+
+    if plan.workers == 1:
+        work(plan.cells, plan.task, notify=display.show)
+    else:
+        work_together(argv, plan.task, workers=plan.workers, notify=display.show)
+
+
+def _print_table(plan: Plan) -> None:
+    """Every line that there is, not only of the runs asked for."""
+    from engine.tables.record import read
+    from engine.tables.table import Table, blocks_of, sheets_of, show
+
+    table = Table(read(plan.task.results), plan.grid)
+    if table.records:
+        show(sheets_of(blocks_of(table), table.references))
+
+
+def _compare(plan: Plan, display: Display) -> int:
+    """Hold the runs that were made again to the committed lines."""
+    from engine.tables.recheck import compare
+    from engine.tables.record import read
+
+    committed = read(plan.committed)
+    found = compare(plan.cells, again=read(plan.task.results), committed=committed)
+    for line in found.lines:
+        display.say(line)
+    return 0 if found.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

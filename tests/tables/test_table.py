@@ -1,0 +1,442 @@
+"""The command line of tables: formats, options, what it says about mistakes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from engine.components import ROOT
+from engine.tables import table
+from engine.tables.dot_plot import draw
+from engine.tables.record import from_run_folder, read
+from tests._runs import folder_of, small_run, small_words
+from tests.tables._lines import METHODS, QUIET, around, line, lines, write_lines
+
+BASE, BETTER = around(0.80), around(0.87, seed=1)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Two methods in one setting, five seeds each; the second is better."""
+    oracle = {"epoch": 2, "metric": "balanced_accuracy", "value": 0.9, "headline_value": 0.87}
+    records = lines("cross_entropy", BASE) + lines("focal", BETTER, oracle=oracle)
+    return write_lines(tmp_path / "tiny.jsonl", records)
+
+
+def output(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """What a call that works prints; Markdown holds numbers together by other spaces."""
+    assert table.main([str(word) for word in words]) == 0
+    return capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """What a call that does not work says."""
+    assert table.main([str(word) for word in words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.rstrip("\n")
+
+
+# --- formats -------------------------------------------------------------------------------------
+
+
+def test_markdown_has_a_bold_row_a_dash_and_the_interval(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = output(capsys, results, "--format", "markdown")
+    header, rule, base, better = (line for line in text.splitlines() if line.startswith("| "))
+    assert len({row.count("|") for row in (header, rule, base, better)}) == 1
+    assert "few (0)" in header
+    cells = [cell.strip() for cell in better.split("|")]
+    assert cells[1:3] == ["focal", "5 × 1"]
+    assert re.fullmatch(r"\*\*0\.8\d\d ± 0\.0\d\d\*\*", cells[3])
+    assert re.fullmatch(r"\*\*\+0\.0\d\d \[\+0\.0\d\d, \+0\.\d\d\d\]\*\*", cells[4])
+    assert cells[8] == "–"
+    assert "**" not in base
+
+
+def test_oracle_is_a_column_with_its_gap_and_a_dash_where_test_was_not_logged(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = output(capsys, results, "--format", "markdown")
+    _, _, base, better = (line for line in text.splitlines() if line.startswith("| "))
+    assert re.search(r"\| 0\.900 \(\+0\.0\d\d\) \|$", better)
+    assert base.endswith("| – |")
+
+
+def test_latex_is_a_booktabs_table_with_nothing_left_to_escape(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = output(capsys, results, "--format", "latex")
+    assert text.count("{") == text.count("}")
+    for word in (r"\toprule", r"\midrule", r"\bottomrule", r"cross\_entropy", r"\textbf{"):
+        assert word in text
+    body = text.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
+    columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", text)
+    assert columns is not None
+    rows = [row for row in body.splitlines() if row.endswith(r"\\")]
+    assert {row.replace(r"\&", "").count("&") + 1 for row in rows} == {len(columns[1])}
+    assert text.isascii()
+
+
+def test_csv_has_every_number_in_full(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, results, "--format", "csv")
+    base, better = csv.DictReader(io.StringIO(text))
+    assert float(better["accuracy"]) == pytest.approx(sum(BETTER) / 5, abs=1e-12)
+    assert better["accuracy_is_distinguishable"] == "True"
+    assert float(better["accuracy_low"]) > 0
+    assert (base["accuracy_difference"], base["few_accuracy"]) == ("", "")
+    assert better["balanced_accuracy_independent"] == "5"
+
+
+def test_output_to_a_file_is_not_folded(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = output(capsys, results).splitlines()
+    (row,) = [text for text in lines if text.strip().startswith("focal")]
+    assert row.count("±") == 7
+    assert any("bold: the difference to cross_entropy" in text for text in lines)
+
+
+def test_a_narrow_terminal_shows_every_column_below_each_other(results: Path) -> None:
+    text = in_terminal(results, columns=80)
+    assert all(len(text) <= 80 for text in text.splitlines())
+    for heading in ("balanced", "overall", "many (1)", "worst class", "NLL", "ECE", "oracle"):
+        assert heading in text
+    assert "…" not in text
+
+
+def in_terminal(results: Path, *, columns: int) -> str:
+    """What a terminal of that width shows, without colours."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine.tables", str(results)],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"},
+        stdout=theirs,
+    )
+    os.close(theirs)
+    found = b""
+    while chunk := _chunk(ours):
+        found += chunk
+    os.close(ours)
+    assert process.wait() == 0
+    return re.sub(r"\x1b\[[\d;]*m", "", found.decode()).replace("\r\n", "\n")
+
+
+def _chunk(handle: int) -> bytes:
+    """What has been written; nothing once the other end is closed, which Linux calls an error."""
+    try:
+        return os.read(handle, 65536)
+    except OSError:
+        return b""
+
+
+# --- a table with a description, and published numbers beside -------------------------------------
+
+CIFAR = (
+    "experiments/cifar10_lt.yaml",
+    "experiments/recipes/published.yaml",
+    "schedule.epochs=30",
+)
+
+
+@pytest.fixture
+def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of the LDAM paper by 30 epochs, of which two of three methods have run."""
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    monkeypatch.setattr(table, "PAPERS", tmp_path)
+    path = tmp_path / "paper.yaml"
+    names = {"ours": "LDAM-DRW", "focal": "Focal"}
+    content = {
+        "name": "paper",
+        "title": "A paper",
+        "base": list(CIFAR),
+        "methods": {"ours": [], "focal": ["loss=softmax_focal"], "late": ["reweight=inverse"]},
+        "settings": {"factor 100": []},
+        "seeds": [0, 1],
+        "baseline": "ours",
+        "rule": "last",
+        "published": [{"paper": "LDAM", "table": "Table 2", "methods": names}],
+        "notes": "Trained on one machine.",
+    }
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    common = {"table": "paper", "setting": "factor 100", "headline": "last"}
+    records = [line("ours", seed=seed, words=CIFAR, value=0.75, **common) for seed in (0, 1)]
+    records.append(line("focal", words=CIFAR, value=0.70, **common))
+    write_lines(tmp_path / "paper.jsonl", records)
+    return path
+
+
+def test_a_published_number_stands_beside_with_the_difference_and_what_differs(
+    described: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = output(capsys, described, "--format", "markdown")
+    assert "| 0.770<" not in text  # the dagger follows the whole cell
+    assert "| 0.770 (−0.020)<sup>†</sup> |" in text
+    (why,) = [note for note in text.splitlines() if "LDAM, Table 2, LDAM-DRW" in note]
+    assert why.startswith("- <sup>†</sup> LDAM, Table 2, LDAM-DRW (https://arxiv.org/abs/")
+    assert "epochs (theirs 200, ours 30)" in why
+    assert "selection rule (theirs best test epoch, ours last)" in why
+    (why,) = [note for note in text.splitlines() if "LDAM, Table 2, Focal" in note]
+    assert "quoted from Class-Balanced loss Table 2" in why
+
+
+def test_the_description_gives_baseline_rule_missing_runs_and_its_notes(
+    described: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = output(capsys, described, "--format", "markdown")
+    assert "difference to ours" in text
+    assert "rule last" in text
+    assert "missing: seed 1 on subset 0" in text
+    assert "not run yet: late" in text
+    assert "- Trained on one machine." in text
+    assert "nothing is bold: that takes n ≥ 5" in text
+
+
+def test_a_reference_to_a_number_that_nobody_printed_is_a_mistake(
+    described: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    described.write_text(described.read_text().replace("ours: LDAM-DRW", "ours: LDAM-DWR"))
+    said = mistake(capsys, described)
+    assert said == "experiments/published.csv: no 'LDAM-DWR' in LDAM, Table 2"
+
+
+def test_latex_of_daggers_and_notes_is_ascii_too(
+    described: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for metric in ([], ["--metric", "accuracy"]):
+        text = output(capsys, described, "--format", "latex", *metric)
+        assert r"\textsuperscript{" in text and r"\dag{}" in text
+        assert text.isascii()
+        assert text.count("{") == text.count("}")
+
+
+def test_csv_holds_the_published_number_and_what_differs(
+    described: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = next(csv.DictReader(io.StringIO(output(capsys, described, "--format", "csv"))))
+    assert float(first["LDAM Table 2"]) == pytest.approx(0.7703)
+    assert "epochs (theirs 200, ours 30)" in first["LDAM Table 2 differs in"]
+
+
+# --- the command behind a cell -------------------------------------------------------------------
+
+
+def test_the_command_of_a_cell_run_again_gives_the_same_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for word in small_words(tmp_path) if not word.startswith("track.")]
+    first = small_run(tmp_path / "first", "schedule.epochs=2")
+    words = [word.replace("epochs=3", "epochs=2") for word in words]
+    record = from_run_folder(
+        folder_of(tmp_path / "first", "schedule.epochs=2"),
+        table="tiny",
+        method="cross_entropy",
+        setting="factor 8",
+        words=words,
+    )
+    results = write_lines(tmp_path / "tiny.jsonl", [record])
+    (command,) = output(capsys, results, "--command", "cross_entropy/factor 8").splitlines()
+    program, *again = shlex.split(command)
+    assert program == "python"
+    where = [f"track.root={tmp_path / 'again'}", "track.wandb=disabled", "track.figures=false"]
+    done = subprocess.run([sys.executable, *again, *where], cwd=ROOT, check=False)
+    assert done.returncode == 0
+    (summary,) = tmp_path.glob("again/*/*/summary.json")
+    rules = json.loads(summary.read_text(encoding="utf-8"))["rules"]
+    for rule, result in first.rules.items():
+        assert rules[rule]["test"] == result.test == read(results)[0].rules[rule].test
+
+
+def test_a_row_without_a_setting_prints_the_commands_of_all(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = output(capsys, results, "--command", "focal").splitlines()
+    assert len(commands) == 5
+    assert all(shlex.split(text)[:2] == ["python", "train.py"] for text in commands)
+    assert [f"seed={seed}" in text for seed, text in enumerate(commands)] == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("focla", "--command: no row 'focla' (did you mean focal?); one of cross_entropy, focal"),
+        ("focal/factor 9", "--command: row focal has no 'factor 9' (did you mean factor 8?); one"),
+    ],
+)
+def test_an_unknown_cell_names_the_nearest(
+    results: Path, capsys: pytest.CaptureFixture[str], cell: str, says: str
+) -> None:
+    assert mistake(capsys, results, "--command", cell).startswith(says)
+
+
+def test_a_command_that_would_make_another_run_is_not_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = write_lines(tmp_path / "tiny.jsonl", [line(fingerprint="0123456789ab")])
+    said = mistake(capsys, results, "--command", "cross_entropy")
+    assert "no longer give run 0123456789ab" in said
+    assert "at commit c0ffee" in said
+
+
+# --- mistakes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "expected results, such as experiments/results/digits_lt.jsonl"),
+        (["x.txt"], "x.txt: expected a .jsonl file of results or the .yaml of a table"),
+        (["no.jsonl"], "no.jsonl: no such file"),
+        (["x.jsonl", "y.jsonl"], "y.jsonl: one table at a time"),
+        (["x.jsonl", "--fromat=csv"], "--fromat=csv: unknown option (did you mean --format?)"),
+        (["x.jsonl", "--format=html"], "--format html: one of terminal | markdown | latex | csv"),
+        (["x.jsonl", "--rule=best"], "--rule best: one of last | val"),
+        (["x.jsonl", "--rule=oracle"], "--rule oracle: it chooses by the test set"),
+        (["x.jsonl", "--figure=x.svg"], "--figure x.svg: expected a name that ends in .png"),
+        (["x.jsonl", "--figure=x.png", "--format=csv"], "--format csv: has no effect with --fig"),
+        (["x.jsonl", "--command=a", "--rule=val"], "--rule val: has no effect with --command"),
+        (["x.jsonl", "--readme"], "source x.jsonl: has no effect with --readme"),
+        (["x.jsonl", "--rule"], "argument --rule: expected one argument; see python -m"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = mistake(capsys, *words)
+    assert said.startswith(says)
+    assert "\n" not in said
+
+
+def test_a_bad_line_is_named_by_its_number(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = results.read_text(encoding="utf-8").splitlines()
+    good[2] = good[2].replace('"seed": 2', '"seed": "two"')
+    results.write_text("\n".join(good) + "\n", encoding="utf-8")
+    assert mistake(capsys, results).startswith(f"{results}:3: not a results line")
+
+
+def test_a_file_without_lines_and_one_of_two_tables_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = write_lines(tmp_path / "empty.jsonl", [])
+    assert mistake(capsys, empty) == f"{empty}: no results yet"
+    two = write_lines(tmp_path / "two.jsonl", [line(), line(seed=1, table="other")])
+    assert mistake(capsys, two) == f"{two}: lines of several tables: other, tiny"
+
+
+def test_a_table_that_has_not_run_says_how_to_run_it(
+    described: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    described.with_suffix(".jsonl").unlink()
+    said = mistake(capsys, described)
+    assert said.endswith(f"no such file; python reproduce.py {described} makes it")
+
+
+def test_help_explains_the_marks_and_every_option_without_heavy_imports() -> None:
+    code = "import sys; from experiments import table; table.main(['--help']); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    text, _, modules = done.stdout.rstrip().rpartition("\n")
+    for word in ("mean ± std", "bold", "oracle", "†", "–", *table.OPTIONS):
+        assert word in text
+    heavy = {"torch", "numpy", "pandas", "rich", "matplotlib", "scipy"}
+    assert heavy.isdisjoint(modules.split())
+
+
+def test_a_mistake_in_the_words_answers_at_once() -> None:
+    began = time.process_time()
+    assert table.main(["--rule=best"]) == 2
+    assert time.process_time() - began < 0.2
+
+
+def test_methods_of_the_fixture_are_configs_of_their_own() -> None:
+    groups = {line(method, words=QUIET).group for method in METHODS}
+    assert len(groups) == len(METHODS)
+
+
+# --- one metric, settings side by side -----------------------------------------------------------
+
+
+def test_one_metric_has_a_column_for_each_setting_and_a_dash_where_none_has_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = [word.replace("factor=8", "factor=2") for word in QUIET]
+    records = lines("cross_entropy", BASE) + lines("focal", BETTER)
+    records += lines("cross_entropy", BETTER, words=wide, setting="factor 2")
+    results = write_lines(tmp_path / "tiny.jsonl", records)
+    text = output(capsys, results, "--metric", "balanced_accuracy", "--format", "markdown")
+    header, _, base, better = (line for line in text.splitlines() if line.startswith("| "))
+    assert header == "| method | factor 8 | factor 2 |"
+    assert re.fullmatch(r"\| focal \| \*\*0\.8\d\d ± 0\.0\d\d\*\* \| – \|", better)
+    assert "**" not in base
+
+
+def test_published_accuracies_stand_in_brackets_with_their_daggers(
+    described: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = output(capsys, described, "--metric", "accuracy", "--format", "markdown")
+    assert "| ours | 0.750 ± 0.000 [0.770]<sup>†</sup> |" in text
+    assert "- in brackets: the published accuracy" in text
+    assert "[0.770]" not in output(capsys, described, "--metric", "nll", "--format", "markdown")
+
+
+def test_an_unknown_metric_names_the_nearest(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = mistake(capsys, results, "--metric", "balanced_acuracy")
+    assert said.startswith("--metric balanced_acuracy: unknown (did you mean balanced_accuracy?)")
+    said = mistake(capsys, results, "--metric", "nll", "--format", "csv")
+    assert said == "--metric nll: has no effect with --format csv, which has all"
+
+
+# --- the figure ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_the_figure_is_a_file_of_its_kind_and_the_same_every_time(
+    results: Path, capsys: pytest.CaptureFixture[str], suffix: str, begins: bytes
+) -> None:
+    path = results.parent / f"made/figure.{suffix}"
+    assert output(capsys, results, "--figure", path) == f"{path}: written\n"
+    first = path.read_bytes()
+    assert first.startswith(begins)
+    output(capsys, results, "--figure", path)
+    assert path.read_bytes() == first
+
+
+def test_the_figure_shows_every_run_every_interval_and_the_groups_that_exist(
+    results: Path,
+) -> None:
+    found = table.read_table(results)
+    (scores, differences, groups) = draw(table.blocks_of(found)).axes
+    runs = [drawn for drawn in scores.lines if drawn.get_marker() == "|"]
+    assert [sorted(drawn.get_xdata()) for drawn in runs] == [sorted(BASE), sorted(BETTER)]
+    assert [text.get_text() for text in scores.get_yticklabels()] == ["cross_entropy", "focal"]
+    assert len(differences.collections) == 1
+    (filled,) = [drawn for drawn in differences.lines if drawn.get_marker() == "o"]
+    assert filled.get_markerfacecolor() == filled.get_color()
+    assert [text.get_text() for text in groups.get_legend().get_texts()] == [
+        "many (1)",
+        "medium (3)",
+    ]
+
+
+def test_a_figure_that_cannot_be_written_is_one_line(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = mistake(capsys, results, "--figure", results / "below_a_file.png")
+    assert said.startswith(f"{results}/below_a_file.png: cannot be written: ")
