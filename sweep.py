@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.config import ConfigError
-from tuning import cli
-from tuning.compare import check_epochs
-from tuning.space import checked
-from tuning.study import all_non_finite, ended_trials
+from engine.tuning.search import command_line
+from engine.tuning.search.methods import check_epochs
+from engine.tuning.search.space import checked
+from engine.tuning.study.study import all_non_finite, ended_trials
 
 DIVERGED = (
     "the last ten trials have all diverged, and so the search stops; a lower optim.lr, or "
@@ -23,7 +23,9 @@ DIVERGED = (
 )
 
 
-def sweep(arguments: cli.Arguments, *, argv: Sequence[str], stack: contextlib.ExitStack) -> int:
+def sweep(
+    arguments: command_line.Arguments, *, argv: Sequence[str], stack: contextlib.ExitStack
+) -> int:
     """One study, top to bottom: check, search, confirm, close; returns the exit code.
 
     Any number of processes search and confirm together. The one that was started without
@@ -39,14 +41,14 @@ def sweep(arguments: cli.Arguments, *, argv: Sequence[str], stack: contextlib.Ex
     configs = checked(search)
 
     # --- study -----------------------------------------------------------------------------------
-    from tuning.sitting import sit_down, work
+    from engine.tuning.study.session import sit_down, work
 
     sitting = sit_down(search, configs, url=arguments.storage, is_joining=arguments.join)
     stack.callback(sitting.close)
     folder, study, display = sitting.folder, sitting.study, sitting.display
 
     # --- search and confirm: in this process, or in processes that join --------------------------
-    from tuning.ending import close, confirm_study
+    from engine.tuning.confirm.finish import close, confirm_study
 
     display.begin(study)
     with display.live():
@@ -62,7 +64,7 @@ def sweep(arguments: cli.Arguments, *, argv: Sequence[str], stack: contextlib.Ex
         return 0
 
     # --- close: table, figures, best.yaml, and the command that trains it ------------------------
-    from tuning.study_run import record
+    from engine.tuning.study.wandb_study import record
 
     end = close(search, study, folder)
     record(search, folder, study=study, drawn=end.drawn, say=display.say)
@@ -70,7 +72,9 @@ def sweep(arguments: cli.Arguments, *, argv: Sequence[str], stack: contextlib.Ex
     return 0
 
 
-def compare(arguments: cli.Arguments, *, argv: Sequence[str], stack: contextlib.ExitStack) -> int:
+def compare(
+    arguments: command_line.Arguments, *, argv: Sequence[str], stack: contextlib.ExitStack
+) -> int:
     """Several searches, alike in all but the method, then the best of each on fresh seeds.
 
     Raises:
@@ -81,9 +85,9 @@ def compare(arguments: cli.Arguments, *, argv: Sequence[str], stack: contextlib.
     check_epochs(configs)
 
     # --- searches, one after the other, and confirm ----------------------------------------------
-    from tuning import comparison
-    from tuning.confirm import train_all
-    from tuning.sitting import folder_of, sit_down, work
+    from engine.tuning.confirm import comparison_report
+    from engine.tuning.confirm.confirm import train_all
+    from engine.tuning.study.session import folder_of, sit_down, work
 
     folder = folder_of(arguments.search)
     names = [
@@ -119,15 +123,15 @@ def compare(arguments: cli.Arguments, *, argv: Sequence[str], stack: contextlib.
             with sitting.display.live():
                 runners.append(work(sitting, command=_command(argv)))
         if (runner := next(filter(None, runners), None)) is not None:
-            todo = comparison.comparison_of(sittings, folder).jobs
+            todo = comparison_report.comparison_of(sittings, folder).jobs
             train_all(todo, run=runner.run_whole, begins=sitting.display.confirm)
     if arguments.join:
         return 0
 
     # --- close: curves, table, and each method's own figures -------------------------------------
-    from tuning.study_run import record
+    from engine.tuning.study.wandb_study import record
 
-    closed = comparison.close(comparison.comparison_of(sittings, folder))
+    closed = comparison_report.close(comparison_report.comparison_of(sittings, folder))
     for name, end in closed.endings.items():
         one = sittings[name]
         record(one.search, one.folder, study=one.study, drawn=end.drawn, say=one.display.say)
@@ -136,7 +140,11 @@ def compare(arguments: cli.Arguments, *, argv: Sequence[str], stack: contextlib.
 
 
 def start_workers(
-    arguments: cli.Arguments, folder: Path, *, show: Callable[[], None], argv: Sequence[str]
+    arguments: command_line.Arguments,
+    folder: Path,
+    *,
+    show: Callable[[], None],
+    argv: Sequence[str],
 ) -> None:
     """Have processes of this machine work, and show what they do.
 
@@ -151,7 +159,7 @@ def start_workers(
         Interrupted: by a signal, after the workers have stopped.
     """
     from engine.interruption import Interrupted, interruptions
-    from tuning.processes import local_workers
+    from engine.tuning.study.processes import local_workers
 
     with (
         interruptions() as interruption,
@@ -181,22 +189,22 @@ def start_workers(
 
 def _command(argv: Sequence[str]) -> tuple[str, ...]:
     """As it is recorded in each run's environment.json."""
-    return ("sweep.py", *cli.without_storage(argv))
+    return ("sweep.py", *command_line.without_storage(argv))
 
 
 def main(argv: Sequence[str]) -> int:
     """The command line; returns the exit code."""
     try:
-        if cli.is_help(argv):
-            print(cli.HELP, end="")
+        if command_line.is_help(argv):
+            print(command_line.HELP, end="")
             return 0
-        return _stopped_cleanly(cli.parse(argv), argv)
+        return _stopped_cleanly(command_line.parse(argv), argv)
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
 
 
-def _stopped_cleanly(arguments: cli.Arguments, argv: Sequence[str]) -> int:
+def _stopped_cleanly(arguments: command_line.Arguments, argv: Sequence[str]) -> int:
     from engine.interruption import Interrupted
     from engine.run_folder import WriteError
 

@@ -31,13 +31,13 @@ from engine.config import ConfigError
 from engine.figures import save
 from engine.run_folder import write_text
 from engine.statistics import mean_and_std, paired_difference
-from tuning.best_of_n import best_so_far
-from tuning.best_of_n_figures import repetitions, values_of
-from tuning.findings import Objective, objectives
-from tuning.search import Search
-from tuning.search_file import Confirm, Pruner, Sampler, read_search_file
-from tuning.sitting import sit_down, work
-from tuning.space import checked
+from engine.tuning.figures.best_of_n import best_so_far
+from engine.tuning.figures.best_of_n_figures import repetitions, values_of
+from engine.tuning.search.search import Search
+from engine.tuning.search.search_file import Confirm, Pruner, Sampler, read_search_file
+from engine.tuning.search.space import checked
+from engine.tuning.study.session import sit_down, work
+from engine.tuning.study.trials import Objective, objectives
 
 SAMPLERS = ("random", "tpe", "gp")  # the first is what the others are compared with
 SEARCH = ROOT / "experiments" / "search" / "softmax_focal.yaml"

@@ -44,20 +44,20 @@ def main() -> None:
 
         return call
 
-    import tuning.worker
+    import engine.tuning.study.worker
 
     loop.Trainer.train_epoch = timed(loop.Trainer.train_epoch)  # type: ignore[method-assign]
     loop.predict = timed(loop.predict)
-    ask = tuning.worker.Worker._ask_and_train
+    ask = engine.tuning.study.worker.Worker._ask_and_train
     rest: list[float] = []
 
-    def one(worker: tuning.worker.Worker) -> None:
+    def one(worker: engine.tuning.study.worker.Worker) -> None:
         before, trained[0] = time.process_time(), 0.0
         ask(worker)
         rest.append(time.process_time() - before - trained[0])
         print(f"trial {len(rest) - 1}: {trained[0]:.2f} s of training, {rest[-1]:.2f} s besides")
 
-    tuning.worker.Worker._ask_and_train = one  # type: ignore[method-assign]
+    engine.tuning.study.worker.Worker._ask_and_train = one  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "search.yaml"
         path.write_text(SEARCH, encoding="utf-8")

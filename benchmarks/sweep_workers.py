@@ -17,7 +17,7 @@ from pathlib import Path
 import optuna
 
 from engine.components import ROOT
-from tuning.study import ended_trials
+from engine.tuning.study.study import ended_trials
 
 SEARCH = """
 budget: {trials: TRIALS, epochs: EPOCHS}

@@ -13,9 +13,9 @@ import pytest
 from engine.cli import parse
 from engine.components import ROOT
 from engine.config import dump, fingerprint, load
+from engine.tuning.search.command_line import parse as parse_sweep
+from engine.tuning.search.space import checked
 from tests._runs import small_words
-from tuning.cli import parse as parse_sweep
-from tuning.space import checked
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)

@@ -11,10 +11,10 @@ import optuna
 import train
 from engine.schema import Config
 from engine.summary import Summary
+from engine.tuning.search.search import Search
+from engine.tuning.search.search_file import Choice, Confirm, Range, SearchFile
+from engine.tuning.study.study import StudyFolder
 from tests._runs import quiet_screen, small_words
-from tuning.search import Search
-from tuning.search_file import Choice, Confirm, Range, SearchFile
-from tuning.study import StudyFolder
 
 SPACE = {
     "loss": Choice(values=("cross_entropy", "softmax_focal")),
@@ -43,7 +43,7 @@ def ended_study(
     search: Search, folder: StudyFolder, trials: Sequence[tuple[Mapping[str, Any], Any]]
 ) -> optuna.Study:
     """A study in the folder's own database, with these parameters and values."""
-    from tuning.space import constants_of, suggest
+    from engine.tuning.search.space import constants_of, suggest
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.path.mkdir(parents=True)

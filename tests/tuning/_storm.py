@@ -25,13 +25,13 @@ import optuna
 from optuna.trial import Trial
 
 from engine.components import ROOT
-from tuning.cli import STORAGE
-from tuning.search import Search
-from tuning.search_file import read_search_file
-from tuning.space import suggest
-from tuning.storage import PatientStorage, claim_of
-from tuning.study import StudyFolder, ended_trials, num_trials
-from tuning.worker import Worker
+from engine.tuning.search.command_line import STORAGE
+from engine.tuning.search.search import Search
+from engine.tuning.search.search_file import read_search_file
+from engine.tuning.search.space import suggest
+from engine.tuning.study.storage import PatientStorage, claim_of
+from engine.tuning.study.study import StudyFolder, ended_trials, num_trials
+from engine.tuning.study.worker import Worker
 
 SEARCH = """
 budget: {trials: 24}

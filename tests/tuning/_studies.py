@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 from optuna.trial import Trial
 
-from tuning.findings import Objective
+from engine.tuning.study.trials import Objective
 
 BALANCED = Objective("val/balanced_accuracy", "maximize")
 NLL = Objective("val/nll", "minimize")

@@ -10,9 +10,9 @@ import yaml
 
 import sweep
 from engine.config import dump, flatten, load
+from engine.tuning.search import command_line
+from engine.tuning.study.study import RUN, StudyFolder, ended_trials
 from tests._runs import small_config
-from tuning import cli
-from tuning.study import RUN, StudyFolder, ended_trials
 
 STUDY = "study"
 
@@ -41,7 +41,7 @@ def study_of(root: Path) -> optuna.Study:
 
 
 def search_of(root: Path, text: str, *words: str) -> Any:
-    return cli.parse(arguments(root, text, *words)).search
+    return command_line.parse(arguments(root, text, *words)).search
 
 
 def check_arrival(root: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuning.best_of_n import best_of_n, best_so_far
-from tuning.findings import Direction
+from engine.tuning.figures.best_of_n import best_of_n, best_so_far
+from engine.tuning.study.trials import Direction
 
 VALUES = [0.3, 0.9, 0.5, 0.5, 0.7]
 

@@ -13,11 +13,11 @@ from rich.console import Console
 from engine.config import load
 from engine.statistics import paired_difference
 from engine.summary import RuleResult, Summary
+from engine.tuning.confirm import closing_table, confirmed_rows
+from engine.tuning.confirm.confirm import DEFAULT, Candidate
+from engine.tuning.confirm.confirmed_rows import Row
+from engine.tuning.study.trials import Objective
 from tests.tuning._studies import BALANCED, NLL
-from tuning import closing, closing_table
-from tuning.closing import Row
-from tuning.confirm import DEFAULT, Candidate
-from tuning.findings import Objective
 
 SEEDS = (1, 2, 3, 4, 5)
 BASE = [0.70, 0.72, 0.69, 0.71, 0.73]
@@ -55,7 +55,7 @@ def table_of(
         for seed, v, t in zip(SEEDS, val[name], test[name], strict=False)
         if (name, seed) not in {*without, *diverged}
     }
-    return closing.rows(found, results, objective, seeds=SEEDS, diverged=diverged)
+    return confirmed_rows.rows(found, results, objective, seeds=SEEDS, diverged=diverged)
 
 
 @pytest.fixture
@@ -91,13 +91,13 @@ def test_of_a_metric_to_be_small_less_is_better() -> None:
     val = {DEFAULT: BETTER, "trial 3": BASE}
     table = table_of(val, val, objective=NLL)
     assert table[1].verdict == "better than the default"
-    assert closing.chosen(table) is table[1]
+    assert confirmed_rows.chosen(table) is table[1]
 
 
 def test_validation_chooses_whatever_test_says() -> None:
     val = {DEFAULT: BASE, "trial 3": BETTER, "trial 5": SAME}
     test = {DEFAULT: BASE, "trial 3": [0.1] * 5, "trial 5": [0.99] * 5}
-    best = closing.chosen(table_of(val, test))
+    best = confirmed_rows.chosen(table_of(val, test))
     assert best is not None
     assert best.candidate.name == "trial 3"
 
@@ -105,7 +105,7 @@ def test_validation_chooses_whatever_test_says() -> None:
 def test_the_default_wins_a_tie() -> None:
     val = {DEFAULT: BASE, "trial 3": BASE}
     table = table_of(val, val)
-    assert closing.chosen(table) is table[0]
+    assert confirmed_rows.chosen(table) is table[0]
 
 
 def test_runs_are_paired_by_seed_where_one_is_missing() -> None:
@@ -114,7 +114,7 @@ def test_runs_are_paired_by_seed_where_one_is_missing() -> None:
     assert table[1].difference == paired_difference(
         [BETTER[i] for i in (0, 2, 4)], [BASE[i] for i in (0, 2, 4)]
     )
-    assert closing.chosen(table) is None
+    assert confirmed_rows.chosen(table) is None
     assert closing_table.cells(table[1])[4] == "4 (1 to come)"
     sentences = closing_table.explanation(table, seeds=SEEDS)
     assert "nothing is chosen: every setting lacks a run" in sentences
@@ -142,9 +142,9 @@ def test_seed_std_weighs_settings_by_their_degrees_of_freedom() -> None:
     val = {DEFAULT: BASE, "trial 3": BETTER}
     table = table_of(val, val, without=[("trial 3", s) for s in (3, 4, 5)])
     expected = (4 * np.var(BASE, ddof=1) + np.var(BETTER[:2], ddof=1)) / 5
-    assert closing.seed_std(table) == pytest.approx(expected**0.5)
+    assert confirmed_rows.seed_std(table) == pytest.approx(expected**0.5)
     alone = table_of(val, val, without=[(n, s) for n in val for s in (2, 3, 4, 5)])
-    assert closing.seed_std(alone) is None
+    assert confirmed_rows.seed_std(alone) is None
 
 
 # --- as text --------------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ import yaml
 
 import sweep
 from engine.config import ConfigError, load
+from engine.tuning.figures import drawing
+from engine.tuning.figures.best_of_n import best_of_n
+from engine.tuning.search import command_line
+from engine.tuning.search.methods import check_epochs
+from engine.tuning.search.space import checked
 from tests._runs import small_words
-from tuning import cli, drawing
-from tuning.best_of_n import best_of_n
-from tuning.compare import check_epochs
-from tuning.space import checked
 
 SPACE = {
     "optim.lr": {"float": [0.01, 0.1], "log": True},
@@ -55,9 +56,11 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {name: written(tmp_path, name, content) for name, content in contents.items()}
 
 
-def parsed(files: dict[str, str], *names: str, lead: str | None = "shared") -> cli.Arguments:
+def parsed(
+    files: dict[str, str], *names: str, lead: str | None = "shared"
+) -> command_line.Arguments:
     search = [] if lead is None else ["--search", files[lead]]
-    return cli.parse([*search, "--compare", *(files[name] for name in names)])
+    return command_line.parse([*search, "--compare", *(files[name] for name in names)])
 
 
 def mistake(files: dict[str, str], *names: str, lead: str | None = "shared") -> str:
@@ -93,9 +96,9 @@ def test_a_config_is_searched_over_the_keys_that_exist_with_it(files: dict[str, 
 
 def test_search_files_alone_are_led_by_the_first(files: dict[str, str], tmp_path: Path) -> None:
     other = written(tmp_path, "other", {**POWER, "budget": {"trials": 7}})
-    found = cli.parse(["--compare", files["power"], other]).methods
+    found = command_line.parse(["--compare", files["power"], other]).methods
     assert [search.file.budget.trials for search in found] == [50, 50]
-    more = cli.parse(["--compare", files["power"], other, "--trials", "9"]).methods
+    more = command_line.parse(["--compare", files["power"], other, "--trials", "9"]).methods
     assert [search.file.budget.trials for search in more] == [9, 9]
 
 

@@ -20,6 +20,11 @@ from engine.loop import DivergenceError
 from engine.run_folder import BusyError, RunFolder
 from engine.schema import Config
 from engine.summary import Summary
+from engine.tuning.confirm import closing_table, confirm, confirmed_rows
+from engine.tuning.confirm.finish import Ending, close, confirm_study, stage
+from engine.tuning.figures import drawing
+from engine.tuning.search.search import Search
+from engine.tuning.study.study import StudyFolder
 from tests._runs import summary_of
 from tests.tuning._searches import (
     DEFAULT,
@@ -31,10 +36,6 @@ from tests.tuning._searches import (
     search_of,
 )
 from tests.tuning._studies import BALANCED, NLL
-from tuning import closing, closing_table, confirm, drawing
-from tuning.ending import Ending, close, confirm_study, stage
-from tuning.search import Search
-from tuning.study import StudyFolder
 
 TRIALS = [(FOCAL, 0.9), (SLOW, 0.2), (DEFAULT, 0.8), (FOCAL, 0.9)]
 
@@ -53,11 +54,11 @@ class Tiny:
     def close(self) -> Ending:
         return close(self.search, self.study, self.folder)
 
-    def table(self) -> list[closing.Row]:
+    def table(self) -> list[confirmed_rows.Row]:
         """The closing table, without files and figures."""
         todo = stage(self.search, self.study, self.folder)
         results = confirm.summaries(todo.jobs)
-        return closing.rows(
+        return confirmed_rows.rows(
             todo.candidates,
             results,
             BALANCED,
@@ -199,7 +200,7 @@ import sys
 from pathlib import Path
 import optuna
 from tests.tuning._searches import folder_of, quiet_run, search_of
-from tuning.ending import confirm_study
+from engine.tuning.confirm.finish import confirm_study
 
 root = Path(sys.argv[1])
 search, folder = search_of(root), folder_of(root)
@@ -383,7 +384,7 @@ def test_a_setting_that_diverges_on_a_fresh_seed_is_said_and_never_chosen(tmp_pa
     confirm_study(case.search, case.study, case.folder, run=run)  # it is not tried again
     table = case.table()
     assert [(row.diverged, row.missing) for row in table] == [(0, 0), (1, 0)]
-    assert closing.chosen(table) is table[0]
+    assert confirmed_rows.chosen(table) is table[0]
     assert closing_table.cells(table[1])[4] == "1 (1 diverged)"
 
 
@@ -399,7 +400,7 @@ def test_runs_of_different_splits_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_the_default_is_marked_on_the_maps_only_where_the_space_holds_it(tmp_path: Path) -> None:
-    from tuning.ending import _default_in_space
+    from engine.tuning.confirm.finish import _default_in_space
 
     search = search_of(tmp_path)
     assert _default_in_space(search) == DEFAULT
@@ -410,4 +411,4 @@ def test_the_default_is_marked_on_the_maps_only_where_the_space_holds_it(tmp_pat
 def test_seed_std_pools_the_settings(closed: Ending) -> None:
     stds = [row.val.std for row in closed.tables[0] if row.val is not None]
     pooled = (sum(std**2 for std in stds if std is not None) / 3) ** 0.5
-    assert closing.seed_std(closed.tables[0]) == pytest.approx(pooled)
+    assert confirmed_rows.seed_std(closed.tables[0]) == pytest.approx(pooled)

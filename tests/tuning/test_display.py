@@ -10,8 +10,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.console import Console
 
-from tuning.display import Display
-from tuning.study import OUTCOME
+from engine.tuning.study.display import Display
+from engine.tuning.study.study import OUTCOME
 
 
 def trial_of(state: TrialState, value: float | None = None, **attributes: str) -> FrozenTrial:

@@ -10,6 +10,7 @@ import pytest
 
 import sweep
 from engine.config import ConfigError
+from engine.tuning.study.study import StudyFolder
 from tests.tuning._postgres import PASSWORD, QUOTED, Postgres, postgres
 from tests.tuning._storm import (
     SEARCH,
@@ -21,7 +22,6 @@ from tests.tuning._storm import (
     start,
 )
 from tests.tuning._sweeps import arguments
-from tuning.study import StudyFolder
 
 pytestmark = pytest.mark.system
 

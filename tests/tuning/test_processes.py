@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from engine.components import ROOT
+from engine.tuning.search import command_line
+from engine.tuning.study.processes import share
+from engine.tuning.study.study import RUN, ended_trials, outcome_of
 from tests._runs import rows_of
 from tests.tuning._sweeps import STUDY, arguments, check_arrival, folder_of, study_of
-from tuning import cli
-from tuning.processes import share
-from tuning.study import RUN, ended_trials, outcome_of
 
 TEXT = """
 budget: {trials: 6, epochs: 3}
@@ -69,7 +69,7 @@ def test_each_worker_has_its_gpu_of_those_that_are_there(monkeypatch: pytest.Mon
 
 def test_a_storage_url_is_no_part_of_what_is_written_down() -> None:
     words = ["a.yaml", "storage=postgresql://me:hunter2@host/db", "seed=1"]
-    assert cli.without_storage(words) == ["a.yaml", "seed=1"]
+    assert command_line.without_storage(words) == ["a.yaml", "seed=1"]
 
 
 @pytest.mark.slow

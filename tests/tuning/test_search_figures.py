@@ -11,6 +11,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from engine.figure_style import BLUE, INK
+from engine.tuning.confirm.confirm import front
+from engine.tuning.figures import best_of_n_figures, search_figures
+from engine.tuning.figures.best_of_n import best_of_n
+from engine.tuning.figures.drawing import Known, draw, save_all
+from engine.tuning.figures.importance import importances
+from engine.tuning.figures.map_figure import parameter_map
+from engine.tuning.search.search_file import Direction
+from engine.tuning.study.trials import Objective
 from tests.tuning._studies import (
     BALANCED,
     NLL,
@@ -20,14 +28,6 @@ from tests.tuning._studies import (
     two_goals,
     with_losses,
 )
-from tuning import best_of_n_figures, figures
-from tuning.best_of_n import best_of_n
-from tuning.confirm import front
-from tuning.drawing import Known, draw, save_all
-from tuning.findings import Objective
-from tuning.importance import importances
-from tuning.map_figure import parameter_map
-from tuning.search_file import Direction
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_far_worse_trials_share_the_last_colour(hills: optuna.Study) -> None:
 
 
 def test_history_has_every_trial_and_the_best_so_far(hills: optuna.Study) -> None:
-    figure = figures.history(hills.trials, BALANCED, title="t", seed_std=0.01, default=0.65)
+    figure = search_figures.history(hills.trials, BALANCED, title="t", seed_std=0.01, default=0.65)
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     values = [t.value for t in hills.trials]
     np.testing.assert_array_equal(lines["complete"].get_xydata(), list(enumerate(values)))
@@ -194,7 +194,9 @@ def test_history_has_every_trial_and_the_best_so_far(hills: optuna.Study) -> Non
 def test_history_tells_pruned_trials_and_those_without_a_value_from_complete_ones(
     tmp_path: Path,
 ) -> None:
-    figure = figures.history(study_of(tmp_path, with_losses, trials=9).trials, BALANCED, title="t")
+    figure = search_figures.history(
+        study_of(tmp_path, with_losses, trials=9).trials, BALANCED, title="t"
+    )
     lines = {line.get_label(): line.get_xdata().tolist() for line in figure.axes[0].lines}
     assert lines["complete"] == [2, 5, 8]
     assert lines["pruned, at its last value"] == [0, 3, 6]
@@ -205,7 +207,7 @@ def test_one_diverged_trial_does_not_flatten_the_history(hills: optuna.Study) ->
     bad = optuna.trial.create_trial(
         params={}, distributions={}, value=-50.0, state=optuna.trial.TrialState.COMPLETE
     )
-    figure = figures.history([*hills.trials, bad], BALANCED, title="t")
+    figure = search_figures.history([*hills.trials, bad], BALANCED, title="t")
     low, high = figure.axes[0].get_ylim()
     assert low > 0.3
     assert high < 0.8
@@ -240,7 +242,7 @@ def test_importance_ranks_the_key_that_matters_first(hills: optuna.Study) -> Non
     assert list(found) == ["loss.gamma", "loss.alpha"]
     assert sum(share.value for share in found.values()) == pytest.approx(1)
     assert all(0 <= s.low <= s.value <= s.high <= 1 for s in found.values())
-    figure = figures.importance_bars(found, title="t", note="n")
+    figure = search_figures.importance_bars(found, title="t", note="n")
     widths = [bar.get_width() for bar in figure.axes[0].patches]
     assert widths == [found["loss.alpha"].value, found["loss.gamma"].value]
 
@@ -259,7 +261,7 @@ def test_the_front_is_what_no_trial_beats_in_both(tmp_path: Path) -> None:
     study = study_of(tmp_path, two_goals, trials=25, directions=["maximize", "minimize"])
     found = front(study.trials, (BALANCED, NLL))
     assert sorted(found) == sorted(t.number for t in study.best_trials)
-    figure = figures.pareto_front(study.trials, (BALANCED, NLL), front=found, title="t")
+    figure = search_figures.pareto_front(study.trials, (BALANCED, NLL), front=found, title="t")
     axes = figure.axes[0]
     lines = {line.get_label(): line.get_xydata() for line in axes.lines}
     on = sorted(study.trials[n].values for n in found)

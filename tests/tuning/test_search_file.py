@@ -10,10 +10,10 @@ import pytest
 
 from engine.components import ROOT
 from engine.config import ConfigError
-from tuning.cli import Arguments, parse
-from tuning.search_file import SearchFile, read_search_file
-from tuning.space import checked, grid, warmup
-from tuning.study import num_trials
+from engine.tuning.search.command_line import Arguments, parse
+from engine.tuning.search.search_file import SearchFile, read_search_file
+from engine.tuning.search.space import checked, grid, warmup
+from engine.tuning.study.study import num_trials
 
 READY = {
     "softmax_focal": "digits_lt",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tuning.surface import FEWEST_POINTS, surface
+from engine.tuning.figures.surface import FEWEST_POINTS, surface
 
 
 def truth(points: np.ndarray) -> np.ndarray:

@@ -19,6 +19,9 @@ from engine.config import ConfigError
 from engine.interruption import EndedEarly
 from engine.run_folder import RunFolder
 from engine.schema import Config
+from engine.tuning.search.search import Search
+from engine.tuning.study import trial as trial_module
+from engine.tuning.study.study import RUN, ended_trials, outcome_of
 from tests._runs import quiet_screen, rows_of, small_config
 from tests.engine._wandb_log import records, values_of
 from tests.tuning._sweeps import (
@@ -30,9 +33,6 @@ from tests.tuning._sweeps import (
     small_sweep,
     study_of,
 )
-from tuning import trial as trial_module
-from tuning.search import Search
-from tuning.study import RUN, ended_trials, outcome_of
 
 MIXED = """
 budget: {trials: 3, epochs: 1}

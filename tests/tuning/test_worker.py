@@ -18,12 +18,12 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
 
 from engine.interruption import Interrupted
+from engine.tuning.study import trial_owner
+from engine.tuning.study.storage import Address, Claim, FileClaim, StorageLostError, claim_of
+from engine.tuning.study.study import StudyFolder, ended_trials, num_trials
+from engine.tuning.study.trial_owner import OWNER, is_lost, this_process
+from engine.tuning.study.worker import Worker, requeue_lost
 from tests.tuning._storm import SEARCH, QuickRunner, opened, search_of
-from tuning import owner
-from tuning.owner import OWNER, is_lost, this_process
-from tuning.storage import Address, Claim, FileClaim, StorageLostError, claim_of
-from tuning.study import StudyFolder, ended_trials, num_trials
-from tuning.worker import Worker, requeue_lost
 
 TEXT = SEARCH.replace("24", "4")
 
@@ -95,7 +95,7 @@ def test_a_worker_never_asks_while_others_hold_all_places(
         for trial in seat.study.get_trials(states=(TrialState.RUNNING,)):
             seat.study.tell(trial.number, 1.0)
 
-    monkeypatch.setattr("tuning.worker.time.sleep", wait)
+    monkeypatch.setattr("engine.tuning.study.worker.time.sleep", wait)
     assert seat.worker().run() == "done"
     assert looks[0].count("RUNNING") == 4
     assert len(ended_trials(seat.study)) == 4
@@ -271,7 +271,7 @@ def test_a_trial_of_another_machine_is_left_to_its_heartbeat() -> None:
 
 def test_a_trial_of_a_process_that_has_ended_is_lost_even_before_its_parent_asks() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    owned = {**this_process(3), "process": owner._identity(child.pid)}
+    owned = {**this_process(3), "process": trial_owner._identity(child.pid)}
     assert not is_lost(trial_of(owned))
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie, still in the list
@@ -292,7 +292,7 @@ def test_calls_to_a_storage_that_is_gone_are_tried_again_and_it_is_said_once(
 ) -> None:
     said: list[str] = []
     failures = iter([True, True, False])
-    monkeypatch.setattr("tuning.storage.time.sleep", lambda _: None)
+    monkeypatch.setattr("engine.tuning.study.storage.time.sleep", lambda _: None)
     monkeypatch.setattr(seat.storage, "say", said.append)
 
     def action() -> None:
@@ -308,7 +308,7 @@ def test_calls_to_a_storage_that_is_gone_are_tried_again_and_it_is_said_once(
 def test_a_storage_that_stays_away_is_given_up_in_one_line(
     seat: Seat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuning.storage.time.sleep", lambda _: None)
+    monkeypatch.setattr("engine.tuning.study.storage.time.sleep", lambda _: None)
     monkeypatch.setattr(seat.storage, "say", lambda _: None)
     monkeypatch.setattr(seat.storage, "patience", 0)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from engine.config import ConfigError, full_key, read_yaml
 from engine.schema import Config
-from tuning.search import Search
-from tuning.search_file import Axis, Choice, Pruner, SearchFile, read_search_file
-from tuning.space import constants_of
+from engine.tuning.search.search import Search
+from engine.tuning.search.search_file import Axis, Choice, Pruner, SearchFile, read_search_file
+from engine.tuning.search.space import constants_of
 
 # What all methods take from the file that leads, so that none gets more than another.
 SHARED = ("metrics", "budget", "sampler", "pruner", "seeds", "confirm")

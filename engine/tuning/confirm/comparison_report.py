@@ -13,17 +13,18 @@ from rich.text import Text
 
 from engine.figures import save
 from engine.run_folder import write_text
+from engine.tuning.confirm import closing_table, confirm, confirmed_rows, finish
+from engine.tuning.confirm.confirm import Candidate, Job
+from engine.tuning.figures import best_of_n_figures
+from engine.tuning.figures.best_of_n import best_of_n
+from engine.tuning.study.trials import Objective, complete, objectives
 from engine.wording import one_line
-from tuning import best_of_n_figures, closing, closing_table, confirm, ending
-from tuning.best_of_n import best_of_n
-from tuning.confirm import Candidate, Job
-from tuning.findings import Objective, complete, objectives
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tuning.sitting import Sitting
-    from tuning.study import StudyFolder
+    from engine.tuning.study.session import Sitting
+    from engine.tuning.study.study import StudyFolder
 
 
 class Comparison(NamedTuple):
@@ -81,7 +82,7 @@ class Closed(NamedTuple):
     """What a comparison says at its end, and the ending of each method's own search."""
 
     shown: list[RenderableType]
-    endings: dict[str, ending.Ending]
+    endings: dict[str, finish.Ending]
 
 
 def close(found: Comparison) -> Closed:
@@ -105,7 +106,7 @@ def close(found: Comparison) -> Closed:
     shown += ["", _curves_table(values, goal, title=title)]
     if found.jobs:
         results = confirm.summaries(found.jobs)
-        table = closing.rows(
+        table = confirmed_rows.rows(
             found.candidates,
             results,
             goal,
@@ -121,7 +122,7 @@ def close(found: Comparison) -> Closed:
         write_text(folder.path / "confirm.csv", closing_table.csv_text([table]))
     shown.append(f"figure: {folder.figures / 'best_of_n.png'}")
     endings = {
-        name: ending.close(sitting.search, sitting.study, sitting.folder)
+        name: finish.close(sitting.search, sitting.study, sitting.folder)
         for name, sitting in found.methods.items()
     }
     shown += [f"{name}: {end.shown[-1]}" for name, end in endings.items()]

@@ -15,15 +15,15 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.console import DASH
+from engine.tuning.study.study import ended_trials, outcome_of
 from engine.wording import one_line, shown
-from tuning.study import ended_trials, outcome_of
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
     from rich.console import RenderableType
 
-    from tuning.confirm import Job
+    from engine.tuning.confirm.confirm import Job
 
 REFRESH = 1.0  # seconds between looks at the storage
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from engine.tracking import Mirror, chosen_mode, new_run_id
-from tuning.search import Search
-from tuning.study import StudyFolder, ended_trials, outcome_of
+from engine.tuning.search.search import Search
+from engine.tuning.study.study import StudyFolder, ended_trials, outcome_of
 
 if TYPE_CHECKING:
     import optuna
 
-    from tuning.drawing import Drawn
+    from engine.tuning.figures.drawing import Drawn
 
 WANDB_ID = "wandb_id"  # user attribute of a study
 

@@ -16,13 +16,13 @@ from engine.config import ConfigError, fingerprint
 from engine.history import finished_summary
 from engine.run_folder import BusyError, RunFolder, write_json
 from engine.schema import Config
-from tuning.findings import Objective, best_first, complete
+from engine.tuning.study.trials import Objective, best_first, complete
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from engine.summary import Summary
-    from tuning.search import Search
+    from engine.tuning.search.search import Search
 
 DEFAULT = "default"
 SEEDS_END = 2**32

@@ -23,8 +23,8 @@ from engine.figure_style import (
     shorten,
     styled,
 )
-from tuning.best_of_n import best_so_far
-from tuning.findings import Objective, complete, lost, pruned
+from engine.tuning.figures.best_of_n import best_so_far
+from engine.tuning.study.trials import Objective, complete, lost, pruned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tuning.search_file import Direction
+from engine.tuning.search.search_file import Direction
 
 
 class BestOfN(NamedTuple):

@@ -22,9 +22,9 @@ from engine.figure_style import (
     shorten,
     styled,
 )
-from tuning.best_of_n import BestOfN, best_of_n, best_so_far
-from tuning.figures import whole_numbers
-from tuning.findings import Objective, complete, lost, pruned
+from engine.tuning.figures.best_of_n import BestOfN, best_of_n, best_so_far
+from engine.tuning.figures.search_figures import whole_numbers
+from engine.tuning.study.trials import Objective, complete, lost, pruned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,9 @@ from engine import components
 from engine.config import NOT_IDENTITY, SEEDS, ConfigError, flatten, full_key, nearest
 from engine.rules import complete_from
 from engine.schema import Config
+from engine.tuning.search.search import Search
+from engine.tuning.search.search_file import Axis, Choice, Range
 from engine.wording import shown
-from tuning.search import Search
-from tuning.search_file import Axis, Choice, Range
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -12,9 +12,9 @@ from typing import NoReturn
 
 from engine.config import ConfigError, nearest
 from engine.schema import SELECTABLE
-from tuning.compare import leading, methods
-from tuning.search import Search
-from tuning.search_file import read_search_file
+from engine.tuning.search.methods import leading, methods
+from engine.tuning.search.search import Search
+from engine.tuning.search.search_file import read_search_file
 
 HELP = f"""\
 usage: python sweep.py [FILE.yaml ...] [key=value ...] --search FILE.yaml [options]

@@ -8,8 +8,8 @@ import warnings
 import optuna
 from optuna.exceptions import ExperimentalWarning
 
-from tuning.search import Search
-from tuning.space import Warmup
+from engine.tuning.search.search import Search
+from engine.tuning.search.space import Warmup
 
 
 def make_sampler(search: Search, *, number: int) -> optuna.samplers.BaseSampler:

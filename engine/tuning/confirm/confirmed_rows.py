@@ -14,8 +14,8 @@ from engine.statistics import (
     mean_and_std,
     paired_difference,
 )
-from tuning.confirm import DEFAULT, Candidate
-from tuning.findings import Objective
+from engine.tuning.confirm.confirm import DEFAULT, Candidate
+from engine.tuning.study.trials import Objective
 
 if TYPE_CHECKING:
     from engine.summary import Summary

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from engine.config import ConfigError
 from engine.run_folder import write_text
 from engine.schema import Config
-from tuning.search import Search
-from tuning.space import grid
+from engine.tuning.search.search import Search
+from engine.tuning.search.space import grid
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from tuning.storage import Claim, PatientStorage
+    from engine.tuning.study.storage import Claim, PatientStorage
 
 Outcome = Literal["complete", "pruned", "non-finite", "out of memory"]
 RUN = "run"  # user attribute of a trial: its run folder below trials/, of its first seed
@@ -60,12 +60,12 @@ class StudyFolder:
         Args:
             url: SQLAlchemy's.
             say: told when the storage is gone, and when it is back.
-            patience: see :func:`tuning.storage.open_storage`.
+            patience: see :func:`engine.tuning.study.storage.open_storage`.
 
         Raises:
             ConfigError: it cannot be used.
         """
-        from tuning.storage import Address, open_storage
+        from engine.tuning.study.storage import Address, open_storage
 
         self.path.mkdir(parents=True, exist_ok=True)
         return open_storage(Address(url or f"sqlite:///{self.database}"), say=say, **patience)

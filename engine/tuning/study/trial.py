@@ -21,9 +21,9 @@ from engine.loop import DivergenceError
 from engine.run_folder import BusyError, RunFolder
 from engine.schema import Config
 from engine.summary import Summary
-from tuning.search import Search
-from tuning.space import constants_of, suggest
-from tuning.study import OUTCOME, RUN, StudyFolder
+from engine.tuning.search.search import Search
+from engine.tuning.search.space import constants_of, suggest
+from engine.tuning.study.study import OUTCOME, RUN, StudyFolder
 
 WAIT = 1.0  # seconds between looks at a run folder that another process is writing
 

@@ -144,7 +144,7 @@ NAMED = ("sampler", "pruner")  # `sampler: gp` is `sampler: {name: gp}`
 
 
 def read_search_file(path: Path) -> SearchFile:
-    """Read and check a search file by itself; :mod:`tuning.space` checks it against the config.
+    """Read and check a search file by itself; :mod:`engine.tuning.search.space` checks it against the config.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.figure_style import INK, VERMILLION, new_figure, shorten, styled
-from tuning.findings import Objective, complete, lost, pruned
-from tuning.surface import Surface, surface
+from engine.tuning.figures.surface import Surface, surface
+from engine.tuning.study.trials import Objective, complete, lost, pruned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,15 +12,15 @@ import optuna
 from rich.console import Console
 
 from engine.schema import Config
-from tuning.display import Display
-from tuning.processes import starter_is_gone
-from tuning.search import Search
-from tuning.space import warmup
-from tuning.storage import PatientStorage, claim_of
-from tuning.strategy import make_pruner
-from tuning.study import StudyFolder, num_trials
-from tuning.trial import TrialRunner
-from tuning.worker import Worker
+from engine.tuning.search.search import Search
+from engine.tuning.search.space import warmup
+from engine.tuning.study.display import Display
+from engine.tuning.study.optuna_parts import make_pruner
+from engine.tuning.study.processes import starter_is_gone
+from engine.tuning.study.storage import PatientStorage, claim_of
+from engine.tuning.study.study import StudyFolder, num_trials
+from engine.tuning.study.trial import TrialRunner
+from engine.tuning.study.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def sit_down(
 
     Args:
         search: the search.
-        configs: what :func:`tuning.space.checked` found it to be able to ask for.
+        configs: what :func:`engine.tuning.search.space.checked` found it to be able to ask for.
         url: of the storage; None for the file in the study folder.
         is_joining: whether another process has made the study, or is about to.
         console: where to print; default the terminal.

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.statistics import MeanAndStd
+from engine.tuning.confirm.confirm import Candidate
+from engine.tuning.confirm.confirmed_rows import DASH, Row, chosen
 from engine.wording import one_line, shown
-from tuning.closing import DASH, Row, chosen
-from tuning.confirm import Candidate
 
 VERDICT = "verdict"
 

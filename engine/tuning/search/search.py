@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.config import fingerprint, load
 from engine.schema import Config
-from tuning.search_file import SearchFile
+from engine.tuning.search.search_file import SearchFile
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tuning.search_file import Direction
-from tuning.study import outcome_of
+from engine.tuning.search.search_file import Direction
+from engine.tuning.study.study import outcome_of
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tuning.findings import Objective, complete
+from engine.tuning.study.trials import Objective, complete
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

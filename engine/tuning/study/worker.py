@@ -17,11 +17,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from engine.interruption import Interrupted, sigterm_raises
-from tuning.owner import OWNER, is_lost, is_ours, this_process
-from tuning.search import Search
-from tuning.storage import Claim, PatientStorage
-from tuning.strategy import make_sampler
-from tuning.study import OUTCOME, StudyFolder, all_non_finite, ended_trials, held
+from engine.tuning.search.search import Search
+from engine.tuning.study.optuna_parts import make_sampler
+from engine.tuning.study.storage import Claim, PatientStorage
+from engine.tuning.study.study import OUTCOME, StudyFolder, all_non_finite, ended_trials, held
+from engine.tuning.study.trial_owner import OWNER, is_lost, is_ours, this_process
 
 POLL = 1.0  # seconds between looks at trials that others are running
 
@@ -33,7 +33,7 @@ class WithdrawnError(Exception):
 
 
 class Runner(Protocol):
-    """Who trains; see :class:`tuning.trial.TrialRunner`."""
+    """Who trains; see :class:`engine.tuning.study.trial.TrialRunner`."""
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """The values of the keys that exist in this trial."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.figures import save
-from tuning import best_of_n_figures, figures
-from tuning.confirm import front
-from tuning.findings import Objective, complete, keys_of
-from tuning.importance import FEWEST_TRIALS, importances
-from tuning.map_figure import parameter_map
+from engine.tuning.confirm.confirm import front
+from engine.tuning.figures import best_of_n_figures, search_figures
+from engine.tuning.figures.importance import FEWEST_TRIALS, importances
+from engine.tuning.figures.map_figure import parameter_map
+from engine.tuning.study.trials import Objective, complete, keys_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +67,7 @@ def draw(
     for index, objective in enumerate(objectives):
         end = "" if len(objectives) == 1 else f"_{objective.metric.removeprefix('val/')}"
         facts: dict[str, Any] = {"index": index, "title": f"{title} · {objective.metric}"}
-        drawn.figures[f"history{end}"] = figures.history(
+        drawn.figures[f"history{end}"] = search_figures.history(
             trials, objective, seed_std=known.seed_std[index], default=known.default[index], **facts
         )
         drawn.figures[f"best_of_n{end}"] = best_of_n_figures.best_of_n_curve(
@@ -82,7 +82,7 @@ def draw(
     if len(objectives) == 2:
         first, second = known.default
         default = None if first is None or second is None else (first, second)
-        drawn.figures["pareto"] = figures.pareto_front(
+        drawn.figures["pareto"] = search_figures.pareto_front(
             trials, (objectives[0], objectives[1]), front=front(done, objectives), title=title,
             default=default,
         )  # fmt: skip
@@ -113,7 +113,9 @@ def _draw_importance(
         drawn.notes.append(f"no importance of keys for {objective.metric}: {why}")
         return
     note = f"share in reaching the best trials; lines: 8 of 10 resamples of the {len(done)} trials"
-    drawn.figures[f"importance{end}"] = figures.importance_bars(found, title=title, note=note)
+    drawn.figures[f"importance{end}"] = search_figures.importance_bars(
+        found, title=title, note=note
+    )
 
 
 def _pairs(

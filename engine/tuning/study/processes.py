@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.components import ROOT
-from tuning import cli
+from engine.tuning.search import command_line
 
 STARTER = "SWEEP_STARTER"  # environment variable of a worker: process id of who started it
 
@@ -107,7 +107,7 @@ def _gpus() -> list[str]:
 
 
 def _joining(argv: Sequence[str]) -> list[str]:
-    words = cli.without_storage(argv)
+    words = command_line.without_storage(argv)
     for position, word in enumerate(words):
         if word == "--workers":
             words = words[:position] + words[position + 2 :]
@@ -119,7 +119,7 @@ def _joining(argv: Sequence[str]) -> list[str]:
 
 
 def _handed_over(storage: str | None) -> Mapping[str, str]:
-    return {STARTER: str(os.getpid()), **({cli.STORAGE: storage} if storage else {})}
+    return {STARTER: str(os.getpid()), **({command_line.STORAGE: storage} if storage else {})}
 
 
 def starter_is_gone() -> bool:

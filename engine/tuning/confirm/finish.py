@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.config import ConfigError, dump, fingerprint, flatten, full_key
 from engine.run_folder import write_text
+from engine.tuning.confirm import closing_table, confirm, confirmed_rows, front_table
+from engine.tuning.confirm.confirm import Candidate, Job
+from engine.tuning.confirm.confirmed_rows import Row
+from engine.tuning.figures import drawing
+from engine.tuning.study.study import ended_trials
+from engine.tuning.study.trials import Objective, objectives
 from engine.wording import one_line
-from tuning import closing, closing_table, confirm, drawing, front_table
-from tuning.closing import Row
-from tuning.confirm import Candidate, Job
-from tuning.findings import Objective, objectives
-from tuning.study import ended_trials
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from engine.schema import Config
-    from tuning.search import Search
-    from tuning.study import StudyFolder
+    from engine.tuning.search.search import Search
+    from engine.tuning.study.study import StudyFolder
 
 
 class Stage(NamedTuple):
@@ -110,7 +111,9 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
     results = confirm.summaries(todo.jobs) if todo.jobs else {}
     failed = confirm.diverged(todo.jobs)
     tables = [
-        closing.rows(todo.candidates, results, goal, seeds=todo.seeds, diverged=failed, index=index)
+        confirmed_rows.rows(
+            todo.candidates, results, goal, seeds=todo.seeds, diverged=failed, index=index
+        )
         for index, goal in enumerate(goals)
         if results
     ]
@@ -149,7 +152,7 @@ def _chosen(
 ) -> Candidate | None:
     """By the first metric's table; without a confirm stage the best of the search, if any."""
     if tables:
-        row = closing.chosen(tables[0])
+        row = confirmed_rows.chosen(tables[0])
         return None if row is None else row.candidate
     return confirm.of_trial(ranked[0], search) if ranked else None
 
@@ -164,7 +167,7 @@ def best_yaml(best: Candidate, tables: Sequence[Sequence[Row]], *, study: str, m
         metric: the first of the search's.
     """
     lines = [f"{study}: {closing_table.described(best)}"]
-    row = closing.chosen(tables[0]) if tables else None
+    row = confirmed_rows.chosen(tables[0]) if tables else None
     if row is None:
         lines.append(f"Chosen: the best {metric} of the search, of one seed or few; not confirmed.")
     else:
@@ -193,7 +196,7 @@ def _known(
         return drawing.Known(nothing, nothing, marks)
     defaults = [table[0].val for table in tables]
     return drawing.Known(
-        [closing.seed_std(table) for table in tables],
+        [confirmed_rows.seed_std(table) for table in tables],
         [None if val is None else val.mean for val in defaults],
         marks,
     )
