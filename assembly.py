@@ -16,13 +16,13 @@ from torch import Tensor, nn
 import data
 import losses
 import models
-from engine import checkpoint, components
-from engine.config import ConfigError, load_run_config
+from engine import checkpoint
+from engine.config.load import ConfigError, components, load_run_config
+from engine.config.schema import Config, component_keys
 from engine.loop import Trainer
 from engine.optim import build_optimizer, rate_factor
 from engine.readout import PredictsProbabilities, Readout, adjustment
 from engine.runtime import Precision, choose_precision, derive_seed, preserved_randomness
-from engine.schema import Config, component_keys
 
 Rule = Literal["last", "val"]
 
@@ -246,7 +246,7 @@ def augmentation(config: Config) -> data.Augment:
 
 
 def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
-    """The rules of ``engine/rules.py`` that need the data, in the same form."""
+    """The rules of ``engine/config/rules.py`` that need the data, in the same form."""
     mistakes = []
     default_metric = type(config.evaluate).model_fields["metric"].default
     if dataset.val is None and config.evaluate.metric != default_metric:

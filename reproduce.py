@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 from engine.tables.command_line import USAGE, Plan, parse, plan_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 from engine.tuning.search import command_line
 from engine.tuning.search.methods import check_epochs
 from engine.tuning.search.space import checked

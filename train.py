@@ -1,6 +1,7 @@
 """Train one long-tailed classifier and tell the whole truth about it.
 
-``python train.py --help`` lists every key. From Python: ``train.run(engine.config.load([...]))``.
+``python train.py --help`` lists every key. From Python: ``train.run(load([...]))`` with
+:func:`engine.config.load.load`.
 Heavy imports wait until a run starts, so that ``--help`` and a typo answer at once.
 """
 
@@ -15,10 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import cli
-from engine.config import ConfigError, dump, fingerprint, load
-from engine.rules import start_epoch
-from engine.schema import Config
+from engine.config.load import ConfigError, command_line, dump, fingerprint, load
+from engine.config.rules import start_epoch
+from engine.config.schema import Config
 
 if TYPE_CHECKING:
     import data
@@ -44,7 +44,7 @@ def run(
     Processes that ``engine.processes.joined`` has joined run it together, and all get the summary.
 
     Args:
-        config: from :func:`engine.config.load`.
+        config: from :func:`engine.config.load.load`.
         report: called in the main process after each epoch with its number (1-based) and its line
             of metrics.jsonl; what it raises ends the run, which can be resumed.
         test: predict test at the end. Without, the summary has validation numbers only and is kept
@@ -383,9 +383,9 @@ def run(
 def main(argv: Sequence[str]) -> int:
     """The command line; returns the exit code."""
     try:
-        arguments = cli.parse(argv)
+        arguments = command_line.parse(argv)
         if arguments.help is not None:
-            print(cli.help_text(arguments.help))
+            print(command_line.help_text(arguments.help))
             return 0
         config = load(arguments.files, arguments.overrides)
         if arguments.print_config:
@@ -399,7 +399,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
-def _run_seeds(config: Config, arguments: cli.Arguments) -> int:
+def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
     import torch
 
     from engine.console import Screen

@@ -26,8 +26,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from engine.components import ROOT
-from engine.config import ConfigError
+from engine.config.components import ROOT
+from engine.config.load import ConfigError
 from engine.figures import save
 from engine.run_folder import write_text
 from engine.statistics import mean_and_std, paired_difference

@@ -32,7 +32,8 @@ import numpy as np
 import assembly
 from benchmarks import timing
 from benchmarks.steps import Bench, bare, usual, whole
-from engine.config import ConfigError, load
+from engine.config.load import ConfigError, load
+from engine.config.schema import Config
 from engine.run_folder import code_hash, describe_segment
 from engine.runtime import (
     choose_device,
@@ -41,7 +42,6 @@ from engine.runtime import (
     device_name,
     preserved_randomness,
 )
-from engine.schema import Config
 
 NUM_IMAGES = 5000
 

@@ -17,9 +17,9 @@ import assembly
 import data
 from benchmarks import timing
 from engine.checkpoint import Checkpointer, Progress
+from engine.config.schema import Config
 from engine.interruption import Interruption
 from engine.loop import EpochTotals, Trainer
-from engine.schema import Config
 from models import Output
 
 WORKERS = 2

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import train
-from engine.components import ROOT
-from engine.config import ConfigError, load
+from engine.config.components import ROOT
+from engine.config.load import ConfigError, load
 from engine.summary import Summary
 
 AS_IT_IS = "float32"

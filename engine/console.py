@@ -22,9 +22,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from engine.config.messages import one_line
 from engine.loop import Step
 from engine.summary import ClassResult, Summary
-from engine.wording import one_line
 
 DASH = "–"
 CLASSES_SHOWN = 20

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from engine.config import CONFIG_VERSION, ConfigError
+from engine.config.load import CONFIG_VERSION, ConfigError
 from engine.run_folder import RunFolder, write_json
 from engine.summary import Summary
 from engine.tracking import new_run_id

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 
-from engine.config import ConfigError, nearest
+from engine.config.load import ConfigError, nearest
 
 DEFAULT_MOMENTUM = 0.9
 

@@ -18,7 +18,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 from engine.runtime import choose_device, process_backend
 
 T = TypeVar("T")

@@ -18,8 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from engine.components import ROOT
-from engine.config import ConfigError
+from engine.config.components import ROOT
+from engine.config.load import ConfigError
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
 # What makes a checkout differ from its commit: anything but the results that runs add to it.

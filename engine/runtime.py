@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 
 Precision = Literal["float32", "bfloat16", "float16"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.rules import complete_from
-from engine.schema import SELECTABLE, Config
+from engine.config.rules import complete_from
+from engine.config.schema import SELECTABLE, Config
 from engine.summary import Oracle, Scalars
 
 RANKING = ("auroc", "average_precision")

@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 
 import train
-from engine.config import fingerprint, load
+from engine.config.load import fingerprint, load
+from engine.config.schema import Config
 from engine.console import Screen
-from engine.schema import Config
 from engine.summary import Summary
 
 SMALL = (

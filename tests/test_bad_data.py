@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import train
-from engine.components import ROOT
+from engine.config.components import ROOT
 from tests.data._files import write_folder, write_image
 from tests.engine._wandb_log import history
 

@@ -12,8 +12,8 @@ import yaml
 import assembly
 import train
 from engine import checkpoint
-from engine.config import ConfigError, load
-from engine.schema import Config
+from engine.config.load import ConfigError, load
+from engine.config.schema import Config
 from tests._runs import (
     assert_same_run,
     folder_of,

@@ -23,7 +23,7 @@ import torch.distributed as dist
 
 import losses
 import train
-from engine.components import ROOT
+from engine.config.components import ROOT
 from engine.loop import EpochTotals, Trainer
 from engine.processes import Processes
 from losses.conformance import find_subject, own_subjects

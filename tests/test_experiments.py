@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.components import ROOT
-from engine.config import fingerprint, load
+from engine.config.components import ROOT
+from engine.config.load import fingerprint, load
 
 EXPERIMENTS = ROOT / "experiments"
 DATA_SETS = sorted(EXPERIMENTS.glob("*.yaml"))

@@ -17,8 +17,8 @@ from rich.console import Console
 import assembly
 import train
 from engine import checkpoint
-from engine.components import names, read
-from engine.config import ConfigError, fingerprint, load
+from engine.config.components import names, read
+from engine.config.load import ConfigError, fingerprint, load
 from engine.console import Screen
 from engine.loop import Trainer
 from tests._runs import (

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.components import ROOT
-from engine.config import fingerprint, load
+from engine.config.components import ROOT
+from engine.config.load import fingerprint, load
 from tests._runs import assert_same_run
 from tests.data._files import write_folder
 

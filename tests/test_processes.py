@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.components import ROOT
+from engine.config.components import ROOT
 from engine.processes import Processes
 from losses.cross_entropy import CrossEntropy
 from losses.sigmoid_focal import SigmoidFocal
@@ -79,7 +79,7 @@ STEPS = """
 import json, sys
 import torch
 import assembly, data
-from engine.config import load
+from engine.config.load import load
 from engine.processes import joined
 from engine.loop import EpochTotals
 

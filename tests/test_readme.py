@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli import parse
-from engine.components import ROOT
-from engine.config import dump, fingerprint, load
+from engine.config.command_line import parse
+from engine.config.components import ROOT
+from engine.config.load import dump, fingerprint, load
 from engine.tuning.search.command_line import parse as parse_sweep
 from engine.tuning.search.space import checked
 from tests._runs import small_words

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from engine import checkpoint
-from engine.components import ROOT
-from engine.config import ConfigError
+from engine.config.components import ROOT
+from engine.config.load import ConfigError
 from tests._runs import assert_same_run, folder_of, rows_of, small_run, small_words, summary_of
 
 Start = Callable[..., subprocess.Popen[str]]

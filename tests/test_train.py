@@ -16,8 +16,8 @@ from PIL import Image
 
 import assembly
 import train
-from engine.components import ROOT
-from engine.config import ConfigError, dump, fingerprint, load
+from engine.config.components import ROOT
+from engine.config.load import ConfigError, dump, fingerprint, load
 from engine.loop import NonFiniteLossError
 from tests._runs import (
     assert_same_run,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import assembly
-from engine.config import load
+from engine.config.load import load
 
 CPU = torch.device("cpu")
 TINY = ["data=synthetic", "data.channels=3", "model.ema=0.9"]

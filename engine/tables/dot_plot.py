@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 from engine.figure_style import (
     BLUE,
     GREY,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 from engine.console import DASH
 from engine.statistics import FEWEST_FOR_A_CLAIM, Difference
 from engine.tables import published

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 from engine.console import DASH
 from engine.tables.aggregate import METRICS, Block, Row
 from engine.tables.layout import (

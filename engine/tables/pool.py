@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 from engine.interruption import Interrupted, Interruption, interruptions
 from engine.run_folder import WriteError
 from engine.tables.command_line import parse, plan_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.components import ROOT
-from engine.config import ConfigError
+from engine.config.components import ROOT
+from engine.config.load import ConfigError
 from engine.run_folder import write_text
 from engine.tables import formats
 from engine.tables.table import RESULTS, blocks_of, read_table, sheets_of

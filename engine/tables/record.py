@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engine.config import ConfigError, load_run_config
+from engine.config.load import ConfigError, load_run_config
 from engine.run_folder import RunFolder, WriteError, write_text
 from engine.summary import Oracle, RuleResult, Scalars, Summary
 

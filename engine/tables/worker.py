@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import train
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 from engine.interruption import Interrupted, Interruption, interruptions
 from engine.run_folder import BusyError, RunFolder
 from engine.tables.record import append, from_run_folder

@@ -9,7 +9,7 @@ import torch
 import assembly
 from benchmarks import step_loop, timing
 from benchmarks.steps import Bench, bare, whole, worker_loader
-from engine.config import load
+from engine.config.load import load
 from engine.runtime import cpu_threads
 
 SMALL = ["--model", "cifar_resnet20", "--batch-size", "8", "--rounds", "1", "--steps", "1"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import assembly
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 from engine.loop import Trainer
 from engine.optim import build_optimizer, rate_factor
 from tests._runs import small_config

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import components, run_folder
-from engine.config import ConfigError
+from engine import run_folder
+from engine.config.load import ConfigError, components
 from engine.run_folder import (
     RunFolder,
     code_hash,

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 from engine.runtime import (
     autocast,
     choose_device,

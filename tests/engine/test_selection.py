@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.config import load
+from engine.config.load import load
 from engine.selection import Selection
 from tests._runs import small_run
 

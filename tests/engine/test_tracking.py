@@ -18,8 +18,8 @@ import pytest
 
 import train
 from engine import tracking
-from engine.components import ROOT
-from engine.config import flatten, load
+from engine.config.components import ROOT
+from engine.config.load import flatten, load
 from engine.outcomes import PerClass
 from engine.tracking import Mirror, chosen_mode, class_labels, new_run_id, per_class_values
 from tests._runs import (

@@ -17,7 +17,7 @@ import pytest
 import wandb
 
 import train
-from engine.components import ROOT
+from engine.config.components import ROOT
 from tests._runs import (
     assert_same_run,
     folder_of,

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.components import ROOT
-from engine.config import ConfigError, load
+from engine.config.components import ROOT
+from engine.config.load import ConfigError, load
 from engine.run_folder import WriteError
 from engine.tables.record import RunRecord, append, from_run_folder, read
 from tests._runs import folder_of, small_run, small_words

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engine.components import ROOT
+from engine.config.components import ROOT
 from engine.run_folder import RunFolder
 from engine.tables.record import append, read
 from reproduce import main

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 import train
-from engine.schema import Config
+from engine.config.schema import Config
 from engine.summary import Summary
 from engine.tuning.search.search import Search
 from engine.tuning.search.search_file import Choice, Confirm, Range, SearchFile

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from engine.config import load
+from engine.config.load import load
 from engine.statistics import paired_difference
 from engine.summary import RuleResult, Summary
 from engine.tuning.confirm import closing_table, confirmed_rows

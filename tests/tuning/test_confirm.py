@@ -14,11 +14,11 @@ import pytest
 from rich.console import Console
 
 import assembly
-from engine.components import ROOT
-from engine.config import ConfigError, fingerprint, load
+from engine.config.components import ROOT
+from engine.config.load import ConfigError, fingerprint, load
+from engine.config.schema import Config
 from engine.loop import DivergenceError
 from engine.run_folder import BusyError, RunFolder
-from engine.schema import Config
 from engine.summary import Summary
 from engine.tuning.confirm import closing_table, confirm, confirmed_rows
 from engine.tuning.confirm.finish import Ending, close, confirm_study, stage

@@ -15,10 +15,10 @@ import pytest
 import assembly
 import sweep
 import train
-from engine.config import ConfigError
+from engine.config.load import ConfigError
+from engine.config.schema import Config
 from engine.interruption import EndedEarly
 from engine.run_folder import RunFolder
-from engine.schema import Config
 from engine.tuning.search.search import Search
 from engine.tuning.study import trial as trial_module
 from engine.tuning.study.study import RUN, ended_trials, outcome_of

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.config import ConfigError, fingerprint
+from engine.config.load import ConfigError, fingerprint
+from engine.config.schema import Config
 from engine.history import finished_summary
 from engine.run_folder import BusyError, RunFolder, write_json
-from engine.schema import Config
 from engine.tuning.study.trials import Objective, best_first, complete
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCal
 from optuna.storages._heartbeat import BaseHeartbeat
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from engine.config import ConfigError
+from engine.config.load import ConfigError
 from engine.run_folder import WriteError
 
 PATIENCE = 600.0  # seconds for which calls to a storage that is gone are tried again

@@ -14,12 +14,12 @@ from optuna.trial import Trial
 import assembly
 import data
 import train
-from engine.config import ConfigError, fingerprint
+from engine.config.load import ConfigError, fingerprint
+from engine.config.schema import Config
 from engine.console import Screen
 from engine.interruption import EndedEarly
 from engine.loop import DivergenceError
 from engine.run_folder import BusyError, RunFolder
-from engine.schema import Config
 from engine.summary import Summary
 from engine.tuning.search.search import Search
 from engine.tuning.search.space import constants_of, suggest

@@ -12,10 +12,9 @@ from typing import Any, NoReturn
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from engine import components
-from engine.config import ConfigError, keys, nearest
-from engine.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, DataConfig, LossConfig, tree
-from engine.wording import allowed, shown
+from engine.config.load import ConfigError, components, keys, nearest
+from engine.config.messages import allowed, shown
+from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, DataConfig, LossConfig, tree
 
 # Sections whose choices are components: a package, one file a choice.
 PACKAGES = {"data": "data", "loss": "losses"}

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import components, schema
-from engine.components import Component
-from engine.config import ConfigError, load
+from engine.config.components import Component
+from engine.config.load import ConfigError, components, load, schema
 from tests._runs import rows_of, small_words
 
 CACHES = (components.read, components._base_facts, schema.tree)

@@ -19,9 +19,9 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from engine import components, rules
-from engine.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, standard, tree
-from engine.wording import allowed, one_line, shown
+from engine.config.load import components, rules
+from engine.config.messages import allowed, one_line, shown
+from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, standard, tree
 
 # Raise it when a default changes: old run folders then keep their meaning.
 CONFIG_VERSION = 1

@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from engine import components
-from engine.schema import Config, DataConfig, standard
+from engine.config.load import components
+from engine.config.schema import Config, DataConfig, standard
 
 
 class Needs(NamedTuple):

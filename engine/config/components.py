@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import annotated_types
 from pydantic import Field
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # All that an annotation of a component may use; anything else is a mistake of the component.
 ANNOTATION_NAMES = {

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 
 import train
-from engine import cli, components
-from engine.config import ConfigError, fingerprint, flatten, load
-from engine.schema import DEFAULT_DATA, DEFAULT_LOSS
+from engine.config.load import ConfigError, command_line, components, fingerprint, flatten, load
+from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS
 from tests._runs import folder_of, rows_of, small_config, small_words
 
 HEAVY = ("torch", "timm", "wandb", "sklearn", "matplotlib", "pandas", "numpy", "rich")
@@ -31,7 +30,7 @@ def text_of(help_text: str) -> str:
 
 @pytest.fixture(scope="module")
 def full_help() -> str:
-    return text_of(cli.help_text())
+    return text_of(command_line.help_text())
 
 
 # --- help -----------------------------------------------------------------------------------------
@@ -82,7 +81,7 @@ def test_help_names_the_defaults_that_a_data_set_sets_itself(full_help: str) -> 
 def test_help_fits_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     def widest(columns: int) -> int:
         monkeypatch.setenv("COLUMNS", str(columns))
-        rows = cli.help_text("optim").splitlines()
+        rows = command_line.help_text("optim").splitlines()
         return max(len(row) for row in rows if row.startswith("  "))
 
     assert widest(100) <= 100
@@ -175,14 +174,14 @@ def test_files_words_and_options_may_stand_in_any_order(tmp_path: Path) -> None:
     file.write_text("seed: 3\n", encoding="utf-8")
     words = ([str(file)], ["seed=4"], ["--seeds", "2"], ["--fresh"], ["optim.lr=0.1"])
     for order in itertools.permutations(words):
-        found = cli.parse([word for group in order for word in group])
+        found = command_line.parse([word for group in order for word in group])
         assert found.files == [file]
         assert sorted(found.overrides) == ["optim.lr=0.1", "seed=4"]
         assert (found.seeds, found.fresh, found.print_config, found.help) == (2, True, False, None)
 
 
 def test_a_value_that_ends_like_a_file_stays_a_value() -> None:
-    found = cli.parse(["model.init_from=runs/a.yaml", "b.yml"])
+    found = command_line.parse(["model.init_from=runs/a.yaml", "b.yml"])
     assert found.overrides == ["model.init_from=runs/a.yaml"]
     assert found.files == [Path("b.yml")]
 
@@ -190,7 +189,7 @@ def test_a_value_that_ends_like_a_file_stays_a_value() -> None:
 def test_a_file_with_an_equals_sign_in_its_name_is_a_file(tmp_path: Path) -> None:
     file = tmp_path / "gamma=1.yaml"
     file.write_text("seed: 3\n", encoding="utf-8")
-    assert cli.parse([str(file)]).files == [file]
+    assert command_line.parse([str(file)]).files == [file]
 
 
 # --- mistakes -------------------------------------------------------------------------------------
@@ -341,11 +340,11 @@ def test_seeds_share_a_group_that_is_printed(two_seeds: Path) -> None:
 
 def test_the_defaults_of_the_parser_are_those_of_the_config() -> None:
     assert (load().data.name, load().loss.name) == (DEFAULT_DATA, DEFAULT_LOSS)
-    assert cli.parse([]) == cli.Arguments(
+    assert command_line.parse([]) == command_line.Arguments(
         words=[], files=[], overrides=[], seeds=None, fresh=False, print_config=False, help=None
     )
 
 
 def test_an_unknown_option_is_a_config_error_like_any_other() -> None:
     with pytest.raises(ConfigError, match="unknown option"):
-        cli.parse(["--nothing-like-it"])
+        command_line.parse(["--nothing-like-it"])

@@ -14,19 +14,20 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import components, schema
-from engine import config as config_module
-from engine.components import names, read
-from engine.config import (
+from engine.config.components import names, read
+from engine.config.load import (
     CONFIG_VERSION,
     ConfigError,
+    components,
     defaults,
     dump,
     fingerprint,
     flatten,
     load,
+    schema,
 )
-from engine.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, standard
+from engine.config.load import load as config_module
+from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, standard
 
 Write = Callable[[str], Path]
 GOLDEN = Path(__file__).with_name("golden_defaults.json")

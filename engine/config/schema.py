@@ -1,7 +1,7 @@
 """The tree of config keys: every key that all runs share, its type, range, default and meaning.
 
 The keys of components (a loss, a data set) come from their constructors
-(:mod:`engine.components`) and are joined on in :func:`tree`.
+(:mod:`engine.config.components`) and are joined on in :func:`tree`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Interval, Le, Lt
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from engine import components
+from engine.config.load import components
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 PathSafe = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -295,7 +295,7 @@ class RuntimeConfig(Section):
 
 
 class Config(Section):
-    """One run, completely. Loaded by :func:`engine.config.load`."""
+    """One run, completely. Loaded by :func:`engine.config.load.load`."""
 
     seed: Annotated[int, Ge(0), Lt(2**32)] = Field(
         0, description="seed of model and batch order; the subset has data.imbalance.seed"
