@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import FixedPoint, Limits
+from ._base import FixedPoint, Limits, SampleMean
 from ._counts import log_prior
-from ._means import SampleMean
+from ._inputs import ClassValues
 from ._reduction import Reduction, SampleNormalizer
 from .cross_entropy import adjusted_cross_entropy
 from .logit_adjustment import logit_adjustment_loss
@@ -20,8 +19,8 @@ def balanced_softmax_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    class_counts: Tensor | Sequence[int],
-    weight: Tensor | None = None,
+    class_counts: ClassValues,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
     ignore_index: int = -100,
@@ -79,7 +78,7 @@ class BalancedSoftmax(SampleMean):
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         *,
         normalize: Literal["samples", "weights"] = "samples",
     ) -> None:

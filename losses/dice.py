@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
-from ._means import LogitsLoss
+from ._base import FixedPoint, Limits, LogitsLoss
+from ._inputs import ClassValues, as_float
 from ._overlap import Regions, mean_over_present, mixture, overlap
 from ._reduction import Reduction
 from .softmax_focal import softmax_focal_loss
@@ -23,7 +23,7 @@ def dice_loss(
     smooth: float = 1.0,
     squared: bool = False,
     over: Regions = "batch",
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     ignore_index: int = -100,
 ) -> Tensor:

@@ -132,16 +132,16 @@ def shapes_that_do_not_fit(subject: Subject) -> None:
 
 
 def sums_over_parts(subject: Subject) -> None:
-    """Pieces or processes that share a batch and, going by ``amount``, get another mean than it."""
-    subject.require_method("amount")
+    """Pieces or processes that share a batch and, by its ``normalizer``, get another mean."""
+    subject.require_method("normalizer")
     for keys in subject.choices("normalize"):
         loss, batch = subject.weighed(keys), random_batch(10, dtype=torch.float64)
         parts = [batch.take(slice(3)), batch.take(slice(3, 4)), batch.take(slice(4, 10))]
-        amounts = [loss.amount(p.targets, num_outputs=NUM_CLASSES).double() for p in parts]
-        divisor = loss.divisor(torch.stack(amounts).sum())
+        normalizers = [loss.normalizer(p.targets, num_outputs=NUM_CLASSES).double() for p in parts]
+        divisor = loss.divisor(torch.stack(normalizers).sum())
         shares = [
-            subject.value(loss, part) * loss.divisor(amount) / divisor
-            for part, amount in zip(parts, amounts, strict=True)
+            subject.value(loss, part) * loss.divisor(normalizer) / divisor
+            for part, normalizer in zip(parts, normalizers, strict=True)
         ]
         found = torch.stack(shares).sum()
         expect_close(

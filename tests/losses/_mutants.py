@@ -219,10 +219,10 @@ class HalfPrecisionSums(Tversky):
 
 
 class ForgetsTheWeightsOfParts(CrossEntropy):
-    """An `amount` that counts samples where the mean is over weights."""
+    """A `normalizer` that counts samples where the mean is over weights."""
 
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        return Loss.amount(self, targets, num_outputs=num_outputs)
+    def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        return Loss.normalizer(self, targets, num_outputs=num_outputs)
 
 
 class ChangesLogits(CrossEntropy):

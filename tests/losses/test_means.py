@@ -48,7 +48,7 @@ def test_a_mean_is_the_sum_of_its_parts_means_by_their_divisors(
 ) -> None:
     logits, targets = batch(soft=soft and loss.takes_soft_targets)
     loss.set_weight(WEIGHT)
-    amounts = torch.stack([loss.amount(targets[part], num_outputs=5) for part in PARTS])
-    shares = loss.divisor(amounts) / loss.divisor(amounts.sum())
+    normalizers = torch.stack([loss.normalizer(targets[part], num_outputs=5) for part in PARTS])
+    shares = loss.divisor(normalizers) / loss.divisor(normalizers.sum())
     means = torch.stack([loss(logits[part], targets[part]) for part in PARTS])
     assert (shares * means).sum().item() == pytest.approx(loss(logits, targets).item(), rel=1e-6)
