@@ -29,13 +29,15 @@ from pathlib import Path
 
 import numpy as np
 
-import assembly
 from benchmarks import timing
 from benchmarks.steps import Bench, bare, usual, whole
-from engine.config.load import ConfigError, load
+from engine.config.load import load
+from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
-from engine.run_folder import code_hash, describe_segment
-from engine.runtime import (
+from engine.training import build
+from engine.training.code_hash import code_hash
+from engine.training.provenance import describe_segment
+from engine.training.runtime import (
     choose_device,
     cpu_threads,
     determinism,
@@ -110,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             config = settings(given)
             device = choose_device(config.runtime.device)
-            bench = Bench(config, assembly.build_dataset(config), device)
+            bench = Bench(config, build.build_dataset(config), device)
             idle = bench._replace(is_idle=True)
             idle_ways = {"bare": bare(idle), "whole": whole(idle, Path(folder))}
             ways = {"bare": bare(bench), "whole": whole(bench, Path(folder)), "usual": usual(bench)}

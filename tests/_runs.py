@@ -13,8 +13,8 @@ from rich.console import Console
 import train
 from engine.config.load import fingerprint, load
 from engine.config.schema import Config
-from engine.console import Screen
-from engine.summary import Summary
+from engine.report.terminal import Screen
+from engine.training.summary import Summary
 
 SMALL = (
     "data=synthetic",

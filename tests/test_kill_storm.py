@@ -162,7 +162,7 @@ def children(pid: int) -> list[int]:
 FORK = """
 import os, sys
 from pathlib import Path
-from engine.run_folder import RunFolder
+from engine.training.run_folder import RunFolder
 
 folder, (begun, begin), (ended, end) = RunFolder(Path(sys.argv[1])), os.pipe(), os.pipe()
 with folder.owned():

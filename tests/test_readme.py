@@ -109,7 +109,7 @@ def test_the_loss_of_the_readme_works_by_adding_one_file(tmp_path: Path) -> None
         shutil.copytree(
             ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    for file in ("train.py", "assembly.py"):
+    for file in ("train.py", "engine/training/build.py"):
         shutil.copy(ROOT / file, tmp_path)
     source = next(text for _, text in BLOCKS if text.startswith("# losses/"))
     name = source.splitlines()[0].removeprefix("# ")

@@ -12,8 +12,10 @@ from typing import Any, NoReturn
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from engine.config.load import ConfigError, components, keys, nearest
+from engine.config import components
+from engine.config.load import keys
 from engine.config.messages import allowed, shown
+from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, DataConfig, LossConfig, tree
 
 # Sections whose choices are components: a package, one file a choice.

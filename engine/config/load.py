@@ -6,10 +6,8 @@ never matters inside a layer. All mistakes are found at once, each as one line.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +17,11 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from engine.config.load import components, rules
-from engine.config.messages import allowed, one_line, shown
+from engine.config import components, rules
+from engine.config.messages import allowed, shown
+from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, standard, tree
+from engine.config.strict_yaml import parse, read_yaml
 
 # Raise it when a default changes: old run folders then keep their meaning.
 CONFIG_VERSION = 1
@@ -43,14 +43,6 @@ NOT_IDENTITY = (
 RUNS = ("model.init_from", "teacher")
 SEEDS = ("seed", "data.imbalance.seed")
 DEFAULT_NAMES = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}
-
-
-class ConfigError(Exception):
-    """Mistakes in the config, one line each; nothing has been run or written."""
-
-    def __init__(self, mistakes: Iterable[str]) -> None:
-        self.mistakes = tuple(one_line(mistake) for mistake in mistakes)
-        super().__init__("\n".join(self.mistakes))
 
 
 @dataclass(frozen=True)
@@ -173,78 +165,7 @@ def load_run_config(run: str | Path, *, alone: bool = False) -> Config:
     return config
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str:
-    """``" (did you mean x?)"``, or nothing when no candidate is near."""
-    close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
 # --- layers --------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses duplicate keys and reads 1e-3 as a number, as YAML 1.2 does."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            line = self.peek_event().start_mark.line + 1
-            raise yaml.YAMLError(f"line {line}: aliases (*name) are not supported, write it out")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: Any = None) -> dict[Any, Any]:
-        seen: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            key, value = self.construct_object(key_node), self.construct_object(value_node, True)
-            if not isinstance(key, str):
-                raise yaml.YAMLError(f"line {line}: expected a key, not {shown(key)}")
-            if key in seen and seen[key] != value:
-                raise yaml.YAMLError(f"line {line}: key {key} appears twice with different values")
-            seen[key] = value
-        return super().construct_mapping(node, deep=bool(deep))
-
-
-# YAML 1.1 turns dates into objects and on, off, yes, no into booleans; YAML 1.2 does not.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":timestamp", ":bool"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-def _parse(text: str) -> Any:
-    # _Loader is a SafeLoader: it constructs plain values only.
-    return yaml.load(text, Loader=_Loader)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, read as strictly as a config is.
-
-    Raises:
-        ConfigError: it cannot be read, or holds no keys and values.
-    """
-    try:
-        content = _parse(path.expanduser().read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        there = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise ConfigError([f"{path}: no such file{nearest(str(path), there)}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise ConfigError([f"{path}: cannot be read: {reason}"]) from error
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{path}: not valid YAML: {_yaml_reason(error)}"]) from error
-    if isinstance(content, dict):
-        return content
-    if content is None:
-        return {}
-    raise ConfigError([f"{path}: expected keys and values, such as 'seed: 1'"])
 
 
 def _read_file(path: Path, mistakes: list[str]) -> Layer:
@@ -256,12 +177,6 @@ def _read_file(path: Path, mistakes: list[str]) -> Layer:
     return {k: Setting(v, str(path)) for k, v in _leaves(content)}
 
 
-def _yaml_reason(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    where = f"line {mark.line + 1}: " if mark else ""
-    return where + " ".join(str(getattr(error, "problem", None) or error).split())
-
-
 def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[str]) -> Layer:
     layer: Layer = {}
     for word in words:
@@ -270,7 +185,7 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
             mistakes.append(f"{word}: expected key=value or a file that ends in .yaml")
             continue
         try:
-            value = _parse(text)
+            value = parse(text)
         except yaml.YAMLError:
             value = text
         leaves = dict(_leaves(value, key)) if isinstance(value, dict) else {full_key(key): value}

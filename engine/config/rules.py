@@ -6,11 +6,11 @@ is checked right after they are loaded, in the same form.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from engine.config.load import components
+from engine.config import components
+from engine.config.calendar import deferred_starts, start_epoch
 from engine.config.schema import Config, DataConfig, standard
 
 
@@ -79,35 +79,6 @@ def depends_on(key: str, section: str) -> bool:
     if section == "data":
         return key.startswith("data.") and key.split(".")[1] not in DataConfig.model_fields
     return any(n.key == key and n.selector.rpartition(".")[0] == section for n in NEEDS)
-
-
-def start_epoch(start: float, epochs: int) -> int:
-    """First epoch (0-based) that begins at or after the fraction ``start`` of training."""
-    return math.ceil(start * epochs - 1e-9)
-
-
-class Beginning(NamedTuple):
-    """The first epoch (from 1) in which a run is one of its method, and the key that says so."""
-
-    epoch: int
-    reason: str
-
-
-def complete_from(config: Config) -> Beginning:
-    """When all deferred parts have begun; before that a run is one of another method."""
-    found = Beginning(1, "")
-    for key, start in deferred_starts(config).items():
-        epoch = start_epoch(start, config.schedule.epochs) + 1
-        if epoch > found.epoch:
-            found = Beginning(epoch, f"{key}={start:g}")
-    return found
-
-
-def deferred_starts(config: Config) -> dict[str, float]:
-    """The keys by which a part of the method begins later, each with its fraction of training."""
-    starts = {"sampler.start": config.sampler.start, "reweight.start": config.reweight.start}
-    starts["loss.start"] = getattr(config.loss, "start", None) or 0.0
-    return {key: start for key, start in starts.items() if start > 0}
 
 
 def _get(config: Config, key: str) -> Any:

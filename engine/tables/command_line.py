@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from engine.config.components import ROOT
-from engine.config.load import ConfigError, nearest
+from engine.config.mistakes import ConfigError, nearest
 from engine.tables.table_file import Cell, Grid, cells, only, read_grid
 
 if TYPE_CHECKING:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from engine.config import command_line
 from engine.config.components import ROOT
-from engine.config.load import ConfigError, command_line, fingerprint, load, nearest
+from engine.config.load import fingerprint, load
+from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
 from engine.tables.record import RunRecord
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from engine.config.components import ROOT
-from engine.config.load import ConfigError, nearest
+from engine.config.mistakes import ConfigError, nearest
 
 if TYPE_CHECKING:
     from engine.tables.aggregate import Block, Wanted

@@ -13,16 +13,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engine.config.load import (
-    ConfigError,
-    command_line,
-    components,
-    fingerprint,
-    load,
-    nearest,
-    read_yaml,
-)
+from engine.config import command_line, components
+from engine.config.load import fingerprint, load
+from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config, PathSafe
+from engine.config.strict_yaml import read_yaml
 
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 # A row or column: --only separates the two by a slash.

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 import train
-from engine.config.load import ConfigError, command_line, components, fingerprint, flatten, load
+from engine.config import command_line, components
+from engine.config.load import fingerprint, flatten, load
+from engine.config.mistakes import ConfigError
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS
 from tests._runs import folder_of, rows_of, small_config, small_words
 

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.config import components, schema
 from engine.config.components import Component
-from engine.config.load import ConfigError, components, load, schema
+from engine.config.load import load
+from engine.config.mistakes import ConfigError
 from tests._runs import rows_of, small_words
 
 CACHES = (components.read, components._base_facts, schema.tree)

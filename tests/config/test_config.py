@@ -14,19 +14,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.config import components, schema
+from engine.config import load as config_module
 from engine.config.components import names, read
-from engine.config.load import (
-    CONFIG_VERSION,
-    ConfigError,
-    components,
-    defaults,
-    dump,
-    fingerprint,
-    flatten,
-    load,
-    schema,
-)
-from engine.config.load import load as config_module
+from engine.config.load import CONFIG_VERSION, defaults, dump, fingerprint, flatten, load
+from engine.config.mistakes import ConfigError
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, standard
 
 Write = Callable[[str], Path]

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.config.load import command_line, fingerprint, load
+from engine.config import command_line
+from engine.config.load import fingerprint, load
 from engine.tables.record import RunRecord
 from tests._runs import SMALL
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.config.load import ConfigError
-from engine.statistics import paired_difference
+from engine.config.mistakes import ConfigError
+from engine.report.statistics import paired_difference
 from engine.tables.aggregate import METRICS, Block, Row, Wanted, blocks
 from engine.tables.dot_plot import draw
 from engine.tables.layout import sheet_of

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.config.load import command_line, load
+from engine.config import command_line
+from engine.config.load import load
 from engine.tables.recheck import compare
 from engine.tables.record import RunRecord
 from engine.tables.table_file import Cell

@@ -10,7 +10,7 @@ import optuna
 
 import train
 from engine.config.schema import Config
-from engine.summary import Summary
+from engine.training.summary import Summary
 from engine.tuning.search.search import Search
 from engine.tuning.search.search_file import Choice, Confirm, Range, SearchFile
 from engine.tuning.study.study import StudyFolder

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.config.messages import one_line, shown
-from engine.statistics import MeanAndStd
+from engine.report.statistics import MeanAndStd
 from engine.tuning.confirm.confirm import Candidate
 from engine.tuning.confirm.confirmed_rows import DASH, Row, chosen
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.config.messages import one_line
-from engine.figures import save
-from engine.run_folder import write_text
+from engine.report.figures import save
+from engine.training.files import write_text
 from engine.tuning.confirm import closing_table, confirm, confirmed_rows, finish
 from engine.tuning.confirm.confirm import Candidate, Job
 from engine.tuning.figures import best_of_n_figures

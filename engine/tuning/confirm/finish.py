@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.config.load import ConfigError, dump, fingerprint, flatten, full_key
+from engine.config.load import dump, fingerprint, flatten, full_key
 from engine.config.messages import one_line
-from engine.run_folder import write_text
+from engine.config.mistakes import ConfigError
+from engine.training.files import write_text
 from engine.tuning.confirm import closing_table, confirm, confirmed_rows, front_table
 from engine.tuning.confirm.confirm import Candidate, Job
 from engine.tuning.confirm.confirmed_rows import Row

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from engine.config.load import ConfigError, nearest
+from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import SELECTABLE
 from engine.tuning.search.methods import leading, methods
 from engine.tuning.search.search import Search

@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engine.config.load import ConfigError, full_key, nearest, read_yaml
+from engine.config.load import full_key
 from engine.config.messages import allowed, shown
+from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import SELECTABLE
+from engine.config.strict_yaml import read_yaml
 
 Scalar = bool | int | float | str | None
 Direction = Literal["maximize", "minimize"]
