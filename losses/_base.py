@@ -153,8 +153,17 @@ class Loss(nn.Module):
             return torch.cat((logits.neg().sigmoid(), logits.sigmoid()), dim=1)
         return F.logsigmoid(logits).softmax(dim=1)
 
-    def _refuse_empty_classes(self, logits: Tensor, targets: Tensor) -> None:
-        """Raise for a label whose class has weight 0 (read on the CPU only: no device sync)."""
+    def _check_batch(self, logits: Tensor, targets: Tensor) -> None:
+        """Raise for logits of another number of classes, and for labels whose class has weight 0.
+
+        Labels are read on the CPU only, where that costs no device sync.
+        """
+        num_outputs = logits.shape[1]
+        if self._num_classes not in (None, 2 if num_outputs == 1 else num_outputs):
+            raise ValueError(
+                f"{num_outputs} logits a sample do not fit a loss that was made for "
+                f"{self._num_classes} classes"
+            )
         empty = self._empty_classes | self._absent_classes
         if not empty or not is_readable(targets) or targets.shape == logits.shape:
             return
@@ -184,7 +193,7 @@ class LogitsLoss(Loss):
     ) -> Tensor:
         """Return the mean loss of a batch, as the function of the same file has it."""
         del features, teacher_logits
-        self._refuse_empty_classes(logits, targets)
+        self._check_batch(logits, targets)
         return self.batch_mean(logits, targets)
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:

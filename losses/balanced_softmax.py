@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import FixedPoint, Limits, SampleMean
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import log_prior
 from ._inputs import ClassValues
 from ._reduction import Reduction, SampleNormalizer
@@ -72,6 +72,7 @@ class BalancedSoftmax(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "uniform"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (({}, "logit_adjustment", {"tau": 1.0}),)
 
     log_prior: Tensor

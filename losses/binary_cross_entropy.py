@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
@@ -111,6 +112,9 @@ class BinaryCrossEntropy(ElementMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "accuracy where classes are as frequent as in training"
     fixed_point: ClassVar[FixedPoint] = "natural"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "reweighted_fixed_point at pos_weight": "gives positives a factor",
+    }
     equals: ClassVar[Limits] = (({}, "sigmoid_focal", {"gamma": 0.0}),)
 
     pos_weight: Tensor | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Lt
@@ -143,6 +144,11 @@ class CrossEntropy(SampleMean):
         ({"label_smoothing": 0.0}, ("smoothing_weight",)),
         ({"weight": None}, ("normalize", "smoothing_weight")),
     )
+    breaks: ClassVar[Mapping[str, str]] = {
+        "weight_of_the_true_class at smoothing_weight": "has other classes' weights too",
+        "weights_of_mixed_targets at smoothing_weight": "has other classes' weights too",
+        "reweighted_fixed_point at smoothing_weight": "asks for the largest weight",
+    }
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from ._base import FixedPoint, Loss
+from ._base import FixedPoint, Idle, Loss
 from ._counts import checked_counts
 from ._inputs import ClassValues, as_float, check_labels, class_values, class_weight, is_readable
 from ._reduction import Reduction, reduce_values, sample_normalizer
@@ -230,6 +230,9 @@ class Distillation(Loss):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "new classes without forgetting those that the teacher knows"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (
+        ({"distill_weight": 0.0}, ("temperature", "teacher_temperature", "divergence")),
+    )
 
     old_index: Tensor
     new_index: Tensor
@@ -273,7 +276,7 @@ class Distillation(Loss):
         del features
         if teacher_logits is None:
             raise ValueError("distillation needs teacher_logits=(N, C)")
-        self._refuse_empty_classes(logits, targets)
+        self._check_batch(logits, targets)
         return _distillation(
             logits,
             targets,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, SampleMean
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import MASKED, checked_counts, over_classes
 from ._inputs import ClassValues, as_float, check_labels
 from ._reduction import Reduction, SampleNormalizer
@@ -116,8 +117,21 @@ class Equalization(SampleMean):
     """
 
     dense: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (
+        ({"chance": 0.0}, ("tail_share",)),
+        ({"tail_share": 0.0}, ("chance",)),
+        ({"weight": None}, ("normalize",)),
+    )
+    breaks: ClassVar[Mapping[str, str]] = {
+        "dense_logits at chance": "below 1 it draws for every logit, in their order",
+        "class_permutation at chance": "below 1 it draws for every logit, in their order",
+        "ignoring_is_dropping at chance": "below 1 it draws for every logit, in their order",
+        "large_batch at chance": "below 1 it draws for every logit, in their order",
+        "sums_over_parts at chance": "below 1 it draws for every logit, in their order",
+    }
     equals: ClassVar[Limits] = (
         ({"chance": 0.0}, "cross_entropy", {}),
         ({"tail_share": 0.0}, "cross_entropy", {}),

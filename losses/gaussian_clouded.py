@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, SampleMean
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import checked_counts, over_classes
 from ._inputs import ClassValues, as_float
 from ._reduction import Reduction, SampleNormalizer
@@ -104,9 +104,11 @@ class GaussianClouded(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    for_cosines: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy, by margins drawn at random"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     breaks: ClassVar[Mapping[str, str]] = {
         "large_batch": "every sample has a draw of its own",
         "dense_logits": "draws for every logit, in their order",

@@ -151,7 +151,7 @@ class InfluenceBalanced(Loss):
             ValueError: If features are missing.
         """
         del teacher_logits
-        self._refuse_empty_classes(logits, targets)
+        self._check_batch(logits, targets)
         if not self.has_started:
             return cross_entropy_loss(logits, targets, weight=self.weight)
         if features is None:

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, SampleMean
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import checked_counts, over_classes
 from ._inputs import ClassValues, as_float, check_fit, check_labels, class_weight
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
@@ -149,6 +149,10 @@ class LabelAwareSmoothing(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "calibration, in a second stage on a frozen backbone"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (
+        ({"smooth_head": "smooth_tail"}, ("shape",)),
+        ({"weight": None}, ("normalize",)),
+    )
     equals: ClassVar[Limits] = (({"smooth_head": 0.0, "smooth_tail": 0.0}, "cross_entropy", {}),)
 
     strengths: Tensor

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, LogitsLoss
+from ._base import FixedPoint, Idle, Limits, LogitsLoss
 from ._counts import MASKED, log_prior
 from ._inputs import ClassValues, as_float, check_labels
 from .cross_entropy import cross_entropy_loss
@@ -114,10 +114,12 @@ class Lade(LogitsLoss):
     """
 
     takes_weight: ClassVar[bool] = False
+    is_mean_over_samples: ClassVar[bool] = False
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "uniform"
+    idle: ClassVar[Idle] = (({"alpha": 0.0}, ("penalty",)),)
     breaks: ClassVar[Mapping[str, str]] = {
-        "sums_over_parts": "compares the batch with itself: it is not the sum over its parts",
+        "sums_over_parts at alpha": "at 0 it is the balanced softmax",
     }
     equals: ClassVar[Limits] = (({"alpha": 0.0}, "balanced_softmax", {}),)
 

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import FixedPoint, Limits, SampleMean
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import checked_counts
 from ._inputs import ClassValues, as_float
 from ._reduction import Reduction, SampleNormalizer
@@ -89,8 +89,10 @@ class Ldam(SampleMean):
     """
 
     dense: ClassVar[bool] = True
+    for_cosines: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy, by margins"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (({"max_margin": 0.0, "scale": 1.0}, "cross_entropy", {}),)
 
     margins: Tensor

@@ -8,7 +8,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import FixedPoint, Limits, SampleMean
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import prior_offset
 from ._inputs import ClassValues
 from ._reduction import Reduction, SampleNormalizer
@@ -78,6 +78,7 @@ class LogitAdjustment(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy (at tau = 1)"
     fixed_point: ClassVar[FixedPoint] = "uniform"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (
         ({"tau": 0.0}, "cross_entropy", {}),
         ({"tau": 1.0}, "balanced_softmax", {}),

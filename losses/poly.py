@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, SampleMean
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._inputs import ClassValues, as_float, check_fit, class_values, class_weight
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
@@ -102,6 +102,7 @@ class Poly(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "accuracy where classes are as frequent as in training"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (
         ({"epsilon": 0.0, "gamma": 0.0}, "cross_entropy", {}),
         ({"epsilon": 0.0, "gamma": 2.0}, "softmax_focal", {"gamma": 2.0}),

@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, SampleMean
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import MASKED, checked_counts, over_classes
 from ._inputs import ClassValues, as_float, check_labels
 from ._reduction import Reduction, SampleNormalizer
@@ -130,6 +130,10 @@ class Seesaw(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (
+        ({"q": 0.0}, ("eps",)),
+        ({"weight": None}, ("normalize",)),
+    )
     breaks: ClassVar[Mapping[str, str]] = {
         "gradcheck": "its compensation is a constant to the gradient",
         "double_backward": "its compensation is a constant to the gradient",

@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import ElementMean, FixedPoint, Limits
+from ._base import ElementMean, FixedPoint, Idle, Limits
 from ._inputs import ClassValues
 from ._modulator import check_gamma
 from ._reduction import Reduction, reduce_values
@@ -137,6 +137,10 @@ class SigmoidFocal(ElementMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "outputs that the model still gets wrong"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (
+        ({"gamma": 0.0}, ("soft_form",)),
+        ({"targets": "labels"}, ("soft_form",)),
+    )
     equals: ClassVar[Limits] = (({"gamma": 0.0}, "binary_cross_entropy", {}),)
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -229,6 +230,13 @@ class SoftmaxFocal(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "samples that the model still gets wrong"
     fixed_point: ClassVar[FixedPoint] = "none"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "doubled_weights at probability": "p^w is not linear in w",
+        "weight_of_the_true_class at probability": "p^w is not linear in w",
+        "weights_of_mixed_targets at probability": "p^w is not linear in w",
+        "weight_of_the_true_class at smoothing_weight": "has other classes' weights too",
+        "weights_of_mixed_targets at smoothing_weight": "has other classes' weights too",
+    }
     equals: ClassVar[Limits] = (({"gamma": 0.0}, "cross_entropy", {}),)
     idle: ClassVar[Idle] = (
         ({"gamma": 0.0}, ("probability",)),

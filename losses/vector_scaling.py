@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import FixedPoint, Limits, SampleMean
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import checked_counts, prior_offset
 from ._inputs import ClassValues
 from ._reduction import Reduction, SampleNormalizer
@@ -93,6 +93,7 @@ class VectorScaling(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "uniform"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (
         ({"gamma": 0.0}, "logit_adjustment", {}),
         ({"gamma": 0.0, "tau": 0.0}, "cross_entropy", {}),

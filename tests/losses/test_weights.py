@@ -37,7 +37,7 @@ def test_explicit_weights_that_are_none_are_refused(weights: list[float] | None)
 
 
 def test_an_explicit_weight_of_0_for_a_class_with_images_is_refused() -> None:
-    with pytest.raises(ValueError, match="above 0 .*: class 2 has 50 and a weight of 0"):
+    with pytest.raises(ValueError, match=r"above 0 .*: class 2 has 50 and a weight of 0"):
         class_weights([100, 200, 50], scheme="explicit", weights=[1.0, 2.0, 0.0])
 
 
