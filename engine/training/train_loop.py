@@ -336,7 +336,9 @@ class Trainer:
         """What each piece's mean counts in the whole batch's; none where it is that batch."""
         if len(pieces) == 1 and self.processes.world == 1:
             return []
-        normalizers = torch.stack([self.loss.normalizer(p, num_outputs=num_outputs) for p in pieces])
+        normalizers = torch.stack(
+            [self.loss.normalizer(p, num_outputs=num_outputs) for p in pieces]
+        )
         whole = self.processes.total(normalizers.sum() * (not is_spare))
         shares = self.loss.divisor(normalizers) / self.loss.divisor(whole)
         return list((shares * (not is_spare)).unbind())
