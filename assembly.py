@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -277,6 +278,45 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
         )
     if mistakes:
         raise ConfigError(mistakes)
+
+
+def check_lone_images(
+    config: Config,
+    model: models.Classifier,
+    dataset: data.LongTailed,
+    *,
+    smallest_batch: int,
+    processes: int,
+) -> None:
+    """Refuse to train on one image at a time a model that cannot.
+
+    Args:
+        config: of the run.
+        model: as it will be trained; it is left as it is.
+        dataset: whose images it is shown.
+        smallest_batch: images of the smallest batch of an epoch.
+        processes: how many share it.
+
+    Raises:
+        ConfigError: batch normalisation would be left with one value a channel.
+    """
+    pieces = config.optim.accumulate
+    if smallest_batch // processes > pieces:
+        return
+    device = next(model.parameters()).device
+    image = torch.zeros(1, *dataset.image_shape, device=device)
+    try:
+        with preserved_randomness(), torch.no_grad():
+            copy.deepcopy(model).train()(image)
+    except ValueError as error:
+        share = f"{smallest_batch} images for {processes} process(es) in {pieces} piece(s)"
+        raise ConfigError(
+            [
+                f"optim.batch_size={config.optim.batch_size}: the smallest batch of an epoch has "
+                f"{share}, one image at a time, and batch normalisation in {config.model.name} "
+                "needs 2; raise it, lower optim.accumulate, or set model.norm=group"
+            ]
+        ) from error
 
 
 def _teacher_facts(run: str) -> dict[str, Any]:
