@@ -97,10 +97,18 @@ def select_images(images: Images, index: Tensor) -> Images:
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images and their int64 targets (N,), in the data set's own order."""
+    """Images and their targets, in the data set's own order.
+
+    Args:
+        images: N images.
+        targets: (N,) int64, class of each image.
+        is_resized: Whether the images in memory are resized centre squares, so that no crop of
+            the whole image can be had from them.
+    """
 
     images: Images
     targets: Tensor
+    is_resized: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -145,11 +153,13 @@ class Split:
         images: N images.
         targets: (N,) int64, class of each image.
         index: (N,) int64, position of each image in the pool's list it was taken from.
+        is_resized: As for :class:`Labelled`.
     """
 
     images: Images
     targets: Tensor
     index: Tensor
+    is_resized: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)

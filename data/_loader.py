@@ -213,6 +213,11 @@ class Loader:
         return images.to(torch.float32).mul_(self._scale).add_(self._shift)
 
     def _check_augment(self, split: Split) -> None:
+        if self._augment.resized_crop and split.is_resized:
+            raise DataError(
+                f"data.augment.resized_crop={self._augment.resized_crop:g}: crops whole images, "
+                "and the cache holds their centre squares (data.size): set data.cache_gb=0"
+            )
         side = min(image_shape(split.images)[1:])
         for key in ("crop", "cutout"):
             if getattr(self._augment, key) >= side:

@@ -194,12 +194,13 @@ def _validation_sizes(
 
 def _take(part: Labelled, positions: np.ndarray) -> Split:
     index = torch.from_numpy(positions)
-    return Split(select_images(part.images, index), part.targets[index], index)
+    images = select_images(part.images, index)
+    return Split(images, part.targets[index], index, is_resized=part.is_resized)
 
 
 def _whole(part: Labelled) -> Split:
     index: Tensor = torch.arange(len(part))
-    return Split(part.images, part.targets, index)
+    return Split(part.images, part.targets, index, is_resized=part.is_resized)
 
 
 def _statistics(pool: Pool, train: Split) -> ChannelStatistics:

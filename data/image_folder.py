@@ -69,7 +69,14 @@ class ImageFolder:
         """
         listing = list_folder(self._folder)
         images = self._cache.images(listing, limit=self._cache_bytes)
-        parts = {name: Labelled(images[name], listing.splits[name].targets) for name in images}
+        parts = {
+            name: Labelled(
+                own,
+                listing.splits[name].targets,
+                is_resized=self._cache.size is not None and not isinstance(own, DiskImages),
+            )
+            for name, own in images.items()
+        }
         is_imagenet = self._normalize == "imagenet"
         if isinstance(images["train"], DiskImages) and not is_imagenet:
             raise DataError(

@@ -19,7 +19,7 @@ from data._transforms import ImageTransform
 from data.image_folder import ImageFolder
 from engine.config import ConfigError, load
 from tests._runs import assert_same_run, quiet_screen, small_run
-from tests.data._files import write_folder
+from tests.data._files import write_folder, write_image
 from tests.data._pools import PoolOf
 
 CPU = torch.device("cpu")
@@ -145,6 +145,55 @@ def test_the_transform_takes_any_size_and_gives_the_one_asked_for() -> None:
     assert torch.equal(transform(image, 5), transform(image, 5))
 
 
+# --- the same recipe, the same batches, wherever the images are ------------------------------------
+
+EVERY = [
+    *(Augment(), Augment(crop=2), Augment(flip=True), Augment(cutout=3), *EACH),
+    *(Augment(resized_crop=0.3, cutout=3), Augment(policy="trivialaugment"), Augment(0, True, 2)),
+]
+
+
+def folder_split(root: Path, *, cache_gb: float, size: int | None) -> Split:
+    folder = str(root / "pets")
+    source = ImageFolder(root, path=folder, cache_gb=cache_gb, size=size, normalize="imagenet")
+    part = source.load().train
+    return Split(part.images, part.targets, torch.arange(len(part)), is_resized=part.is_resized)
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder above ``pets``, with wide images of one size."""
+    root = tmp_path_factory.mktemp("root")
+    for part, count in (("train", 20), ("test", 1)):
+        for number in range(count):
+            path = root / "pets" / part / "cat" / f"{number:02}.png"
+            write_image(path, seed=number, width=14, height=9)
+    return root
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+@pytest.mark.parametrize("size", [None, 7])
+@pytest.mark.parametrize("augment", EVERY, ids=str)
+def test_cached_or_not_and_with_any_workers_the_batches_are_the_same(
+    pets: Path, augment: Augment, size: int | None
+) -> None:
+    on_disk = folder_split(pets, cache_gb=0, size=size)
+    expected = images(augment, split=on_disk)
+    if augment != Augment():
+        assert not torch.equal(images(Augment(), split=on_disk), expected)
+    assert torch.equal(images(augment, split=on_disk, workers=4), expected)
+    cached = folder_split(pets, cache_gb=1, size=size)
+    assert isinstance(cached.images, torch.Tensor)
+    if size is not None and augment.resized_crop:
+        with pytest.raises(
+            DataError, match=r"data\.augment\.resized_crop=0\.3: crops whole images"
+        ):
+            images(augment, split=cached)
+        return
+    for workers in (0, 4):
+        assert torch.equal(images(augment, split=cached, workers=workers), expected)
+
+
 # --- through train.py -----------------------------------------------------------------------------
 
 
@@ -187,9 +236,9 @@ def test_images_in_memory_take_it_too_and_may_then_have_workers(tmp_path: Path) 
         small_run(tmp_path, "runtime.workers=1")
 
 
-def test_a_resized_crop_of_cached_images_is_a_mistake() -> None:
+def test_a_resized_crop_of_cached_squares_is_a_mistake() -> None:
     words = ["data=image_folder", "data.path=pets", "data.augment.resized_crop=0.08"]
-    with pytest.raises(ConfigError, match=r"data\.augment\.resized_crop=0\.08: takes its crops"):
-        load(overrides=words)
-    assert load(overrides=[*words, "data.cache_gb=0"]).data.augment.resized_crop == 0.08
-    assert load(overrides=["data=cifar10", words[-1]]).data.augment.resized_crop == 0.08
+    with pytest.raises(ConfigError, match=r"data\.augment\.resized_crop=0\.08: crops whole images"):
+        load(overrides=[*words, "data.size=32"])
+    for fine in (words, [*words, "data.size=32", "data.cache_gb=0"], ["data=cifar10", words[-1]]):
+        assert load(overrides=fine).data.augment.resized_crop == 0.08
