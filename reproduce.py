@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from engine.config import ConfigError
+from engine.config.mistakes import ConfigError
 from engine.tables.command_line import USAGE, Plan, parse, plan_of
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
     """Run what is left, print the table, and say what is still missing."""
-    from engine.interruption import Interrupted
-    from engine.run_folder import WriteError
     from engine.tables.progress import Display
     from engine.tables.worker import TimeUpError
+    from engine.training.files import WriteError
+    from engine.training.signals import Interrupted
 
     display = Display(plan.cells, plan.task, workers=plan.workers)
     is_out_of_time = False

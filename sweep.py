@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engine.config import ConfigError
+from engine.config.mistakes import ConfigError
 from engine.tuning.search import command_line
 from engine.tuning.search.methods import check_epochs
 from engine.tuning.search.space import checked
@@ -158,7 +158,7 @@ def start_workers(
         ConfigError: what a worker said before it ended with exit code 2.
         Interrupted: by a signal, after the workers have stopped.
     """
-    from engine.interruption import Interrupted, interruptions
+    from engine.training.signals import Interrupted, interruptions
     from engine.tuning.study.processes import local_workers
 
     with (
@@ -205,8 +205,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _stopped_cleanly(arguments: command_line.Arguments, argv: Sequence[str]) -> int:
-    from engine.interruption import Interrupted
-    from engine.run_folder import WriteError
+    from engine.training.files import WriteError
+    from engine.training.signals import Interrupted
 
     try:
         with contextlib.ExitStack() as stack:

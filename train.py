@@ -1,6 +1,7 @@
 """Train one long-tailed classifier and tell the whole truth about it.
 
-``python train.py --help`` lists every key. From Python: ``train.run(engine.config.load([...]))``.
+``python train.py --help`` lists every key. From Python: ``train.run(load([...]))`` with
+:func:`engine.config.load.load`.
 Heavy imports wait until a run starts, so that ``--help`` and a typo answer at once.
 """
 
@@ -15,16 +16,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import cli
-from engine.config import ConfigError, dump, fingerprint, load
-from engine.rules import start_epoch
-from engine.schema import Config
+from engine.config import command_line
+from engine.config.calendar import start_epoch
+from engine.config.load import dump, fingerprint, load
+from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
 
 if TYPE_CHECKING:
     import data
-    from engine.console import Screen
-    from engine.loop import Step
-    from engine.summary import Summary
+    from engine.report.terminal import Screen
+    from engine.training.summary import Summary
+    from engine.training.train_loop import Step
 
 Report = Callable[[int, Mapping[str, Any]], None]
 
@@ -41,16 +43,17 @@ def run(
 ) -> Summary:
     """One run, top to bottom; resumes an interrupted one, returns the summary of a finished one.
 
-    Processes that ``engine.processes.joined`` has joined run it together, and all get the summary.
+    Processes that ``engine.training.processes.joined`` has joined run it together, and all get the
+    summary.
 
     Args:
-        config: from :func:`engine.config.load`.
+        config: from :func:`engine.config.load.load`.
         report: called in the main process after each epoch with its number (1-based) and its line
             of metrics.jsonl; what it raises ends the run, which can be resumed.
         test: predict test at the end. Without, the summary has validation numbers only and is kept
             as validation.json; the run counts as unfinished, and with test goes on from there.
-        dataset: as :func:`assembly.build_dataset` made it for the same ``data`` section, where the
-            caller has it in memory.
+        dataset: as ``engine.training.build.build_dataset`` made it for the same ``data`` section,
+            where the caller has it in memory.
         fresh: run again although the folder exists; the old one is renamed and kept.
         command: recorded in environment.json.
         screen: where to print; default the terminal.
@@ -63,16 +66,19 @@ def run(
     """
     import torch
 
-    import assembly
     import data
-    from engine import closing, evaluation, history, tracking
-    from engine.checkpoint import Checkpointer, Progress
-    from engine.console import Screen
-    from engine.interruption import EndedEarly, interruptions
-    from engine.loop import EpochTotals, predict
-    from engine.processes import Processes
-    from engine.run_folder import RunFolder, code_hash, describe_segment, write_json, write_text
-    from engine.runtime import (
+    from engine.report import tracking
+    from engine.report.figures.run_figures import draw_figures
+    from engine.report.terminal import Screen
+    from engine.training import build, evaluation, provenance, summarise
+    from engine.training.checkpoint import Checkpointer, Progress
+    from engine.training.code_hash import code_hash
+    from engine.training.files import write_json, write_text
+    from engine.training.predict_loop import predict
+    from engine.training.processes import Processes
+    from engine.training.provenance import describe_segment
+    from engine.training.run_folder import RunFolder
+    from engine.training.runtime import (
         choose_device,
         choose_precision,
         cpu_threads,
@@ -82,7 +88,9 @@ def run(
         precision_note,
         preserved_randomness,
     )
-    from engine.selection import Selection
+    from engine.training.selection import Selection
+    from engine.training.signals import EndedEarly, interruptions
+    from engine.training.train_loop import EpochTotals
 
     if config.evaluate.test_every_epoch and not test:
         raise ConfigError(["evaluate.test_every_epoch=true: this run is to leave test alone"])
@@ -95,7 +103,7 @@ def run(
 
     with contextlib.ExitStack() as stack:
         # --- machine -----------------------------------------------------------------------------
-        stack.enter_context(assembly.mistakes_of(data.DataError))
+        stack.enter_context(build.mistakes_of(data.DataError))
         stack.enter_context(preserved_randomness())
         threads = stack.enter_context(cpu_threads(config.runtime.threads))
         stack.enter_context(determinism(is_on=config.runtime.deterministic))
@@ -107,7 +115,7 @@ def run(
         # --- data; a finished run ends here ------------------------------------------------------
         if dataset is None:
             with processes.one_a_machine_first():
-                dataset = assembly.build_dataset(config)
+                dataset = build.build_dataset(config)
         code = code_hash(config.data.name, config.loss.name)
         identity = {
             "fingerprint": fingerprint(config),
@@ -116,8 +124,8 @@ def run(
         }
 
         def past() -> Summary | None:
-            history.check_split(folder, dataset.split_fingerprint)
-            return history.finished_summary(folder, test=test)
+            provenance.check_split(folder, dataset.split_fingerprint)
+            return provenance.finished_summary(folder, test=test)
 
         if not fresh and (finished := processes.on_main(past)) is not None:
             if test:
@@ -126,8 +134,8 @@ def run(
             return finished
 
         # --- model, loss, optimizer --------------------------------------------------------------
-        trainer = assembly.build_trainer(config, dataset, device=device)
-        class_weights = assembly.build_class_weights(config, dataset)
+        trainer = build.build_trainer(config, dataset, device=device)
+        class_weights = build.build_class_weights(config, dataset)
         loader_settings: dict[str, Any] = {
             "batch_size": config.optim.batch_size,
             "mean": dataset.mean,
@@ -138,7 +146,7 @@ def run(
         }
         train_loader = data.Loader(
             dataset.train,
-            augment=assembly.augmentation(config),
+            augment=build.augmentation(config),
             rank=processes.rank,
             world=processes.world,
             smallest_share=2,
@@ -185,15 +193,15 @@ def run(
             processes=processes.world,
         )
 
-        facts = assembly.facts_of(config, dataset, teacher=trainer.teacher)
+        facts = build.facts_of(config, dataset, teacher=trainer.teacher)
 
         def begin() -> dict[str, Any]:
-            history.check_teacher(folder, facts["teacher_weights"])
+            provenance.check_teacher(folder, facts["teacher_weights"])
             folder.cut_rows(progress.epoch)
-            environment = history.add_segment(
+            environment = provenance.add_segment(
                 folder,
                 ran,
-                position=history.Position(progress.epoch, progress.totals.steps),
+                position=provenance.Position(progress.epoch, progress.totals.steps),
                 facts=facts,
                 identity=identity,
                 say=screen.say,
@@ -225,7 +233,7 @@ def run(
         # --- epochs ------------------------------------------------------------------------------
         # Without a validation split nothing asks for "val".
         splits = {"val": dataset.val or dataset.test, "test": dataset.test}
-        readout = assembly.build_readout(
+        readout = build.build_readout(
             config,
             trainer.loss,
             class_counts=torch.from_numpy(dataset.class_counts),
@@ -248,7 +256,7 @@ def run(
                 share.joined(processes, num_images=num_images),
                 readout,
                 class_counts=dataset.class_counts,
-                num_outputs=assembly.num_outputs(config, dataset.num_classes),
+                num_outputs=build.num_outputs(config, dataset.num_classes),
                 old_classes=dataset.classes.old,
                 **options,
             )
@@ -340,15 +348,15 @@ def run(
                 held_out = assess("val", after_batch=stop, ranking=True)
             tested: evaluation.Assessment | None = None
             if test:
-                limit = closing.threshold(held_out)
+                limit = summarise.threshold(held_out)
                 tested = assess("test", after_batch=stop, ranking=True, threshold=limit)
-            results[rule] = closing.RuleAssessment(epoch, val=held_out, test=tested)
+            results[rule] = summarise.RuleAssessment(epoch, val=held_out, test=tested)
             if processes.is_main:
                 results[rule].save_predictions(folder.predictions, rule, dataset=dataset)
 
         # --- summary, figures --------------------------------------------------------------------
         def close() -> Summary:
-            summary = closing.summarise(
+            summary = summarise.summarise(
                 results,
                 rows=folder.rows(),
                 selection=selection,
@@ -356,7 +364,7 @@ def run(
                 seed=config.seed,
                 identity=identity,
                 code_hash=code,
-                notes=(*assembly.notes(config), *history.changes(environment)),
+                notes=(*build.notes(config), *provenance.changes(environment)),
                 seconds=time.perf_counter() - began,
             )
             headline = results[summary.headline]
@@ -367,7 +375,7 @@ def run(
                 return summary
             figures = {}
             if config.track.figures:
-                figures = evaluation.draw_figures(
+                figures = draw_figures(
                     folder.figures,
                     headline.test,
                     class_counts=dataset.class_counts,
@@ -391,9 +399,9 @@ def run(
 def main(argv: Sequence[str]) -> int:
     """The command line; returns the exit code."""
     try:
-        arguments = cli.parse(argv)
+        arguments = command_line.parse(argv)
         if arguments.help is not None:
-            print(cli.help_text(arguments.help))
+            print(command_line.help_text(arguments.help))
             return 0
         config = load(arguments.files, arguments.overrides)
         if arguments.print_config:
@@ -407,14 +415,14 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
-def _run_seeds(config: Config, arguments: cli.Arguments) -> int:
+def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
     import torch
 
-    from engine.console import Screen
-    from engine.interruption import Interrupted
-    from engine.loop import DivergenceError
-    from engine.processes import LostProcessError, joined
-    from engine.run_folder import WriteError
+    from engine.report.terminal import Screen
+    from engine.training.divergence import DivergenceError
+    from engine.training.files import WriteError
+    from engine.training.processes import LostProcessError, joined
+    from engine.training.signals import Interrupted
 
     screen = Screen()
     command = ["train.py", *sys.argv[1:]]

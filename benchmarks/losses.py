@@ -257,8 +257,9 @@ def main(argv: Sequence[str]) -> int:
         return 1
     import torch
 
-    from engine.run_folder import describe_segment, write_json, write_text
-    from engine.runtime import device_name
+    from engine.training.files import write_json, write_text
+    from engine.training.provenance import describe_segment
+    from engine.training.runtime import device_name
 
     ran = describe_segment(
         command=["python", "-m", "benchmarks.losses", *argv],

@@ -26,11 +26,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from engine.components import ROOT
-from engine.config import ConfigError
-from engine.figures import save
-from engine.run_folder import write_text
-from engine.statistics import mean_and_std, paired_difference
+from engine.config.components import ROOT
+from engine.config.mistakes import ConfigError
+from engine.report.figures import save
+from engine.report.statistics import mean_and_std, paired_difference
+from engine.training.files import write_text
 from engine.tuning.figures.best_of_n import best_so_far
 from engine.tuning.figures.best_of_n_figures import repetitions, values_of
 from engine.tuning.search.search import Search

@@ -29,19 +29,21 @@ from pathlib import Path
 
 import numpy as np
 
-import assembly
 from benchmarks import timing
 from benchmarks.steps import Bench, bare, usual, whole
-from engine.config import ConfigError, load
-from engine.run_folder import code_hash, describe_segment
-from engine.runtime import (
+from engine.config.load import load
+from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
+from engine.training import build
+from engine.training.code_hash import code_hash
+from engine.training.provenance import describe_segment
+from engine.training.runtime import (
     choose_device,
     cpu_threads,
     determinism,
     device_name,
     preserved_randomness,
 )
-from engine.schema import Config
 
 NUM_IMAGES = 5000
 
@@ -110,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             config = settings(given)
             device = choose_device(config.runtime.device)
-            bench = Bench(config, assembly.build_dataset(config), device)
+            bench = Bench(config, build.build_dataset(config), device)
             idle = bench._replace(is_idle=True)
             idle_ways = {"bare": bare(idle), "whole": whole(idle, Path(folder))}
             ways = {"bare": bare(bench), "whole": whole(bench, Path(folder)), "usual": usual(bench)}

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-import assembly
 import data
 from benchmarks import timing
-from engine.checkpoint import Checkpointer, Progress
-from engine.interruption import Interruption
-from engine.loop import EpochTotals, Trainer
-from engine.schema import Config
+from engine.config.schema import Config
+from engine.training import build
+from engine.training.checkpoint import Checkpointer, Progress
+from engine.training.signals import Interruption
+from engine.training.train_loop import EpochTotals, Trainer
 from models import Output
 
 WORKERS = 2
@@ -63,14 +63,14 @@ class Bench(NamedTuple):
             std=self.dataset.std,
             device=self.device,
             seed=0,
-            augment=assembly.augmentation(self.config),
+            augment=build.augmentation(self.config),
         )
 
     def trainer(self) -> Trainer:
         """The trainer of train.py, with a model and an optimizer of its own."""
-        trainer = assembly.build_trainer(self.config, self.dataset, device=self.device)
+        trainer = build.build_trainer(self.config, self.dataset, device=self.device)
         if self.is_idle:
-            num_outputs = assembly.num_outputs(self.config, self.dataset.num_classes)
+            num_outputs = build.num_outputs(self.config, self.dataset.num_classes)
             trainer.model = trainer.forward = Idle(trainer.model, num_outputs=num_outputs)
         return trainer
 

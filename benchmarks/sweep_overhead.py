@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sweep
-from engine import loop
+from engine.training import train_loop
 
 SEARCH = """
 budget: {trials: 6, epochs: 3}
@@ -46,8 +46,8 @@ def main() -> None:
 
     import engine.tuning.study.worker
 
-    loop.Trainer.train_epoch = timed(loop.Trainer.train_epoch)  # type: ignore[method-assign]
-    loop.predict = timed(loop.predict)
+    train_loop.Trainer.train_epoch = timed(train_loop.Trainer.train_epoch)  # type: ignore[method-assign]
+    train_loop.predict = timed(train_loop.predict)
     ask = engine.tuning.study.worker.Worker._ask_and_train
     rest: list[float] = []
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import optuna
 
-from engine.components import ROOT
+from engine.config.components import ROOT
 from engine.tuning.study.study import ended_trials
 
 SEARCH = """

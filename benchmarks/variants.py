@@ -22,9 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import train
-from engine.components import ROOT
-from engine.config import ConfigError, load
-from engine.summary import Summary
+from engine.config.components import ROOT
+from engine.config.load import load
+from engine.config.mistakes import ConfigError
+from engine.training.summary import Summary
 
 AS_IT_IS = "float32"
 VARIANTS = {

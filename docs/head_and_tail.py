@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.config import ConfigError
-from engine.figure_style import (
+from engine.config.mistakes import ConfigError
+from engine.report.figures.style import (
     BLUE,
     GREY,
     INK,

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 
 import train
-from engine.config import fingerprint, load
-from engine.console import Screen
-from engine.schema import Config
-from engine.summary import Summary
+from engine.config.load import fingerprint, load
+from engine.config.schema import Config
+from engine.report.terminal import Screen
+from engine.training.summary import Summary
 
 SMALL = (
     "data=synthetic",

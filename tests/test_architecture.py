@@ -10,7 +10,10 @@ import pytest
 
 from tests._source_tree import PACKAGES, ROOT, files, sources
 
-OURS = {*PACKAGES, "assembly", "train", "sweep", "tuning", "benchmarks", "experiments", "tests"}
+SCRIPTS = {"train", "sweep", "reproduce"}
+OURS = {*PACKAGES, *SCRIPTS, "benchmarks", "docs", "experiments", "tests"}
+# Each room of the engine imports those before it, and never one after it.
+ROOMS = ("config", "training", "report", "tuning", "tables")
 
 
 def imports(path: Path, root: Path = ROOT) -> set[str]:
@@ -49,7 +52,7 @@ def test_imports_are_found_at_any_depth_and_relative_ones_are_resolved(tmp_path:
     assert imports(module, root=tmp_path) == expected
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", ["data", "losses", "models"])
 def test_a_package_imports_nothing_of_ours_but_itself(package: str) -> None:
     foreign = {
         f"{path.relative_to(ROOT)}: {name}"
@@ -60,11 +63,41 @@ def test_a_package_imports_nothing_of_ours_but_itself(package: str) -> None:
     assert foreign == set()
 
 
-def test_tuning_stands_above_the_run_and_below_the_script() -> None:
-    used = {top(name) for path in sources("tuning") for name in imports(path)} & OURS
-    assert used <= {*PACKAGES, "assembly", "train", "tuning"}
-    below = {top(name) for name in imports(ROOT / "train.py") | imports(ROOT / "assembly.py")}
-    assert below & {"tuning", "sweep"} == set()
+def room_imports(room: str) -> dict[str, set[str]]:
+    """What each file of a room imports of ours, as `package` or `engine.room`."""
+    inside = [path for path in sources("engine") if path.relative_to(ROOT).parts[1] == room]
+    assert inside, room
+    return {
+        str(path.relative_to(ROOT)): {
+            ".".join(name.split(".")[: 2 if top(name) == "engine" else 1])
+            for name in imports(path)
+            if top(name) in OURS
+        }
+        for path in inside
+    }
+
+
+def test_the_engine_is_its_rooms() -> None:
+    folders = {path.relative_to(ROOT).parts[1] for path in sources("engine")}
+    assert folders - {"__init__.py"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_the_rooms_before_it(room: str) -> None:
+    rooms = {f"engine.{name}" for name in ROOMS[: ROOMS.index(room) + 1]}
+    packages = set() if room in ("config", "report") else {"data", "losses", "models"}
+    scripts = {"train"} if room in ("tuning", "tables") else set()
+    wrong = {
+        f"{path}: {name}"
+        for path, names in room_imports(room).items()
+        for name in names - rooms - packages - scripts
+    }
+    assert wrong == set()
+
+
+def test_the_script_of_a_run_stands_above_training_and_report_alone() -> None:
+    used = {".".join(n.split(".")[:2]) for n in imports(ROOT / "train.py") if top(n) == "engine"}
+    assert used == {"engine.config", "engine.training", "engine.report"}
 
 
 def test_losses_need_only_torch_so_that_the_folder_can_be_copied() -> None:
@@ -121,7 +154,7 @@ def import_side_effects(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The modules, of ours and one planted last, whose import changes a global state."""
     planted = tmp_path_factory.mktemp("planted")
     (planted / "seeds_when_imported.py").write_text("import torch\ntorch.manual_seed(0)\n")
-    paths = sources(*PACKAGES, "tuning")
+    paths = sources(*PACKAGES)
     modules = [path.relative_to(ROOT).with_suffix("").parts for path in paths]
     names = [".".join(parts).removesuffix(".__init__") for parts in modules]
     found_in = os.pathsep.join([str(ROOT), str(planted)])

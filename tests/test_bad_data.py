@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 import train
-from engine.components import ROOT
+from engine.config.components import ROOT
 from tests.data._files import write_folder, write_image
-from tests.engine._wandb_log import history
+from tests.report._wandb_log import history
 
 COUNTS = {"train": {"cat": 6, "dog": 4}, "test": {"cat": 2, "dog": 2}}
 WORDS = (

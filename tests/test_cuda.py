@@ -23,9 +23,9 @@ import torch.distributed as dist
 
 import losses
 import train
-from engine.components import ROOT
-from engine.loop import EpochTotals, Trainer
-from engine.processes import Processes
+from engine.config.components import ROOT
+from engine.training.processes import Processes
+from engine.training.train_loop import EpochTotals, Trainer
 from losses.conformance import find_subject, own_subjects
 from losses.conformance._range import EXTREMES, PRECISIONS
 from losses.conformance._subject import Batch, kinds_of_targets, random_batch
@@ -196,7 +196,7 @@ def test_a_cuda_run_loads_without_cuda(tmp_path: Path) -> None:
     small_run(tmp_path, *ON_CUDA)
     folder = folder_of(tmp_path, *ON_CUDA)
     code = (
-        "import sys, assembly; model = assembly.load_run(sys.argv[1]).model; "
+        "import sys; from engine.training import build; model = build.load_run(sys.argv[1]).model; "
         "print(sorted({p.device.type for p in model.parameters()}))"
     )
     found = subprocess.run(
@@ -248,7 +248,9 @@ def test_more_processes_than_devices_are_one_line(tmp_path: Path) -> None:
     assert found.returncode != 0
     said = [line for line in found.stderr.splitlines() if line.startswith("runtime.device=cuda: ")]
     assert len(said) == 1, found.stderr
-    assert 'engine/runtime.py", line' not in found.stderr  # torchrun's own traceback is all
+    assert (
+        'engine/training/runtime.py", line' not in found.stderr
+    )  # torchrun's own traceback is all
     assert not list(tmp_path.iterdir())
 
 
@@ -263,7 +265,7 @@ class OneOfMany(int):
 
 def test_nccl_and_gloo_carry_what_processes_exchange(tmp_path: Path) -> None:
     """All exchanges of a run, by NCCL for tensors of the device, in a world of one."""
-    from engine.runtime import process_backend
+    from engine.training.runtime import process_backend
 
     dist.init_process_group(
         process_backend(torch.device("cuda:0")),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.components import ROOT
-from engine.config import fingerprint, load
+from engine.config.components import ROOT
+from engine.config.load import fingerprint, load
 
 EXPERIMENTS = ROOT / "experiments"
 DATA_SETS = sorted(EXPERIMENTS.glob("*.yaml"))
@@ -50,7 +50,7 @@ def test_digits_lt_is_what_train_does_without_arguments() -> None:
 
 def test_cifar10_lt_is_the_published_recipe_epoch_by_epoch() -> None:
     """LDAM-DRW's cifar_train.py: 0.1 with 5 epochs of warm-up, x0.01 after epochs 160 and 180."""
-    from engine.optim import rate_factor
+    from engine.training.optim import rate_factor
 
     schedule = load([EXPERIMENTS / "cifar10_lt.yaml"]).schedule
     rates = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.components import ROOT
+from engine.config.components import ROOT
 from tests._runs import assert_same_run, folder_of, small_run, small_words
 
 # A few checkpoints of 3 MB each do not fit; the first ones do.

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import train
-from engine.components import names
-from engine.config import keys
-from engine.schema import tree
+from engine.config.components import names
+from engine.config.load import keys
+from engine.config.schema import tree
 
 KEYS = sorted(
     {key for d in names("data") for loss in names("losses") for key in keys(tree(d, loss))}

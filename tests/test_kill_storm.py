@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.components import ROOT
-from engine.config import fingerprint, load
+from engine.config.components import ROOT
+from engine.config.load import fingerprint, load
 from tests._runs import assert_same_run
 from tests.data._files import write_folder
 
@@ -162,7 +162,7 @@ def children(pid: int) -> list[int]:
 FORK = """
 import os, sys
 from pathlib import Path
-from engine.run_folder import RunFolder
+from engine.training.run_folder import RunFolder
 
 folder, (begun, begin), (ended, end) = RunFolder(Path(sys.argv[1])), os.pipe(), os.pipe()
 with folder.owned():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import train
-from engine.config import load
+from engine.config.load import load
 from tests._runs import quiet_screen, small_run
 from tests.data._files import write_folder
 

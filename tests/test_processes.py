@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.components import ROOT
-from engine.processes import Processes
+from engine.config.components import ROOT
+from engine.training.processes import Processes
 from losses.cross_entropy import CrossEntropy
 from losses.sigmoid_focal import SigmoidFocal
 from losses.softmax_focal import SoftmaxFocal
@@ -78,22 +78,23 @@ def finished(processes: list[subprocess.Popen[str]], *, seconds: float = 240) ->
 STEPS = """
 import json, sys
 import torch
-import assembly, data
-from engine.config import load
-from engine.processes import joined
-from engine.loop import EpochTotals
+import data
+from engine.training import build
+from engine.config.load import load
+from engine.training.processes import joined
+from engine.training.train_loop import EpochTotals
 
 out, *words = sys.argv[1:]
 config = load(overrides=words)
 with joined("cpu") as processes:
     torch.set_num_threads(1)
-    dataset = assembly.build_dataset(config)
-    trainer = assembly.build_trainer(config, dataset, device=torch.device("cpu"))
-    weights = assembly.build_class_weights(config, dataset)
+    dataset = build.build_dataset(config)
+    trainer = build.build_trainer(config, dataset, device=torch.device("cpu"))
+    weights = build.build_class_weights(config, dataset)
     trainer.loss.set_weight(weights)
     loader = data.Loader(
         dataset.train, batch_size=config.optim.batch_size, mean=dataset.mean, std=dataset.std,
-        device=torch.device("cpu"), seed=0, augment=assembly.augmentation(config),
+        device=torch.device("cpu"), seed=0, augment=build.augmentation(config),
         rank=processes.rank, world=processes.world,
     )
     positions = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))
@@ -260,7 +261,7 @@ def test_a_mistake_is_said_once(tmp_path: Path) -> None:
 
 
 def test_a_run_that_another_process_writes_is_refused_by_both(tmp_path: Path) -> None:
-    from engine.run_folder import RunFolder
+    from engine.training.run_folder import RunFolder
 
     with RunFolder(folder_of(tmp_path)).owned(), two(["train.py", *small_words(tmp_path)]) as both:
         first, second = finished(both)

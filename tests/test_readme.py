@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli import parse
-from engine.components import ROOT
-from engine.config import dump, fingerprint, load
+from engine.config.command_line import parse
+from engine.config.components import ROOT
+from engine.config.load import dump, fingerprint, load
 from engine.tuning.search.command_line import parse as parse_sweep
 from engine.tuning.search.space import checked
 from tests._runs import small_words
@@ -109,7 +109,7 @@ def test_the_loss_of_the_readme_works_by_adding_one_file(tmp_path: Path) -> None
         shutil.copytree(
             ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    for file in ("train.py", "assembly.py"):
+    for file in ("train.py", "engine/training/build.py"):
         shutil.copy(ROOT / file, tmp_path)
     source = next(text for _, text in BLOCKS if text.startswith("# losses/"))
     name = source.splitlines()[0].removeprefix("# ")

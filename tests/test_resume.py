@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import checkpoint
-from engine.components import ROOT
-from engine.config import ConfigError
+from engine.config.components import ROOT
+from engine.config.mistakes import ConfigError
+from engine.training import checkpoint
 from tests._runs import assert_same_run, folder_of, rows_of, small_run, small_words, summary_of
 
 Start = Callable[..., subprocess.Popen[str]]

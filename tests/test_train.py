@@ -14,11 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-import assembly
 import train
-from engine.components import ROOT
-from engine.config import ConfigError, dump, fingerprint, load
-from engine.loop import NonFiniteLossError
+from engine.config.components import ROOT
+from engine.config.load import dump, fingerprint, load
+from engine.config.mistakes import ConfigError
+from engine.training import build
+from engine.training.divergence import NonFiniteLossError
 from tests._runs import (
     assert_same_run,
     folder_of,
@@ -98,8 +99,8 @@ def test_environment_json_says_what_made_it(finished: Path) -> None:
 
 
 def test_load_run_gives_the_stored_predictions_back(finished: Path) -> None:
-    run = assembly.load_run(finished)
-    dataset = assembly.build_dataset(run.config)
+    run = build.load_run(finished)
+    dataset = build.build_dataset(run.config)
     found = run.predict(dataset.test.images)
     stored = torch.from_numpy(np.load(finished / "predictions" / "test.val.npz")["logits"])
     assert torch.allclose(found, stored.double().softmax(1), atol=1e-5)
@@ -108,14 +109,14 @@ def test_load_run_gives_the_stored_predictions_back(finished: Path) -> None:
 
 
 def test_load_run_takes_the_weights_of_the_rule_that_was_asked_for(finished: Path) -> None:
-    last = assembly.load_run(finished, rule="last")
+    last = build.load_run(finished, rule="last")
     final = weights_of(finished)
     assert all(torch.equal(final[k], v) for k, v in last.model.state_dict().items())
 
 
 def test_load_run_of_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
-        assembly.load_run(tmp_path)
+        build.load_run(tmp_path)
 
 
 # --- selection ------------------------------------------------------------------------------------
@@ -127,14 +128,14 @@ def test_poisoned_test_labels_change_test_numbers_and_nothing_else(
     """Whatever looked at test before the end would choose other weights here."""
     words = ("evaluate.test_every_epoch=true", "schedule.epochs=4")
     small_run(tmp_path / "honest", *words)
-    build = assembly.build_dataset
+    build_dataset = build.build_dataset
 
     def poisoned(config: object) -> object:
-        dataset = build(config)  # type: ignore[arg-type]
+        dataset = build_dataset(config)  # type: ignore[arg-type]
         wrong = (dataset.test.targets + 1) % dataset.num_classes
         return dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, targets=wrong))
 
-    monkeypatch.setattr(assembly, "build_dataset", poisoned)
+    monkeypatch.setattr(build, "build_dataset", poisoned)
     small_run(tmp_path / "poisoned", *words)
     honest = folder_of(tmp_path / "honest", *words)
     other = folder_of(tmp_path / "poisoned", *words)
@@ -257,7 +258,7 @@ def test_a_val_folder_is_the_validation_split_and_keys_beside_it_have_no_effect(
 
 
 def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
-    from engine.run_folder import RunFolder
+    from engine.training.run_folder import RunFolder
 
     folder = folder_of(tmp_path)
     with RunFolder(folder).owned():
@@ -391,7 +392,7 @@ def test_averaged_weights_are_what_is_evaluated(tmp_path: Path) -> None:
     small_run(tmp_path, *words)
     folder = folder_of(tmp_path, *words)
     state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
-    last = assembly.load_run(folder, rule="last")
+    last = build.load_run(folder, rule="last")
     found = last.model.state_dict()
     assert all(torch.equal(found[k], v) for k, v in state["ema"].items())
     assert any(not torch.equal(state["model"][k], v) for k, v in state["ema"].items())
@@ -418,7 +419,7 @@ def test_classifier_retraining_starts_from_a_run_and_freezes_its_backbone(
         "sampler=class_balanced",
     )
     small_run(tmp_path, *words)
-    old = assembly.load_weights(finished).state
+    old = build.load_weights(finished).state
     new = weights_of(folder_of(tmp_path, *words))
     assert all(torch.equal(old[k], v) for k, v in new.items() if not k.startswith("head."))
     assert not torch.equal(old["head.weight"], new["head.weight"])
@@ -501,7 +502,7 @@ def test_without_memory_on_the_gpu_the_next_batch_size_is_named(
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("engine.loop.Trainer._step", full)
+    monkeypatch.setattr("engine.training.train_loop.Trainer._step", full)
     assert train.main(small_words(tmp_path, *words)) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("out of GPU memory with optim.batch_size=")

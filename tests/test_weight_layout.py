@@ -3,8 +3,8 @@ from typing import Any, Literal
 import pytest
 import torch
 
-import assembly
-from engine.config import load
+from engine.config.load import load
+from engine.training import build
 
 CPU = torch.device("cpu")
 TINY = ["data=synthetic", "data.channels=3", "model.ema=0.9"]
@@ -24,12 +24,12 @@ TINY = ["data=synthetic", "data.channels=3", "model.ema=0.9"]
 def test_weights_are_channels_last_where_that_is_faster(
     device: str, precision: Literal["float32", "bfloat16", "float16"], layout: torch.memory_format
 ) -> None:
-    assert assembly.weight_layout(torch.device(device), precision=precision) == layout
+    assert build.weight_layout(torch.device(device), precision=precision) == layout
 
 
 def test_a_trainer_lays_out_its_weights_its_averages_and_so_its_feature_maps() -> None:
     config = load(overrides=TINY)
-    trainer = assembly.build_trainer(config, assembly.build_dataset(config), device=CPU)
+    trainer = build.build_trainer(config, build.build_dataset(config), device=CPU)
     backbone: Any = trainer.model.backbone
     maps = backbone.forward_features(torch.rand(2, 3, 8, 8))
     for module in (trainer.model, trainer.evaluated):
@@ -41,8 +41,8 @@ def test_a_trainer_lays_out_its_weights_its_averages_and_so_its_feature_maps() -
 
 def test_the_layout_changes_no_number_beyond_rounding() -> None:
     config = load(overrides=TINY)
-    dataset = assembly.build_dataset(config)
-    laid_out = assembly.build_trainer(config, dataset, device=CPU).model.double()
-    plain = assembly.build_model(config, dataset).double()
+    dataset = build.build_dataset(config)
+    laid_out = build.build_trainer(config, dataset, device=CPU).model.double()
+    plain = build.build_model(config, dataset).double()
     images = torch.rand(4, 3, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(laid_out(images).logits, plain(images).logits)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from engine.config import ConfigError, nearest
-from engine.schema import SELECTABLE, Config
-from engine.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
+from engine.config.mistakes import ConfigError, nearest
+from engine.config.schema import SELECTABLE, Config
+from engine.report.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
 from engine.tables.commands import config_of
 from engine.tables.notes import code_notes, oddities, provenance, usual_splits
 from engine.tables.pairing import Pair, Scope, pair_of, paired, scope_of, value_of

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from engine.components import ROOT
-from engine.config import ConfigError, nearest
+from engine.config.components import ROOT
+from engine.config.mistakes import ConfigError, nearest
 from engine.tables.table_file import Cell, Grid, cells, only, read_grid
 
 if TYPE_CHECKING:

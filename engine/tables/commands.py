@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from engine import cli
-from engine.components import ROOT
-from engine.config import ConfigError, fingerprint, load, nearest
-from engine.schema import Config
+from engine.config import command_line
+from engine.config.components import ROOT
+from engine.config.load import fingerprint, load
+from engine.config.mistakes import ConfigError, nearest
+from engine.config.schema import Config
 from engine.tables.record import RunRecord
 
 
@@ -20,7 +21,7 @@ def command_of(record: RunRecord) -> str:
 def config_of(record: RunRecord) -> Config | None:
     """The config that a record's words give now; None where they give another run, or none."""
     try:
-        given = cli.parse(record.words)
+        given = command_line.parse(record.words)
         # Words name files of the repository, wherever the table is asked for.
         config = load([ROOT / file for file in given.files], given.overrides)
     except ConfigError:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from engine.config import ConfigError
-from engine.console import DASH
-from engine.statistics import FEWEST_FOR_A_CLAIM, Difference
+from engine.config.mistakes import ConfigError
+from engine.report.statistics import FEWEST_FOR_A_CLAIM, Difference
+from engine.report.terminal import DASH
 from engine.tables import published
 from engine.tables.aggregate import METRICS, PRIMARY, Block, Row, Score
 from engine.tables.published import Published

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.config import ConfigError
-from engine.console import DASH
+from engine.config.mistakes import ConfigError
+from engine.report.terminal import DASH
 from engine.tables.aggregate import METRICS, Block, Row
 from engine.tables.layout import (
     DAGGER,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.statistics import FEWEST_FOR_A_CLAIM
+from engine.report.statistics import FEWEST_FOR_A_CLAIM
 from engine.tables.record import RunRecord
 
 Pair = tuple[int, int]

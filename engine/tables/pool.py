@@ -10,12 +10,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
-from engine.config import ConfigError
-from engine.interruption import Interrupted, Interruption, interruptions
-from engine.run_folder import WriteError
+from engine.config.mistakes import ConfigError
 from engine.tables.command_line import parse, plan_of
 from engine.tables.task import Task
 from engine.tables.worker import Event, TimeUpError, work
+from engine.training.files import WriteError
+from engine.training.signals import Interrupted, Interruption, interruptions
 
 LOOK_SECONDS = 0.5  # between two looks at whether a signal has asked to stop
 

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from engine.config.messages import one_line
 from engine.tables.record import RunRecord, read
 from engine.tables.table_file import Cell, Grid
 from engine.tables.task import Task
 from engine.tables.worker import Event
-from engine.wording import one_line
 
 
 class Display:

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.components import ROOT
-from engine.schema import Config
+from engine.config.components import ROOT
+from engine.config.schema import Config
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.components import ROOT
-from engine.config import ConfigError
-from engine.run_folder import write_text
+from engine.config.components import ROOT
+from engine.config.mistakes import ConfigError
 from engine.tables import formats
 from engine.tables.table import RESULTS, blocks_of, read_table, sheets_of
+from engine.training.files import write_text
 
 README = ROOT / "README.md"
 BEGIN = "<!-- `python -m engine.tables --readme` writes what follows; edits are lost. -->"

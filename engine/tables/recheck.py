@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from engine.statistics import mean_and_std, paired_difference
+from engine.report.statistics import mean_and_std, paired_difference
 from engine.tables.record import RunRecord
 from engine.tables.table_file import Cell
 
@@ -102,10 +102,10 @@ def _rows(pairs: Sequence[_Pair]) -> Iterator[tuple[str, bool]]:
         if now is not None and then is not None:
             rows.setdefault((pair.cell.method, pair.cell.setting), []).append((now, then))
     for (method, setting), values in rows.items():
-        now, then = zip(*values, strict=True)
-        found = paired_difference(now, then, level=1 - (1 - CONFIDENCE) / len(rows))
-        line = f"{method} / {setting}: {mean_and_std(now).mean:.3f} now, "
-        line += f"{mean_and_std(then).mean:.3f} committed, {found.mean:+.3f}"
+        again, committed = zip(*values, strict=True)
+        found = paired_difference(again, committed, level=1 - (1 - CONFIDENCE) / len(rows))
+        line = f"{method} / {setting}: {mean_and_std(again).mean:.3f} now, "
+        line += f"{mean_and_std(committed).mean:.3f} committed, {found.mean:+.3f}"
         if found.low is None or found.high is None:
             yield line + f", n = {found.n}: too few or too equal to tell", True
         else:

@@ -16,9 +16,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from engine.config import ConfigError, load_run_config
-from engine.run_folder import RunFolder, WriteError, write_text
-from engine.summary import Oracle, RuleResult, Scalars, Summary
+from engine.config.load import load_run_config
+from engine.config.mistakes import ConfigError
+from engine.training.files import WriteError, read_json, write_text
+from engine.training.run_folder import RunFolder
+from engine.training.summary import Oracle, RuleResult, Scalars, Summary
 
 
 class RuleRecord(BaseModel):
@@ -105,8 +107,8 @@ def from_run_folder(
     folder = RunFolder(path)
     config = load_run_config(path)
     try:
-        summary = Summary.model_validate(_object(folder, folder.summary))
-        environment = _object(folder, folder.environment)
+        summary = Summary.model_validate(_object(folder.summary))
+        environment = _object(folder.environment)
         segment = environment["segments"][-1]
         return RunRecord(
             table=table,
@@ -191,8 +193,8 @@ def _rule(result: RuleResult) -> RuleRecord:
     return RuleRecord(epoch=result.epoch, val=result.val, test=result.test, recall=recall)
 
 
-def _object(folder: RunFolder, path: Path) -> Mapping[str, Any]:
-    content = folder.read_json(path)
+def _object(path: Path) -> Mapping[str, Any]:
+    content = read_json(path)
     if content is None:
         raise ConfigError([f"{path}: is missing; the run is not finished"])
     return content

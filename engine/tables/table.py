@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from engine.components import ROOT
-from engine.config import ConfigError, nearest
+from engine.config.components import ROOT
+from engine.config.mistakes import ConfigError, nearest
 
 if TYPE_CHECKING:
     from engine.tables.aggregate import Block, Wanted

@@ -13,9 +13,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engine import cli, components
-from engine.config import ConfigError, fingerprint, load, nearest, read_yaml
-from engine.schema import Config, PathSafe
+from engine.config import command_line, components
+from engine.config.load import fingerprint, load
+from engine.config.mistakes import ConfigError, nearest
+from engine.config.schema import Config, PathSafe
+from engine.config.strict_yaml import read_yaml
 
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 # A row or column: --only separates the two by a slash.
@@ -216,7 +218,7 @@ def _sentence(error: Any) -> str:
 
 def _runs(grid: Grid, method: str, setting: str) -> list[Cell]:
     """The runs of one cell of the table, one a pair of seeds."""
-    given = cli.parse([*grid.base, *grid.settings[setting], *grid.methods[method]])
+    given = command_line.parse([*grid.base, *grid.settings[setting], *grid.methods[method]])
     if given.seeds or given.fresh or given.print_config or given.help is not None:
         raise ConfigError(["options such as --seeds have no place in a table"])
     words = [word for word in given.overrides if not word.startswith("track.")]

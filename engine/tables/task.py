@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.run_folder import code_hash
 from engine.tables.record import read
 from engine.tables.table_file import Cell
+from engine.training.code_hash import code_hash
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import train
-from engine.config import ConfigError
-from engine.interruption import Interrupted, Interruption, interruptions
-from engine.run_folder import BusyError, RunFolder
+from engine.config.mistakes import ConfigError
 from engine.tables.record import append, from_run_folder
 from engine.tables.table_file import Cell
 from engine.tables.task import Task, code_now
+from engine.training.files import read_json
+from engine.training.run_folder import BusyError, RunFolder
+from engine.training.signals import Interrupted, Interruption, interruptions
 
 GLANCE_SECONDS = 0.5  # between two looks at runs that others are writing
 
@@ -83,8 +84,8 @@ def _run(
     """Run, resume or merely read one cell, and add its line; False if another process has it."""
     import torch
 
-    from engine.console import Screen
-    from engine.loop import DivergenceError
+    from engine.report.terminal import Screen
+    from engine.training.divergence import DivergenceError
 
     folder = RunFolder(cell.folder)
     if folder.is_owned():
@@ -120,5 +121,5 @@ def _run(
 
 
 def _is_by_other_code(folder: RunFolder, code: str) -> bool:
-    environment = folder.read_json(folder.environment) or {"segments": []}
+    environment = read_json(folder.environment) or {"segments": []}
     return any(segment["code_hash"] != code for segment in environment["segments"])

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import assembly
 from benchmarks import step_loop, timing
 from benchmarks.steps import Bench, bare, whole, worker_loader
-from engine.config import load
-from engine.runtime import cpu_threads
+from engine.config.load import load
+from engine.training import build
+from engine.training.runtime import cpu_threads
 
 SMALL = ["--model", "cifar_resnet20", "--batch-size", "8", "--rounds", "1", "--steps", "1"]
 
@@ -25,7 +25,7 @@ def bench() -> Bench:
             "data.validation.per_class=null",
         ]
     )
-    return Bench(config, assembly.build_dataset(config), torch.device("cpu"))
+    return Bench(config, build.build_dataset(config), torch.device("cpu"))
 
 
 # --- the command --------------------------------------------------------------------------------

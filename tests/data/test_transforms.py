@@ -17,7 +17,8 @@ from data._augment import image_seed
 from data._base import ImageShape
 from data._transforms import ImageTransform
 from data.image_folder import ImageFolder
-from engine.config import ConfigError, load
+from engine.config.load import load
+from engine.config.mistakes import ConfigError
 from tests._runs import assert_same_run, quiet_screen, small_run
 from tests.data._files import write_folder, write_image
 from tests.data._pools import PoolOf

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import losses
-from engine.runtime import cpu_threads
+from engine.training.runtime import cpu_threads
 from losses import _fused, _fused_sigmoid, _fused_softmax
 from losses._adjustment import UNADJUSTED, Adjustment
 from losses._samples import reduce_terms

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from engine import cli
-from engine.config import fingerprint, load
+from engine.config import command_line
+from engine.config.load import fingerprint, load
 from engine.tables.record import RunRecord
 from tests._runs import SMALL
 
@@ -34,7 +34,7 @@ def line(
 ) -> RunRecord:
     """A run whose every accuracy is ``value``, but for ``scores``; other fields by ``changes``."""
     words = (*words, *METHODS.get(method, ()), f"seed={seed}", f"data.imbalance.seed={subset}")
-    given = cli.parse(words)
+    given = command_line.parse(words)
     config = load(given.files, given.overrides)
     test = dict.fromkeys(
         ("accuracy", "balanced_accuracy", "many_accuracy", "worst_class_recall"), value

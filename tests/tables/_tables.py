@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from engine.config import load
+from engine.config.load import load
 from engine.tables.record import RunRecord, read
 from engine.tables.table_file import Cell, cells, read_grid
 from tests._runs import small_words

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.config import ConfigError
-from engine.statistics import paired_difference
+from engine.config.mistakes import ConfigError
+from engine.report.statistics import paired_difference
 from engine.tables.aggregate import METRICS, Block, Row, Wanted, blocks
 from engine.tables.dot_plot import draw
 from engine.tables.layout import sheet_of
@@ -266,6 +266,6 @@ def test_a_setting_without_the_baseline_says_that_nothing_is_compared() -> None:
 
 
 def test_every_metric_of_a_column_is_one_that_runs_write() -> None:
-    from engine.schema import SELECTABLE
+    from engine.config.schema import SELECTABLE
 
     assert METRICS.keys() <= SELECTABLE.keys()

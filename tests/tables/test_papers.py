@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import train
-from engine.components import ROOT, names
-from engine.config import fingerprint, flatten, load
-from engine.schema import Config
+from engine.config.components import ROOT, names
+from engine.config.load import fingerprint, flatten, load
+from engine.config.schema import Config
 from engine.tables.table_file import Cell, read_grid
 from tests._runs import quiet_screen
 from tests.tables._tables import cells_of

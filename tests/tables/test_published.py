@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from engine.components import ROOT
-from engine.config import load
-from engine.schema import Config
+from engine.config.components import ROOT
+from engine.config.load import load
+from engine.config.schema import Config
 from engine.tables.published import SAME_SUBSET, Published, find, read
 from engine.tables.table_file import cells, read_grid
 

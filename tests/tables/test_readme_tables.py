@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import ConfigError
+from engine.config.mistakes import ConfigError
 from engine.tables.readme import BEGIN, END, NO_RESULTS, README, generated, with_tables, write
 from tests.tables._lines import around, lines, write_lines
 

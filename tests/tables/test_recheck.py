@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine import cli
-from engine.config import load
+from engine.config import command_line
+from engine.config.load import load
 from engine.tables.recheck import compare
 from engine.tables.record import RunRecord
 from engine.tables.table_file import Cell
@@ -20,7 +20,7 @@ FAR = [0.70, 0.72, 0.69, 0.70, 0.72]
 
 
 def cell(record: RunRecord) -> Cell:
-    given = cli.parse(record.words)
+    given = command_line.parse(record.words)
     return Cell(
         method=record.method,
         setting=record.setting,

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.components import ROOT
-from engine.config import ConfigError, load
-from engine.run_folder import WriteError
+from engine.config.components import ROOT
+from engine.config.load import load
+from engine.config.mistakes import ConfigError
 from engine.tables.record import RunRecord, append, from_run_folder, read
+from engine.training.files import WriteError
 from tests._runs import folder_of, small_run, small_words
 
 WORDS = ("seed=3", "data.imbalance.seed=5")

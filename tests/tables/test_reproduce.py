@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from engine.components import ROOT
-from engine.run_folder import RunFolder
+from engine.config.components import ROOT
 from engine.tables.record import append, read
+from engine.training.run_folder import RunFolder
 from reproduce import main
 from tests.tables._tables import cells_of, lines_of, write_table
 

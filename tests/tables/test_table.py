@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engine.components import ROOT
+from engine.config.components import ROOT
 from engine.tables import table
 from engine.tables.dot_plot import draw
 from engine.tables.record import from_run_folder, read

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from engine.config import ConfigError, fingerprint, load
+from engine.config.load import fingerprint, load
+from engine.config.mistakes import ConfigError
 from engine.tables.table_file import cells, only, read_grid
 from tests.tables._tables import cells_of, content, write_table
 

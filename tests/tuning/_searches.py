@@ -9,8 +9,8 @@ from typing import Any
 import optuna
 
 import train
-from engine.schema import Config
-from engine.summary import Summary
+from engine.config.schema import Config
+from engine.training.summary import Summary
 from engine.tuning.search.search import Search
 from engine.tuning.search.search_file import Choice, Confirm, Range, SearchFile
 from engine.tuning.study.study import StudyFolder

@@ -24,7 +24,7 @@ from typing import Any
 import optuna
 from optuna.trial import Trial
 
-from engine.components import ROOT
+from engine.config.components import ROOT
 from engine.tuning.search.command_line import STORAGE
 from engine.tuning.search.search import Search
 from engine.tuning.search.search_file import read_search_file

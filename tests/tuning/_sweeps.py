@@ -9,7 +9,7 @@ import optuna
 import yaml
 
 import sweep
-from engine.config import dump, flatten, load
+from engine.config.load import dump, flatten, load
 from engine.tuning.search import command_line
 from engine.tuning.study.study import RUN, StudyFolder, ended_trials
 from tests._runs import small_config

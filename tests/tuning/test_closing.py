@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from engine.config import load
-from engine.statistics import paired_difference
-from engine.summary import RuleResult, Summary
+from engine.config.load import load
+from engine.report.statistics import paired_difference
+from engine.training.summary import RuleResult, Summary
 from engine.tuning.confirm import closing_table, confirmed_rows
 from engine.tuning.confirm.confirm import DEFAULT, Candidate
 from engine.tuning.confirm.confirmed_rows import Row

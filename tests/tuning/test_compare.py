@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 import sweep
-from engine.config import ConfigError, load
+from engine.config.load import load
+from engine.config.mistakes import ConfigError
 from engine.tuning.figures import drawing
 from engine.tuning.figures.best_of_n import best_of_n
 from engine.tuning.search import command_line

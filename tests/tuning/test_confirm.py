@@ -13,13 +13,14 @@ import optuna
 import pytest
 from rich.console import Console
 
-import assembly
-from engine.components import ROOT
-from engine.config import ConfigError, fingerprint, load
-from engine.loop import DivergenceError
-from engine.run_folder import BusyError, RunFolder
-from engine.schema import Config
-from engine.summary import Summary
+from engine.config.components import ROOT
+from engine.config.load import fingerprint, load
+from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
+from engine.training import build
+from engine.training.divergence import DivergenceError
+from engine.training.run_folder import BusyError, RunFolder
+from engine.training.summary import Summary
 from engine.tuning.confirm import closing_table, confirm, confirmed_rows
 from engine.tuning.confirm.finish import Ending, close, confirm_study, stage
 from engine.tuning.figures import drawing
@@ -175,14 +176,14 @@ def test_the_same_command_again_trains_nothing(confirmed: Tiny) -> None:
 def test_poisoned_test_labels_change_test_numbers_and_nothing_that_chooses(
     tmp_path: Path, confirmed: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = assembly.build_dataset
+    build_dataset = build.build_dataset
 
     def poisoned(config: Config) -> object:
-        dataset = build(config)
+        dataset = build_dataset(config)
         wrong = (dataset.test.targets + 1) % dataset.num_classes
         return dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, targets=wrong))
 
-    monkeypatch.setattr(assembly, "build_dataset", poisoned)
+    monkeypatch.setattr(build, "build_dataset", poisoned)
     case = tiny(tmp_path, top=1, seeds=1)
     case.confirm()
     honest = summaries_of(confirmed.folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sweep
-from engine.config import ConfigError
+from engine.config.mistakes import ConfigError
 from engine.tuning.study.study import StudyFolder
 from tests.tuning._postgres import PASSWORD, QUOTED, Postgres, postgres
 from tests.tuning._storm import (

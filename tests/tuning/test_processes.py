@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.components import ROOT
+from engine.config.components import ROOT
 from engine.tuning.search import command_line
 from engine.tuning.study.processes import share
 from engine.tuning.study.study import RUN, ended_trials, outcome_of

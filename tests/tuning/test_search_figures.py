@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from engine.figure_style import BLUE, INK
+from engine.report.figures.style import BLUE, INK
 from engine.tuning.confirm.confirm import front
 from engine.tuning.figures import best_of_n_figures, search_figures
 from engine.tuning.figures.best_of_n import best_of_n

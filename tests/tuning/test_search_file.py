@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.components import ROOT
-from engine.config import ConfigError
+from engine.config.components import ROOT
+from engine.config.mistakes import ConfigError
 from engine.tuning.search.command_line import Arguments, parse
 from engine.tuning.search.search_file import SearchFile, read_search_file
 from engine.tuning.search.space import checked, grid, warmup

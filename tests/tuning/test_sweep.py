@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-import assembly
 import sweep
 import train
-from engine.config import ConfigError
-from engine.interruption import EndedEarly
-from engine.run_folder import RunFolder
-from engine.schema import Config
+from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
+from engine.training import build
+from engine.training.run_folder import RunFolder
+from engine.training.signals import EndedEarly
 from engine.tuning.search.search import Search
 from engine.tuning.study import trial as trial_module
 from engine.tuning.study.study import RUN, ended_trials, outcome_of
 from tests._runs import quiet_screen, rows_of, small_config
-from tests.engine._wandb_log import records, values_of
+from tests.report._wandb_log import records, values_of
 from tests.tuning._sweeps import (
     STUDY,
     arguments,
@@ -125,13 +125,13 @@ def test_trials_csv_has_a_row_for_each_trial_with_its_run_folder(mixed: Path) ->
 def test_data_are_loaded_once_for_all_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build, loaded = assembly.build_dataset, []
+    build_dataset, loaded = build.build_dataset, []
 
     def counted(config: Config) -> Any:
         loaded.append(config.data.name)
-        return build(config)
+        return build_dataset(config)
 
-    monkeypatch.setattr(assembly, "build_dataset", counted)
+    monkeypatch.setattr(build, "build_dataset", counted)
     assert small_sweep(tmp_path, MIXED, trials=2) == 0
     assert loaded == ["synthetic"]
 
@@ -167,7 +167,7 @@ def test_a_run_that_left_test_alone_is_not_repeated(
 ) -> None:
     config = small_config(tmp_path, "schedule.epochs=1")
     first = train.run(config, test=False, screen=quiet_screen())
-    monkeypatch.setattr(assembly, "build_trainer", None)  # nothing is trained any more
+    monkeypatch.setattr(build, "build_trainer", None)  # nothing is trained any more
     assert train.run(config, test=False, screen=quiet_screen()) == first
 
 
@@ -236,7 +236,7 @@ def test_a_trial_whose_run_is_finished_takes_its_result(
     assert small_sweep(tmp_path, ONE) == 0
     value = ended_trials(study_of(tmp_path))[0].value
     folder_of(tmp_path).database.unlink()
-    monkeypatch.setattr(assembly, "build_trainer", None)  # nothing is trained any more
+    monkeypatch.setattr(build, "build_trainer", None)  # nothing is trained any more
     assert small_sweep(tmp_path, ONE) == 0
     assert ended_trials(study_of(tmp_path))[0].value == value
 

@@ -17,7 +17,7 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
 
-from engine.interruption import Interrupted
+from engine.training.signals import Interrupted
 from engine.tuning.study import trial_owner
 from engine.tuning.study.storage import Address, Claim, FileClaim, StorageLostError, claim_of
 from engine.tuning.study.study import StudyFolder, ended_trials, num_trials

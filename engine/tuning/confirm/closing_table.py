@@ -10,10 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from engine.statistics import MeanAndStd
+from engine.config.messages import one_line, shown
+from engine.report.statistics import MeanAndStd
 from engine.tuning.confirm.confirm import Candidate
 from engine.tuning.confirm.confirmed_rows import DASH, Row, chosen
-from engine.wording import one_line, shown
 
 VERDICT = "verdict"
 

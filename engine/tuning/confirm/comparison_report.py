@@ -11,14 +11,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from engine.figures import save
-from engine.run_folder import write_text
+from engine.config.messages import one_line
+from engine.report.figures import save
+from engine.training.files import write_text
 from engine.tuning.confirm import closing_table, confirm, confirmed_rows, finish
 from engine.tuning.confirm.confirm import Candidate, Job
 from engine.tuning.figures import best_of_n_figures
 from engine.tuning.figures.best_of_n import best_of_n
 from engine.tuning.study.trials import Objective, complete, objectives
-from engine.wording import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.config import ConfigError, fingerprint
-from engine.history import finished_summary
-from engine.run_folder import BusyError, RunFolder, write_json
-from engine.schema import Config
+from engine.config.load import fingerprint
+from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
+from engine.training.files import write_json
+from engine.training.provenance import finished_summary
+from engine.training.run_folder import BusyError, RunFolder
 from engine.tuning.study.trials import Objective, best_first, complete
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from engine.summary import Summary
+    from engine.training.summary import Summary
     from engine.tuning.search.search import Search
 
 DEFAULT = "default"
@@ -191,7 +193,7 @@ def train_all(
             finished then.
         wait: called with seconds when all that is left is being written elsewhere.
     """
-    from engine.loop import DivergenceError
+    from engine.training.divergence import DivergenceError
 
     left = [job for job in todo if not is_ended(job)]
     while left:

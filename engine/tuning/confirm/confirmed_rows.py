@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.statistics import (
+from engine.report.statistics import (
     FEWEST_FOR_A_CLAIM,
     Difference,
     MeanAndStd,
@@ -18,7 +18,7 @@ from engine.tuning.confirm.confirm import DEFAULT, Candidate
 from engine.tuning.study.trials import Objective
 
 if TYPE_CHECKING:
-    from engine.summary import Summary
+    from engine.training.summary import Summary
 
 DASH = "–"
 

@@ -6,22 +6,23 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.config import ConfigError, dump, fingerprint, flatten, full_key
-from engine.run_folder import write_text
+from engine.config.load import dump, fingerprint, flatten, full_key
+from engine.config.messages import one_line
+from engine.config.mistakes import ConfigError
+from engine.training.files import write_text
 from engine.tuning.confirm import closing_table, confirm, confirmed_rows, front_table
 from engine.tuning.confirm.confirm import Candidate, Job
 from engine.tuning.confirm.confirmed_rows import Row
 from engine.tuning.figures import drawing
 from engine.tuning.study.study import ended_trials
 from engine.tuning.study.trials import Objective, objectives
-from engine.wording import one_line
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
     from rich.console import RenderableType
 
-    from engine.schema import Config
+    from engine.config.schema import Config
     from engine.tuning.search.search import Search
     from engine.tuning.study.study import StudyFolder
 

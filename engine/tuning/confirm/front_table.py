@@ -11,9 +11,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from engine.config.messages import one_line, shown
 from engine.tuning.confirm.confirm import front
 from engine.tuning.study.trials import Objective, complete
-from engine.wording import one_line, shown
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from engine.figure_style import (
+from engine.report.figures.style import (
     BLUE,
     GREEN,
     GREY,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.figures import save
+from engine.report.figures import save
 from engine.tuning.confirm.confirm import front
 from engine.tuning.figures import best_of_n_figures, search_figures
 from engine.tuning.figures.importance import FEWEST_TRIALS, importances

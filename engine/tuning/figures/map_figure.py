@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from engine.figure_style import INK, VERMILLION, new_figure, shorten, styled
+from engine.report.figures.style import INK, VERMILLION, new_figure, shorten, styled
 from engine.tuning.figures.surface import Surface, surface
 from engine.tuning.study.trials import Objective, complete, lost, pruned
 

@@ -1,6 +1,7 @@
 """Figures of a search: history, importance of keys, Pareto front.
 
-Like :mod:`engine.figures`: each returns a figure outside pyplot, and titles are the caller's.
+Like :mod:`engine.report.figures`: each returns a figure outside pyplot, and
+titles are the caller's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from engine.figure_style import (
+from engine.report.figures.style import (
     BLUE,
     GREY,
     INK,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from engine.config import ConfigError, nearest
-from engine.schema import SELECTABLE
+from engine.config.mistakes import ConfigError, nearest
+from engine.config.schema import SELECTABLE
 from engine.tuning.search.methods import leading, methods
 from engine.tuning.search.search import Search
 from engine.tuning.search.search_file import read_search_file

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.config import ConfigError, full_key, read_yaml
-from engine.schema import Config
+from engine.config.load import full_key
+from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
+from engine.config.strict_yaml import read_yaml
 from engine.tuning.search.search import Search
 from engine.tuning.search.search_file import Axis, Choice, Pruner, SearchFile, read_search_file
 from engine.tuning.search.space import constants_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.config import fingerprint, load
-from engine.schema import Config
+from engine.config.load import fingerprint, load
+from engine.config.schema import Config
 from engine.tuning.search.search_file import SearchFile
 
 

@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engine.config import ConfigError, full_key, nearest, read_yaml
-from engine.schema import SELECTABLE
-from engine.wording import allowed, shown
+from engine.config.load import full_key
+from engine.config.messages import allowed, shown
+from engine.config.mistakes import ConfigError, nearest
+from engine.config.schema import SELECTABLE
+from engine.config.strict_yaml import read_yaml
 
 Scalar = bool | int | float | str | None
 Direction = Literal["maximize", "minimize"]
@@ -144,7 +146,9 @@ NAMED = ("sampler", "pruner")  # `sampler: gp` is `sampler: {name: gp}`
 
 
 def read_search_file(path: Path) -> SearchFile:
-    """Read and check a search file by itself; :mod:`engine.tuning.search.space` checks it against the config.
+    """Read and check a search file by itself.
+
+    :mod:`engine.tuning.search.space` checks it against the config.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.

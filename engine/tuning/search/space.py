@@ -7,13 +7,14 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine import components
-from engine.config import NOT_IDENTITY, SEEDS, ConfigError, flatten, full_key, nearest
-from engine.rules import complete_from
-from engine.schema import Config
+from engine.config import components
+from engine.config.calendar import complete_from
+from engine.config.load import NOT_IDENTITY, SEEDS, flatten, full_key
+from engine.config.messages import shown
+from engine.config.mistakes import ConfigError, nearest
+from engine.config.schema import Config
 from engine.tuning.search.search import Search
 from engine.tuning.search.search_file import Axis, Choice, Range
-from engine.wording import shown
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

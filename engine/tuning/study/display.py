@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from engine.console import DASH
+from engine.config.messages import one_line, shown
+from engine.report.terminal import DASH
 from engine.tuning.study.study import ended_trials, outcome_of
-from engine.wording import one_line, shown
 
 if TYPE_CHECKING:
     import optuna

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.components import ROOT
+from engine.config.components import ROOT
 from engine.tuning.search import command_line
 
 STARTER = "SWEEP_STARTER"  # environment variable of a worker: process id of who started it

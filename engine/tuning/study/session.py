@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 from rich.console import Console
 
-from engine.schema import Config
+from engine.config.schema import Config
 from engine.tuning.search.search import Search
 from engine.tuning.search.space import warmup
 from engine.tuning.study.display import Display

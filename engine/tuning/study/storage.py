@@ -24,8 +24,8 @@ from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCal
 from optuna.storages._heartbeat import BaseHeartbeat
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from engine.config import ConfigError
-from engine.run_folder import WriteError
+from engine.config.mistakes import ConfigError
+from engine.training.files import WriteError
 
 PATIENCE = 600.0  # seconds for which calls to a storage that is gone are tried again
 HEARTBEAT = 10  # seconds between signs of life of a trial

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.config import ConfigError
-from engine.run_folder import write_text
-from engine.schema import Config
+from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
+from engine.training.files import write_text
 from engine.tuning.search.search import Search
 from engine.tuning.search.space import grid
 

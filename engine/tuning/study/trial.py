@@ -11,16 +11,17 @@ import optuna
 import torch
 from optuna.trial import Trial
 
-import assembly
 import data
 import train
-from engine.config import ConfigError, fingerprint
-from engine.console import Screen
-from engine.interruption import EndedEarly
-from engine.loop import DivergenceError
-from engine.run_folder import BusyError, RunFolder
-from engine.schema import Config
-from engine.summary import Summary
+from engine.config.load import fingerprint
+from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
+from engine.report.terminal import Screen
+from engine.training import build
+from engine.training.divergence import DivergenceError
+from engine.training.run_folder import BusyError, RunFolder
+from engine.training.signals import EndedEarly
+from engine.training.summary import Summary
 from engine.tuning.search.search import Search
 from engine.tuning.search.space import constants_of, suggest
 from engine.tuning.study.study import OUTCOME, RUN, StudyFolder
@@ -42,7 +43,7 @@ class KeptDataset:
         """The data set that ``config`` asks for."""
         key = config.data.model_dump_json()
         if self._dataset is None or key != self._key:
-            self._dataset, self._key = assembly.build_dataset(config), key
+            self._dataset, self._key = build.build_dataset(config), key
             if self._dataset.val is None:
                 raise ConfigError(
                     [f"{config.evaluate.metric}: {self._dataset.title} has no validation split"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from engine.tracking import Mirror, chosen_mode, new_run_id
+from engine.report.tracking import Mirror, chosen_mode
+from engine.training.provenance import new_run_id
 from engine.tuning.search.search import Search
 from engine.tuning.study.study import StudyFolder, ended_trials, outcome_of
 

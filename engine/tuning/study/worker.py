@@ -16,7 +16,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from engine.interruption import Interrupted, sigterm_raises
+from engine.training.signals import Interrupted, sigterm_raises
 from engine.tuning.search.search import Search
 from engine.tuning.study.optuna_parts import make_sampler
 from engine.tuning.study.storage import Claim, PatientStorage

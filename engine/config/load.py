@@ -1,0 +1,359 @@
+"""Config: YAML files and ``key=value`` words become one frozen, checked :class:`Config`.
+
+Precedence: defaults < YAML files, left to right < the command line = what a search sets. Order
+never matters inside a layer. All mistakes are found at once, each as one line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from engine.config import components, rules
+from engine.config.messages import allowed, shown
+from engine.config.mistakes import ConfigError, nearest
+from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, standard, tree
+from engine.config.strict_yaml import parse, read_yaml
+
+# Raise it when a default changes: old run folders then keep their meaning.
+CONFIG_VERSION = 1
+
+# Keys that change no number, and so are no part of a run's identity.
+NOT_IDENTITY = (
+    "track.",
+    "runtime.device",
+    "runtime.threads",
+    "runtime.workers",
+    "runtime.compile",
+    "runtime.deterministic",
+    "runtime.checkpoint_seconds",
+    "data.download",
+    "data.cache_gb",
+    "data.title",
+)
+# Keys that name another run, which counts as that run's fingerprint.
+RUNS = ("model.init_from", "teacher")
+SEEDS = ("seed", "data.imbalance.seed")
+DEFAULT_NAMES = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value as somebody wrote it. ``text`` is its spelling on the command line."""
+
+    value: Any
+    source: str
+    text: str | None = None
+
+
+Layer = dict[str, Setting]
+
+
+def load(
+    files: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
+    *,
+    values: Mapping[str, Any] | None = None,
+    alone: bool = False,
+) -> Config:
+    """Merge YAML ``files``, ``key=value`` words and ``values`` (dotted keys) over the defaults.
+
+    Args:
+        files: YAML files, the later over the earlier.
+        overrides: words such as ``loss.gamma=1``, values in YAML spelling.
+        values: the same as Python values, with the same precedence as ``overrides``.
+        alone: the runs that it names need not be there; it then has no fingerprint.
+
+    Raises:
+        ConfigError: with every mistake that was found, one line each.
+    """
+    mistakes: list[str] = []
+    merged: Layer = {}
+    for layer in [
+        *(_read_file(Path(file), mistakes) for file in files),
+        _read_words(overrides, values or {}, mistakes),
+    ]:
+        merged = _merge(merged, layer)
+    names = {
+        "data": _component_name("data", merged, DEFAULT_DATA, mistakes),
+        "losses": _component_name("losses", merged, DEFAULT_LOSS, mistakes),
+    }
+    model = tree(names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS)
+    # Keys of an unknown component cannot be judged: its name is the one mistake to report.
+    skipped = {"data.": names["data"], "loss.": names["losses"]}
+    judged = {
+        key: setting
+        for key, setting in merged.items()
+        if not any(key.startswith(p) and name is None for p, name in skipped.items())
+    }
+    config = _validate(model, judged, mistakes)
+    if config is not None:
+        mistakes += rules.check(config)
+        mistakes += [] if alone else _unreadable_runs(config)
+    if mistakes or config is None:
+        raise ConfigError(mistakes)
+    return config
+
+
+def flatten(config: BaseModel) -> dict[str, Any]:
+    """``{dotted key: value}`` in the order of the tree; values are plain JSON values."""
+    return dict(_leaves(config.model_dump(mode="json")))
+
+
+def defaults(config: Config) -> dict[str, Any]:
+    """What :func:`flatten` would give had nothing been set but the two component names."""
+    return flatten(standard(config.data.name, config.loss.name))
+
+
+def dump(config: Config) -> str:
+    """The whole config as YAML; loading it gives an equal object."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def fingerprint(config: Config, *, without_seeds: bool = False) -> str:
+    """12 hex digits that name what this run computes.
+
+    Covers ``CONFIG_VERSION`` and the keys that differ from their default, so that a key added later
+    leaves old fingerprints alone; ``NOT_IDENTITY`` is left out. A key that names another run counts
+    as that run's fingerprint.
+    """
+    usual = {**defaults(config), **DEFAULT_NAMES}
+    identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
+    for key, value in flatten(config).items():
+        left_out = key.startswith(NOT_IDENTITY) or (without_seeds and key in SEEDS)
+        if left_out or value == usual[key]:
+            continue
+        identity[key] = fingerprint(load_run_config(value)) if key in RUNS else value
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def load_run_config(run: str | Path, *, alone: bool = False) -> Config:
+    """The config of a run folder.
+
+    Args:
+        run: the folder.
+        alone: the runs that it names may be gone; nothing tells then whether it was edited.
+
+    Raises:
+        ConfigError: there is no readable ``config.yaml``, or it was edited since.
+    """
+    folder = Path(run).expanduser()
+    config = load([folder / "config.yaml"], alone=alone)
+    if alone and _unreadable_runs(config):
+        return config
+    try:
+        made = json.loads((folder / "environment.json").read_bytes())
+    except (OSError, ValueError):
+        return config
+    is_comparable = isinstance(made, dict) and made.get("config_version") == CONFIG_VERSION
+    if is_comparable and made["fingerprint"] != (now := fingerprint(config)):
+        raise ConfigError(
+            [
+                f"{folder / 'config.yaml'}: was edited: the run is {made['fingerprint']}, this "
+                f"file says {now}; put the old file back"
+            ]
+        )
+    return config
+
+
+# --- layers --------------------------------------------------------------------------------------
+
+
+def _read_file(path: Path, mistakes: list[str]) -> Layer:
+    try:
+        content = read_yaml(path)
+    except ConfigError as error:
+        mistakes += error.mistakes
+        return {}
+    return {k: Setting(v, str(path)) for k, v in _leaves(content)}
+
+
+def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[str]) -> Layer:
+    layer: Layer = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            mistakes.append(f"{word}: expected key=value or a file that ends in .yaml")
+            continue
+        try:
+            value = parse(text)
+        except yaml.YAMLError:
+            value = text
+        leaves = dict(_leaves(value, key)) if isinstance(value, dict) else {full_key(key): value}
+        for leaf, leaf_value in leaves.items():
+            spelling = text if not isinstance(value, dict) else None
+            if leaf in layer and layer[leaf].value != leaf_value:
+                first = shown(layer[leaf].value)
+                mistakes.append(f"{leaf}: set twice, to {first} and to {shown(leaf_value)}")
+            layer[leaf] = Setting(leaf_value, "command line", spelling)
+    for key, value in values.items():
+        layer[full_key(key)] = Setting(value, "values")
+    return layer
+
+
+def full_key(key: str) -> str:
+    """``loss`` -> ``loss.name``: a section set to a plain value sets its selector."""
+    return f"{key}.{SELECTORS[key]}" if key in SELECTORS else key
+
+
+def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, inner in value.items():
+        dotted = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(inner, dict) and inner:
+            yield from _leaves(inner, dotted)
+        else:
+            yield full_key(dotted), inner
+
+
+def _merge(lower: Layer, upper: Layer) -> Layer:
+    """``upper`` over ``lower``; a new choice drops the keys that belonged to the old one."""
+    kept = dict(lower)
+    for section, selector in SELECTORS.items():
+        key = f"{section}.{selector}"
+        if key in upper and (key not in lower or lower[key].value != upper[key].value):
+            for other in lower:
+                if rules.depends_on(other, section):
+                    kept.pop(other, None)
+    return kept | upper
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def _component_name(package: str, merged: Layer, default: str, mistakes: list[str]) -> str | None:
+    key = "data.name" if package == "data" else "loss.name"
+    name = merged[key].value if key in merged else default
+    known = components.names(package)
+    if name in known:
+        return str(name)
+    mistakes.append(
+        f"{key}={shown(name)}: unknown{nearest(str(name), known)}; one of {', '.join(known)}"
+        + _where(merged[key])
+    )
+    return None
+
+
+def _where(setting: Setting) -> str:
+    return "" if setting.source == "command line" else f" [{setting.source}]"
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """``{dotted key: pydantic FieldInfo}`` of every leaf of the tree."""
+    found: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found |= keys(annotation, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = info
+    return found
+
+
+def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config | None:
+    known = keys(model)
+    nested: dict[str, Any] = {}
+    for key, setting in merged.items():
+        if key not in known:
+            mistakes.append(_unknown_key(key, setting, known))
+            continue
+        *path, leaf = key.split(".")
+        section = nested
+        for part in path:
+            section = section.setdefault(part, {})
+        section[leaf] = _typed(setting, known[key])
+    try:
+        return model.model_validate(nested)
+    except ValidationError as error:
+        wrong = {_known_prefix(e["loc"], known) for e in error.errors()}
+        for key in sorted(wrong):
+            info = known[key]
+            if key not in merged:
+                raise TypeError(f"{key}: its own default is not {allowed(info)}") from error
+            setting = merged[key]
+            mistakes.append(
+                f"{key}={shown(setting.value)}: expected {allowed(info)}"
+                f"{_near_choice(setting.value, info)} ({info.description}){_where(setting)}"
+            )
+    return None
+
+
+def _known_prefix(location: tuple[Any, ...], known: Mapping[str, Any]) -> str:
+    parts = [str(part) for part in location]
+    return next(key for n in range(len(parts), 0, -1) if (key := ".".join(parts[:n])) in known)
+
+
+def _unknown_key(key: str, setting: Setting, known: Mapping[str, Any]) -> str:
+    sections = {k.rpartition(".")[0] for k in known} - {""}
+    if key in sections:
+        inside = ", ".join(k for k in known if k.startswith(f"{key}."))
+        return f"{key}={shown(setting.value)}: is a section; set one of {inside}"
+    same_word = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    if owner := _owner_of(key):
+        hint = f": it is a key of {owner}"
+    elif same_word:
+        hint = f" (did you mean {same_word[0]}?)"
+    else:
+        hint = nearest(key, known)
+    return f"{key}: unknown key{hint}{_where(setting)}"
+
+
+def _owner_of(key: str) -> str:
+    """Which other losses or data sets have this key."""
+    section, _, leaf = key.partition(".")
+    package = {"loss": "losses", "data": "data"}.get(section, "")
+    if not package:
+        return ""
+    owners = [
+        name
+        for name in components.names(package)
+        if leaf in {k.name for k in components.read(package, name).keys}
+    ]
+    return ", ".join(owners)
+
+
+def _near_choice(value: Any, info: Any) -> str:
+    return nearest(str(value), [str(a) for a in get_args(info.annotation) if isinstance(a, str)])
+
+
+def _typed(setting: Setting, info: Any) -> Any:
+    """Lists become tuples; a command-line word is text where the key expects text."""
+    value = setting.value
+    types = _plain_types(info.annotation)
+    if setting.text is not None and str in types and not _fits(value, types):
+        return setting.text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """The plain types of a union, without their ranges."""
+    if hasattr(annotation, "__metadata__"):
+        return _plain_types(annotation.__origin__)
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*(_plain_types(a) for a in get_args(annotation)))
+    return {annotation}
+
+
+def _fits(value: Any, types: set[Any]) -> bool:
+    return type(value) in types or (value is None and type(None) in types)
+
+
+def _unreadable_runs(config: Config) -> list[str]:
+    named = flatten(config)
+    mistakes = []
+    for key in RUNS:
+        if (run := named[key]) is None:
+            continue
+        try:
+            load_run_config(run)
+        except ConfigError as error:
+            mistakes.append(f"{key}={run}: not a run folder: {error.mistakes[0]}")
+    return mistakes

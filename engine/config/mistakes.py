@@ -1,0 +1,22 @@
+"""Mistakes in what was asked: the error that carries them, and the nearest right word."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from engine.config.messages import one_line
+
+
+class ConfigError(Exception):
+    """Mistakes in the config, one line each; nothing has been run or written."""
+
+    def __init__(self, mistakes: Iterable[str]) -> None:
+        self.mistakes = tuple(one_line(mistake) for mistake in mistakes)
+        super().__init__("\n".join(self.mistakes))
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """``" (did you mean x?)"``, or nothing when no candidate is near."""
+    close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,294 @@
+"""An option that has no effect is an error: the list of rules, each with its sentence.
+
+A rule takes the whole config and yields one line per mistake. What only the data or timm can know
+is checked right after they are loaded, in the same form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from engine.config import components
+from engine.config.calendar import deferred_starts, start_epoch
+from engine.config.schema import Config, DataConfig, standard
+
+
+class Needs(NamedTuple):
+    """``key`` matters only while ``selector`` has one of ``choices``."""
+
+    key: str
+    selector: str
+    choices: tuple[str, ...]
+
+
+NEEDS = (
+    Needs("data.imbalance.factor", "data.imbalance.kind", ("exponential", "step")),
+    Needs("data.imbalance.head", "data.imbalance.kind", ("exponential", "step")),
+    Needs("data.imbalance.order", "data.imbalance.kind", ("exponential", "step")),
+    Needs("data.imbalance.rule", "data.imbalance.kind", ("exponential", "step", "counts")),
+    Needs("data.imbalance.counts", "data.imbalance.kind", ("counts",)),
+    Needs(
+        "sampler.start",
+        "sampler.name",
+        ("class_balanced", "square_root", "effective_number", "progressive"),
+    ),
+    Needs("sampler.beta", "sampler.name", ("effective_number",)),
+    Needs("reweight.beta", "reweight.scheme", ("effective_number",)),
+    Needs("reweight.power", "reweight.scheme", ("power",)),
+    Needs("reweight.weights", "reweight.scheme", ("explicit",)),
+    Needs(
+        "reweight.start",
+        "reweight.scheme",
+        ("inverse", "inverse_sqrt", "effective_number", "power", "explicit"),
+    ),
+    Needs("schedule.steps", "schedule.name", ("steps",)),
+    Needs("schedule.decay", "schedule.name", ("steps",)),
+)
+
+
+class Idle(NamedTuple):
+    """While ``loss.key`` is ``value``, the other ``keys`` of that loss change nothing."""
+
+    loss: str
+    key: str
+    value: float
+    keys: tuple[str, ...]
+
+
+IDLE = (
+    Idle("dice", "ratio", 0, ("smooth", "squared", "over")),
+    Idle("dice", "ratio", 1, ("gamma",)),
+    Idle("tversky", "ratio", 0, ("alpha", "beta", "smooth", "over")),
+    Idle("tversky", "ratio", 1, ("gamma",)),
+    Idle("seesaw", "q", 0, ("eps",)),
+    Idle("sigmoid_focal", "gamma", 0, ("soft_form",)),
+    Idle("softmax_focal", "gamma", 0, ("probability",)),
+)
+
+
+def check(config: Config) -> list[str]:
+    """Every mistake in how the keys go together, one line each."""
+    return [line for rule in RULES for line in rule(config)]
+
+
+def depends_on(key: str, section: str) -> bool:
+    """Whether ``key`` belongs to the choice that ``section`` makes, and falls with it."""
+    if section == "loss":
+        return key.startswith("loss.") and key != "loss.name"
+    if section == "data":
+        return key.startswith("data.") and key.split(".")[1] not in DataConfig.model_fields
+    return any(n.key == key and n.selector.rpartition(".")[0] == section for n in NEEDS)
+
+
+def _get(config: Config, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _is_set(config: Config, key: str) -> bool:
+    """Whether ``key`` differs from its default for this data set and loss."""
+    return _get(config, key) != _get(standard(config.data.name, config.loss.name), key)
+
+
+def _needs_its_choice(config: Config) -> Iterator[str]:
+    for key, selector, choices in NEEDS:
+        chosen = _get(config, selector)
+        if chosen not in choices and _is_set(config, key):
+            yield f"{key}: has no effect with {selector}={chosen}; needs {' | '.join(choices)}"
+
+
+def _loss_keys_change_the_loss(config: Config) -> Iterator[str]:
+    for loss, key, value, others in IDLE:
+        if config.loss.name == loss and getattr(config.loss, key) == value:
+            for other in others:
+                if _is_set(config, f"loss.{other}"):
+                    yield f"loss.{other}: has no effect with loss.{key}={value:g}"
+
+
+def _a_shape_needs_two_ends(config: Config) -> Iterator[str]:
+    loss: Any = config.loss
+    is_level = loss.name == "label_aware_smoothing" and loss.smooth_head == loss.smooth_tail
+    if is_level and _is_set(config, "loss.shape"):
+        yield "loss.shape: has no effect with loss.smooth_head=loss.smooth_tail"
+
+
+def _what_reads_class_weights_needs_some(config: Config) -> Iterator[str]:
+    if config.reweight.scheme == "none":
+        for key, value in (("normalize", "weights"), ("probability", "weighted")):
+            if getattr(config.loss, key, None) == value:
+                yield f"loss.{key}={value}: has no effect with reweight.scheme=none"
+
+
+def _soft_forms_need_soft_targets(config: Config) -> Iterator[str]:
+    is_mixing = config.mixup.mixup > 0 or config.mixup.cutmix > 0
+    if hasattr(config.loss, "soft_form") and _is_set(config, "loss.soft_form") and not is_mixing:
+        yield "loss.soft_form: has no effect on labels; needs mixup.mixup or mixup.cutmix above 0"
+
+
+def _explicit_weights_are_listed(config: Config) -> Iterator[str]:
+    if config.reweight.scheme == "explicit" and config.reweight.weights is None:
+        yield "reweight.weights: scheme=explicit needs it: a list, one number a class"
+
+
+def _counts_go_with_their_kind(config: Config) -> Iterator[str]:
+    if config.data.imbalance.kind == "counts" and config.data.imbalance.counts is None:
+        yield "data.imbalance.counts: kind=counts needs it: a list, one number a class"
+
+
+def _one_vs_rest_chooses_the_tail(config: Config) -> Iterator[str]:
+    if config.data.one_vs_rest is not None and config.data.imbalance.order == "shuffled":
+        yield (
+            "data.imbalance.order=shuffled: cannot go with data.one_vs_rest, which makes the named "
+            "class the rare one"
+        )
+
+
+def _one_vs_rest_leaves_no_classes_to_choose(config: Config) -> Iterator[str]:
+    for key in ("classes", "test_classes"):
+        if config.data.one_vs_rest is not None and getattr(config.data, key) is not None:
+            yield (
+                f"data.{key}: cannot go with data.one_vs_rest, whose two classes are the named one "
+                "and the rest"
+            )
+
+
+def _a_teacher_needs_a_loss_that_listens(config: Config) -> Iterator[str]:
+    needs_teacher = _loss_fact(config, "needs_teacher")
+    if config.teacher is not None and not needs_teacher:
+        yield f"teacher: has no effect, {config.loss.name} needs no teacher"
+    if config.teacher is None and needs_teacher:
+        yield f"teacher: loss={config.loss.name} needs it: the run folder of the model to keep to"
+
+
+def _one_kind_of_validation(config: Config) -> Iterator[str]:
+    validation = config.data.validation
+    if validation.per_class is not None and validation.fraction is not None:
+        yield (
+            "data.validation.fraction: cannot go with data.validation.per_class="
+            f"{validation.per_class}; set one of them to null"
+        )
+
+
+def _a_validation_metric_needs_validation(config: Config) -> Iterator[str]:
+    validation = config.data.validation
+    facts = components.read("data", config.data.name).class_facts
+    has_none = validation.per_class is None and validation.fraction is None
+    if has_none and not facts.get("may_bring_validation") and _is_set(config, "evaluate.metric"):
+        yield (
+            "evaluate.metric: has no effect without a validation split; set "
+            "data.validation.per_class or data.validation.fraction"
+        )
+
+
+def _class_weights_need_a_loss_that_takes_them(config: Config) -> Iterator[str]:
+    if config.reweight.scheme != "none" and not _loss_fact(config, "takes_weight"):
+        yield (
+            f"reweight.scheme={config.reweight.scheme}: has no effect, "
+            f"{config.loss.name} takes no class weights"
+        )
+
+
+def _mixing_needs_soft_targets(config: Config) -> Iterator[str]:
+    for key in ("mixup", "cutmix"):
+        if getattr(config.mixup, key) > 0 and not _loss_fact(config, "takes_soft_targets"):
+            yield f"mixup.{key}: {config.loss.name} takes hard targets only; set mixup.{key}=0"
+
+
+def _logits_are_adjusted_once(config: Config) -> Iterator[str]:
+    tau, key = config.evaluate.logit_adjustment, "evaluate.logit_adjustment"
+    if tau == 0:
+        return
+    if _loss_fact(config, "fixed_point") == "uniform":
+        yield f"{key}={tau:g}: adjusts twice, {config.loss.name} already fits a uniform prior"
+    for balancing, choice in (
+        ("reweight.scheme", config.reweight.scheme),
+        ("sampler.name", config.sampler.name),
+    ):
+        if _is_set(config, balancing):
+            yield f"{key}={tau:g}: adjusts twice, {balancing}={choice} already balances training"
+
+
+def _starts_come_before_the_end(config: Config) -> Iterator[str]:
+    epochs = config.schedule.epochs
+    for key, start in deferred_starts(config).items():
+        if start_epoch(start, epochs) >= epochs:
+            yield (
+                f"{key}={start:g}: never begins, the last of {epochs} epochs starts at "
+                f"{(epochs - 1) / epochs:g} of training"
+            )
+
+
+def _steps_rise(config: Config) -> Iterator[str]:
+    steps = config.schedule.steps
+    if list(steps) != sorted(set(steps)):
+        yield f"schedule.steps={list(steps)}: expected fractions of training in rising order"
+
+
+def _init_head_needs_init_from(config: Config) -> Iterator[str]:
+    if config.model.init_from is None and not config.model.init_head:
+        yield "model.init_head: has no effect without model.init_from"
+
+
+def _pieces_divide_the_batch(config: Config) -> Iterator[str]:
+    if config.optim.batch_size % config.optim.accumulate:
+        yield (
+            f"optim.accumulate={config.optim.accumulate}: must divide "
+            f"optim.batch_size={config.optim.batch_size}"
+        )
+
+
+def _resized_crops_need_the_files(config: Config) -> Iterator[str]:
+    is_cached = getattr(config.data, "cache_gb", 0) > 0
+    is_resized = getattr(config.data, "size", None) is not None
+    # Drawn images have a size and no cache; a folder without a size is cached as it is.
+    if config.data.augment.resized_crop > 0 and is_cached and is_resized:
+        yield (
+            f"data.augment.resized_crop={config.data.augment.resized_crop:g}: crops whole images, "
+            "and the cache holds their centre squares (data.size); set data.cache_gb=0"
+        )
+
+
+def _wandb_keys_need_wandb(config: Config) -> Iterator[str]:
+    if config.track.wandb == "disabled":
+        for key in ("track.group", "track.per_class"):
+            if _is_set(config, key):
+                yield f"{key}: has no effect with track.wandb=disabled"
+
+
+def _constant_rate_has_no_unit(config: Config) -> Iterator[str]:
+    schedule = config.schedule
+    if schedule.name == "constant" and schedule.warmup == 0 and _is_set(config, "schedule.unit"):
+        yield "schedule.unit: has no effect with schedule.name=constant and schedule.warmup=0"
+
+
+def _loss_fact(config: Config, fact: str) -> Any:
+    return components.read("losses", config.loss.name).class_facts[fact]
+
+
+RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
+    _needs_its_choice,
+    _loss_keys_change_the_loss,
+    _a_shape_needs_two_ends,
+    _what_reads_class_weights_needs_some,
+    _soft_forms_need_soft_targets,
+    _explicit_weights_are_listed,
+    _counts_go_with_their_kind,
+    _one_vs_rest_chooses_the_tail,
+    _one_vs_rest_leaves_no_classes_to_choose,
+    _a_teacher_needs_a_loss_that_listens,
+    _one_kind_of_validation,
+    _a_validation_metric_needs_validation,
+    _class_weights_need_a_loss_that_takes_them,
+    _mixing_needs_soft_targets,
+    _logits_are_adjusted_once,
+    _starts_come_before_the_end,
+    _steps_rise,
+    _init_head_needs_init_from,
+    _pieces_divide_the_batch,
+    _resized_crops_need_the_files,
+    _wandb_keys_need_wandb,
+    _constant_rate_has_no_unit,
+)

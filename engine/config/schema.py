@@ -1,0 +1,396 @@
+"""The tree of config keys: every key that all runs share, its type, range, default and meaning.
+
+The keys of components (a loss, a data set) come from their constructors
+(:mod:`engine.config.components`) and are joined on in :func:`tree`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval, Le, Lt
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from engine.config import components
+
+Fraction = Annotated[float, Ge(0), Lt(1)]
+PathSafe = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+# Validation metrics that can choose an epoch, and whether more is better.
+SELECTABLE = {
+    "accuracy": "max",
+    "balanced_accuracy": "max",
+    "macro_f1": "max",
+    "many_accuracy": "max",
+    "medium_accuracy": "max",
+    "few_accuracy": "max",
+    "worst_class_recall": "max",
+    "geometric_mean": "max",
+    "mcc": "max",
+    "auroc": "max",
+    "average_precision": "max",
+    "nll": "min",
+    "brier": "min",
+    "ece": "min",
+}
+
+
+class Section(BaseModel):
+    """A node of the tree: frozen, strict about types, no unknown keys."""
+
+    # defer_build: --help makes models that nothing is ever checked with.
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        defer_build=True,
+    )
+
+
+class ImbalanceConfig(Section):
+    """The long tail that is cut out of a data set."""
+
+    kind: Literal["exponential", "step", "counts", "none"] = Field(
+        "exponential", description="shape of the training class counts; none keeps every image"
+    )
+    factor: Annotated[float, Ge(1)] = Field(50.0, description="head count over tail count")
+    rule: Literal["uniform", "cao"] = Field(
+        "uniform",
+        description="how images are drawn: our own generator, or the public LDAM/IB code's subset",
+    )
+    seed: Annotated[int, Ge(0), Lt(2**32)] = Field(
+        0, description="seed of the training subset; independent of the run's seed"
+    )
+    head: Annotated[int, Ge(1)] | None = Field(
+        None, description="images of the largest class; null takes the most that all classes allow"
+    )
+    order: Literal["label", "shuffled"] = Field(
+        "label", description="which class is the tail: label order, or permuted by imbalance.seed"
+    )
+    counts: tuple[Annotated[int, Ge(1)], ...] | None = Field(
+        None, description="training images of each class, for kind=counts"
+    )
+
+
+class ValidationConfig(Section):
+    """What is held out of training."""
+
+    per_class: Annotated[int, Ge(1)] | None = Field(
+        20, description="balanced validation images a class, from what training leaves over"
+    )
+    fraction: Annotated[float, Gt(0), Lt(1)] | None = Field(
+        None, description="unbalanced validation: this share of each class's training images"
+    )
+
+
+class AugmentConfig(Section):
+    """Random changes to training images."""
+
+    crop: Annotated[int, Ge(0)] = Field(
+        0, description="random crop after zero padding of this many pixels a side"
+    )
+    flip: bool = Field(False, description="random horizontal flip")
+    cutout: Annotated[int, Ge(0)] = Field(0, description="side of a random zeroed square")
+    resized_crop: Annotated[float, Ge(0), Le(1)] = Field(
+        0.0, description="random resized crop: smallest share of the area (ImageNet: 0.08); 0: off"
+    )
+    policy: Literal["none", "randaugment", "trivialaugment"] = Field(
+        "none", description="torchvision's RandAugment or TrivialAugmentWide, image by image"
+    )
+    color_jitter: Annotated[float, Ge(0)] = Field(
+        0.0, description="how far brightness, contrast and saturation may be from 1"
+    )
+
+
+class DataConfig(Section):
+    """Which images, how imbalanced, what is held out."""
+
+    name: str
+    one_vs_rest: str | None = Field(
+        None, description="binary task: this class (name or number) against all others"
+    )
+    classes: tuple[int | str, ...] | None = Field(
+        None,
+        description="names or numbers of the classes to train (and validate) on; the others keep "
+        "their labels and outputs; null: all",
+    )
+    test_classes: tuple[int | str, ...] | None = Field(
+        None, description="classes to test on; null: those in training and those of the teacher"
+    )
+    imbalance: ImbalanceConfig = ImbalanceConfig()
+    validation: ValidationConfig = ValidationConfig()
+    augment: AugmentConfig = AugmentConfig()
+
+
+class SamplerConfig(Section):
+    """Which training images an epoch draws."""
+
+    name: Literal[
+        "instance", "class_balanced", "square_root", "effective_number", "progressive"
+    ] = Field("instance", description="how an epoch draws training images")
+    start: Fraction = Field(
+        0.0, description="fraction of training after which it begins (instance before)"
+    )
+    beta: Annotated[float, Ge(0), Lt(1)] = Field(
+        0.9999, description="beta of the effective number (Cui et al. 2019)"
+    )
+
+
+class ModelConfig(Section):
+    """Backbone and head."""
+
+    name: str = Field(
+        "cifar_resnet20", description="cifar_resnet8|20|32|44|56|110, or any timm backbone"
+    )
+    head: Literal["linear", "cosine"] = Field(
+        "linear", description="classifier; cosine compares unit vectors, scale 1"
+    )
+    norm: Literal["batch", "group"] = Field("batch", description="normalisation layers")
+    pretrained: bool | str = Field(
+        False, description="true downloads timm's weights; or the path of a weights file"
+    )
+    freeze: bool = Field(False, description="train the head only; BatchNorm statistics rest too")
+    init_from: str | None = Field(
+        None, description="run folder whose headline weights start this run"
+    )
+    init_head: bool = Field(
+        True, description="with init_from: take the head's weights too, not only the backbone's"
+    )
+    ema: Annotated[float, Gt(0), Lt(1)] | None = Field(
+        None, description="decay of an averaged copy of the weights, which is then evaluated"
+    )
+
+
+class LossConfig(Section):
+    """What is minimised; its other keys are those of the loss."""
+
+    name: str
+
+
+class ReweightConfig(Section):
+    """Class weights from the training counts, normalised to sum to the number of classes."""
+
+    scheme: Literal["none", "inverse", "inverse_sqrt", "effective_number", "power", "explicit"] = (
+        Field("none", description="class weights from the training counts n, or as listed")
+    )
+    beta: Annotated[float, Interval(ge=0, le=1)] = Field(
+        0.9999, description="effective_number: weight (1 - beta) / (1 - beta^n)"
+    )
+    power: Annotated[float, Ge(0)] = Field(1.0, description="power: weight n^-power")
+    weights: tuple[Annotated[float, Ge(0)], ...] | None = Field(
+        None, description="explicit: the weight of each class, in label order, as it is"
+    )
+    start: Fraction = Field(
+        0.0, description="fraction of training after which weights apply (deferred: 0.8)"
+    )
+
+
+class OptimConfig(Section):
+    """Optimizer, by timm's factory."""
+
+    name: str = Field(
+        "sgd", description="timm optimizer: sgd (Nesterov), momentum (plain), adamw, lamb ..."
+    )
+    lr: Annotated[float, Gt(0)] = Field(0.05, description="peak learning rate")
+    weight_decay: Annotated[float, Ge(0)] = Field(
+        2e-4, description="weight decay, on every parameter that is trained"
+    )
+    momentum: Annotated[float, Ge(0), Lt(1)] = Field(0.9, description="momentum of sgd-like ones")
+    batch_size: Annotated[int, Ge(1)] = Field(32, description="images an optimizer step")
+    accumulate: Annotated[int, Ge(1)] = Field(
+        1, description="pieces a batch is split into to save memory"
+    )
+    clip_norm: Annotated[float, Gt(0)] | None = Field(
+        None, description="clip the global gradient norm to this"
+    )
+
+
+class ScheduleConfig(Section):
+    """Learning rate as a pure function of training progress, and the length of training."""
+
+    name: Literal["cosine", "steps", "constant"] = Field("cosine", description="shape of the rate")
+    epochs: Annotated[int, Ge(1)] = Field(40, description="length of training")
+    warmup: Fraction = Field(0.05, description="fraction of training with a linearly rising rate")
+    steps: tuple[Annotated[float, Gt(0), Lt(1)], ...] = Field(
+        (0.8, 0.9), description="steps: fractions of training where the rate falls"
+    )
+    decay: Annotated[float, Gt(0), Le(1)] = Field(
+        0.1, description="steps: factor at each of schedule.steps"
+    )
+    unit: Literal["step", "epoch"] = Field(
+        "step", description="change the rate every optimizer step or once an epoch"
+    )
+
+
+class MixupConfig(Section):
+    """Mixing of images and labels, by timm; 0 is off."""
+
+    mixup: Annotated[float, Ge(0)] = Field(0.0, description="alpha of mixup")
+    cutmix: Annotated[float, Ge(0)] = Field(0.0, description="alpha of CutMix")
+
+
+class EvaluateConfig(Section):
+    """What chooses the best epoch, and when test is looked at."""
+
+    metric: str = Field(
+        "val/balanced_accuracy",
+        pattern=f"^val/({'|'.join(SELECTABLE)})$",
+        description="validation metric that chooses the epoch of the rule val, once all that is "
+        "deferred has begun",
+    )
+    test_every_epoch: bool = Field(
+        False, description="also log test each epoch, for the oracle column; selects nothing"
+    )
+    logit_adjustment: Annotated[float, Ge(0)] = Field(
+        0.0,
+        description="tau: validation and test predict by logits - tau log(share of training "
+        "images); stored logits stay as they are; 0: off",
+    )
+
+
+class TrackConfig(Section):
+    """Where results go. No key here changes a number."""
+
+    root: str = Field("runs", description="folder of all run folders")
+    name: PathSafe | None = Field(None, description="folder under track.root; null: data.name")
+    group: PathSafe | None = Field(
+        None, description="W&B group; null: the fingerprint without the seeds"
+    )
+    wandb: Literal["offline", "online", "disabled"] = Field(
+        "offline", description="W&B mode; the variable WANDB_MODE overrides it"
+    )
+    per_class: Literal["auto", "scalars", "table", "off"] = Field(
+        "auto", description="per-class metrics in W&B each epoch; auto: by the number of classes"
+    )
+    figures: bool = Field(True, description="draw figures at the end; false saves seconds a run")
+
+
+class RuntimeConfig(Section):
+    """How it runs. Only runtime.precision is part of a run's identity."""
+
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "float32",
+        description="precision of the model's arithmetic; losses are always float32; "
+        "auto: the fastest that the device computes in",
+    )
+    deterministic: bool = Field(
+        False, description="on GPUs: only algorithms that give the same bits every time"
+    )
+    compile: bool = Field(False, description="torch.compile the model")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
+        "auto", description="auto | cpu | cuda | cuda:N | mps"
+    )
+    threads: Annotated[int, Ge(1)] | None = Field(
+        None, description="CPU threads of torch; null: torch's own choice"
+    )
+    workers: Annotated[int, Ge(0)] = Field(
+        2, description="processes that decode images on disk and augment image by image"
+    )
+    checkpoint_seconds: Annotated[float, Gt(0)] = Field(
+        600.0, description="also checkpoint inside an epoch when this much time has passed"
+    )
+
+
+class Config(Section):
+    """One run, completely. Loaded by :func:`engine.config.load.load`."""
+
+    seed: Annotated[int, Ge(0), Lt(2**32)] = Field(
+        0, description="seed of model and batch order; the subset has data.imbalance.seed"
+    )
+    data: DataConfig
+    sampler: SamplerConfig = SamplerConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig
+    reweight: ReweightConfig = ReweightConfig()
+    teacher: str | None = Field(
+        None, description="run folder whose headline weights a distillation loss learns from"
+    )
+    optim: OptimConfig = OptimConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    mixup: MixupConfig = MixupConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    track: TrackConfig = TrackConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+
+# The key of a section that names its choice: `loss: ldam` is `loss: {name: ldam}`.
+SELECTORS = {
+    "data": "name",
+    "data.imbalance": "kind",
+    "sampler": "name",
+    "model": "name",
+    "loss": "name",
+    "reweight": "scheme",
+    "optim": "name",
+    "schedule": "name",
+    "evaluate": "metric",
+}
+
+DEFAULT_DATA = "digits"
+DEFAULT_LOSS = "cross_entropy"
+
+
+@cache
+def tree(data: str, loss: str) -> type[Config]:
+    """The config model for one data set and one loss, their keys joined on."""
+    return create_model(
+        "Config",
+        __base__=Config,
+        data=_section(_data_config(data)),
+        loss=_section(_loss_config(loss)),
+    )
+
+
+def standard(data: str, loss: str) -> Config:
+    """The config of a data set and a loss with nothing set."""
+    return tree(data, loss).model_validate({})
+
+
+def component_keys(config: Section) -> dict[str, Any]:
+    """The values of the keys that belong to the component itself, for its constructor."""
+    shared = DataConfig if isinstance(config, DataConfig) else LossConfig
+    own = type(config).model_fields.keys() - shared.model_fields.keys()
+    return {key: getattr(config, key) for key in own}
+
+
+def _section(model: type[Section]) -> Any:
+    return (model, Field(default_factory=model))
+
+
+def _loss_config(name: str) -> type[LossConfig]:
+    component = components.read("losses", name)
+    fields = {"name": _name(component), **components.pydantic_fields(component)}
+    return create_model("LossConfig", __base__=LossConfig, **fields)
+
+
+def _data_config(name: str) -> type[DataConfig]:
+    """DataConfig with the data set's own keys, and its defaults for the shared ones."""
+    component = components.read("data", name)
+    fields = {"name": _name(component), **components.pydantic_fields(component)}
+    defaults = component.class_facts.get("shared_defaults", {})
+    for section in ("imbalance", "validation", "augment"):
+        model = DataConfig.model_fields[section].annotation
+        assert isinstance(model, type) and issubclass(model, Section)
+        prefix = f"{section}."
+        own = {k.removeprefix(prefix): v for k, v in defaults.items() if k.startswith(prefix)}
+        fields[section] = _section(_with_defaults(model, own))
+    return create_model("DataConfig", __base__=DataConfig, **fields)
+
+
+def _with_defaults(model: type[Section], defaults: dict[str, Any]) -> type[Section]:
+    fields: dict[str, Any] = {}
+    for key, value in defaults.items():
+        info = model.model_fields[key]
+        annotation: Any = info.annotation
+        if info.metadata:
+            annotation = Annotated[annotation, *info.metadata]
+        fields[key] = (annotation, Field(default=value, description=info.description))
+    return create_model(model.__name__, __base__=model, **fields)
+
+
+def _name(component: components.Component) -> Any:
+    annotation: Any = Literal.__getitem__(component.name)
+    return (annotation, Field(default=component.name, description=component.summary))

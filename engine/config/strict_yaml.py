@@ -1,0 +1,92 @@
+"""YAML as a config is written: safe, no key twice, 1e-3 a number, on and off words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from engine.config.messages import shown
+from engine.config.mistakes import ConfigError, nearest
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses duplicate keys and reads 1e-3 as a number, as YAML 1.2 does."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            line = self.peek_event().start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: aliases (*name) are not supported, write it out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: Any = None) -> dict[Any, Any]:
+        seen: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            key, value = self.construct_object(key_node), self.construct_object(value_node, True)
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"line {line}: expected a key, not {shown(key)}")
+            if key in seen and seen[key] != value:
+                raise yaml.YAMLError(f"line {line}: key {key} appears twice with different values")
+            seen[key] = value
+        return super().construct_mapping(node, deep=bool(deep))
+
+
+# YAML 1.1 turns dates into objects and on, off, yes, no into booleans; YAML 1.2 does not.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":timestamp", ":bool"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def parse(text: str) -> Any:
+    """Return the value of a text in this dialect.
+
+    Raises:
+        yaml.YAMLError: it is not of it.
+    """
+    # _Loader is a SafeLoader: it constructs plain values only.
+    return yaml.load(text, Loader=_Loader)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, read as strictly as a config is.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no keys and values.
+    """
+    try:
+        content = parse(path.expanduser().read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        there = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise ConfigError([f"{path}: no such file{nearest(str(path), there)}"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigError([f"{path}: cannot be read: {reason}"]) from error
+    except yaml.YAMLError as error:
+        raise ConfigError([f"{path}: not valid YAML: {_yaml_reason(error)}"]) from error
+    if isinstance(content, dict):
+        return content
+    if content is None:
+        return {}
+    raise ConfigError([f"{path}: expected keys and values, such as 'seed: 1'"])
+
+
+def _yaml_reason(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}: " if mark else ""
+    return where + " ".join(str(getattr(error, "problem", None) or error).split())

@@ -1,0 +1,76 @@
+"""Figures of a run: confusion matrix, recall against training count, curves, reliability diagram.
+
+Each function returns a `matplotlib.figure.Figure` that is independent of pyplot and of the backend;
+`save` writes it as PNG and PDF. Titles are the caller's: they name the split and selection rule.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.report.figures.confusion import confusion_matrix
+from engine.report.figures.curves import learning_curves
+from engine.report.figures.recall import recall_by_class_count
+from engine.report.figures.style import GREY, INK, SKY, VERMILLION, grid, new_figure, styled
+from engine.training.metrics.calibration import reliability
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "confusion_matrix",
+    "learning_curves",
+    "recall_by_class_count",
+    "reliability_diagram",
+    "save",
+]
+
+
+@styled
+def reliability_diagram(
+    probabilities: npt.NDArray[np.floating], targets: npt.NDArray[np.integer], *, title: str
+) -> Figure:
+    """Draw accuracy against confidence in 15 bins, and below it how often each confidence occurs.
+
+    After Guo et al. (2017), figure 1: a bar that ends below the diagonal is over-confident. The
+    title is followed by the expected calibration error.
+
+    Args:
+        probabilities: (N, C) with rows that sum to one.
+        targets: (N,) integers.
+        title: First line of the figure.
+    """
+    bins = reliability(probabilities, targets)
+    figure = new_figure(5.2, 5.8, title=f"{title} · ECE {bins.ece:.3f}")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    width, left = np.diff(bins.edges), bins.edges[:-1]
+    bar = {"width": width, "align": "edge", "edgecolor": "white", "linewidth": 0.8}
+    upper.bar(left, bins.accuracy, color=SKY, label="accuracy", **bar)
+    gap = bins.confidence - bins.accuracy
+    upper.bar(
+        left, gap, bottom=bins.accuracy, color="none", label="gap to confidence",
+        width=width, align="edge", edgecolor=VERMILLION, linewidth=0.8, hatch="////",
+    )  # fmt: skip
+    upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1, label="calibrated")
+    upper.set(ylim=(0, 1), ylabel="Accuracy")
+    upper.legend(loc="upper left")
+    lower.bar(left, bins.counts / bins.counts.sum(), color=GREY, **bar)
+    lower.set(xlim=(0, 1), xlabel="Confidence (top probability)", ylabel="Share of images")
+    for axes in (upper, lower):
+        grid(axes, axis="y")
+    return figure
+
+
+@styled
+def save(figure: Figure, stem: Path) -> None:
+    """Write `figure` to <stem>.png (150 dpi) and <stem>.pdf, without dates: same data, same bytes.
+
+    Missing folders are made; a stem may hold dots (confusion.last gives confusion.last.png).
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(stem.parent / f"{stem.name}.png", metadata={"Software": None})
+    figure.savefig(stem.parent / f"{stem.name}.pdf", metadata={"CreationDate": None})

@@ -1,0 +1,196 @@
+"""Checkpoints: whole or absent, the previous one kept, loaded without running any code."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from engine.training.divergence import DivergenceError
+from engine.training.files import write_bytes
+from engine.training.signals import Interrupted, Interruption
+from engine.training.train_loop import EpochTotals, Trainer
+
+FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch: epochs that are done.
+        totals: sums over the part of the next epoch that is done.
+        best: epoch, value and weights that the rule ``val`` would choose now.
+    """
+
+    epoch: int = 0
+    totals: EpochTotals = field(default_factory=EpochTotals)
+    best: dict[str, Any] | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any step is behind."""
+        return self.epoch > 0 or self.totals.steps > 0
+
+
+class Checkpointer:
+    """Keeps a run's checkpoints: after every epoch, by the clock inside one, and on a signal.
+
+    Args:
+        folder: where checkpoints go.
+        trainer: whose weights and optimizer state are kept.
+        progress: kept too; the caller updates it.
+        interruption: asked after every step; a signal is granted after a checkpoint.
+        seconds: time between checkpoints inside an epoch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        trainer: Trainer,
+        *,
+        progress: Progress,
+        interruption: Interruption,
+        seconds: float,
+    ) -> None:
+        self.folder, self.trainer, self.progress = folder, trainer, progress
+        self.interruption, self.seconds = interruption, seconds
+        self.processes = trainer.processes
+        self._saved = time.monotonic()
+
+    def resume(self) -> tuple[str, ...]:
+        """Load the newest whole checkpoint, if any; returns lines on files passed over."""
+        state, problems = self.processes.on_main(self._latest)
+        if state is not None:
+            self.trainer.load_state_dict(state)
+            self.progress.epoch = state["epoch"]
+            self.progress.totals = EpochTotals(**state["totals"])
+            self.progress.best = state["best"]
+        return problems
+
+    def _latest(self) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+        state, problems, path = load_latest(self.folder)
+        if path == self.folder / "next.pt":  # the run was killed between the renames of save()
+            _promote(self.folder)
+        return state, problems
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment.
+
+        Raises:
+            DivergenceError: the checkpoint of before stays.
+        """
+        self.trainer.settle()
+        self.trainer.check_weights()
+        progress = self.progress
+        where = {"epoch": progress.epoch, "totals": asdict(progress.totals), "best": progress.best}
+        if self.processes.is_main:
+            save(self.folder, {**self.trainer.state_dict(), **where})
+        self._saved = time.monotonic()
+
+    @contextlib.contextmanager
+    def named_on_divergence(self) -> Iterator[None]:
+        """Add to a divergence error where the last good checkpoint is, and what to try."""
+        try:
+            yield
+        except DivergenceError as error:
+            last = self.folder / "last.pt"
+            kept = f"last good checkpoint: {last}" if last.exists() else "no checkpoint was made"
+            error.add_note(kept)
+            error.add_note("a lower optim.lr or optim.clip_norm=1 may help")
+            raise
+
+    def poll(self) -> None:
+        """Call between steps: checkpoint when it is time, stop when a signal asks.
+
+        Raises:
+            Interrupted: a signal came; the checkpoint is written.
+        """
+        is_time = time.monotonic() - self._saved > self.seconds
+        asked, is_due = self.processes.largest(
+            self.interruption.signal_number or 0, int(is_time and self.processes.is_main)
+        )
+        if asked or is_due:
+            self.save()
+        if asked:
+            raise Interrupted(asked)
+
+    def stop_if_asked(self) -> None:
+        """Stop when a signal has come to any of the processes, without a checkpoint.
+
+        Raises:
+            Interrupted: see there.
+        """
+        (asked,) = self.processes.largest(self.interruption.signal_number or 0)
+        if asked:
+            raise Interrupted(asked)
+
+
+class Checkpoint(NamedTuple):
+    """The state, lines for the user on files that were passed over, and the file it is from."""
+
+    state: dict[str, Any] | None
+    problems: tuple[str, ...]
+    path: Path | None
+
+
+def save(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write ``last.pt``; the one before becomes ``previous.pt``.
+
+    A crash at any moment leaves at least one of the two whole.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    write_bytes(folder / "next.pt", buffer.getvalue())
+    _promote(folder)
+
+
+def _promote(folder: Path) -> None:
+    last = folder / "last.pt"
+    if last.exists():
+        last.replace(folder / "previous.pt")
+    (folder / "next.pt").replace(last)
+
+
+def load_latest(folder: Path) -> Checkpoint:
+    """The newest whole checkpoint of a folder, on the CPU; state is None when there is none.
+
+    A truncated, damaged or foreign file is named and passed over.
+    """
+    problems: list[str] = []
+    for name in ("next.pt", "last.pt", "previous.pt"):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            state = _read(path)
+        except ValueError as error:
+            problems.append(f"{path}: {error}; using the previous checkpoint")
+        else:
+            return Checkpoint(state, tuple(problems), path)
+    return Checkpoint(None, tuple(problems), None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"damaged (checksum of {damaged} does not match)")
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+        raise ValueError("truncated or damaged") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError("refused, it holds more than plain tensors and values") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"not a checkpoint of this format ({FORMAT})")
+    return state

@@ -1,0 +1,213 @@
+"""What made a run: the code, the machine, the splits, and the stretches it was trained in."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import string
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from engine.config.components import ROOT
+from engine.config.load import CONFIG_VERSION
+from engine.config.mistakes import ConfigError
+from engine.training.files import read_json, write_json
+from engine.training.run_folder import RunFolder
+from engine.training.summary import Summary
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
+# What makes a checkout differ from its commit: anything but the results that runs add to it.
+CODE_PATHS = (".", ":(exclude)experiments/results")
+
+
+class Position(NamedTuple):
+    """Where in training a segment begins: whole epochs done, and steps of the next."""
+
+    epoch: int
+    step: int
+
+
+def new_run_id(fingerprint: str) -> str:
+    """The fingerprint and six random characters; drawn once per run folder."""
+    alphabet = string.ascii_lowercase + string.digits
+    return f"{fingerprint}-{''.join(secrets.choice(alphabet) for _ in range(6))}"
+
+
+def check_split(folder: RunFolder, split_fingerprint: str) -> None:
+    """Refuse to go on with, or to show, a run that was made on another split.
+
+    Raises:
+        ConfigError: the data or the drawn subset have changed since, or nothing tells.
+    """
+    past = _environment(folder)
+    if past is not None and past["split_fingerprint"] != split_fingerprint:
+        raise ConfigError(
+            [
+                f"{folder.path}: was made on split {past['split_fingerprint']}, the data now give "
+                f"{split_fingerprint}; put the old data back, or use --fresh"
+            ]
+        )
+
+
+def check_teacher(folder: RunFolder, weights: str | None) -> None:
+    """Refuse to go on with another teacher's weights than those the run began with.
+
+    Raises:
+        ConfigError: the teacher's run was made again, and came out differently.
+    """
+    past = _environment(folder)
+    if past is not None and past.get("facts", {}).get("teacher_weights") != weights:
+        raise ConfigError(
+            [
+                f"{folder.path}: began with other weights of its teacher, whose run was made again "
+                "since; put the old run back, or use --fresh"
+            ]
+        )
+
+
+def finished_summary(folder: RunFolder, *, test: bool = True) -> Summary | None:
+    """The summary of a finished run, or None.
+
+    Args:
+        folder: the run folder.
+        test: whether the run must have looked at test; without, validation.json will do.
+
+    Raises:
+        ConfigError: the file is there but damaged.
+    """
+    path = folder.summary
+    content = read_json(path)
+    if content is None and not test:
+        path = folder.validation
+        content = read_json(path)
+    if content is None:
+        return None
+    try:
+        return Summary.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError([f"{path}: not a summary of this version; use --fresh"]) from error
+
+
+def add_segment(
+    folder: RunFolder,
+    segment: Mapping[str, Any],
+    *,
+    position: Position,
+    facts: Mapping[str, Any],
+    identity: Mapping[str, str],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Record in environment.json that a stretch of the run begins; returns the file's content.
+
+    Args:
+        folder: the run folder.
+        segment: from :func:`engine.training.provenance.describe_segment`.
+        position: where the stretch begins.
+        facts: what loading the run again needs to know about its data.
+        identity: ``fingerprint``, ``group`` and ``split_fingerprint`` of the run.
+        say: called with a line when code, precision or the machine differ from the last one.
+    """
+    environment = _environment(folder) or {
+        **identity,
+        "config_version": CONFIG_VERSION,
+        "wandb_id": new_run_id(identity["fingerprint"]),
+        "facts": dict(facts),
+        "segments": [],
+    }
+    if environment["segments"]:
+        before = environment["segments"][-1]
+        for key in ("code_hash", "precision", "threads", "processes", "device"):
+            if before.get(key) != segment[key]:
+                say(f"note: {key} was {before[key]} and is {segment[key]} from here on")
+    environment["segments"].append(
+        {
+            "began": datetime.now(UTC).isoformat(timespec="seconds"),
+            "from_epoch": position.epoch,
+            "from_step": position.step,
+            **segment,
+        }
+    )
+    write_json(folder.environment, environment)
+    return environment
+
+
+def _environment(folder: RunFolder) -> dict[str, Any] | None:
+    """The content of environment.json, which is on the disk before the first checkpoint is."""
+    past = read_json(folder.environment)
+    if past is None and any(folder.checkpoints.glob("*.pt")):
+        raise ConfigError([f"{folder.environment}: is missing; put it back, or use --fresh"])
+    if past is not None and not {"split_fingerprint", "wandb_id", "segments"} <= past.keys():
+        raise ConfigError([f"{folder.environment}: not of this version; use --fresh"])
+    return past
+
+
+def changes(environment: Mapping[str, Any]) -> tuple[str, ...]:
+    """Sentences on what changed between the segments of a run, for the tables."""
+    lines = []
+    for key in ("code_hash", "precision", "threads", "processes", "device"):
+        seen = list(dict.fromkeys(str(s.get(key)) for s in environment["segments"]))
+        if len(seen) > 1:
+            lines.append(f"{key} changed during the run: {' -> '.join(seen)}")
+    return tuple(lines)
+
+
+def describe_segment(
+    *,
+    command: Sequence[str],
+    device: str,
+    precision: str,
+    threads: int,
+    code: str,
+    processes: int = 1,
+) -> dict[str, Any]:
+    """What ran one uninterrupted stretch of a run, for environment.json."""
+    return {
+        "command": list(command),
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *CODE_PATHS)),
+        "code_hash": code,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "precision": precision,
+        "threads": threads,
+        "processes": processes,
+    }
+
+
+def _version(package: str) -> str | None:
+    """Of an installed package; W&B may be missing."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git in the checkout, or None where there is no git or no repository."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,156 @@
+"""A run folder: its paths, its one owner at a time, its lines of metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from engine.config.mistakes import ConfigError
+from engine.training.files import WRITE_FAILURES, WriteError, write_text
+
+
+class BusyError(ConfigError):
+    """Another process is writing the run folder."""
+
+
+class RunFolder:
+    """Paths and files of one run: ``<track.root>/<track.name>/<fingerprint>``.
+
+    The folder holds config.yaml, environment.json, metrics.jsonl (one line an epoch, the truth),
+    summary.json (only when finished), validation.json (when trained by a search, which never looks
+    at test: all of a summary but test), checkpoints/, predictions/, figures/, wandb/ and lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.summary = path / "summary.json"
+        self.validation = path / "validation.json"
+        self.checkpoints = path / "checkpoints"
+        self.predictions = path / "predictions"
+        self.figures = path / "figures"
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the folder's lock; the system lets go of it when the process ends, however it ends.
+
+        Raises:
+            BusyError: another process is writing this run.
+            ConfigError: the folder cannot be made.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock: IO[str] = stack.enter_context((self.path / "lock").open("a+"))
+            except OSError as error:
+                raise ConfigError([f"{self.path}: cannot be written: {error.strerror}"]) from error
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise BusyError(
+                    [f"{self.path}: process {lock.read().strip()} is writing this run; wait for it"]
+                ) from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            _let_go_in_children()
+            _HELD.add(lock)
+            stack.callback(_HELD.discard, lock)
+            try:
+                yield
+            except OSError as error:
+                if error.errno not in WRITE_FAILURES:
+                    raise
+                raise WriteError(
+                    f"{error.filename or self.path}: {error.strerror}; what was finished is whole, "
+                    "and the same command goes on from there once this is mended"
+                ) from error
+
+    def is_owned(self) -> bool:
+        """Whether a process, this one included, is writing the run."""
+        try:
+            with (self.path / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def set_aside(self) -> Path | None:
+        """Rename an existing folder to ``<name>.old-1`` (2, 3 ...); returns where it went.
+
+        Raises:
+            BusyError: another process is writing this run.
+        """
+        if not self.path.exists():
+            return None
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        with self.owned():
+            self.path.rename(aside)
+        return aside
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a torn last line is dropped."""
+        rows: list[dict[str, Any]] = []
+        for line in self._metrics_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def append_row(self, row: Mapping[str, Any]) -> None:
+        """Add one epoch's line and push it to the disk."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def cut_rows(self, epochs: int) -> list[dict[str, Any]]:
+        """Keep the first ``epochs`` lines only, so that the file agrees with a checkpoint.
+
+        Raises:
+            ConfigError: one of those lines is missing. No crash takes one: each is on the disk
+                before the checkpoint of its epoch.
+        """
+        rows = self.rows()[:epochs]
+        if [row.get("epoch") for row in rows] != list(range(1, epochs + 1)):
+            raise ConfigError(
+                [
+                    f"{self.metrics}: does not hold the {epochs} epochs that the checkpoint has; "
+                    "put the file back, or use --fresh"
+                ]
+            )
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        if self._metrics_text() != text:
+            write_text(self.metrics, text)
+        return rows
+
+    def _metrics_text(self) -> str:
+        # A crash may leave any bytes at the end.
+        return self.metrics.read_text("utf-8", "replace") if self.metrics.exists() else ""
+
+
+_HELD: set[IO[str]] = set()  # the locks of this process
+
+
+@functools.cache
+def _let_go_in_children() -> None:
+    """Close the locks in every process that is forked from now on.
+
+    A loader's worker notices only after some seconds that its run was killed; until then it would
+    hold the lock in its dead parent's name.
+    """
+    os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _HELD])

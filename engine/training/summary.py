@@ -1,0 +1,116 @@
+"""What a finished run says: one result per selection rule, never mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from engine.training.metrics import Metrics, few_shot_groups
+
+Scalars = dict[str, float | None]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClassResult(_Record):
+    """One class: how many training images it had and how it fared; undefined is None.
+
+    A class without training images is in no group.
+    """
+
+    label: int
+    name: str
+    group: Literal["many", "medium", "few"] | None
+    train_images: int
+    recall: float | None
+    precision: float | None
+    f1: float | None
+    support: int
+
+
+class RuleResult(_Record):
+    """Test (and validation) numbers of the weights that one selection rule chose.
+
+    A run that left test alone, as those of a search do, has no ``test`` numbers and no ``classes``.
+    """
+
+    epoch: int
+    val: Scalars | None
+    test: Scalars
+    classes: tuple[ClassResult, ...]
+
+
+class Oracle(_Record):
+    """Best *test* epoch, as the field's public code reports it; only ever shown beside."""
+
+    epoch: int
+    metric: str
+    value: float
+    headline_value: float
+
+
+class Summary(_Record):
+    """The contents of summary.json.
+
+    Attributes:
+        fingerprint: the run; ``group`` is the same without the seeds.
+        headline: the rule whose numbers represent the run: ``val`` where it exists, else ``last``.
+        rules: results by rule; ``last`` always, ``val`` with a validation split.
+        oracle: best test epoch by the metric of ``evaluate.metric``, if test was logged each epoch.
+        selection: in words, what chose the epoch and how many labels that used.
+        notes: what the data set had to say about the splits.
+        time: seconds of training and whole run, images a second; not part of the result.
+    """
+
+    title: str
+    fingerprint: str
+    group: str
+    seed: int
+    split_fingerprint: str
+    code_hash: str
+    headline: Literal["last", "val"]
+    rules: dict[str, RuleResult]
+    oracle: Oracle | None
+    selection: str
+    class_counts: tuple[int, ...]
+    group_sizes: dict[str, int]
+    notes: tuple[str, ...]
+    time: dict[str, float]
+
+    @property
+    def result(self) -> RuleResult:
+        """The headline rule's result."""
+        return self.rules[self.headline]
+
+
+def class_results(
+    metrics: Metrics, *, names: Sequence[str], class_counts: np.ndarray
+) -> tuple[ClassResult, ...]:
+    """One row a class, in label order."""
+    groups = few_shot_groups(class_counts)
+    scores = metrics.per_class
+    return tuple(
+        ClassResult.model_validate(
+            {
+                "label": label,
+                "name": name,
+                "group": next((g for g, mask in groups.items() if mask[label]), None),
+                "train_images": int(class_counts[label]),
+                "recall": defined(scores.recall[label]),
+                "precision": defined(scores.precision[label]),
+                "f1": defined(scores.f1[label]),
+                "support": int(scores.support[label]),
+            }
+        )
+        for label, name in enumerate(names)
+    )
+
+
+def defined(value: float | np.floating[Any]) -> float | None:
+    """A float, or None for NaN: undefined values are null in every file."""
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,496 @@
+"""Files and words become one checked config: precedence, mistakes, identity."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config import components, schema
+from engine.config import load as config_module
+from engine.config.components import names, read
+from engine.config.load import CONFIG_VERSION, defaults, dump, fingerprint, flatten, load
+from engine.config.mistakes import ConfigError
+from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, standard
+
+Write = Callable[[str], Path]
+GOLDEN = Path(__file__).with_name("golden_defaults.json")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a YAML file and return its path."""
+    numbers = itertools.count()
+
+    def write_file(text: str) -> Path:
+        path = tmp_path / f"file{next(numbers)}.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_file
+
+
+def mistakes_of(*words: str, files: tuple[Path, ...] = ()) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(files, words)
+    return caught.value.mistakes
+
+
+# --- precedence and order -------------------------------------------------------------------------
+
+
+def test_command_line_beats_later_file_beats_earlier_file_beats_default(write: Write) -> None:
+    first = write("seed: 1\noptim: {lr: 0.2, batch_size: 16}\n")
+    second = write("optim: {lr: 0.3}\n")
+    config = load([first, second], ["seed=7"])
+    assert (config.seed, config.optim.lr, config.optim.batch_size) == (7, 0.3, 16)
+    assert config.optim.momentum == Config.model_fields["optim"].default.momentum
+
+
+def test_python_values_have_the_precedence_of_the_command_line(write: Write) -> None:
+    file = write("loss: {name: softmax_focal, gamma: 1}\n")
+    assert load([file], values={"loss.gamma": 0.5}).loss.gamma == 0.5
+
+
+@given(st.permutations(["loss=softmax_focal", "loss.gamma=1", "seed=3", "reweight=inverse"]))
+def test_the_order_of_words_never_matters(words: list[str]) -> None:
+    assert load(overrides=words) == load(overrides=sorted(words))
+
+
+def test_a_section_set_to_a_plain_value_sets_its_choice(write: Write) -> None:
+    by_word = load(overrides=["loss=softmax_focal", "reweight=inverse", "data.imbalance=step"])
+    by_file = load(
+        [write("loss: softmax_focal\nreweight: inverse\ndata: {imbalance: {kind: step}}\n")]
+    )
+    assert by_word == by_file
+    assert by_word.loss.name == "softmax_focal"
+
+
+def test_a_new_loss_drops_the_keys_of_the_loss_in_the_file(write: Write) -> None:
+    file = write("loss: {name: softmax_focal, gamma: 1}\noptim: {lr: 0.5}\n")
+    config = load([file], ["loss=sigmoid_focal"])
+    assert config.loss.gamma == 2.0
+    assert config.optim.lr == 0.5
+
+
+def test_the_same_loss_named_again_keeps_its_keys(write: Write) -> None:
+    file = write("loss: {name: softmax_focal, gamma: 1}\n")
+    assert load([file], ["loss=softmax_focal"]).loss.gamma == 1.0
+
+
+def test_a_new_schedule_drops_the_steps_but_keeps_the_epochs(write: Write) -> None:
+    file = write("schedule: {name: steps, steps: [0.5], epochs: 7}\n")
+    config = load([file], ["schedule=cosine"])
+    assert config.schedule.epochs == 7
+    assert config.schedule.steps == Config.model_fields["schedule"].default.steps
+
+
+def test_a_new_data_set_drops_the_old_ones_own_keys_but_keeps_the_shared_ones(write: Write) -> None:
+    file = write("data: {name: digits, test_per_class: 10, imbalance: {factor: 20}}\n")
+    config = load([file], ["data=synthetic"])
+    assert config.data.name == "synthetic"
+    assert config.data.imbalance.factor == 20
+
+
+def test_a_data_set_states_its_own_defaults_for_shared_keys() -> None:
+    assert load(overrides=["data=cifar10"]).data.imbalance.factor == 100
+    assert load(overrides=["data=cifar10"]).data.augment.crop == 4
+    assert load(overrides=["data=cifar10", "data.augment.crop=2"]).data.augment.crop == 2
+
+
+@pytest.mark.parametrize("text", ["1e-3", "0.001", "1.0e-3", "+1e-3"])
+def test_numbers_may_be_written_as_scientists_do(text: str) -> None:
+    assert load(overrides=[f"optim.lr={text}"]).optim.lr == 1e-3
+
+
+def test_a_number_like_word_is_text_where_text_is_expected() -> None:
+    assert load(overrides=["track.name=2024"]).track.name == "2024"
+    assert load(overrides=["data.one_vs_rest=3"]).data.one_vs_rest == "3"
+
+
+def test_a_key_may_be_a_flag_or_a_path() -> None:
+    assert load(overrides=["model.pretrained=true"]).model.pretrained is True
+    assert load(overrides=["model.pretrained=weights.pt"]).model.pretrained == "weights.pt"
+
+
+def test_null_takes_a_default_away() -> None:
+    assert load(overrides=["data.validation.per_class=null"]).data.validation.per_class is None
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def test_typo_in_a_key_names_the_nearest_key() -> None:
+    (line,) = mistakes_of("optim.learning_rate=1", "seed=1")
+    assert line.startswith("optim.learning_rate: unknown key")
+    (line,) = mistakes_of("schedule.epoch=5")
+    assert "did you mean schedule.epochs?" in line
+
+
+def test_typo_in_a_yaml_key_names_the_nearest_key_and_the_file(write: Write) -> None:
+    file = write("optim: {momentun: 0.9}\n")
+    (line,) = mistakes_of(files=(file,))
+    assert "optim.momentun: unknown key (did you mean optim.momentum?)" in line
+    assert str(file) in line
+
+
+def test_a_key_without_its_section_is_recognised_by_its_last_word() -> None:
+    (line,) = mistakes_of("lr=0.1")
+    assert "did you mean optim.lr?" in line
+
+
+def test_a_key_of_another_component_names_its_owner() -> None:
+    (line,) = mistakes_of("loss.max_margin=2")
+    assert "it is a key of ldam" in line
+    (line,) = mistakes_of("loss.gamma=2")
+    keys = {name: {key.name for key in read("losses", name).keys} for name in names("losses")}
+    owners = [name for name, own in keys.items() if "gamma" in own]
+    assert f"it is a key of {', '.join(owners)}" in line
+    assert "sigmoid_focal, softmax_focal" in line
+    (line,) = mistakes_of("data.download=true")
+    assert "cifar10" in line
+
+
+def test_unknown_component_lists_the_known_ones_and_the_nearest() -> None:
+    (line,) = mistakes_of("loss=softmax_focl", "loss.gamma=1")
+    assert "did you mean softmax_focal?" in line
+    assert all(name in line for name in names("losses"))
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("seed=abc", "a whole number >= 0"),
+        ("seed=1.5", "a whole number >= 0"),
+        ("seed=true", "a whole number >= 0"),
+        ("seed=-1", "a whole number >= 0"),
+        ("optim.lr=fast", "a number > 0"),
+        ("optim.lr=0", "a number > 0"),
+        ("optim.lr=.inf", "a number > 0"),
+        ("optim.lr=.nan", "a number > 0"),
+        ("optim.lr=true", "a number > 0"),
+        ("data.augment.flip=1", "true or false"),
+        ("schedule.steps=0.5", "a list"),
+        ("schedule.steps=[0.5, two]", "a list"),
+        ("sampler.start=1", "< 1"),
+        ("evaluate.metric=test/accuracy", "val/"),
+        ("track.name=../elsewhere", "text"),
+        ("runtime.device=gpu", "text"),
+        ("loss=softmax_focal loss.alpha=0.25", "a list"),
+    ],
+)
+def test_wrong_type_or_range_names_key_value_and_what_is_allowed(word: str, expected: str) -> None:
+    (line,) = mistakes_of(*word.split(" ", 1)) if "loss" in word else mistakes_of(word)
+    key = word.removeprefix("loss=softmax_focal ").partition("=")[0]
+    assert line.startswith(f"{key}=")
+    assert expected in line
+    assert "\n" not in line
+
+
+def test_wrong_choice_names_the_nearest() -> None:
+    (line,) = mistakes_of("schedule=cosin")
+    assert "did you mean cosine?" in line
+    assert "cosine | steps | constant" in line
+
+
+def test_the_same_key_twice_with_different_values_is_a_mistake() -> None:
+    assert mistakes_of("seed=1", "seed=2") == ("seed: set twice, to 1 and to 2",)
+    assert mistakes_of("loss=softmax_focal", "loss.name=sigmoid_focal")
+    assert load(overrides=["seed=1", "seed=1"]).seed == 1
+
+
+def test_the_same_key_twice_in_a_file_is_a_mistake(write: Write) -> None:
+    (line,) = mistakes_of(files=(write("seed: 1\nseed: 2\n"),))
+    assert "line 2: key seed appears twice" in line
+
+
+def test_a_missing_file_names_the_nearest_one(write: Write, tmp_path: Path) -> None:
+    write("seed: 1\n")
+    (line,) = mistakes_of(files=(tmp_path / "fil0.yaml",))
+    assert "no such file (did you mean" in line
+    assert "file0.yaml" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("seed: [1\n", "not valid YAML: line"),
+        ("- 1\n- 2\n", "expected keys and values"),
+        ("seed: !!python/object/apply:os.system ['echo']\n", "not valid YAML"),
+        ("seed: \x00", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused_in_one_line(
+    write: Write, text: str, reason: str
+) -> None:
+    (line,) = mistakes_of(files=(write(text),))
+    assert reason in line
+    assert "\n" not in line
+
+
+def test_an_unreadable_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    binary = tmp_path / "weights.yaml"
+    binary.write_bytes(b"\xff\xfe\x00\x81")
+    (line,) = mistakes_of(files=(binary,))
+    assert "cannot be read: not a text file" in line
+    (line,) = mistakes_of(files=(tmp_path,))
+    assert "cannot be read" in line
+
+
+def test_an_empty_file_is_the_defaults(write: Write) -> None:
+    assert load([write("# nothing\n")]) == load()
+
+
+def test_all_mistakes_are_told_at_once(write: Write) -> None:
+    file = write("optim: {lr: fast}\nnonsense: 1\n")
+    found = mistakes_of("seed=-1", "loss=nothing", "data.imbalance.factor=0.5", files=(file,))
+    for key in ("optim.lr", "nonsense", "seed", "loss.name", "data.imbalance.factor"):
+        assert any(line.startswith(key) for line in found), key
+    assert len(found) == 5
+
+
+def test_a_word_that_is_neither_file_nor_assignment_is_refused() -> None:
+    assert "expected key=value" in mistakes_of("digits")[0]
+
+
+def test_a_section_cannot_be_a_value() -> None:
+    (line,) = mistakes_of("mixup=0.2")
+    assert "is a section; set one of mixup.mixup, mixup.cutmix" in line
+
+
+# --- an option without effect is a mistake --------------------------------------------------------
+
+WITHOUT_EFFECT = {
+    "data.imbalance.factor=9": ["data.imbalance=none"],
+    "data.imbalance.head=9": ["data.imbalance=none"],
+    "data.imbalance.order=shuffled": ["data.imbalance=none"],
+    "data.imbalance.rule=cao": ["data.imbalance=none"],
+    "data.imbalance.counts=[3, 2]": [],
+    "sampler.start=0.5": [],
+    "sampler.beta=0.9": ["sampler=class_balanced"],
+    "reweight.beta=0.9": ["reweight=inverse"],
+    "reweight.power=0.5": ["reweight=inverse"],
+    "reweight.start=0.5": [],
+    "reweight.weights=[1, 2]": ["reweight=inverse"],
+    "loss.smooth=2": ["loss=dice", "loss.ratio=0"],
+    "loss.squared=true": ["loss=dice", "loss.ratio=0"],
+    "loss.over=image": ["loss=tversky", "loss.ratio=0"],
+    "loss.gamma=2": ["loss=dice", "loss.ratio=1"],
+    "loss.gamma=1": ["loss=tversky"],
+    "loss.eps=0.01": ["loss=seesaw", "loss.q=0"],
+    "loss.shape=linear": ["loss=label_aware_smoothing", "loss.smooth_tail=0.4"],
+    "loss.normalize=weights": [],
+    "loss.probability=weighted": ["loss=softmax_focal"],
+    "loss.soft_form=distance": ["loss=sigmoid_focal"],
+    "schedule.steps=[0.5]": [],
+    "schedule.decay=0.5": [],
+    "schedule.unit=epoch": ["schedule=constant", "schedule.warmup=0"],
+    "evaluate.metric=val/accuracy": ["data.validation.per_class=null"],
+    "track.group=mine": ["track.wandb=disabled"],
+    "track.per_class=off": ["track.wandb=disabled"],
+    "model.init_head=false": [],
+}
+
+
+@pytest.mark.parametrize("word", WITHOUT_EFFECT)
+def test_an_option_without_effect_is_a_mistake_and_reset_it_is_none(word: str) -> None:
+    context = WITHOUT_EFFECT[word]
+    key = word.partition("=")[0]
+    found = mistakes_of(word, *context)
+    assert [line for line in found if line.startswith(key) and "has no effect" in line], found
+    assert load(overrides=context) is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["data.imbalance=counts"], "kind=counts needs it"),
+        (["reweight=explicit"], "scheme=explicit needs it"),
+        (
+            ["loss=softmax_focal", "loss.gamma=0", "loss.probability=weighted", "reweight=inverse"],
+            "loss.probability: has no effect with loss.gamma=0",
+        ),
+        (
+            ["loss=sigmoid_focal", "loss.gamma=0", "loss.soft_form=distance", "mixup.mixup=0.2"],
+            "loss.soft_form: has no effect with loss.gamma=0",
+        ),
+        (["data.validation.fraction=0.1"], "cannot go with data.validation.per_class=20"),
+        (["data.one_vs_rest=3", "data.imbalance.order=shuffled"], "makes the named class the rare"),
+        (["mixup.mixup=0.2", "loss=hard_only"], "takes hard targets only"),
+        (["reweight=inverse", "loss=hard_only"], "takes no class weights"),
+        (["sampler=class_balanced", "sampler.start=0.99"], "never begins"),
+        (["reweight=inverse", "reweight.start=0.6", "schedule.epochs=2"], "never begins"),
+        (["schedule=steps", "schedule.steps=[0.9, 0.8]"], "rising order"),
+        (["optim.batch_size=10", "optim.accumulate=3"], "must divide"),
+    ],
+)
+def test_keys_that_cannot_go_together_are_a_mistake(
+    words: list[str], reason: str, hard_only_loss: None
+) -> None:
+    assert any(reason in line for line in mistakes_of(*words))
+
+
+@pytest.fixture
+def hard_only_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A component ``losses/hard_only.py`` in a copy of the two component packages."""
+    for package in ("losses", "data"):
+        shutil.copytree(
+            components.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__py*")
+        )
+    (tmp_path / "losses" / "hard_only.py").write_text(
+        "class HardOnly(Loss):\n"
+        '    """A loss that takes neither soft targets nor weights."""\n'
+        "    takes_soft_targets: ClassVar[bool] = False\n"
+        "    takes_weight: ClassVar[bool] = False\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(components, "ROOT", tmp_path)
+    caches = (components.read, components._base_facts, schema.tree)
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    for cached in caches:
+        cached.cache_clear()
+
+
+# --- dump, load and identity ----------------------------------------------------------------------
+
+INTERESTING = [
+    [],
+    ["loss=softmax_focal", "loss.alpha=[1, 2, 3]", "seed=5"],
+    ["data=image_folder", "data.path='a: b #c'", "track.name=x"],
+    ["schedule=steps", "schedule.steps=[0.25, 0.5]", "optim.clip_norm=1", "model.ema=0.99"],
+]
+
+
+@pytest.mark.parametrize("words", INTERESTING)
+def test_a_dumped_config_loads_to_an_equal_object(words: list[str], write: Write) -> None:
+    config = load(overrides=words)
+    again = load([write(dump(config))])
+    assert again == config
+    assert fingerprint(again) == fingerprint(config)
+
+
+@pytest.mark.parametrize("data", names("data"))
+@pytest.mark.parametrize("loss", names("losses"))
+def test_every_component_loads_with_its_defaults_and_round_trips(
+    data: str, loss: str, write: Write, tmp_path: Path
+) -> None:
+    config = standard(data, loss)
+    if read("losses", loss).class_facts["needs_teacher"]:
+        (tmp_path / "config.yaml").write_text(dump(load()), encoding="utf-8")
+        config = config.model_copy(update={"teacher": str(tmp_path)})
+    assert load([write(dump(config))]) == config
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().optim.lr = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "track.root=elsewhere",
+        "track.name=mine",
+        "track.wandb=disabled",
+        "runtime.device=cpu",
+        "runtime.threads=3",
+        "runtime.workers=0",
+        "runtime.compile=true",
+        "runtime.checkpoint_seconds=1",
+    ],
+)
+def test_keys_that_change_no_number_leave_the_fingerprint_alone(word: str) -> None:
+    assert fingerprint(load(overrides=[word])) == fingerprint(load())
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "seed=1",
+        "loss=softmax_focal",
+        "data=synthetic",
+        "optim.lr=0.3",
+        "runtime.precision=bfloat16",
+        "data.imbalance.seed=1",
+        "data.validation.per_class=10",
+        "evaluate.test_every_epoch=true",
+    ],
+)
+def test_keys_that_change_a_number_change_the_fingerprint(word: str) -> None:
+    assert fingerprint(load(overrides=[word])) != fingerprint(load())
+
+
+def test_a_key_set_to_its_default_leaves_the_fingerprint_alone() -> None:
+    lr = load().optim.lr
+    assert fingerprint(load(overrides=[f"optim.lr={lr}"])) == fingerprint(load())
+
+
+def test_a_key_added_later_leaves_old_fingerprints_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(load(overrides=["seed=1"]))
+    flat, standard = flatten, defaults
+    monkeypatch.setattr(config_module, "flatten", lambda c: {**flat(c), "optim.new": 1})
+    monkeypatch.setattr(config_module, "defaults", lambda c: {**standard(c), "optim.new": 1})
+    assert fingerprint(load(overrides=["seed=1"])) == before
+
+
+def test_seeds_share_a_group_and_methods_do_not() -> None:
+    groups = {
+        fingerprint(load(overrides=[f"seed={s}", f"data.imbalance.seed={s}"]), without_seeds=True)
+        for s in range(3)
+    }
+    assert len(groups) == 1
+    other = load(overrides=["reweight=inverse"])
+    assert fingerprint(other, without_seeds=True) not in groups
+
+
+def test_init_from_counts_as_the_run_it_names_wherever_it_lies(tmp_path: Path) -> None:
+    for name, words in (("a", []), ("b", []), ("c", ["seed=1"])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(dump(load(overrides=words)), encoding="utf-8")
+    a, b, c = (
+        fingerprint(load(overrides=[f"model.init_from={tmp_path / name}"])) for name in "abc"
+    )
+    assert a == b != c
+    assert a != fingerprint(load())
+
+
+def test_init_from_a_folder_that_is_no_run_is_a_mistake(tmp_path: Path) -> None:
+    (line,) = mistakes_of(f"model.init_from={tmp_path}")
+    assert line.startswith(f"model.init_from={tmp_path}: not a run folder")
+
+
+def defaults_of(component: str) -> dict[str, Any]:
+    section, _, name = component.partition("=")
+    return flatten(standard(**{"data": DEFAULT_DATA, "loss": DEFAULT_LOSS, section: name}))
+
+
+def test_a_changed_default_demands_a_new_config_version() -> None:
+    """Regenerate golden_defaults.json only together with a raise of CONFIG_VERSION."""
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    assert golden["config_version"] == CONFIG_VERSION
+    for component, values in golden["defaults"].items():
+        now = defaults_of(component)
+        changed = {k: (v, now.get(k)) for k, v in values.items() if now.get(k) != v}
+        assert not changed, f"{component}: raise CONFIG_VERSION, then update {GOLDEN.name}"
+
+
+def test_the_golden_file_knows_every_component_and_key() -> None:
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))["defaults"]
+    known = [f"data={d}" for d in names("data")] + [f"loss={n}" for n in names("losses")]
+    for component in known:
+        missing = set(defaults_of(component)) - set(golden[component])
+        assert not missing, f"add {missing} of {component} to {GOLDEN.name}"
+
+
+def test_yaml_values_of_a_dump_are_plain() -> None:
+    assert yaml.safe_load(dump(load()))["schedule"]["steps"] == [0.8, 0.9]

@@ -1,0 +1,145 @@
+"""Ranking metrics against scikit-learn and exhaustive search."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from engine.training.metrics import best_threshold, ranking
+from engine.training.metrics.ranking import f1_at_threshold, ranking_scores, top_k_accuracy
+
+
+def drawn(
+    *, num_samples: int = 200, num_classes: int = 4, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rounded, hence tied, probabilities."""
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.ones(num_classes), size=num_samples).round(2)
+    probabilities[:, 0] += 1 - probabilities.sum(axis=1)
+    return probabilities, rng.integers(num_classes, size=num_samples)
+
+
+def binary(scores: npt.ArrayLike) -> np.ndarray:
+    scores = np.asarray(scores, dtype=float)
+    return np.column_stack([1 - scores, scores])
+
+
+def test_auroc_and_average_precision_are_the_macro_scores_of_scikit_learn() -> None:
+    probabilities, targets = drawn()
+    found = ranking_scores(probabilities, targets)
+    labels = np.eye(4)[targets]
+    auroc = sk.roc_auc_score(labels, probabilities, average="macro")
+    precision = sk.average_precision_score(labels, probabilities, average="macro")
+    assert found == pytest.approx((auroc, precision), rel=1e-12)
+
+
+def test_binary_scores_are_those_of_class_one() -> None:
+    probabilities, targets = drawn(num_classes=2)
+    found = ranking_scores(probabilities, targets)
+    auroc = sk.roc_auc_score(targets, probabilities[:, 1])
+    precision = sk.average_precision_score(targets, probabilities[:, 1])
+    assert found == pytest.approx((auroc, precision), rel=1e-12)
+
+
+def test_auroc_is_the_chance_that_a_positive_outranks_a_negative() -> None:
+    scores, targets = np.array([0.1, 0.4, 0.4, 0.8, 0.2]), np.array([0, 0, 1, 1, 1])
+    wins = [
+        1.0 if p > n else 0.5 if p == n else 0.0
+        for p in scores[targets == 1]
+        for n in scores[targets == 0]
+    ]
+    assert ranking_scores(binary(scores), targets).auroc == pytest.approx(sum(wins) / len(wins))
+
+
+def test_classes_without_both_labels_are_left_out() -> None:
+    probabilities, targets = drawn()
+    targets[targets == 3] = 0
+    found = ranking_scores(probabilities, targets)
+    expected = [sk.roc_auc_score(targets == c, probabilities[:, c]) for c in range(3)]
+    assert found.auroc == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_a_single_label_in_the_targets_leaves_no_ranking_score(num_classes: int) -> None:
+    probabilities, _ = drawn(num_classes=num_classes)
+    assert ranking_scores(probabilities, np.ones(200, dtype=int)) == (None, None)
+
+
+def test_too_many_entries_are_not_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    probabilities, targets = drawn()
+    monkeypatch.setattr(ranking, "MAX_RANKED", 799)
+    assert ranking_scores(probabilities, targets) == (None, None)
+    monkeypatch.setattr(ranking, "MAX_RANKED", 800)
+    assert ranking_scores(probabilities, targets) != (None, None)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_top_k_accuracy_equals_a_sort_of_every_row(k: int) -> None:
+    probabilities, targets = drawn()
+    hits = 0
+    for row, target in zip(probabilities.tolist(), targets.tolist(), strict=True):
+        ranked = sorted(range(4), key=lambda c: (-row[c], c))
+        hits += target in ranked[:k]
+    assert top_k_accuracy(probabilities, targets, k=k) == hits / 200
+
+
+def test_top_k_accuracy_does_not_depend_on_the_size_of_a_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probabilities, targets = drawn()
+    whole = top_k_accuracy(probabilities, targets, k=2)
+    monkeypatch.setattr(ranking, "_CHUNK_ENTRIES", 29)
+    assert top_k_accuracy(probabilities, targets, k=2) == whole
+
+
+def test_constant_prediction_earns_chance_in_top_five() -> None:
+    probabilities = np.full((20, 20), 0.05)
+    assert top_k_accuracy(probabilities, np.arange(20), k=5) == 0.25
+
+
+@given(
+    samples=st.lists(st.tuples(st.integers(0, 10), st.integers(0, 1)), min_size=1, max_size=30),
+)
+def test_best_threshold_has_the_best_f1_of_all_and_is_the_highest_that_has(
+    samples: list[tuple[int, int]],
+) -> None:
+    scores, targets = np.array(samples).T
+    targets[0] = 1
+    scores = scores / 10
+    f1 = {t: sk.f1_score(targets, scores >= t) for t in np.unique(scores)}
+    best = max(f1.values())
+    expected = max(t for t, value in f1.items() if math.isclose(value, best))
+    assert best_threshold(binary(scores), targets) == expected
+
+
+def test_best_threshold_without_a_positive_sample_is_one_half() -> None:
+    assert best_threshold(binary([0.1, 0.9]), np.array([0, 0])) == 0.5
+
+
+def test_best_threshold_of_a_non_finite_probability_is_nan() -> None:
+    assert math.isnan(best_threshold(binary([0.1, np.nan]), np.array([0, 1])))
+
+
+def test_threshold_of_float32_probabilities_includes_its_own_sample() -> None:
+    scores = np.array([0.1, 0.3, 0.7], dtype=np.float32)
+    probabilities, targets = np.column_stack([1 - scores, scores]), np.array([0, 1, 1])
+    threshold = best_threshold(probabilities, targets)
+    assert f1_at_threshold(probabilities, targets, threshold=threshold) == 1.0
+
+
+def test_f1_at_a_threshold_that_calls_nothing_is_zero() -> None:
+    assert f1_at_threshold(binary([0.2, 0.3]), np.array([0, 1]), threshold=0.9) == 0.0
+
+
+def test_f1_without_positives_and_without_calls_is_undefined() -> None:
+    assert f1_at_threshold(binary([0.2, 0.3]), np.array([0, 0]), threshold=0.9) is None
+
+
+def test_f1_at_a_missing_threshold_is_nan() -> None:
+    found = f1_at_threshold(binary([0.2]), np.array([1]), threshold=float("nan"))
+    assert found is not None
+    assert math.isnan(found)
