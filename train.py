@@ -156,7 +156,7 @@ def run(
             dataset.train.targets, num_classes=dataset.num_classes
         )
         steps = train_loader.num_batches(len(dataset.train))
-        assembly.check_lone_images(
+        build.check_lone_images(
             config,
             trainer.model,
             dataset,

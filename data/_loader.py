@@ -218,7 +218,15 @@ class Loader:
                 f"data.augment.resized_crop={self._augment.resized_crop:g}: crops whole images, "
                 "and the cache holds their centre squares (data.size): set data.cache_gb=0"
             )
-        side = min(image_shape(split.images)[1:])
+        channels, *sides = image_shape(split.images)
+        colour = {"policy": self._augment.policy, "color_jitter": self._augment.color_jitter}
+        for key, value in colour.items():
+            if value not in ("none", 0) and channels not in (1, 3):
+                raise DataError(
+                    f"data.augment.{key}={value}: needs images of 1 (grey) or 3 (RGB) channels, "
+                    f"these have {channels}; leave it out"
+                )
+        side = min(sides)
         for key in ("crop", "cutout"):
             if getattr(self._augment, key) >= side:
                 raise DataError(

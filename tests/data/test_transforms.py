@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -77,7 +77,6 @@ def test_torchs_generator_is_where_it_was() -> None:
     [
         (Augment(resized_crop=0.3), v2.RandomResizedCrop((12, 12), scale=(0.3, 1.0))),
         (Augment(policy="randaugment"), v2.RandAugment()),
-        (Augment(policy="trivialaugment"), v2.TrivialAugmentWide()),
         (Augment(color_jitter=0.4), v2.ColorJitter(0.4, 0.4, 0.4)),
     ],
 )
@@ -91,6 +90,37 @@ def test_each_is_torchvisions_transform_with_the_seed_of_the_image(
     assert torch.equal(found[0], transform(whole.images[4]).float())
     torch.manual_seed(image_seed(int(whole.index[7]) + (1 << 40), seed=3, epoch=1))
     assert torch.equal(found[3], transform(whole.images[7]).float())
+
+
+@pytest.mark.parametrize("size", [72, 96])
+def test_trivialaugment_is_torchvisions_where_32_pixels_are_less_than_its_share(size: int) -> None:
+    found = images(Augment(policy="trivialaugment"), split=split(size=size))
+    whole = split(size=size)
+    assert isinstance(whole.images, torch.Tensor)
+    for row, position in enumerate([4, 0, 7]):
+        torch.manual_seed(image_seed(int(whole.index[position]), seed=3, epoch=1))
+        assert torch.equal(found[row], v2.TrivialAugmentWide()(whole.images[position]).float())
+
+
+@pytest.mark.parametrize("size", [8, 28, 32])
+@pytest.mark.parametrize("policy", ["randaugment", "trivialaugment"])
+def test_no_policy_makes_an_image_one_colour(
+    policy: Literal["randaugment", "trivialaugment"], size: int
+) -> None:
+    shape = ImageShape(1, size, size)
+    transform = ImageTransform(Augment(policy=policy), shape=shape, seed=0, epoch=0)
+    image = torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    assert all(len(transform(image, key).unique()) > 1 for key in range(2000))
+
+
+@pytest.mark.parametrize("key", ["policy=randaugment", "policy=trivialaugment", "color_jitter=0.4"])
+def test_colour_needs_one_or_three_channels(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.augment\.\w+=\S+: needs images of 1") as error:
+        small_run(tmp_path, "data.channels=2", f"data.augment.{key}", "runtime.workers=0")
+    assert len(error.value.mistakes) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_seeds_of_images_differ_and_fit_63_bits() -> None:
