@@ -284,7 +284,7 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
 
 def check_lone_images(
     config: Config,
-    model: models.Classifier,
+    model: nn.Module,
     dataset: data.LongTailed,
     *,
     smallest_batch: int,
