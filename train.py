@@ -164,6 +164,9 @@ def run(
             processes=processes.world,
         )
 
+        for remark in build.opening_notes(config, dataset):
+            screen.say(remark)
+
         # --- run folder, resume ------------------------------------------------------------------
         def own() -> None:
             if fresh and (aside := folder.set_aside()) is not None:

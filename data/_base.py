@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -55,6 +55,7 @@ class DiskImages:
         file_sizes: (N,) int64, size of each file in bytes.
         shape: Shape of every image once decoded.
         size: Side that images are resized to, None where they have one size already.
+        grey_bits: Bits in use of 16-bit greyscale files.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class DiskImages:
     file_sizes: np.ndarray
     shape: ImageShape
     size: int | None = None
+    grey_bits: int = 16
 
     def __len__(self) -> int:
         return len(self.names)
@@ -72,9 +74,7 @@ class DiskImages:
 
     def select(self, index: np.ndarray) -> DiskImages:
         """Return the images at ``index`` (M,), in that order."""
-        return DiskImages(
-            self.folder, self.names[index], self.file_sizes[index], self.shape, self.size
-        )
+        return replace(self, names=self.names[index], file_sizes=self.file_sizes[index])
 
 
 Images = Tensor | DiskImages
@@ -126,6 +126,7 @@ class Pool:
         val: The data set's own validation list, None where it has none.
         mean: Per-channel mean in [0, 1]; None to compute it from the drawn training subset.
         std: Per-channel standard deviation in [0, 1]; None as for ``mean``.
+        notes: Sentences the user must be told about the images.
     """
 
     train: Labelled
@@ -135,6 +136,7 @@ class Pool:
     val: Labelled | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -215,6 +217,7 @@ class LongTailed:
         val_is_own: Whether validation is the data set's own list, so that nothing was held out.
         title: Name of the data set in tables.
         notes: Sentences the user must be told about the splits.
+        source_notes: Those of them that are about the images, and worth knowing before training.
     """
 
     train: Split
@@ -231,6 +234,7 @@ class LongTailed:
     val_is_own: bool
     title: str
     notes: tuple[str, ...]
+    source_notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

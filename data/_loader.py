@@ -258,9 +258,12 @@ class _Prepared(Dataset[Tensor]):
         return image if self._transform is None else self._transform(image, key)
 
     def __getitems__(self, drawn: list[tuple[int, int]]) -> Tensor | DataError:
+        from data._decode import quiet_pillow
+
         # Returned, not raised: DataLoader would wrap the one line in a worker's traceback.
         try:
-            return torch.stack([self[one] for one in drawn])
+            with quiet_pillow():
+                return torch.stack([self[one] for one in drawn])
         except DataError as error:
             return error
 
@@ -270,7 +273,8 @@ class _Prepared(Dataset[Tensor]):
         from data._decode import decode
 
         path = self._images.path(position)
-        image = decode(path, size=None if self._takes_whole else self._images.size)
+        size = None if self._takes_whole else self._images.size
+        image = decode(path, size=size, grey_bits=self._images.grey_bits)
         if tuple(image.shape) != self._images.shape and not self._takes_whole:
             raise DataError(f"{path} has changed its size since it was listed")
         return image

@@ -95,6 +95,7 @@ def build(
         val_counts = torch.bincount(splits.val.targets, minlength=num_classes)[trained]
     statistics, whole = _statistics(pool, drawn.train), split_fingerprint(drawn._asdict())
     notes = (
+        *pool.notes,
         *sacrifice_notes(plan, pool.class_names, labels=chosen.trained),
         *validation_notes(pool, validation, val_counts),
         *class_notes(chosen, pool.class_names),
@@ -114,6 +115,7 @@ def build(
         val_is_own=pool.val is not None,
         title=title_of(pool, chosen),
         notes=notes,
+        source_notes=pool.notes,
     )
 
 

@@ -240,6 +240,19 @@ def notes(config: Config) -> tuple[str, ...]:
     return (f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)",)
 
 
+def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
+    """What a user should know before training about the images, not only after it."""
+    notes = dataset.source_notes
+    if config.data.augment.flip and components.read("data", config.data.name).class_facts.get(
+        "may_have_sides"
+    ):
+        notes += (
+            "every second training image is mirrored (data.augment.flip=true); set it to false "
+            "where left and right matter, as for digits, signs and sides of a body",
+        )
+    return notes
+
+
 def augmentation(config: Config) -> data.Augment:
     """The augmentation of ``data.augment``."""
     return data.Augment(**config.data.augment.model_dump())
