@@ -216,6 +216,8 @@ class LongTailed:
         val_is_balanced: Whether every class has the same number of validation images.
         val_is_own: Whether validation is the data set's own list, so that nothing was held out.
         title: Name of the data set in tables.
+        is_drawn: Whether the seed of the imbalance decides which images are in the splits; else
+            runs that differ in it alone have the same ones.
         notes: Sentences the user must be told about the splits.
         source_notes: Those of them that are about the images, and worth knowing before training.
     """
@@ -233,6 +235,7 @@ class LongTailed:
     val_is_balanced: bool
     val_is_own: bool
     title: str
+    is_drawn: bool
     notes: tuple[str, ...]
     source_notes: tuple[str, ...] = ()
 

@@ -113,6 +113,7 @@ def build(
         classes=chosen,
         val_is_balanced=val_counts is not None and is_balanced(val_counts),
         val_is_own=pool.val is not None,
+        is_drawn=plan.is_drawn,
         title=title_of(pool, chosen),
         notes=notes,
         source_notes=pool.notes,
@@ -133,7 +134,13 @@ def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary
     train = [order[:keep] for order, keep in zip(orders, kept, strict=True)]
     val = [order[len(order) - out :] for order, out in zip(orders, held_out, strict=True)]
     asked = kept if imbalance.kind == "none" else drawn
-    return Plan(np.sort(np.concatenate(train)), np.sort(np.concatenate(val)), asked, kept)
+    return Plan(
+        np.sort(np.concatenate(train)),
+        np.sort(np.concatenate(val)),
+        drawn=asked,
+        kept=kept,
+        is_drawn=bool((kept < available).any()),
+    )
 
 
 def _draw(pool: Pool, plan: Plan, *, has_validation: bool) -> _Splits:

@@ -104,13 +104,20 @@ def _prior(dataset: data.LongTailed) -> float:
     return 1 / dataset.num_classes
 
 
-def build_loss(config: Config, class_counts: Tensor, *, taught: Sequence[int] = ()) -> losses.Loss:
+def build_loss(
+    config: Config,
+    class_counts: Tensor,
+    *,
+    taught: Sequence[int] = (),
+    class_names: tuple[str, ...] = (),
+) -> losses.Loss:
     """The loss of the config.
 
     Args:
         config: of the run.
         class_counts: (C,) training images of each class.
         taught: labels of the classes that the teacher knows.
+        class_names: in label order, for the message about a list of the wrong length.
 
     Raises:
         ConfigError: its keys do not fit the number of classes.
@@ -123,7 +130,10 @@ def build_loss(config: Config, class_counts: Tensor, *, taught: Sequence[int] = 
             old_classes=taught or None,
         )
     except ValueError as error:
-        raise ConfigError([f"loss={config.loss.name}: {error}"]) from error
+        lists = [v for v in component_keys(config.loss).values() if isinstance(v, tuple)]
+        is_other_length = any(len(values) != len(class_counts) for values in lists)
+        order = f" ({data.label_order(class_names)})" if class_names and is_other_length else ""
+        raise ConfigError([f"loss={config.loss.name}: {error}{order}"]) from error
 
 
 def build_readout(
@@ -176,7 +186,10 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
     trainer = Trainer(
         model,
         build_loss(
-            config, torch.from_numpy(dataset.class_counts), taught=dataset.classes.taught
+            config,
+            torch.from_numpy(dataset.class_counts),
+            taught=dataset.classes.taught,
+            class_names=dataset.class_names,
         ).to(device),
         optimizer=optimizer,
         rate=rate,
@@ -220,7 +233,8 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
             weights=config.reweight.weights,
         )
     except ValueError as error:
-        raise ConfigError([f"reweight.weights: {error}"]) from error
+        order = data.label_order(dataset.class_names)
+        raise ConfigError([f"reweight.weights: {error} ({order})"]) from error
     return None if weights is None else weights.float()
 
 
@@ -241,8 +255,16 @@ def notes(config: Config) -> tuple[str, ...]:
 
 
 def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
-    """What a user should know before training about the images, not only after it."""
+    """What a user should know before training, not only after it."""
     notes = dataset.source_notes
+    if _is_idle_seed(config, dataset):
+        notes += (_idle_seed(config, dataset),)
+    counts = dataset.class_counts[list(dataset.classes.trained)]
+    if config.reweight.scheme not in ("none", "explicit") and (counts == counts[0]).all():
+        notes += (
+            f"reweight.scheme={config.reweight.scheme} has no effect: every class has {counts[0]} "
+            "training images, so that all weights are equal",
+        )
     if config.data.augment.flip and components.read("data", config.data.name).class_facts.get(
         "may_have_sides"
     ):
@@ -261,6 +283,18 @@ def augmentation(config: Config) -> data.Augment:
 # --- facts that only the data can know ----------------------------------------------------------
 
 
+def _is_idle_seed(config: Config, dataset: data.LongTailed) -> bool:
+    default = type(config.data.imbalance).model_fields["seed"].default
+    return not dataset.is_drawn and config.data.imbalance.seed != default
+
+
+def _idle_seed(config: Config, dataset: data.LongTailed) -> str:
+    return (
+        f"data.imbalance.seed={config.data.imbalance.seed}: has no effect, every training image "
+        f"of {dataset.title} is used and none is held out"
+    )
+
+
 def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
     """The rules of ``engine/config/rules.py`` that need the data, in the same form."""
     mistakes = []
@@ -275,6 +309,9 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
         mistakes.append(
             f"data.validation: has no effect, {dataset.title} has a validation split of its own"
         )
+    # With kind=none nothing can be drawn; elsewhere a sequence of factors may well end at 1.
+    if config.data.imbalance.kind == "none" and _is_idle_seed(config, dataset):
+        mistakes.append(f"{_idle_seed(config, dataset)}; leave it out")
     lacking = [label for label in dataset.classes.predicted if dataset.class_counts[label] == 0]
     if config.evaluate.logit_adjustment and lacking:
         mistakes.append(
