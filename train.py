@@ -149,12 +149,23 @@ def run(
             augment=build.augmentation(config),
             rank=processes.rank,
             world=processes.world,
+            smallest_share=2,
             **loader_settings,
         )
         class_index = data.ClassIndex.from_targets(
             dataset.train.targets, num_classes=dataset.num_classes
         )
         steps = train_loader.num_batches(len(dataset.train))
+        build.check_lone_images(
+            config,
+            trainer.model,
+            dataset,
+            smallest_batch=min(train_loader.batch_sizes(len(dataset.train))),
+            processes=processes.world,
+        )
+
+        for remark in build.opening_notes(config, dataset):
+            screen.say(remark)
 
         # --- run folder, resume ------------------------------------------------------------------
         def own() -> None:

@@ -18,7 +18,7 @@ from data._base import (
     Split,
     data_root,
 )
-from data._imbalance import Imbalance
+from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._notes import Validation
 from data._samplers import ClassIndex, SamplerName, class_histogram, draw_epoch
@@ -46,4 +46,5 @@ __all__ = [
     "class_histogram",
     "data_root",
     "draw_epoch",
+    "label_order",
 ]

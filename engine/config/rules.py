@@ -273,10 +273,13 @@ def _same_loss(config: Config) -> components.Component:
 
 
 def _resized_crops_need_the_files(config: Config) -> Iterator[str]:
-    if config.data.augment.resized_crop > 0 and getattr(config.data, "cache_gb", 0) > 0:
+    is_cached = getattr(config.data, "cache_gb", 0) > 0
+    is_resized = getattr(config.data, "size", None) is not None
+    # Drawn images have a size and no cache; a folder without a size is cached as it is.
+    if config.data.augment.resized_crop > 0 and is_cached and is_resized:
         yield (
-            f"data.augment.resized_crop={config.data.augment.resized_crop:g}: takes its crops from "
-            "the files, not from the cache of resized images; set data.cache_gb=0"
+            f"data.augment.resized_crop={config.data.augment.resized_crop:g}: crops whole images, "
+            "and the cache holds their centre squares (data.size); set data.cache_gb=0"
         )
 
 
