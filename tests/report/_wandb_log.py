@@ -62,6 +62,11 @@ def history(path: Path) -> list[dict[str, Any]]:
     return [values_of(record.item) for record in records(path, "history")]
 
 
+def epochs(path: Path) -> list[dict[str, Any]]:
+    """The steps that are epochs, without what closes the run."""
+    return [line for line in history(path) if "train/loss" in line or "loss" in line]
+
+
 def values_of(items: Any) -> dict[str, Any]:
     """``{key: value}`` of a history, summary or config record; nested keys joined by a slash."""
     found = {}

@@ -26,7 +26,7 @@ from tests._runs import (
     small_run,
     small_words,
 )
-from tests.report._wandb_log import history, records, values_of
+from tests.report._wandb_log import epochs, history, records, values_of
 from tests.report._wandb_server import Fault, Server, wandb_server
 
 # Real servers and services with their own time-outs: about a minute in all.
@@ -97,28 +97,25 @@ def test_a_killed_service_changes_no_number_and_the_next_run_has_a_new_one(
     assert_same_run(folder_of(tmp_path / "first"), without)
     assert mirrored_run(tmp_path / "second", *OFFLINE) == []
     (file,) = (tmp_path / "second").rglob("*.wandb")
-    assert [line["_step"] for line in history(file)] == [1, 2, 3]
+    assert [line["_step"] for line in epochs(file)] == [1, 2, 3]
 
 
-MIRROR = """
-import os, signal, sys
+KILLED = """
+import sys
 from pathlib import Path
-from engine import tracking
+from tests.report._tracked import started
 from tests.report.test_tracking_faults import kill_the_service
 
-identity = {"project": "tests", "group": "group", "name": "name"}
-mirror = tracking.Mirror(
-    Path(sys.argv[1]), mode="offline", run_id="0-abcdef", identity=identity, config={}, say=print
-)
+trackers = started(Path(sys.argv[1]))
 kill_the_service()
-mirror.log({"loss": 1.0}, step=1)
-mirror.finish()
+trackers.log({"loss": 1.0}, step=1)
+trackers.finish()
 """
 
 
 def test_a_killed_service_leaves_no_traceback_when_python_exits(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", MIRROR, str(tmp_path)],
+        [sys.executable, "-c", KILLED, str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -132,20 +129,18 @@ def test_a_killed_service_leaves_no_traceback_when_python_exits(tmp_path: Path) 
 
 
 FROZEN = """
-import sys, time
+import sys
 from pathlib import Path
-from engine import tracking
+from engine.report.tracking import wandb
+from tests.report._tracked import started
 from tests.report.test_tracking_faults import freeze_the_service
 
-tracking.FINISH_SECONDS = tracking.SERVICE_SECONDS = 1
-identity = {"project": "tests", "group": "group", "name": "name"}
-mirror = tracking.Mirror(
-    Path(sys.argv[1]), mode="offline", run_id="0-abcdef", identity=identity, config={}, say=print
-)
+wandb.FINISH_SECONDS = wandb.SERVICE_SECONDS = 1
+trackers = started(Path(sys.argv[1]))
 freeze_the_service()
 if sys.argv[2] == "fail":
-    mirror._attempt(lambda: 1 / 0)
-mirror.finish()
+    trackers._trackers[0].call(lambda tracker: 1 / 0, seconds=60)
+trackers.finish()
 print("finished")
 """
 
@@ -213,7 +208,7 @@ def test_without_home_the_mirror_works(
     monkeypatch.delenv("HOME")
     assert mirrored_run(tmp_path, *OFFLINE) == []
     (file,) = tmp_path.rglob("*.wandb")
-    assert len(history(file)) == 3
+    assert len(epochs(file)) == 3
     assert_same_run(folder_of(tmp_path), without)
 
 
@@ -241,22 +236,20 @@ def test_a_full_disk_under_wandb_changes_no_number(tmp_path: Path, without: Path
 # --- the server -----------------------------------------------------------------------------------
 
 FAULTS: tuple[Fault, ...] = ("500", "hang", "close")
-ONLINE_MIRROR = """
+ONLINE = """
 import sys, time
 from pathlib import Path
-from engine import tracking
+from engine.report.tracking import wandb
+from tests.report._tracked import started
 
-tracking.INIT_SECONDS = tracking.FINISH_SECONDS = 2
-identity = {"project": "tests", "group": "group", "name": "name"}
+wandb.INIT_SECONDS = wandb.FINISH_SECONDS = 2
 began = time.monotonic()
-mirror = tracking.Mirror(
-    Path(sys.argv[1]), mode="online", run_id="0-abcdef", identity=identity, config={}, say=print
-)
+trackers = started(Path(sys.argv[1]), "track.wandb=online")
 print("seconds to start", time.monotonic() - began)
 for step in (1, 2, 3):
-    mirror.log({"loss": 1.0}, step=step)
+    trackers.log({"loss": 1.0}, step=step)
 print("seconds to log", time.monotonic() - began)
-mirror.finish()
+trackers.finish()
 print("seconds to finish", time.monotonic() - began)
 """
 
@@ -310,7 +303,7 @@ def under_faults(root: Path, command: list[str], *, after: str | None) -> dict[F
 def test_a_server_that_fails_in_mid_run_holds_nothing_up_and_the_record_is_whole(
     tmp_path: Path,
 ) -> None:
-    ended = under_faults(tmp_path, ["-c", ONLINE_MIRROR, "{folder}"], after="UpsertBucket")
+    ended = under_faults(tmp_path, ["-c", ONLINE, "{folder}"], after="UpsertBucket")
     for run in ended.values():
         start, log, finish = (float(line.split()[-1]) for line in run.lines if "seconds" in line)
         assert log - start < 1
@@ -323,7 +316,7 @@ def test_a_server_that_fails_in_the_middle_of_the_start_is_no_obstacle_to_an_off
     tmp_path: Path,
 ) -> None:
     """The start that failed must not hold on to the run's id."""
-    ended = under_faults(tmp_path, ["-c", ONLINE_MIRROR, "{folder}"], after="RunResumeStatus")
+    ended = under_faults(tmp_path, ["-c", ONLINE, "{folder}"], after="RunResumeStatus")
     for run in ended.values():
         assert NO_CONNECTION in run.lines
         assert run.steps("offline-run-*") == [1, 2, 3]
@@ -332,7 +325,8 @@ def test_a_server_that_fails_in_the_middle_of_the_start_is_no_obstacle_to_an_off
 TIMED_RUN = """
 import sys, time
 import train
-from engine.report.tracking import Mirror
+from engine.report.tracking import Trackers
+from engine.report.tracking._guard import Guarded
 
 seconds = 0.0
 
@@ -344,8 +338,9 @@ def timed(method):
         seconds += time.monotonic() - began
     return call
 
-for name in ("__init__", "log", "log_final", "finish"):
-    setattr(Mirror, name, timed(getattr(Mirror, name)))
+Guarded.start = timed(Guarded.start)
+for name in ("log", "close", "finish"):
+    setattr(Trackers, name, timed(getattr(Trackers, name)))
 code = train.main(sys.argv[1:])
 print("seconds in W&B:", seconds)
 sys.exit(code)
@@ -375,7 +370,7 @@ def stop() -> None:
     raise Stop
 
 
-def test_sync_of_a_resumed_run_sends_every_step_once_and_no_secret(
+def test_sync_of_a_resumed_run_sends_every_epoch_and_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOME_TOKEN", SECRET)
@@ -392,7 +387,8 @@ def test_sync_of_a_resumed_run_sends_every_step_once_and_no_secret(
             check=True,
             timeout=120,
         )
-    assert [line["_step"] for line in server.lines] == [1, 2, 3]
+    sent_epochs = [line["epoch"] for line in server.lines if "train/loss" in line]
+    assert sent_epochs == [1, 1, 2, 3]  # the first again: a killed run may have lost it
     sent = b"".join(server.requests)
     assert b"val/recall/000_class0" in sent
     assert SECRET.encode() not in sent
