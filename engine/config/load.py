@@ -96,9 +96,7 @@ def load(
         "data": _component_name("data", merged, DEFAULT_DATA, mistakes),
         "losses": _component_name("losses", merged, DEFAULT_LOSS, mistakes),
     }
-    model = tree(
-        names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS, _trackers(merged)
-    )
+    model = tree(names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS, _trackers(merged))
     # Keys of an unknown component cannot be judged: its name is the one mistake to report.
     skipped = {"data.": names["data"], "loss.": names["losses"]}
     judged = {

@@ -42,13 +42,14 @@ def records(path: Path, kind: str) -> list[Any]:
 
     ``finish`` returns a few milliseconds before wandb's service has written the last record.
     """
-    deadline = time.monotonic() + 10
-    while not (found := _records(path)) or found[-1].WhichOneof("record_type") != "exit":
+    deadline = time.monotonic() + 60
+    while not (found := whole_records(path)) or found[-1].WhichOneof("record_type") != "exit":
         assert time.monotonic() < deadline, f"{path} has no end"
     return [getattr(record, kind) for record in found if record.WhichOneof("record_type") == kind]
 
 
-def _records(path: Path) -> list[Any]:
+def whole_records(path: Path) -> list[Any]:
+    """All records that are written whole, of a run that may have been killed."""
     found = []
     for payload in payloads(path.read_bytes()):
         record = wandb_internal_pb2.Record()

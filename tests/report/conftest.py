@@ -5,6 +5,6 @@ import pytest
 from engine.report.tracking import _guard
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _patience() -> None:
-    _guard.PATIENCE_SECONDS = 60.0
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_guard, "PATIENCE_SECONDS", 60.0)

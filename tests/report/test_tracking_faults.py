@@ -22,11 +22,12 @@ from tests._runs import (
     assert_same_run,
     folder_of,
     quiet_screen,
+    rows_of,
     small_config,
     small_run,
     small_words,
 )
-from tests.report._wandb_log import epochs, history, records, values_of
+from tests.report._wandb_log import epochs, history, records, values_of, whole_records
 from tests.report._wandb_server import Fault, Server, wandb_server
 
 # Real servers and services with their own time-outs: about a minute in all.
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.slow
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 OFFLINE = ("track.wandb=offline",)
+SLACK = 5.0  # a busy machine wakes a process up late
 SECRET = "tail-focus-planted-secret"
 NO_CONNECTION = "W&B: no connection; this run is recorded offline (send it with wandb sync)"
 
@@ -324,6 +326,7 @@ def test_a_server_that_fails_in_the_middle_of_the_start_is_no_obstacle_to_an_off
 
 TIMED_RUN = """
 import sys, time
+import wandb  # no part of what a server costs
 import train
 from engine.report.tracking import Trackers
 from engine.report.tracking._guard import Guarded
@@ -359,7 +362,156 @@ def test_no_fault_of_the_server_changes_a_number_or_costs_more_than_ten_seconds(
         (file,) = run.folder.rglob("offline-run-*/*.wandb" if after is None else "run-*/*.wandb")
         summary = [values_of(record.update) for record in records(file, "summary")]
         assert any(values.get("headline") == "val" for values in summary)
-        assert float(run.lines[-1].rpartition(" ")[2]) < 10
+        assert float(run.lines[-1].rpartition(" ")[2]) < 10 + SLACK
+
+
+# --- MLflow ---------------------------------------------------------------------------------------
+
+MLFLOW = """
+import sys, time
+import mlflow as _  # no part of what a server costs
+from pathlib import Path
+from engine.report.tracking import Closing
+from tests.report._tracked import started
+
+began = time.monotonic()
+trackers = started(Path(sys.argv[1]), "track.to=[mlflow]", "track.mlflow_uri=" + sys.argv[2])
+for step in (1, 2, 3):
+    trackers.log({"loss": 1.0}, step=step)
+trackers.close(Closing({"headline": "val"}))
+trackers.finish()
+print("seconds", time.monotonic() - began)
+"""
+
+
+@pytest.mark.parametrize("after", [None, "runs/create"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_fault_of_an_mlflow_server_costs_more_than_ten_seconds(
+    tmp_path: Path, fault: Fault, after: str | None
+) -> None:
+    with wandb_server(fault, after=after) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", MLFLOW, str(tmp_path), server.url],
+            cwd=ROOT,
+            env=environment_for(server),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        operations = list(server.operations)
+    off, seconds = done.stdout.splitlines()
+    assert off.startswith("MLflow is off for the rest of this run: MlflowException")
+    assert float(seconds.split()[1]) < 10 + SLACK
+    assert after is None or after in operations
+    assert "Traceback" not in done.stderr
+
+
+def test_an_mlflow_server_that_works_is_sent_every_epoch(tmp_path: Path) -> None:
+    with wandb_server() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", MLFLOW, str(tmp_path), server.url],
+            cwd=ROOT,
+            env=environment_for(server),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+    assert done.stdout.startswith("seconds")
+    assert server.operations.count("runs/log-batch") == 1 + 3  # the config, then the epochs
+    assert SECRET.encode() not in b"".join(server.requests)
+
+
+TELEMETRY = """
+import sys
+from pathlib import Path
+from tests.report._tracked import started
+
+started(Path(sys.argv[1]), "track.to=[mlflow]").finish()
+from mlflow.telemetry.client import get_telemetry_client
+print(get_telemetry_client())
+"""
+
+
+def test_mlflow_reports_nothing_on_its_use(tmp_path: Path) -> None:
+    # MLflow is silent by itself where it believes to be under test.
+    usual = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MLFLOW", "CI"))}
+    done = subprocess.run(
+        [sys.executable, "-c", TELEMETRY, str(tmp_path)],
+        cwd=ROOT,
+        env={**usual, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout == "None\n"
+
+
+def test_a_file_in_the_place_of_mlflows_folder_is_one_line(tmp_path: Path, without: Path) -> None:
+    (tmp_path / "mlruns").write_text("in the way")
+    screen = quiet_screen()
+    train.run(small_config(tmp_path, "track.to=[mlflow]"), screen=screen)
+    printed: str = screen.console.file.getvalue()  # type: ignore[attr-defined]
+    (line,) = [line for line in printed.splitlines() if "MLflow" in line]
+    assert line.startswith("MLflow is off for the rest of this run: ")
+    assert_same_run(folder_of(tmp_path), without)
+
+
+# --- a run that is killed -------------------------------------------------------------------------
+
+KILL = """
+import os, signal, sys
+import train
+from engine.config.load import load
+from engine.training.run_folder import RunFolder
+
+epoch, moment, *words = sys.argv[1:]
+append = RunFolder.append_row
+
+def append_and_die(folder, row):
+    append(folder, row)
+    if moment == "before" and row["epoch"] == int(epoch):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def die(now, row):
+    if now == int(epoch):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RunFolder.append_row = append_and_die
+train.run(load(overrides=words), report=die)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_no_epoch_of_a_killed_run_is_missing_in_any_tracker(tmp_path: Path, moment: str) -> None:
+    """The kill comes before or after the trackers have the row of the fourth epoch."""
+    words = small_words(tmp_path, "track.to=[wandb,mlflow]", *OFFLINE, "schedule.epochs=6")
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, "4", moment, *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == -signal.SIGKILL
+    mirrored_run(tmp_path, "track.to=[wandb,mlflow]", *OFFLINE, "schedule.epochs=6")
+    folder = folder_of(tmp_path, "schedule.epochs=6")
+    rows = {row["epoch"]: row["train/loss"] for row in rows_of(folder)}
+    assert list(rows) == [1, 2, 3, 4, 5, 6]
+    found = {}
+    for path in sorted(folder.rglob("*.wandb")):
+        for record in whole_records(path):
+            if record.WhichOneof("record_type") == "history":
+                line = values_of(record.history.item)
+                if "train/loss" in line:
+                    found[line["epoch"]] = line["train/loss"]
+    assert found == pytest.approx(rows)
+    (metric,) = (tmp_path / "mlruns").glob("*/*/metrics/train/loss")
+    lines = [line.split() for line in metric.read_text().splitlines()]
+    assert {int(step): float(value) for _, value, step in lines} == pytest.approx(rows)
+    assert len(lines) == 6
 
 
 class Stop(Exception):  # noqa: N818 - nothing went wrong

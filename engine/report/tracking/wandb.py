@@ -236,5 +236,3 @@ def _service() -> subprocess.Popen[bytes]:
 def _forget_the_service_at_exit() -> None:
     """Come before wandb's own end, which would wait for a service that hangs."""
     atexit.register(_forget_the_service)
-
-
