@@ -394,7 +394,7 @@ def test_keys_that_cannot_go_together_are_a_mistake(
 @pytest.fixture
 def hard_only_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A component ``losses/hard_only.py`` in a copy of the two component packages."""
-    for package in ("losses", "data"):
+    for package in ("losses", "data", "engine/report/tracking"):
         shutil.copytree(
             components.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__py*")
         )
