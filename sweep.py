@@ -5,8 +5,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
+
+if __name__ == "__main__":  # before all other imports, which take seconds and the environment
+    from engine.config.launch import launch
+
+    sys.exit(launch("sweep"))
+
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -214,13 +220,6 @@ def _stopped_cleanly(arguments: command_line.Arguments, argv: Sequence[str]) -> 
     except Interrupted as stop:
         print(f"{stop}; the same command goes on from here")
         return stop.exit_code
-    except KeyboardInterrupt:
-        print("stopped by SIGINT; the same command goes on from here")
-        return 130
     except WriteError as error:
         print(error, file=sys.stderr)
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
