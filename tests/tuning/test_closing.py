@@ -14,7 +14,7 @@ from engine.config.load import load
 from engine.report.statistics import paired_difference
 from engine.training.summary import RuleResult, Summary
 from engine.tuning.confirm import closing_table, confirmed_rows
-from engine.tuning.confirm.confirm import DEFAULT, Candidate
+from engine.tuning.confirm.candidates import DEFAULT, Candidate
 from engine.tuning.confirm.confirmed_rows import Row
 from engine.tuning.study.trials import Objective
 from tests.tuning._studies import BALANCED, NLL
@@ -118,7 +118,7 @@ def test_runs_are_paired_by_seed_where_one_is_missing() -> None:
     assert closing_table.cells(table[1])[4] == "4 (1 to come)"
     sentences = closing_table.explanation(table, seeds=SEEDS)
     assert "nothing is chosen: every setting lacks a run" in sentences
-    assert any("the same command goes on" in line for line in sentences)
+    assert any("run the same command to resume" in line for line in sentences)
 
 
 def test_no_pair_is_no_difference() -> None:
