@@ -36,7 +36,7 @@ def sweep(
 
     Raises:
         ConfigError: a mistake in the search file, the config, or one that only the data can tell.
-        Interrupted: by a signal; the same command resumes.
+        Interrupted: by a signal; the same command resumes the sweep.
         WriteError: the disk is full, say, or the storage has been gone for too long.
     """
     # --- check: every corner of the space loads before anything is run or written ----------------
