@@ -82,7 +82,7 @@ import data
 from engine.training import build
 from engine.config.load import load
 from engine.training.processes import joined
-from engine.training.train_loop import EpochTotals
+from engine.training.epoch_totals import EpochTotals
 
 out, *words = sys.argv[1:]
 config = load(overrides=words)

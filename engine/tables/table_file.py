@@ -13,11 +13,14 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engine.config import command_line, components
+from engine.config import command_line
 from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import Config, PathSafe
+from engine.config.rules import has_validation
+from engine.config.schema import Config, PathSafe, RuleName
+from engine.config.selection_rules import FINAL, catalogue
 from engine.config.strict_yaml import read_yaml
+from engine.training.run_folder import RunFolder
 
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 # A row or column: --only separates the two by a slash.
@@ -56,7 +59,7 @@ class Grid(_Section):
         "crossed", description="every seed on every subset, or the n-th seed on the n-th subset"
     )
     baseline: str = Field(description="the method that others are compared with")
-    rule: Literal["last", "val"] = Field(description="selection rule of the table's numbers")
+    rule: RuleName = Field(description="selection rule of the table's numbers")
     published: tuple[Published, ...] = Field((), description="the same table in the literature")
     notes: str = Field("", description="what a reader has to know; free text")
 
@@ -93,9 +96,7 @@ class Cell:
     @property
     def folder(self) -> Path:
         """The run folder, as train.py chooses it."""
-        track = self.config.track
-        name = track.name or self.config.data.name
-        return Path(track.root).expanduser() / name / self.fingerprint
+        return RunFolder.of(self.config, fingerprint=self.fingerprint).path
 
     def with_threads(self, threads: int) -> Cell:
         """This run on so many threads, unless the table says how many."""
@@ -227,8 +228,11 @@ def _runs(grid: Grid, method: str, setting: str) -> list[Cell]:
     track += [f"{key}={value}" for key, value in QUIET.items() if key not in said]
     files = tuple(file.as_posix() for file in given.files)
     usual = load(given.files, [*words, *_seed_words(*grid.seed_pairs[0]), *track])
-    if grid.rule == "val" and not _validates(usual):
-        raise ConfigError(["rule=val: the run has no validation split; set rule: last"])
+    if catalogue()[grid.rule].needs_validation and not has_validation(usual):
+        raise ConfigError([f"rule={grid.rule}: the run has no validation split; set rule: {FINAL}"])
+    if grid.rule not in usual.evaluate.rules:
+        kept = ", ".join((*usual.evaluate.rules, grid.rule))
+        raise ConfigError([f"rule={grid.rule}: needs evaluate.rules=[{kept}]"])
     runs = []
     for seed, subset in grid.seed_pairs:
         # Reading the same files for every seed would take most of the time.
@@ -251,13 +255,6 @@ def _runs(grid: Grid, method: str, setting: str) -> list[Cell]:
 
 def _seed_words(seed: int, subset_seed: int) -> Words:
     return f"seed={seed}", f"data.imbalance.seed={subset_seed}"
-
-
-def _validates(config: Config) -> bool:
-    validation = config.data.validation
-    facts = components.read("data", config.data.name).class_facts
-    has_split = validation.per_class is not None or validation.fraction is not None
-    return has_split or bool(facts.get("may_bring_validation"))
 
 
 def _place(where: Sequence[tuple[str, str]], grid: Grid) -> str:

@@ -120,7 +120,7 @@ class Processes:
         # Buffers are copied once an epoch: in training BatchNorm uses the batch's own statistics.
         return DistributedDataParallel(model, forward_sync_buffers=False)
 
-    def for_gradients(self, loss: Tensor) -> Tensor:
+    def scaled_for_mean(self, loss: Tensor) -> Tensor:
         """A share of the loss, so scaled that the average of gradients becomes their sum."""
         return loss if self.world == 1 else loss * self.world
 
@@ -133,7 +133,7 @@ class Processes:
                 dist.broadcast(buffer, src=0)
 
     @contextlib.contextmanager
-    def one_a_machine_first(self) -> Iterator[None]:
+    def local_main_first(self) -> Iterator[None]:
         """Let one process of each machine do the block before the others, which find its caches."""
         is_first = int(os.environ.get("LOCAL_RANK", "0")) == 0
         if self.world > 1 and not is_first:
