@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Interval, Le, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from engine.config import components, selection_rules
+from engine.config.metrics import selectable
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 PathSafe = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -26,25 +27,6 @@ else:
 def _each_once(rules: tuple[str, ...]) -> tuple[str, ...]:
     """Rules in the order of the catalogue: two orders of the same rules are one config."""
     return tuple(name for name in selection_rules.catalogue() if name in rules)
-
-
-# Validation metrics that can choose an epoch, and whether more is better.
-SELECTABLE = {
-    "accuracy": "max",
-    "balanced_accuracy": "max",
-    "macro_f1": "max",
-    "many_accuracy": "max",
-    "medium_accuracy": "max",
-    "few_accuracy": "max",
-    "worst_class_recall": "max",
-    "geometric_mean": "max",
-    "mcc": "max",
-    "auroc": "max",
-    "average_precision": "max",
-    "nll": "min",
-    "brier": "min",
-    "ece": "min",
-}
 
 
 class Section(BaseModel):
@@ -248,7 +230,7 @@ class EvaluateConfig(Section):
 
     metric: str = Field(
         "val/balanced_accuracy",
-        pattern=f"^val/({'|'.join(SELECTABLE)})$",
+        pattern=f"^val/({'|'.join(selectable())})$",
         description="validation metric that chooses the epoch of the rule val, once all that is "
         "deferred has begun",
     )

@@ -12,7 +12,7 @@ from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training import build
 from engine.training.metrics import evaluate
-from engine.training.selection import RANKING, rules_of
+from engine.training.selection import rules_of
 
 ALWAYS_DEFINED = {"val/accuracy", "val/balanced_accuracy", "val/nll", "val/brier"}
 
@@ -74,7 +74,7 @@ def _what_chooses_is_defined(config: Config, dataset: data.LongTailed) -> Iterat
         return
     targets = dataset.val.targets.numpy()
     perfect = np.eye(dataset.num_classes, dtype=np.float32)[targets]
-    needs_ranking = any(key.endswith(RANKING) for key in keys)
+    needs_ranking = any(rule.needs_ranking for rule in rules)
     scalars = evaluate(perfect, targets, dataset.class_counts, ranking=needs_ranking).scalars
     for key in sorted(keys):
         name = key.removeprefix("val/")

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from engine.config.calendar import complete_from
-from engine.config.schema import SELECTABLE, Config
+from engine.config.metrics import metrics
+from engine.config.schema import Config
 from engine.config.selection_rules import FINAL
 from engine.training.summary import Oracle, Scalars
-
-RANKING = ("auroc", "average_precision")
 
 Row = Mapping[str, Any]
 Weights = Callable[[], dict[str, Tensor]]
@@ -73,6 +72,12 @@ class Rule:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.key: str | None = None
+
+    @property
+    def needs_ranking(self) -> bool:
+        """Whether every epoch must compute AUROC and average precision for it."""
+        known = metrics().get((self.key or "").removeprefix("val/"))
+        return known is not None and known.needs == "ranking"
 
     def update(self, kept: Kept | None, row: Row, *, weights: Weights) -> Kept | None:
         """Return what to keep after an epoch: ``kept``, this epoch with its weights, or nothing.
@@ -131,7 +136,7 @@ class BestEpoch(Rule):
         value = row.get(self.key)
         if value is None or row["epoch"] < self.first_epoch:
             return kept
-        if not is_better(self.key, value, kept["value"] if kept else None):
+        if not is_better(self.key.removeprefix("val/"), value, kept["value"] if kept else None):
             return kept
         return {"epoch": row["epoch"], "value": value, "state": weights()}
 
@@ -204,7 +209,7 @@ class Selection:
     @property
     def needs_ranking(self) -> bool:
         """Whether every epoch must compute AUROC and average precision."""
-        return any((rule.key or "").endswith(RANKING) for rule in self.rules.values())
+        return any(rule.needs_ranking for rule in self.rules.values())
 
     def update(self, best: Mapping[str, Kept], row: Row, *, weights: Weights) -> dict[str, Kept]:
         """Return what each rule keeps after an epoch, by its name; some keep nothing.
@@ -265,13 +270,13 @@ def copy_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
 
 
-def is_better(key: str, value: float, than: float | None) -> bool:
-    """Whether ``value`` of a metric, with or without its split, beats ``than``; NaN never does."""
+def is_better(metric: str, value: float, than: float | None) -> bool:
+    """Whether ``value`` beats ``than`` strictly; NaN never does."""
     if torch.tensor(value).isnan():
         return False
     if than is None:
         return True
-    return value > than if SELECTABLE[key.rpartition("/")[2]] == "max" else value < than
+    return value > than if metrics()[metric].better == "max" else value < than
 
 
 def oracle(rows: Sequence[Row], metric: str, headline: Scalars) -> Oracle | None:
