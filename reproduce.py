@@ -52,7 +52,7 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
         except TimeUpError:
             is_out_of_time = True
         except Interrupted as stop:
-            display.say(f"{stop}; the same command goes on from here")
+            display.say(f"{stop}; run the same command to resume")
             return stop.exit_code
         except WriteError as error:
             print(error, file=sys.stderr)
@@ -61,7 +61,8 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
     _print_table(plan)
     if left:
         why = "the time is up: " if is_out_of_time else ""
-        display.say(f"{why}{len(left)} of {len(plan.cells)} runs left; the same command goes on")
+        ended = f"{why}{len(left)} of {len(plan.cells)} runs left"
+        display.say(f"{ended}; run the same command to resume")
     if is_check and not left:
         return _compare(plan, display)
     return 1 if display.failures or (left and not is_out_of_time) else 0

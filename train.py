@@ -201,7 +201,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         return _run_seeds(config, arguments)
     except ConfigError as error:
-        # Whatever is wrong with the command is wrong for every process of a run; one says so.
+        # A mistake in the command is the same in every process of a run; the first prints it.
         for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():
             print(mistake, file=sys.stderr)
         return 2
@@ -226,7 +226,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
                 seeded = config.model_copy(update={"seed": seed})
                 summaries.append(run(seeded, fresh=arguments.fresh, command=command, screen=screen))
     except Interrupted as stop:
-        screen.say(f"{stop}; the same command goes on from here")
+        screen.say(f"{stop}; run the same command to resume")
         return stop.exit_code
     except (WriteError, LostProcessError) as error:
         print(error, file=sys.stderr)

@@ -12,6 +12,7 @@ from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training import build
 from engine.training.metrics import evaluate
+from engine.training.metrics.groups import FEW_BELOW, MANY_ABOVE
 from engine.training.selection import rules_of
 
 ALWAYS_DEFINED = {"val/accuracy", "val/balanced_accuracy", "val/nll", "val/brier"}
@@ -85,9 +86,9 @@ def _what_chooses_is_defined(config: Config, dataset: data.LongTailed) -> Iterat
 
 def _reason(metric: str) -> str:
     images = {
-        "many_accuracy": "more than 100",
-        "medium_accuracy": "20 to 100",
-        "few_accuracy": "fewer than 20",
+        "many_accuracy": f"more than {MANY_ABOVE}",
+        "medium_accuracy": f"{FEW_BELOW} to {MANY_ABOVE}",
+        "few_accuracy": f"fewer than {FEW_BELOW}",
     }
     if metric not in images:
         return ", whatever is predicted; choose another metric"

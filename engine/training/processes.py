@@ -1,4 +1,4 @@
-"""The processes of one run: who is who, and what they tell each other.
+"""The processes of one run: their ranks, and the collectives between them.
 
 ``torchrun --nproc-per-node N train.py ...`` starts N of them. Each has the whole model and a share
 of every batch; process 0, the main one, alone writes files and the terminal.
@@ -178,7 +178,7 @@ def joined(device: str) -> Iterator[Processes]:
             raise
         raise LostProcessError(
             f"process {rank} of {world}: another one has ended or cannot be "
-            "reached, so this one ends too; the same command goes on from the last checkpoint"
+            "reached, so this one ends too; run the same command to resume from the last checkpoint"
         ) from error
     finally:
         if dist.is_initialized():

@@ -85,8 +85,8 @@ class RunFolder:
                 if error.errno not in WRITE_FAILURES:
                     raise
                 raise WriteError(
-                    f"{error.filename or self.path}: {error.strerror}; what was finished is whole, "
-                    "and the same command goes on from there once this is mended"
+                    f"{error.filename or self.path}: {error.strerror}; what was finished is whole; "
+                    "mend this and run the same command to resume"
                 ) from error
 
     def is_owned(self) -> bool:

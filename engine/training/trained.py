@@ -104,7 +104,7 @@ def load_run(path: str | Path, *, rule: str | None = None) -> LoadedRun:
         names = [run.class_names[c] for c in probabilities.argmax(1)]
     """
     path = Path(path).expanduser()
-    config = load_run_config(path, alone=True)
+    config = load_run_config(path, check_named_runs=False)
     weights = load_weights(path, rule=rule)
     facts = read_facts(path)
     class_counts = torch.tensor(facts["class_counts"])
