@@ -20,6 +20,7 @@ from engine.config.schema import Config
 from engine.config.selection_rules import FINAL, catalogue
 from engine.training import checkpoint
 from engine.training.build import build_loss, build_readout, num_outputs
+from engine.training.image_checks import brightest
 from engine.training.probabilities import Readout
 from engine.training.runtime import preserved_randomness
 from engine.training.selection import Kept, headline_of
@@ -41,7 +42,7 @@ def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
         rule: which; None takes that of the headline: ``val`` where the run has it, else ``last``.
 
     Raises:
-        ConfigError: no whole checkpoint, no such rule, or no weights by it.
+        ConfigError: no finished epoch, no whole checkpoint, no such rule, or no weights by it.
     """
     if rule is not None and rule not in catalogue():
         hint = nearest(rule, catalogue())
@@ -50,6 +51,10 @@ def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
     state, problems, _ = checkpoint.load_latest(folder)
     if state is None:
         raise ConfigError(problems or [f"{folder}: no checkpoint there"])
+    if state["epoch"] == 0:
+        raise ConfigError(
+            [f"{run}: was stopped in its first epoch; run its own command to resume it"]
+        )
     best: Mapping[str, Kept] = state["best"]
     rule = rule or headline_of(best)
     if rule in best:
@@ -65,37 +70,62 @@ class LoadedRun:
     """A trained classifier, as :func:`load_run` found it.
 
     Attributes:
-        model: in eval mode, on the CPU; normalised images to ``(logits, features)``.
+        model: in eval mode; normalised images to ``(logits, features)``.
         class_names: in label order.
         config: of the run.
         epoch: after which these weights were taken.
+        image_shape: (channels, height, width) of the images it was trained on.
     """
 
     model: models.Classifier
     class_names: tuple[str, ...]
     config: Config
     epoch: int
+    image_shape: tuple[int, int, int]
     readout: Readout
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @torch.no_grad()
-    def predict(self, images: Tensor) -> Tensor:
-        """Class probabilities (N, C) float64 of uint8 images (N, channels, height, width)."""
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        logits = self.model((images.float() / 255 - mean) / std).logits
-        return self.readout.predict(logits.double())
+    def predict(
+        self, images: Tensor, *, max_value: float | None = None, batch_size: int = 256
+    ) -> Tensor:
+        """Return class probabilities (N, C) float64, on the CPU.
+
+        Args:
+            images: (N, channels, height, width), uint8; or floats, with ``max_value``.
+            max_value: full brightness in float images: 1 or 255.
+            batch_size: images that go through the model at once.
+
+        Raises:
+            TypeError: the images are no tensor.
+            ValueError: their shape, their type or their values do not fit the model.
+        """
+        white = brightest(images, shape=self.image_shape, max_value=max_value)
+        device = next(self.model.parameters()).device
+        mean, std = (
+            torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (self.mean, self.std)
+        )
+        found = []
+        for batch in images.split(batch_size):
+            logits = self.model((batch.to(device).float() / white - mean) / std).logits
+            found.append(self.readout.predict(logits.double().cpu()))
+        return torch.cat(found)
 
 
-def load_run(path: str | Path, *, rule: str | None = None) -> LoadedRun:
+def load_run(
+    path: str | Path, *, rule: str | None = None, device: str | torch.device = "cpu"
+) -> LoadedRun:
     """Load a run folder for inference.
 
     Args:
         path: the run folder.
         rule: the selection rule whose weights are loaded; None takes that of the headline.
+        device: where it predicts.
 
     Raises:
-        ConfigError: no run folder, no whole checkpoint, no such rule, or no weights by it.
+        ConfigError: no run folder, no finished epoch, no whole checkpoint, no such rule, or no
+            weights by it.
 
     Three lines::
 
@@ -120,10 +150,11 @@ def load_run(path: str | Path, *, rule: str | None = None) -> LoadedRun:
         )
     model.load_state_dict(weights.state)
     return LoadedRun(
-        model=model.eval(),
+        model=model.to(device).eval(),
         class_names=tuple(facts["class_names"]),
         config=config,
         epoch=weights.epoch,
+        image_shape=(channels, size[0], size[1]),
         readout=build_readout(
             config,
             build_loss(config, class_counts, taught=facts["taught_classes"]),
