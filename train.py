@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.config import command_line
+from engine.config import command_line, rules
 from engine.config.calendar import start_epoch
 from engine.config.load import dump, load
 from engine.config.mistakes import ConfigError, mistakes_of
@@ -62,8 +62,9 @@ def run(
     """
     import data
     from engine.report.figures.run_figures import draw_figures
+    from engine.report.run_trackers import tracked
     from engine.report.terminal import Screen
-    from engine.report.tracking.run_mirror import mirrored
+    from engine.report.tracking import check_installed
     from engine.training.checkpoint import Checkpointer, Progress
     from engine.training.epoch_totals import EpochTotals
     from engine.training.evaluation import row_of
@@ -74,6 +75,7 @@ def run(
     from engine.training.signals import interruptions
     from engine.training.summarise import assess_rule
 
+    check_installed(config.track.to)
     if config.evaluate.test_every_epoch and not test:
         raise ConfigError(["evaluate.test_every_epoch=true: this run is to leave test alone"])
     began, epochs, screen = time.perf_counter(), config.schedule.epochs, screen or Screen()
@@ -107,11 +109,11 @@ def run(
             interruption=interruption,
             seconds=config.runtime.checkpoint_seconds,
         )
-        for line in checkpoints.resume():
+        for line in (*setup.remarks, *checkpoints.resume()):
             screen.say(line)
         journal.begin(progress, facts=setup.facts, command=command)
-        mirror = stack.enter_context(
-            mirrored(journal, class_names=dataset.class_names, progress=progress)
+        trackers = stack.enter_context(
+            tracked(journal, class_names=dataset.class_names, progress=progress)
         )
 
         # --- epochs ------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ def run(
                 )
                 progress.epoch, progress.totals = epoch + 1, EpochTotals()
                 checkpoints.save()
-                mirror.epoch(row, val=val)
+                trackers.epoch(row, val=val)
                 best_epoch = selection.best_epoch(progress.best)
                 screen.epoch(row, metric=selection.metric, best_epoch=best_epoch)
                 journal.report(row)
@@ -181,7 +183,7 @@ def run(
         if headline is not None and config.track.figures:
             rows = journal.rows()
             figures = draw_figures(journal.folder.figures, headline, summary=summary, rows=rows)
-        mirror.result(summary, test=headline, figures=figures)
+        trackers.result(summary, test=headline, figures=figures)
         journal.finish(summary)
         if test:
             screen.summary(summary, journal.folder.path, code_now=journal.code)
@@ -246,6 +248,11 @@ def _out_of_memory(config: Config) -> str:
     """Which keys to change; with more pieces a batch, and the result, stay what they are."""
     batch_size, pieces = config.optim.batch_size, config.optim.accumulate
     line = f"out of GPU memory with optim.batch_size={batch_size} in {pieces} piece(s): "
+    if not rules.is_mean_over_samples(config):
+        return (
+            line + f"optim.batch_size={batch_size // 2} needs less memory and changes the recipe; "
+            f"{config.loss.name} cannot be computed in pieces of a batch"
+        )
     half = next((n for n in range(2 * pieces, batch_size + 1) if batch_size % n == 0), None)
     if half is None:
         return line + "no smaller piece is left; use a smaller model or smaller images"

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 import data
 import losses
 import models
-from engine.config import components
+from engine.config import components, rules
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config, ScheduleConfig, component_keys
 from engine.training.optim import build_optimizer, rate_factor
 from engine.training.probabilities import PredictsProbabilities, Readout, adjustment
+from engine.training.processes import Processes
 from engine.training.runtime import Precision, choose_precision, derive_seed, preserved_randomness
 from engine.training.train_loop import StepOptions, Trainer
 
@@ -103,13 +104,20 @@ def _prior(dataset: data.LongTailed) -> float:
     return 1 / dataset.num_classes
 
 
-def build_loss(config: Config, class_counts: Tensor, *, taught: Sequence[int] = ()) -> losses.Loss:
+def build_loss(
+    config: Config,
+    class_counts: Tensor,
+    *,
+    taught: Sequence[int] = (),
+    class_names: tuple[str, ...] = (),
+) -> losses.Loss:
     """The loss of the config.
 
     Args:
         config: of the run.
         class_counts: (C,) training images of each class.
         taught: labels of the classes that the teacher knows.
+        class_names: in label order, for the message about a list of the wrong length.
 
     Raises:
         ConfigError: its keys do not fit the number of classes.
@@ -122,7 +130,10 @@ def build_loss(config: Config, class_counts: Tensor, *, taught: Sequence[int] = 
             old_classes=taught or None,
         )
     except ValueError as error:
-        raise ConfigError([f"loss={config.loss.name}: {error}"]) from error
+        lists = [v for v in component_keys(config.loss).values() if isinstance(v, tuple)]
+        is_other_length = any(len(values) != len(class_counts) for values in lists)
+        order = f" ({data.label_order(class_names)})" if class_names and is_other_length else ""
+        raise ConfigError([f"loss={config.loss.name}: {error}{order}"]) from error
 
 
 def build_readout(
@@ -151,11 +162,20 @@ def build_trainer(
         teacher: the model that ``teacher`` names, in eval mode.
 
     Raises:
-        ConfigError: timm has no such model or optimizer, or it cannot be built as asked.
+        ConfigError: timm has no such model or optimizer, it cannot be built as asked, or several
+            processes share a batch that the loss compares as a whole.
     """
     from timm.data import Mixup
     from timm.utils import ModelEmaV3
 
+    world = Processes.current().world
+    if world > 1 and not rules.is_mean_over_samples(config):
+        raise ConfigError(
+            [
+                f"loss={config.loss.name}: compares a batch as a whole, and {world} processes see "
+                "a part of it each: train in one process, or with another loss"
+            ]
+        )
     precision = choose_precision(config.runtime.precision, device)
     layout = weight_layout(device, precision=precision)
     model = build_model(config, dataset, start=start).to(device).to(memory_format=layout)
@@ -166,10 +186,15 @@ def build_trainer(
         label_smoothing=0.0,
         num_classes=dataset.num_classes,
     )
-    class_counts = torch.from_numpy(dataset.class_counts)
+    loss = build_loss(
+        config,
+        torch.from_numpy(dataset.class_counts),
+        taught=dataset.classes.taught,
+        class_names=dataset.class_names,
+    )
     return Trainer(
         model,
-        build_loss(config, class_counts, taught=dataset.classes.taught).to(device),
+        loss.to(device),
         optimizer=build_optimizer(
             model.parameters(),
             name=optim.name,
@@ -232,7 +257,8 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
             weights=config.reweight.weights,
         )
     except ValueError as error:
-        raise ConfigError([f"reweight.weights: {error}"]) from error
+        order = data.label_order(dataset.class_names)
+        raise ConfigError([f"reweight.weights: {error} ({order})"]) from error
     return None if weights is None else weights.float()
 
 
@@ -241,15 +267,6 @@ def num_outputs(config: Config, num_classes: int) -> int:
     loss = components.read("losses", config.loss.name)
     is_binary = num_classes == 2 and loss.class_facts["activation"] == "sigmoid"
     return 1 if is_binary else num_classes
-
-
-def notes(config: Config) -> tuple[str, ...]:
-    """What tables must say about how predictions were made."""
-    tau = config.evaluate.logit_adjustment
-    if tau == 0:
-        return ()
-    share = "log(share of training images)"
-    return (f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)",)
 
 
 def augmentation(config: Config) -> data.Augment:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 import data
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
-from engine.training import build
+from engine.training import build, notes
 from engine.training.metrics import evaluate
 from engine.training.metrics.groups import FEW_BELOW, MANY_ABOVE
+from engine.training.runtime import preserved_randomness
 from engine.training.selection import rules_of
 
 ALWAYS_DEFINED = {"val/accuracy", "val/balanced_accuracy", "val/nll", "val/brier"}
@@ -55,6 +59,45 @@ def check_teacher(config: Config, dataset: data.LongTailed, facts: Mapping[str, 
         mistakes.append(f"{run}: has {facts['num_outputs']} output, this model {outputs}")
     if mistakes:
         raise ConfigError(mistakes)
+
+
+def check_lone_images(
+    config: Config,
+    model: nn.Module,
+    dataset: data.LongTailed,
+    *,
+    smallest_batch: int,
+    processes: int,
+) -> None:
+    """Refuse to train on one image at a time a model that cannot.
+
+    Args:
+        config: of the run.
+        model: as it will be trained; it is left as it is.
+        dataset: whose images it is shown.
+        smallest_batch: images of the smallest batch of an epoch.
+        processes: how many share it.
+
+    Raises:
+        ConfigError: batch normalisation would be left with one value a channel.
+    """
+    pieces = config.optim.accumulate
+    if smallest_batch // processes > pieces:
+        return
+    device = next(model.parameters()).device
+    image = torch.zeros(1, *dataset.image_shape, device=device)
+    try:
+        with preserved_randomness(), torch.no_grad():
+            copy.deepcopy(model).train()(image)
+    except ValueError as error:
+        share = f"{smallest_batch} images for {processes} process(es) in {pieces} piece(s)"
+        raise ConfigError(
+            [
+                f"optim.batch_size={config.optim.batch_size}: the smallest batch of an epoch has "
+                f"{share}, one image at a time, and batch normalisation in {config.model.name} "
+                "needs 2; raise it, lower optim.accumulate, or set model.norm=group"
+            ]
+        ) from error
 
 
 def _choosing_needs_validation(config: Config, dataset: data.LongTailed) -> Iterator[str]:
@@ -101,6 +144,12 @@ def _own_validation_is_not_drawn(config: Config, dataset: data.LongTailed) -> It
         yield f"data.validation: has no effect, {dataset.title} has a validation split of its own"
 
 
+def _a_seed_draws(config: Config, dataset: data.LongTailed) -> Iterator[str]:
+    # With kind=none nothing can be drawn; elsewhere a sequence of factors may well end at 1.
+    if config.data.imbalance.kind == "none" and notes.has_idle_seed(config, dataset):
+        yield f"{notes.idle_seed(config, dataset)}; leave it out"
+
+
 def _adjusted_classes_have_a_prior(config: Config, dataset: data.LongTailed) -> Iterator[str]:
     tau = config.evaluate.logit_adjustment
     lacking = [label for label in dataset.classes.predicted if dataset.class_counts[label] == 0]
@@ -126,6 +175,7 @@ CHECKS = (
     _choosing_needs_validation,
     _what_chooses_is_defined,
     _own_validation_is_not_drawn,
+    _a_seed_draws,
     _adjusted_classes_have_a_prior,
     _workers_need_work,
 )

@@ -57,10 +57,10 @@ class Criterion(Protocol):
         """Say which epoch begins."""
         ...
 
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+    def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
         """How much of a batch counts; adds up over its parts."""
         ...
 
-    def divisor(self, amount: Tensor) -> Tensor:
+    def divisor(self, normalizer: Tensor) -> Tensor:
         """What the mean over that much divides by."""
         ...

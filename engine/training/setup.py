@@ -12,7 +12,7 @@ from torch import Tensor
 
 import data
 from engine.config.schema import Config
-from engine.training import build, data_checks, trained
+from engine.training import build, data_checks, notes, trained
 from engine.training.evaluation import Evaluator
 from engine.training.machine import Machine
 from engine.training.processes import Processes
@@ -32,7 +32,8 @@ class Setup:
         evaluator: predicts a split with the weights of the moment.
         steps: optimizer steps an epoch.
         facts: what loading the run again needs to know about its data.
-        notes: what tables must say about how predictions were made.
+        notes: what tables must say about how the model was trained and predictions were made.
+        remarks: what a user should know before training, not only after it.
         config: of the run.
         dataset: of the run.
     """
@@ -45,6 +46,7 @@ class Setup:
     steps: int
     facts: Mapping[str, Any]
     notes: tuple[str, ...]
+    remarks: tuple[str, ...]
     config: Config
     dataset: data.LongTailed
 
@@ -115,6 +117,14 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         augment=build.augmentation(config),
         rank=machine.processes.rank,
         world=machine.processes.world,
+        smallest_share=2,
+    )
+    data_checks.check_lone_images(
+        config,
+        trainer.model,
+        dataset,
+        smallest_batch=min(loader.batch_sizes(len(dataset.train))),
+        processes=machine.processes.world,
     )
     held_out = {"val": dataset.val, "test": dataset.test}
     readout = build.build_readout(
@@ -140,7 +150,8 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         ),
         steps=loader.num_batches(len(dataset.train)),
         facts=trained.facts_of(config, dataset, teacher=trainer.teacher),
-        notes=build.notes(config),
+        notes=notes.notes(config),
+        remarks=notes.opening_notes(config, dataset),
         config=config,
         dataset=dataset,
     )

@@ -243,13 +243,14 @@ class Trainer:
             images, targets = mixed(self.mix, images, targets)
         if targets.ndim > 1 and self.num_outputs == 1:
             targets = targets[:, 1:]  # those of the positive class
-        target_pieces = targets.chunk(self.accumulate)
+        sizes = piece_sizes(len(images), self.accumulate)
+        target_pieces = targets.split(sizes)
         return [
             _Piece(*piece)
             for piece in zip(
-                images.chunk(self.accumulate),
+                images.split(sizes),
                 target_pieces,
-                batch.targets.chunk(self.accumulate),
+                batch.targets.split(sizes),
                 self._shares(target_pieces, is_spare=batch.is_spare),
                 strict=True,
             )
@@ -261,9 +262,11 @@ class Trainer:
         """What each piece's mean counts in the whole batch's; None where it is that batch."""
         if len(pieces) == 1 and self.processes.world == 1:
             return [None]
-        amounts = torch.stack([self.loss.amount(p, num_outputs=self.num_outputs) for p in pieces])
-        whole = self.processes.total(amounts.sum() * (not is_spare))
-        shares = self.loss.divisor(amounts) / self.loss.divisor(whole)
+        normalizers = torch.stack(
+            [self.loss.normalizer(p, num_outputs=self.num_outputs) for p in pieces]
+        )
+        whole = self.processes.total(normalizers.sum() * (not is_spare))
+        shares = self.loss.divisor(normalizers) / self.loss.divisor(whole)
         return (shares * (not is_spare)).unbind()
 
     def _backward(self, piece: _Piece) -> tuple[Tensor, Tensor]:
@@ -309,6 +312,21 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.model)
         return norm.detach()
+
+
+def piece_sizes(num_images: int, num_pieces: int) -> list[int]:
+    """Images in each piece of a batch, as ``Tensor.chunk`` has them, but for a lone last image.
+
+    It joins the piece before: batch normalisation has no statistics of one image.
+
+    >>> piece_sizes(7, 3), piece_sizes(8, 3), piece_sizes(3, 3)
+    ([3, 4], [3, 3, 2], [1, 1, 1])
+    """
+    size = -(-num_images // num_pieces)
+    sizes = [min(size, num_images - start) for start in range(0, num_images, size)]
+    if len(sizes) > 1 and size > sizes[-1] == 1:
+        sizes[-2:] = [size + 1]
+    return sizes
 
 
 class _Piece(NamedTuple):

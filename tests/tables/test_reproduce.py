@@ -191,8 +191,10 @@ def test_a_time_limit_ends_the_run_in_hand_with_its_epoch(
     table = write_table(tmp_path)
     lines = tmp_path / "lines.jsonl"
     assert main([str(table), "--results", str(lines), "--time-limit", "0s"]) == 0
-    said = capsys.readouterr().out
-    assert "the time is up: 8 of 8 runs left; run the same command to resume" in said
+    assert (
+        "the time is up: 8 of 8 runs left; run the same command to resume"
+        in capsys.readouterr().out
+    )
     assert not lines.exists()
 
 
