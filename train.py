@@ -100,21 +100,18 @@ def run(
 
         # --- run folder, resume ------------------------------------------------------------------
         stack.enter_context(journal.owned(fresh=fresh))
-        interruption = stack.enter_context(interruptions())
         progress = Progress()
         checkpoints = Checkpointer(
             journal.folder.checkpoints,
             trainer,
             progress=progress,
-            interruption=interruption,
+            interruption=stack.enter_context(interruptions()),
             seconds=config.runtime.checkpoint_seconds,
         )
         for line in (*setup.remarks, *checkpoints.resume()):
             screen.say(line)
         journal.begin(progress, facts=setup.facts, command=command)
-        trackers = stack.enter_context(
-            tracked(journal, class_names=dataset.class_names, progress=progress)
-        )
+        trackers = stack.enter_context(tracked(journal, progress=progress))
 
         # --- epochs ------------------------------------------------------------------------------
         stack.enter_context(checkpoints.named_on_divergence())
@@ -135,12 +132,7 @@ def run(
                     after_step=screen.step,
                 )
 
-                row: dict[str, Any] = {
-                    "epoch": epoch + 1,
-                    "step": (epoch + 1) * steps,
-                    "lr": trainer.current_rate,
-                }
-                row |= progress.totals.row()
+                row = progress.totals.row(epoch, steps=steps, rate=trainer.current_rate)
                 row["train/class_histogram"] = setup.histogram(positions)
                 val = None
                 if dataset.val is not None:
@@ -175,10 +167,7 @@ def run(
             journal.save_predictions(rule, results[rule])
 
         # --- summary, figures --------------------------------------------------------------------
-        seconds = time.perf_counter() - began
-        summary = journal.summarise(
-            results, selection=selection, notes=setup.notes, seconds=seconds
-        )
+        summary = journal.summarise(results, selection=selection, notes=setup.notes, since=began)
         figures, headline = {}, results[summary.headline].test
         if headline is not None and config.track.figures:
             rows = journal.rows()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,10 @@ class RunTrackers:
 
     Args:
         journal: of the run, which has begun.
-        class_names: in label order.
     """
 
-    def __init__(self, journal: Journal, *, class_names: Sequence[str]) -> None:
-        self.config, self.class_names = journal.config, class_names
+    def __init__(self, journal: Journal) -> None:
+        self.config, self.class_names = journal.config, journal.dataset.class_names
         track = self.config.track
         self.trackers = tracking.Trackers()
         if Processes.current().is_main:
@@ -65,17 +64,14 @@ class RunTrackers:
 
 
 @contextlib.contextmanager
-def tracked(
-    journal: Journal, *, class_names: Sequence[str], progress: Progress
-) -> Iterator[RunTrackers]:
+def tracked(journal: Journal, *, progress: Progress) -> Iterator[RunTrackers]:
     """Track a run inside the block.
 
     Args:
         journal: of the run, which has begun.
-        class_names: in label order.
         progress: says what a run that was ended early had reached.
     """
-    run = RunTrackers(journal, class_names=class_names)
+    run = RunTrackers(journal)
     try:
         yield run
     except EndedEarly:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 @dataclass
@@ -25,9 +25,10 @@ class EpochTotals:
             "grad_norm": self.grad_norm / max(self.steps, 1),
         }
 
-    def row(self) -> dict[str, float]:
-        """The same, as the line of an epoch has it."""
-        return {f"train/{name}": value for name, value in self.metrics().items()}
+    def row(self, epoch: int, *, steps: int, rate: float) -> dict[str, Any]:
+        """Return the beginning of the line of an epoch (0-based) of ``steps`` steps."""
+        means = {f"train/{name}": value for name, value in self.metrics().items()}
+        return {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": rate, **means}
 
     def timing(self) -> dict[str, float]:
         """Seconds of training and images a second, not part of a run's results."""

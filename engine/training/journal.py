@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -157,9 +158,16 @@ class Journal:
         *,
         selection: Selection,
         notes: Sequence[str],
-        seconds: float,
+        since: float,
     ) -> Summary:
-        """Return the summary of the run; see :func:`engine.training.summarise.summarise`."""
+        """Return the summary of the run; see :func:`engine.training.summarise.summarise`.
+
+        Args:
+            results: of each selection rule.
+            selection: chose the epochs.
+            notes: what tables must say beside the numbers.
+            since: when this segment began, by ``time.perf_counter``.
+        """
         return summarise(
             results,
             rows=self.rows(),
@@ -169,7 +177,7 @@ class Journal:
             identity=self.identity,
             code_hash=self.code,
             notes=(*notes, *provenance.changes(self.environment)),
-            seconds=seconds,
+            seconds=time.perf_counter() - since,
         )
 
     def save_predictions(self, rule: str, assessment: RuleAssessment) -> None:

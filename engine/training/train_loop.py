@@ -17,6 +17,7 @@ from engine.training.divergence import NonFiniteLossError, NonFiniteWeightsError
 from engine.training.epoch_totals import EpochTotals, Step
 from engine.training.interfaces import Batch, Criterion
 from engine.training.mixing import mixed
+from engine.training.pieces import Piece, piece_sizes
 from engine.training.processes import Processes
 from engine.training.runtime import Precision, autocast, derive_seed, seed_global
 
@@ -236,7 +237,7 @@ class Trainer:
         whole = self.processes.total(count)
         return torch.stack([total_loss * whole, correct, count, self._update()])
 
-    def _pieces(self, batch: Batch) -> list[_Piece]:
+    def _pieces(self, batch: Batch) -> list[Piece]:
         """Mix a batch and split it into pieces, each with its share of the loss."""
         images, targets = batch.images, batch.targets
         if self.mix is not None:
@@ -246,7 +247,7 @@ class Trainer:
         sizes = piece_sizes(len(images), self.accumulate)
         target_pieces = targets.split(sizes)
         return [
-            _Piece(*piece)
+            Piece(*piece)
             for piece in zip(
                 images.split(sizes),
                 target_pieces,
@@ -269,7 +270,7 @@ class Trainer:
         shares = self.loss.divisor(normalizers) / self.loss.divisor(whole)
         return (shares * (not is_spare)).unbind()
 
-    def _backward(self, piece: _Piece) -> tuple[Tensor, Tensor]:
+    def _backward(self, piece: Piece) -> tuple[Tensor, Tensor]:
         """Add the gradient of a piece; return its share of the loss, and its logits."""
         with autocast(self.device, self.precision):
             logits, features = self.forward(piece.images)
@@ -312,34 +313,6 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.model)
         return norm.detach()
-
-
-def piece_sizes(num_images: int, num_pieces: int) -> list[int]:
-    """Images in each piece of a batch, as ``Tensor.chunk`` has them, but for a lone last image.
-
-    It joins the piece before: batch normalisation has no statistics of one image.
-
-    >>> piece_sizes(7, 3), piece_sizes(8, 3), piece_sizes(3, 3)
-    ([3, 4], [3, 3, 2], [1, 1, 1])
-    """
-    size = -(-num_images // num_pieces)
-    sizes = [min(size, num_images - start) for start in range(0, num_images, size)]
-    if len(sizes) > 1 and size > sizes[-1] == 1:
-        sizes[-2:] = [size + 1]
-    return sizes
-
-
-class _Piece(NamedTuple):
-    """A part of a batch that goes through the model at once.
-
-    ``targets`` are what the loss is given, mixed where there is mixing; ``labels`` (N,) are the
-    images' own.
-    """
-
-    images: Tensor
-    targets: Tensor
-    labels: Tensor
-    share: Tensor | None
 
 
 class _Pending(NamedTuple):
