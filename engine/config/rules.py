@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from engine.config import components
 from engine.config.calendar import deferred_starts, start_epoch
 from engine.config.messages import shown
-from engine.config.schema import Config, DataConfig, standard
+from engine.config.schema import Config, DataConfig, standard, tracker_fields
 
 
 class Needs(NamedTuple):
@@ -71,7 +71,8 @@ def _get(config: Config, key: str) -> Any:
 
 def _is_set(config: Config, key: str) -> bool:
     """Whether ``key`` differs from its default for this data set and loss."""
-    return _get(config, key) != _get(standard(config.data.name, config.loss.name), key)
+    usual = standard(config.data.name, config.loss.name, config.track.to)
+    return _get(config, key) != _get(usual, key)
 
 
 def _needs_its_choice(config: Config) -> Iterator[str]:
@@ -273,18 +274,29 @@ def _same_loss(config: Config) -> components.Component:
 
 
 def _resized_crops_need_the_files(config: Config) -> Iterator[str]:
-    if config.data.augment.resized_crop > 0 and getattr(config.data, "cache_gb", 0) > 0:
+    is_cached = getattr(config.data, "cache_gb", 0) > 0
+    is_resized = getattr(config.data, "size", None) is not None
+    # Drawn images have a size and no cache; a folder without a size is cached as it is.
+    if config.data.augment.resized_crop > 0 and is_cached and is_resized:
         yield (
-            f"data.augment.resized_crop={config.data.augment.resized_crop:g}: takes its crops from "
-            "the files, not from the cache of resized images; set data.cache_gb=0"
+            f"data.augment.resized_crop={config.data.augment.resized_crop:g}: crops whole images, "
+            "and the cache holds their centre squares (data.size); set data.cache_gb=0"
         )
 
 
-def _wandb_keys_need_wandb(config: Config) -> Iterator[str]:
-    if config.track.wandb == "disabled":
-        for key in ("track.group", "track.per_class"):
-            if _is_set(config, key):
-                yield f"{key}: has no effect with track.wandb=disabled"
+def _tracker_keys_need_a_tracker(config: Config) -> Iterator[str]:
+    track = config.track
+    if twice := sorted({name for name in track.to if track.to.count(name) > 1}):
+        yield f"track.to: names {', '.join(twice)} twice"
+    if track.wandb == "online" and "wandb" not in track.to:
+        yield "track.wandb=online: has no effect where track.to does not name wandb"
+    idle = [] if track.is_tracked else ["track.group", "track.per_class"]
+    if "wandb" in track.to and track.wandb == "disabled":
+        idle += [f"track.{key}" for key in tracker_fields("wandb")]
+    off = "track.wandb=disabled" if "wandb" in track.to else "track.to=[]"
+    for key in idle:
+        if _is_set(config, key):
+            yield f"{key}: has no effect with {off}"
 
 
 def _constant_rate_has_no_unit(config: Config) -> Iterator[str]:
@@ -317,6 +329,6 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _pieces_add_up_to_the_batch,
     _scaled_logits_are_cosines,
     _resized_crops_need_the_files,
-    _wandb_keys_need_wandb,
+    _tracker_keys_need_a_tracker,
     _constant_rate_has_no_unit,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,13 +105,20 @@ def _prior(dataset: data.LongTailed) -> float:
     return 1 / dataset.num_classes
 
 
-def build_loss(config: Config, class_counts: Tensor, *, taught: Sequence[int] = ()) -> losses.Loss:
+def build_loss(
+    config: Config,
+    class_counts: Tensor,
+    *,
+    taught: Sequence[int] = (),
+    class_names: tuple[str, ...] = (),
+) -> losses.Loss:
     """The loss of the config.
 
     Args:
         config: of the run.
         class_counts: (C,) training images of each class.
         taught: labels of the classes that the teacher knows.
+        class_names: in label order, for the message about a list of the wrong length.
 
     Raises:
         ConfigError: its keys do not fit the number of classes.
@@ -123,7 +131,10 @@ def build_loss(config: Config, class_counts: Tensor, *, taught: Sequence[int] = 
             old_classes=taught or None,
         )
     except ValueError as error:
-        raise ConfigError([f"loss={config.loss.name}: {error}"]) from error
+        lists = [v for v in component_keys(config.loss).values() if isinstance(v, tuple)]
+        is_other_length = any(len(values) != len(class_counts) for values in lists)
+        order = f" ({data.label_order(class_names)})" if class_names and is_other_length else ""
+        raise ConfigError([f"loss={config.loss.name}: {error}{order}"]) from error
 
 
 def build_readout(
@@ -185,7 +196,10 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
     trainer = Trainer(
         model,
         build_loss(
-            config, torch.from_numpy(dataset.class_counts), taught=dataset.classes.taught
+            config,
+            torch.from_numpy(dataset.class_counts),
+            taught=dataset.classes.taught,
+            class_names=dataset.class_names,
         ).to(device),
         optimizer=optimizer,
         rate=rate,
@@ -229,7 +243,8 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
             weights=config.reweight.weights,
         )
     except ValueError as error:
-        raise ConfigError([f"reweight.weights: {error}"]) from error
+        order = data.label_order(dataset.class_names)
+        raise ConfigError([f"reweight.weights: {error} ({order})"]) from error
     return None if weights is None else weights.float()
 
 
@@ -259,12 +274,45 @@ def notes(config: Config) -> tuple[str, ...]:
     return tuple(found)
 
 
+def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
+    """What a user should know before training, not only after it."""
+    notes = dataset.source_notes
+    if _is_idle_seed(config, dataset):
+        notes += (_idle_seed(config, dataset),)
+    counts = dataset.class_counts[list(dataset.classes.trained)]
+    if config.reweight.scheme not in ("none", "explicit") and (counts == counts[0]).all():
+        notes += (
+            f"reweight.scheme={config.reweight.scheme} has no effect: every class has {counts[0]} "
+            "training images, so that all weights are equal",
+        )
+    if config.data.augment.flip and components.read("data", config.data.name).class_facts.get(
+        "may_have_sides"
+    ):
+        notes += (
+            "every second training image is mirrored (data.augment.flip=true); set it to false "
+            "where left and right matter, as for digits, signs and sides of a body",
+        )
+    return notes
+
+
 def augmentation(config: Config) -> data.Augment:
     """The augmentation of ``data.augment``."""
     return data.Augment(**config.data.augment.model_dump())
 
 
 # --- facts that only the data can know ----------------------------------------------------------
+
+
+def _is_idle_seed(config: Config, dataset: data.LongTailed) -> bool:
+    default = type(config.data.imbalance).model_fields["seed"].default
+    return not dataset.is_drawn and config.data.imbalance.seed != default
+
+
+def _idle_seed(config: Config, dataset: data.LongTailed) -> str:
+    return (
+        f"data.imbalance.seed={config.data.imbalance.seed}: has no effect, every training image "
+        f"of {dataset.title} is used and none is held out"
+    )
 
 
 def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
@@ -281,6 +329,9 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
         mistakes.append(
             f"data.validation: has no effect, {dataset.title} has a validation split of its own"
         )
+    # With kind=none nothing can be drawn; elsewhere a sequence of factors may well end at 1.
+    if config.data.imbalance.kind == "none" and _is_idle_seed(config, dataset):
+        mistakes.append(f"{_idle_seed(config, dataset)}; leave it out")
     lacking = [label for label in dataset.classes.predicted if dataset.class_counts[label] == 0]
     if config.evaluate.logit_adjustment and lacking:
         mistakes.append(
@@ -299,6 +350,45 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
         )
     if mistakes:
         raise ConfigError(mistakes)
+
+
+def check_lone_images(
+    config: Config,
+    model: nn.Module,
+    dataset: data.LongTailed,
+    *,
+    smallest_batch: int,
+    processes: int,
+) -> None:
+    """Refuse to train on one image at a time a model that cannot.
+
+    Args:
+        config: of the run.
+        model: as it will be trained; it is left as it is.
+        dataset: whose images it is shown.
+        smallest_batch: images of the smallest batch of an epoch.
+        processes: how many share it.
+
+    Raises:
+        ConfigError: batch normalisation would be left with one value a channel.
+    """
+    pieces = config.optim.accumulate
+    if smallest_batch // processes > pieces:
+        return
+    device = next(model.parameters()).device
+    image = torch.zeros(1, *dataset.image_shape, device=device)
+    try:
+        with preserved_randomness(), torch.no_grad():
+            copy.deepcopy(model).train()(image)
+    except ValueError as error:
+        share = f"{smallest_batch} images for {processes} process(es) in {pieces} piece(s)"
+        raise ConfigError(
+            [
+                f"optim.batch_size={config.optim.batch_size}: the smallest batch of an epoch has "
+                f"{share}, one image at a time, and batch normalisation in {config.model.name} "
+                "needs 2; raise it, lower optim.accumulate, or set model.norm=group"
+            ]
+        ) from error
 
 
 def _teacher_facts(run: str) -> dict[str, Any]:
