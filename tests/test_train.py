@@ -502,6 +502,7 @@ def test_float16_scales_its_loss_and_resumes_with_the_scale(tmp_path: Path) -> N
         (["optim.batch_size=48"], "optim.accumulate=2 keeps the batch"),
         (["optim.batch_size=48", "optim.accumulate=4"], "optim.accumulate=8 keeps the batch"),
         (["optim.batch_size=3", "optim.accumulate=3"], "no smaller piece is left"),
+        (["loss=dice", "optim.batch_size=48"], "dice cannot be computed in pieces of a batch"),
     ],
 )
 def test_without_memory_on_the_gpu_the_next_batch_size_is_named(
