@@ -17,7 +17,7 @@ from data._progress import progress
 
 _SAMPLE = 4096  # bytes from the middle of a file, looked at before the whole of it
 _CHUNK = 256
-_MANY = 10_000  # files to open from which on the user is shown how far it is
+_MANY = 10_000  # files to open from which on the progress is shown
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _grouped(index: np.ndarray, keys: np.ndarray) -> list[np.ndarray]:
 
 
 def _all(digest: Callable[[Path], bytes], paths: list[Path]) -> Iterable[bytes]:
-    """Apply ``digest`` to files in threads; of many it is shown how far it is."""
+    """Return the digest of each file, in threads; show the progress if there are many."""
     if len(paths) < _MANY:
         with ThreadPoolExecutor() as pool:
             return list(pool.map(digest, paths))

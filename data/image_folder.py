@@ -118,7 +118,7 @@ class ImageFolder:
         )
 
     def _check_overlaps(self, overlaps: tuple[str, ...]) -> None:
-        """Refuse images in two splits unless they are allowed, and the permission if it is idle."""
+        """Refuse images in two splits unless that is allowed, and to allow what is not there."""
         if overlaps and not self._allow_overlap:
             raise DataError(
                 f"data.path: {self._folder} has the same images in two splits: "
