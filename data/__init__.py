@@ -18,6 +18,7 @@ from data._base import (
     Split,
     data_root,
 )
+from data._decode import decode
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._notes import Validation
@@ -45,6 +46,7 @@ __all__ = [
     "build",
     "class_histogram",
     "data_root",
+    "decode",
     "draw_epoch",
     "label_order",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -20,7 +20,17 @@ from pydantic import BaseModel, ValidationError
 from engine.config import components, rules
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, standard, tree
+from engine.config.schema import (
+    DEFAULT_DATA,
+    DEFAULT_LOSS,
+    SELECTORS,
+    TRACKERS,
+    Config,
+    TrackConfig,
+    standard,
+    tracker_fields,
+    tree,
+)
 from engine.config.strict_yaml import parse, read_yaml
 
 # Raise it when a default changes: old run folders then keep their meaning.
@@ -63,6 +73,7 @@ def load(
     *,
     values: Mapping[str, Any] | None = None,
     alone: bool = False,
+    planned: Mapping[str, str] | None = None,
 ) -> Config:
     """Merge YAML ``files``, ``key=value`` words and ``values`` (dotted keys) over the defaults.
 
@@ -71,6 +82,8 @@ def load(
         overrides: words such as ``loss.gamma=1``, values in YAML spelling.
         values: the same as Python values, with the same precedence as ``overrides``.
         alone: the runs that it names need not be there; it then has no fingerprint.
+        planned: folders of runs that are still to be made, and their fingerprints; these alone
+            need not be there.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.
@@ -86,7 +99,7 @@ def load(
         "data": _component_name("data", merged, DEFAULT_DATA, mistakes),
         "losses": _component_name("losses", merged, DEFAULT_LOSS, mistakes),
     }
-    model = tree(names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS)
+    model = tree(names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS, _trackers(merged))
     # Keys of an unknown component cannot be judged: its name is the one mistake to report.
     skipped = {"data.": names["data"], "loss.": names["losses"]}
     judged = {
@@ -97,7 +110,7 @@ def load(
     config = _validate(model, judged, mistakes)
     if config is not None:
         mistakes += rules.check(config)
-        mistakes += [] if alone else _unreadable_runs(config)
+        mistakes += [] if alone else _unreadable_runs(config, planned or {})
     if mistakes or config is None:
         raise ConfigError(mistakes)
     return config
@@ -110,7 +123,7 @@ def flatten(config: BaseModel) -> dict[str, Any]:
 
 def defaults(config: Config) -> dict[str, Any]:
     """What :func:`flatten` would give had nothing been set but the two component names."""
-    return flatten(standard(config.data.name, config.loss.name))
+    return flatten(standard(config.data.name, config.loss.name, config.track.to))
 
 
 def dump(config: Config) -> str:
@@ -118,20 +131,33 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def fingerprint(config: Config, *, without_seeds: bool = False) -> str:
+def fingerprint(
+    config: Config, *, without_seeds: bool = False, planned: Mapping[str, str] | None = None
+) -> str:
     """12 hex digits that name what this run computes.
 
     Covers ``CONFIG_VERSION`` and the keys that differ from their default, so that a key added later
     leaves old fingerprints alone; ``NOT_IDENTITY`` is left out. A key that names another run counts
     as that run's fingerprint.
+
+    Args:
+        config: the run.
+        without_seeds: leave its seeds out, and those of the runs that it names.
+        planned: folders of runs that are still to be made, and their fingerprints.
     """
+    known = planned or {}
     usual = {**defaults(config), **DEFAULT_NAMES}
     identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
     for key, value in flatten(config).items():
         left_out = key.startswith(NOT_IDENTITY) or (without_seeds and key in SEEDS)
         if left_out or value == usual[key]:
             continue
-        identity[key] = fingerprint(load_run_config(value)) if key in RUNS else value
+        if key not in RUNS:
+            identity[key] = value
+        elif value in known:
+            identity[key] = known[value]
+        else:
+            identity[key] = fingerprint(load_run_config(value), without_seeds=without_seeds)
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
@@ -242,6 +268,14 @@ def _component_name(package: str, merged: Layer, default: str, mistakes: list[st
     return None
 
 
+def _trackers(merged: Layer) -> tuple[str, ...]:
+    """The trackers that are asked for and exist; validation names the others."""
+    usual = TrackConfig.model_fields["to"].default
+    asked = merged["track.to"].value if "track.to" in merged else usual
+    known = components.names(TRACKERS)
+    return tuple(n for n in asked if n in known) if isinstance(asked, list | tuple) else usual
+
+
 def _where(setting: Setting) -> str:
     return "" if setting.source == "command line" else f" [{setting.source}]"
 
@@ -309,6 +343,9 @@ def _unknown_key(key: str, setting: Setting, known: Mapping[str, Any]) -> str:
 def _owner_of(key: str) -> str:
     """Which other losses or data sets have this key."""
     section, _, leaf = key.partition(".")
+    if section == "track":
+        found = [name for name in components.names(TRACKERS) if leaf in tracker_fields(name)]
+        return f"{found[0]}, which track.to does not name" if found else ""
     package = {"loss": "losses", "data": "data"}.get(section, "")
     if not package:
         return ""
@@ -321,7 +358,12 @@ def _owner_of(key: str) -> str:
 
 
 def _near_choice(value: Any, info: Any) -> str:
-    return nearest(str(value), [str(a) for a in get_args(info.annotation) if isinstance(a, str)])
+    choices = get_args(info.annotation)
+    if Ellipsis in choices:  # a list: the first of its items that is no choice
+        choices = get_args(choices[0])
+        items = value if isinstance(value, list | tuple) else [value]
+        value = next((item for item in items if item not in choices), "")
+    return nearest(str(value), [str(a) for a in choices if isinstance(a, str)])
 
 
 def _typed(setting: Setting, info: Any) -> Any:
@@ -346,11 +388,11 @@ def _fits(value: Any, types: set[Any]) -> bool:
     return type(value) in types or (value is None and type(None) in types)
 
 
-def _unreadable_runs(config: Config) -> list[str]:
+def _unreadable_runs(config: Config, planned: Collection[str] = ()) -> list[str]:
     named = flatten(config)
     mistakes = []
     for key in RUNS:
-        if (run := named[key]) is None:
+        if (run := named[key]) is None or run in planned:
             continue
         try:
             load_run_config(run)

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 import data
 import losses
 import models
-from engine.config import components
+from engine.config import components, rules
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config, component_keys
 from engine.training import checkpoint
 from engine.training.optim import build_optimizer, rate_factor
 from engine.training.probabilities import PredictsProbabilities, Readout, adjustment
+from engine.training.processes import Processes
 from engine.training.runtime import Precision, choose_precision, derive_seed, preserved_randomness
 from engine.training.train_loop import Trainer
 
@@ -148,11 +149,20 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
     """Model, loss, optimizer, schedule, mixing and averaging, joined.
 
     Raises:
-        ConfigError: timm has no such model or optimizer, or it cannot be built as asked.
+        ConfigError: timm has no such model or optimizer, it cannot be built as asked, or several
+            processes share a batch that the loss compares as a whole.
     """
     from timm.data import Mixup
     from timm.utils import ModelEmaV3
 
+    world = Processes.current().world
+    if world > 1 and not rules.is_mean_over_samples(config):
+        raise ConfigError(
+            [
+                f"loss={config.loss.name}: compares a batch as a whole, and {world} processes see "
+                "a part of it each: train in one process, or with another loss"
+            ]
+        )
     precision = choose_precision(config.runtime.precision, device)
     layout = weight_layout(device, precision=precision)
     model = build_model(config, dataset).to(device).to(memory_format=layout)
@@ -246,12 +256,22 @@ def num_outputs(config: Config, num_classes: int) -> int:
 
 
 def notes(config: Config) -> tuple[str, ...]:
-    """What tables must say about how predictions were made."""
-    tau = config.evaluate.logit_adjustment
-    if tau == 0:
-        return ()
-    share = "log(share of training images)"
-    return (f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)",)
+    """What tables must say about how the model was trained and predictions were made."""
+    loss, found = config.loss.name, []
+    if rules.fitted_prior(config) == "uniform":
+        found += [
+            f"balanced twice: {loss} fits a uniform prior by itself, {choice} balances training too"
+            for choice in rules.balancing(config)
+        ]
+    if rules.leaves_cosines_unscaled(config):
+        found.append(
+            f"logits are cosines, -1 to 1, which {loss} does not scale: no prediction is sure "
+            "(model.head=cosine)"
+        )
+    if (tau := config.evaluate.logit_adjustment) != 0:
+        share = "log(share of training images)"
+        found.append(f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)")
+    return tuple(found)
 
 
 def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:

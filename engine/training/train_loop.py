@@ -71,11 +71,11 @@ class Criterion(Protocol):
         """Say which epoch begins."""
         ...
 
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+    def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
         """How much of a batch counts; adds up over its parts."""
         ...
 
-    def divisor(self, amount: Tensor) -> Tensor:
+    def divisor(self, normalizer: Tensor) -> Tensor:
         """What the mean over that much divides by."""
         ...
 
@@ -337,9 +337,11 @@ class Trainer:
         """What each piece's mean counts in the whole batch's; none where it is that batch."""
         if len(pieces) == 1 and self.processes.world == 1:
             return []
-        amounts = torch.stack([self.loss.amount(p, num_outputs=num_outputs) for p in pieces])
-        whole = self.processes.total(amounts.sum() * (not is_spare))
-        shares = self.loss.divisor(amounts) / self.loss.divisor(whole)
+        normalizers = torch.stack(
+            [self.loss.normalizer(p, num_outputs=num_outputs) for p in pieces]
+        )
+        whole = self.processes.total(normalizers.sum() * (not is_spare))
+        shares = self.loss.divisor(normalizers) / self.loss.divisor(whole)
         return list((shares * (not is_spare)).unbind())
 
     def _gradients_kept(self) -> contextlib.AbstractContextManager[None]:
