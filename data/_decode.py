@@ -96,8 +96,8 @@ def is_deep_grey(path: Path) -> bool:
 def quiet_pillow() -> Iterator[None]:
     """Silence Pillow's warnings about large photos and damaged EXIF data.
 
-    Images of more than twice the size it warns at stay errors. Enter it before threads are
-    started: the filters of warnings belong to the process.
+    Images of more than twice the size it warns at stay errors. Enter it in one thread and
+    around all others: the filters of warnings belong to the process.
     """
     from PIL import Image
 
