@@ -122,7 +122,7 @@ class ImageFolder:
         if overlaps and not self._allow_overlap:
             raise DataError(
                 f"data.path: {self._folder} has the same images in two splits: "
-                f"{'; '.join(overlaps)}; remove them from one, or set data.allow_overlap=true"
+                f"{'; '.join(overlaps)}; remove the copies, or set data.allow_overlap=true"
             )
         if self._allow_overlap and not overlaps:
             raise DataError(
