@@ -60,6 +60,11 @@ class Model:
         return getattr(self.run.config.data, "size", None)
 
     @property
+    def grey_bits(self) -> int:
+        """The bits in use of the run's 16-bit greyscale files."""
+        return getattr(self.run.config.data, "grey_bits", 16)
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes in label order."""
         return self.run.class_names
