@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.config import command_line
+from engine.config import command_line, rules
 from engine.config.calendar import start_epoch
 from engine.config.load import dump, fingerprint, load
 from engine.config.mistakes import ConfigError
@@ -25,6 +25,7 @@ from engine.config.schema import Config
 if TYPE_CHECKING:
     import data
     from engine.report.terminal import Screen
+    from engine.training.metrics.per_class import PerClass
     from engine.training.summary import Summary
     from engine.training.train_loop import Step
 
@@ -92,6 +93,7 @@ def run(
     from engine.training.signals import EndedEarly, interruptions
     from engine.training.train_loop import EpochTotals
 
+    tracking.check_installed(config.track.to)
     if config.evaluate.test_every_epoch and not test:
         raise ConfigError(["evaluate.test_every_epoch=true: this run is to leave test alone"])
     began = time.perf_counter()
@@ -149,12 +151,23 @@ def run(
             augment=build.augmentation(config),
             rank=processes.rank,
             world=processes.world,
+            smallest_share=2,
             **loader_settings,
         )
         class_index = data.ClassIndex.from_targets(
             dataset.train.targets, num_classes=dataset.num_classes
         )
         steps = train_loader.num_batches(len(dataset.train))
+        build.check_lone_images(
+            config,
+            trainer.model,
+            dataset,
+            smallest_batch=min(train_loader.batch_sizes(len(dataset.train))),
+            processes=processes.world,
+        )
+
+        for remark in build.opening_notes(config, dataset):
+            screen.say(remark)
 
         # --- run folder, resume ------------------------------------------------------------------
         def own() -> None:
@@ -202,25 +215,28 @@ def run(
             return environment
 
         environment = processes.on_main(begin)
-        mirror = tracking.Mirror(
-            folder.path,
-            mode=tracking.chosen_mode(config.track.wandb) if processes.is_main else "disabled",
+        tracked = tracking.TrackedRun(
+            folder=folder.path,
+            root=Path(config.track.root).expanduser(),
             run_id=environment["wandb_id"],
-            identity={
-                "project": "tailfocus",
-                "group": config.track.group or identity["group"],
-                "name": f"{name}-{identity['fingerprint']}",
-            },
+            name=tracking.run_name(config),
+            group=config.track.group or identity["group"],
             config=config.model_dump(mode="json"),
-            say=screen.say,
         )
+        trackers = tracking.Trackers()
+        if processes.is_main:
+            trackers = tracking.start(config.track, tracked, say=screen.say)
 
-        def end_mirror(kind: type[BaseException] | None, *_: object) -> None:
+        def end_trackers(kind: type[BaseException] | None, *_: object) -> None:
             if kind is EndedEarly and progress.best is not None:
-                mirror.summarise({"objective": progress.best["value"], "ended_early": True})
-            mirror.finish(failed=kind not in (None, EndedEarly))
+                values = {"objective": progress.best["value"], "ended_early": True}
+                trackers.close(tracking.Closing(values))
+            trackers.finish(failed=kind not in (None, EndedEarly))
 
-        stack.push(end_mirror)
+        stack.push(end_trackers)
+        for past_row in tracking.logged_again(folder.rows()):
+            values = tracking.values_of(past_row, dataset.class_names, mode=config.track.per_class)
+            trackers.log(values, step=past_row["epoch"])
 
         # --- epochs ------------------------------------------------------------------------------
         # Without a validation split nothing asks for "val".
@@ -295,18 +311,13 @@ def run(
                         positions, dataset.train.targets, dataset.num_classes
                     ).tolist(),
                 }
-                extra: dict[str, Any] = {}
+                scores: PerClass | None = None
                 if dataset.val is not None:
                     val = assess(
                         "val", after_batch=checkpoints.poll, ranking=selection.needs_ranking
                     )
                     row |= evaluation.row_of("val", val.metrics)
-                    extra |= tracking.per_class_values(
-                        "val",
-                        val.metrics.per_class,
-                        names=dataset.class_names,
-                        mode=config.track.per_class,
-                    )
+                    scores = val.metrics.per_class
                     progress.best = selection.updated(
                         progress.best, row, weights=trainer.evaluated.state_dict
                     )
@@ -319,7 +330,10 @@ def run(
                     folder.append_row(row)
                 progress.epoch, progress.totals = epoch + 1, EpochTotals()
                 checkpoints.save()
-                mirror.log({**tracking.without_lists(row), **extra}, step=epoch + 1)
+                values = tracking.values_of(
+                    row, dataset.class_names, mode=config.track.per_class, scores=scores
+                )
+                trackers.log(values, step=epoch + 1)
                 best_epoch = progress.best["epoch"] if progress.best else None
                 screen.epoch(row, metric=selection.metric, best_epoch=best_epoch)
                 if report is not None and processes.is_main:
@@ -362,7 +376,8 @@ def run(
             headline = results[summary.headline]
             if headline.test is None:
                 objective = headline.val.metrics.scalars[selection.metric] if headline.val else None
-                mirror.summarise({**tracking.closing_values(summary), "objective": objective})
+                values = {**tracking.closing_values(summary), "objective": objective}
+                trackers.close(tracking.Closing(values))
                 write_json(folder.validation, summary.model_dump(mode="json"))
                 return summary
             figures = {}
@@ -377,7 +392,7 @@ def run(
                     data_title=dataset.title,
                     rule=summary.headline,
                 )
-            mirror.log_final(summary, figures=figures, test=headline.test, step=epochs)
+            trackers.close(tracking.closing_of(summary, test=headline.test, figures=figures))
             write_json(folder.summary, summary.model_dump(mode="json"))
             return summary
 
@@ -446,6 +461,11 @@ def _out_of_memory(config: Config) -> str:
     """Which keys to change; with more pieces a batch, and the result, stay what they are."""
     batch_size, pieces = config.optim.batch_size, config.optim.accumulate
     line = f"out of GPU memory with optim.batch_size={batch_size} in {pieces} piece(s): "
+    if not rules.is_mean_over_samples(config):
+        return (
+            line + f"optim.batch_size={batch_size // 2} needs less memory and changes the recipe; "
+            f"{config.loss.name} cannot be computed in pieces of a batch"
+        )
     half = next((n for n in range(2 * pieces, batch_size + 1) if batch_size % n == 0), None)
     if half is None:
         return line + "no smaller piece is left; use a smaller model or smaller images"

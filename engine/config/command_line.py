@@ -16,10 +16,20 @@ from engine.config import components
 from engine.config.load import keys
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, DataConfig, LossConfig, tree
+from engine.config.schema import (
+    DEFAULT_DATA,
+    DEFAULT_LOSS,
+    TRACKERS,
+    Config,
+    DataConfig,
+    LossConfig,
+    TrackConfig,
+    tracker_fields,
+    tree,
+)
 
 # Sections whose choices are components: a package, one file a choice.
-PACKAGES = {"data": "data", "loss": "losses"}
+PACKAGES = {"data": "data", "loss": "losses", "track": TRACKERS}
 
 INTRODUCTION = """\
 usage: python train.py [FILE.yaml ...] [key=value ...] [options]
@@ -123,12 +133,14 @@ def _sections(data: str, loss: str) -> Iterator[tuple[str, list[Row]]]:
 
 def _component(section: str, name: str) -> tuple[str, list[Row]]:
     component = components.read(PACKAGES[section], name)
+    is_tracker = section == "track"
+    fields = tracker_fields(name) if is_tracker else components.pydantic_fields(component)
     # Not tree(): one pydantic model for each component would be most of the time --help takes.
     rows = [
         (f"{section}.{key}", FieldInfo.from_annotated_attribute(annotation, info))
-        for key, (annotation, info) in components.pydantic_fields(component).items()
+        for key, (annotation, info) in fields.items()
     ]
-    title = f"{section}={name}: {component.summary}"
+    title = f"{'track.to' if is_tracker else section}={name}: {component.summary}"
     shared = component.class_facts.get("shared_defaults")
     if section == "data" and shared:
         title += f"\n    sets {', '.join(f'data.{k}={shown(v)}' for k, v in shared.items())}"
@@ -137,7 +149,11 @@ def _component(section: str, name: str) -> tuple[str, list[Row]]:
 
 def _is_component_key(key: str) -> bool:
     section, _, leaf = key.partition(".")
-    bases: dict[str, type[BaseModel]] = {"data": DataConfig, "loss": LossConfig}
+    bases: dict[str, type[BaseModel]] = {
+        "data": DataConfig,
+        "loss": LossConfig,
+        "track": TrackConfig,
+    }
     shared = bases.get(section)
     return shared is not None and leaf.split(".")[0] not in shared.model_fields
 
@@ -151,7 +167,7 @@ def _row(key: str, info: FieldInfo, *, width: int) -> str:
     head = f"  {key}={shown(default)}"
     meaning = f"{info.description} ({allowed(info)})"
     section, _, leaf = key.partition(".")
-    if section in PACKAGES and leaf == "name":
+    if section in ("data", "loss") and leaf == "name":
         meaning = f"one of {' | '.join(components.names(PACKAGES[section]))}; keys of each below"
     body = textwrap.wrap(meaning, max(width - 38, 30), break_on_hyphens=False)
     if len(head) > 36:

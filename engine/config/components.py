@@ -55,7 +55,7 @@ class Component:
 def names(package: str) -> tuple[str, ...]:
     """Names of the components in ``package``: its files without a leading underscore."""
     return tuple(
-        sorted(p.stem for p in (ROOT / package).glob("*.py") if re.fullmatch(r"[a-z]\w*", p.stem))
+        sorted(p.stem for p in _folder(package).glob("*.py") if re.fullmatch(r"[a-z]\w*", p.stem))
     )
 
 
@@ -67,7 +67,7 @@ def read(package: str, name: str) -> Component:
         TypeError: the file breaks the component rules (see the module docstring); the message says
             which. This is a mistake of the component's author, not of the user.
     """
-    path = ROOT / package / f"{name}.py"
+    path = _folder(package) / f"{name}.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
     node = _component_class(tree, path)
     init = next((n for n in node.body if _is_function(n, "__init__")), None)
@@ -101,6 +101,10 @@ def build(package: str, name: str, keys: Mapping[str, Any], **facts: Any) -> Any
     component = read(package, name)
     cls = getattr(importlib.import_module(f"{package}.{name}"), component.class_name)
     return cls(*(facts[fact] for fact in component.facts), **keys)
+
+
+def _folder(package: str) -> Path:
+    return ROOT.joinpath(*package.split("."))
 
 
 def _is_function(node: ast.AST, name: str) -> bool:
@@ -146,7 +150,7 @@ def _argument_help(doc: str) -> dict[str, str]:
 @cache
 def _base_facts(package: str) -> dict[str, Any]:
     """Class facts that the package's base class states for all its components."""
-    path = ROOT / package / "_base.py"
+    path = _folder(package) / "_base.py"
     if not path.exists():
         return {}
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -20,7 +20,17 @@ from pydantic import BaseModel, ValidationError
 from engine.config import components, rules
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, standard, tree
+from engine.config.schema import (
+    DEFAULT_DATA,
+    DEFAULT_LOSS,
+    SELECTORS,
+    TRACKERS,
+    Config,
+    TrackConfig,
+    standard,
+    tracker_fields,
+    tree,
+)
 from engine.config.strict_yaml import parse, read_yaml
 
 # Raise it when a default changes: old run folders then keep their meaning.
@@ -89,7 +99,7 @@ def load(
         "data": _component_name("data", merged, DEFAULT_DATA, mistakes),
         "losses": _component_name("losses", merged, DEFAULT_LOSS, mistakes),
     }
-    model = tree(names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS)
+    model = tree(names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS, _trackers(merged))
     # Keys of an unknown component cannot be judged: its name is the one mistake to report.
     skipped = {"data.": names["data"], "loss.": names["losses"]}
     judged = {
@@ -113,7 +123,7 @@ def flatten(config: BaseModel) -> dict[str, Any]:
 
 def defaults(config: Config) -> dict[str, Any]:
     """What :func:`flatten` would give had nothing been set but the two component names."""
-    return flatten(standard(config.data.name, config.loss.name))
+    return flatten(standard(config.data.name, config.loss.name, config.track.to))
 
 
 def dump(config: Config) -> str:
@@ -258,6 +268,14 @@ def _component_name(package: str, merged: Layer, default: str, mistakes: list[st
     return None
 
 
+def _trackers(merged: Layer) -> tuple[str, ...]:
+    """The trackers that are asked for and exist; validation names the others."""
+    usual = TrackConfig.model_fields["to"].default
+    asked = merged["track.to"].value if "track.to" in merged else usual
+    known = components.names(TRACKERS)
+    return tuple(n for n in asked if n in known) if isinstance(asked, list | tuple) else usual
+
+
 def _where(setting: Setting) -> str:
     return "" if setting.source == "command line" else f" [{setting.source}]"
 
@@ -325,6 +343,9 @@ def _unknown_key(key: str, setting: Setting, known: Mapping[str, Any]) -> str:
 def _owner_of(key: str) -> str:
     """Which other losses or data sets have this key."""
     section, _, leaf = key.partition(".")
+    if section == "track":
+        found = [name for name in components.names(TRACKERS) if leaf in tracker_fields(name)]
+        return f"{found[0]}, which track.to does not name" if found else ""
     package = {"loss": "losses", "data": "data"}.get(section, "")
     if not package:
         return ""
@@ -337,7 +358,12 @@ def _owner_of(key: str) -> str:
 
 
 def _near_choice(value: Any, info: Any) -> str:
-    return nearest(str(value), [str(a) for a in get_args(info.annotation) if isinstance(a, str)])
+    choices = get_args(info.annotation)
+    if Ellipsis in choices:  # a list: the first of its items that is no choice
+        choices = get_args(choices[0])
+        items = value if isinstance(value, list | tuple) else [value]
+        value = next((item for item in items if item not in choices), "")
+    return nearest(str(value), [str(a) for a in choices if isinstance(a, str)])
 
 
 def _typed(setting: Setting, info: Any) -> Any:

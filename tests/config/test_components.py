@@ -89,7 +89,7 @@ def test_the_summary_is_the_first_sentence_of_the_docstring(component: Component
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of losses/ and data/ for throw-away components; it holds the packages' folders."""
-    for package in PACKAGES:
+    for package in (*PACKAGES, "engine/report/tracking"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(components.ROOT / package, tmp_path / package, ignore=ignored)
     monkeypatch.setattr(components, "ROOT", tmp_path)
