@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.config.metrics import metrics
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.selection_rules import catalogue
 from engine.tables.command_line import Parser
 
-USAGE = """\
+INDENT = " " * 22
+MORE = textwrap.fill(
+    ", ".join(name for name, metric in metrics().items() if not metric.column),
+    width=100,
+    initial_indent=INDENT,
+    subsequent_indent=INDENT,
+)
+
+USAGE = f"""\
 usage: python -m engine.tables RESULTS.jsonl | TABLE.yaml [options]
 
 Print a table from the lines that reproduce.py wrote: a row for each method, a block for
@@ -61,8 +71,8 @@ options:
   --metric M          this metric alone, settings side by side; accuracies have published numbers
                       in brackets
   --columns M,M       these metrics; the difference to the baseline is that of the first;
-                      also macro_f1, geometric_mean, mcc, auroc,
-                      average_precision, brier
+                      of the others there are
+{MORE}
   --per-class         the mean recall of every class instead
   --percent           in percent, but for what is no share (NLL, Brier score, MCC)
   --best              the best mean of a column is bold and the second underlined
