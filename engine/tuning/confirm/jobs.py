@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.config.load import fingerprint
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training.files import write_json
@@ -33,9 +32,7 @@ class Job:
     @property
     def folder(self) -> RunFolder:
         """Where it trains."""
-        track = self.config.track
-        assert track.name is not None
-        return RunFolder(Path(track.root).expanduser() / track.name / fingerprint(self.config))
+        return RunFolder.of(self.config)
 
     @property
     def diverged(self) -> Path:
