@@ -151,7 +151,7 @@ def run(
             augment=build.augmentation(config),
             rank=processes.rank,
             world=processes.world,
-            smallest_share=2,
+            smallest_share=build.smallest_share(trainer.model),
             **loader_settings,
         )
         class_index = data.ClassIndex.from_targets(

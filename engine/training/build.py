@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import data
 import losses
@@ -350,6 +351,16 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
         )
     if mistakes:
         raise ConfigError(mistakes)
+
+
+def smallest_share(model: nn.Module) -> int:
+    """Images that a process needs of a batch: two to train batch normalisation, else any number.
+
+    Without it a run of several processes has the very batches of one.
+    """
+    model.train()
+    is_needed = any(isinstance(m, _BatchNorm) and m.training for m in model.modules())
+    return 2 if is_needed else 0
 
 
 def check_lone_images(
