@@ -282,7 +282,7 @@ def test_without_a_single_good_image_no_csv_is_written(digits: Path, tmp_path: P
         (["nowhere", "{images}"], "nowhere: no such run folder"),
         (["{images}", "{images}"], "{images}: is no run folder: it has no config.yaml"),
         (["{runs}", "{images}"], "{runs}: is no run folder; it holds {run}: name one"),
-        (["{run}", "{images}", "--rule=best"], "--rule best: expected one of last | val"),
+        (["{run}", "{images}", "--rule=best"], "--rule best: expected one of last | val | val_nll"),
         (["{run}", "{images}", "--device=cdua"], "(did you mean cuda?)"),
         (["{run}", "{images}", "--top=0"], "--top 0: expected a whole number >= 1"),
         (["{run}", "{images}", "--batch-size=0"], "--batch-size 0: expected a whole number >= 1"),
