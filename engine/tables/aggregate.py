@@ -119,7 +119,7 @@ class Wanted:
     """What a table should hold, as far as somebody said.
 
     Attributes:
-        rule: ``last`` or ``val``; None takes the runs' headline.
+        rule: a selection rule; None takes the runs' headline.
         baseline: the row to compare with; None takes ``cross_entropy``, else the first.
         methods: all rows, in order; others follow as they come.
         settings: all settings, in order.

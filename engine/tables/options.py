@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.config.metrics import metrics
 from engine.config.mistakes import ConfigError, nearest
+from engine.config.selection_rules import catalogue
 from engine.tables.command_line import Parser
 
 INDENT = " " * 22
@@ -64,7 +65,8 @@ A run folder's predictions/<split>.<rule>.npz, split val or test, for NumPy:
                class and then by name; engine.tables.predictions.files_of(run, split) names them
 
 options:
-  --rule R            selection rule: last or val (default: the table's, else the runs' headline)
+  --rule R            selection rule of evaluate.rules (default: the table's, else the runs'
+                      headline)
   --baseline ROW      row to compare with (default: the table's, else cross_entropy)
   --metric M          this metric alone, settings side by side; accuracies have published numbers
                       in brackets
@@ -135,10 +137,12 @@ def _mistakes(given: argparse.Namespace) -> list[str]:
         found.append(f"{given.source}: expected a .jsonl file of results or the .yaml of a table")
     if given.rule == "oracle":
         found.append(
-            "--rule oracle: it chooses by the test set, and is only shown beside; last | val"
+            "--rule oracle: it chooses by the test set, and is only shown beside; "
+            + " | ".join(catalogue())
         )
-    elif given.rule not in (None, "last", "val"):
-        found.append(f"--rule {given.rule}: one of last | val")
+    elif given.rule is not None and given.rule not in catalogue():
+        hint = nearest(given.rule, catalogue())
+        found.append(f"--rule {given.rule}: unknown{hint}; one of {' | '.join(catalogue())}")
     if given.format is not None and given.format not in FORMATS:
         found.append(f"--format {given.format}: one of {' | '.join(FORMATS)}")
     if given.figure is not None and given.figure.suffix not in (".png", ".pdf"):

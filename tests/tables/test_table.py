@@ -307,7 +307,7 @@ def test_a_command_that_would_make_another_run_is_not_printed(
         (["x.jsonl", "y.jsonl"], "y.jsonl: one table at a time"),
         (["x.jsonl", "--fromat=csv"], "--fromat=csv: unknown option (did you mean --format?)"),
         (["x.jsonl", "--format=html"], "--format html: one of terminal | markdown | latex | csv"),
-        (["x.jsonl", "--rule=best"], "--rule best: one of last | val"),
+        (["x.jsonl", "--rule=best"], "--rule best: unknown; one of last | val | val_nll"),
         (["x.jsonl", "--rule=oracle"], "--rule oracle: it chooses by the test set"),
         (["x.jsonl", "--figure=x.svg"], "--figure x.svg: expected a name that ends in .png"),
         (["x.jsonl", "--figure=x.png", "--format=csv"], "--format csv: has no effect with --fig"),
