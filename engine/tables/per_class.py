@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from engine.report.statistics import mean_and_std
 from engine.report.terminal import DASH
 from engine.tables.aggregate import Block, Row
-from engine.tables.layout import Entry, Sheet, Style
+from engine.tables.layout import Entry, Sheet
+from engine.tables.style import Style
 
 METRIC = "recall"
 
