@@ -116,7 +116,7 @@ def run(
         if dataset is None:
             with processes.one_a_machine_first():
                 dataset = build.build_dataset(config)
-        code = code_hash(config.data.name, config.loss.name)
+        code = code_hash(config)
         identity = {
             "fingerprint": fingerprint(config),
             "group": fingerprint(config, without_seeds=True),
@@ -263,15 +263,11 @@ def run(
             epochs=epochs, done=progress.epoch * steps + progress.totals.steps, total=epochs * steps
         ):
             for epoch in range(progress.epoch, epochs):
-                sampler = config.sampler
-                is_sampling = epoch >= start_epoch(sampler.start, epochs)
-                positions = data.draw_epoch(
-                    sampler.name if is_sampling else "instance",
+                positions = build.build_sampler(config, epoch=epoch).draw(
                     class_index,
                     seed=derive_seed(config.seed, "order"),
                     epoch=epoch,
                     progress=epoch / max(epochs - 1, 1),
-                    beta=sampler.beta,
                 )
                 is_weighting = epoch >= start_epoch(config.reweight.start, epochs)
                 trainer.loss.set_weight(

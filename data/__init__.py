@@ -18,11 +18,12 @@ from data._base import (
     Split,
     data_root,
 )
+from data._class_index import ClassIndex, class_histogram
 from data._imbalance import Imbalance
 from data._loader import Batch, Loader
 from data._notes import Validation
-from data._samplers import ClassIndex, SamplerName, class_histogram, draw_epoch
 from data._split import build
+from data.samplers._base import Sampler
 
 __all__ = [
     "Augment",
@@ -38,12 +39,11 @@ __all__ = [
     "Loader",
     "LongTailed",
     "Pool",
-    "SamplerName",
+    "Sampler",
     "Source",
     "Split",
     "Validation",
     "build",
     "class_histogram",
     "data_root",
-    "draw_epoch",
 ]

@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from engine.config import components, rules
+from engine.config.choices import CHOICES
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, standard, tree
@@ -217,11 +218,11 @@ def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, A
 def _merge(lower: Layer, upper: Layer) -> Layer:
     """``upper`` over ``lower``; a new choice drops the keys that belonged to the old one."""
     kept = dict(lower)
-    for section, selector in SELECTORS.items():
-        key = f"{section}.{selector}"
+    selectors = {f"{section}.{selector}" for section, selector in SELECTORS.items()}
+    for key in selectors | {choice.selector for choice in CHOICES}:
         if key in upper and (key not in lower or lower[key].value != upper[key].value):
             for other in lower:
-                if rules.depends_on(other, section):
+                if rules.depends_on(other, key):
                     kept.pop(other, None)
     return kept | upper
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from engine.config import components
 from engine.config.calendar import deferred_starts, start_epoch
+from engine.config.choices import CHOICES, of
+from engine.config.messages import allowed
 from engine.config.schema import Config, DataConfig, standard
 
 
@@ -22,29 +24,19 @@ class Needs(NamedTuple):
     choices: tuple[str, ...]
 
 
-NEEDS = (
-    Needs("data.imbalance.factor", "data.imbalance.kind", ("exponential", "step")),
-    Needs("data.imbalance.head", "data.imbalance.kind", ("exponential", "step")),
-    Needs("data.imbalance.order", "data.imbalance.kind", ("exponential", "step")),
-    Needs("data.imbalance.rule", "data.imbalance.kind", ("exponential", "step", "counts")),
-    Needs("data.imbalance.counts", "data.imbalance.kind", ("counts",)),
-    Needs(
-        "sampler.start",
-        "sampler.name",
-        ("class_balanced", "square_root", "effective_number", "progressive"),
-    ),
-    Needs("sampler.beta", "sampler.name", ("effective_number",)),
-    Needs("reweight.beta", "reweight.scheme", ("effective_number",)),
-    Needs("reweight.power", "reweight.scheme", ("power",)),
-    Needs("reweight.weights", "reweight.scheme", ("explicit",)),
-    Needs(
-        "reweight.start",
-        "reweight.scheme",
-        ("inverse", "inverse_sqrt", "effective_number", "power", "explicit"),
-    ),
-    Needs("schedule.steps", "schedule.name", ("steps",)),
-    Needs("schedule.decay", "schedule.name", ("steps",)),
-)
+def _needs() -> Iterator[Needs]:
+    imbalance = components.read_dataclass("data", "_imbalance", "Imbalance")
+    for key, kinds in imbalance.class_facts["read_by"].items():
+        yield Needs(f"data.imbalance.{key}", "data.imbalance.kind", kinds)
+    for choice in CHOICES:
+        for key, owners in choice.owners().items():
+            yield Needs(key, choice.selector, owners)
+        if "start" in type(Config.model_fields[choice.section].default).model_fields:
+            # It puts off what is not the default.
+            yield Needs(f"{choice.section}.start", choice.selector, choice.names[1:])
+
+
+NEEDS = tuple(_needs())
 
 
 class Idle(NamedTuple):
@@ -72,13 +64,13 @@ def check(config: Config) -> list[str]:
     return [line for rule in RULES for line in rule(config)]
 
 
-def depends_on(key: str, section: str) -> bool:
-    """Whether ``key`` belongs to the choice that ``section`` makes, and falls with it."""
-    if section == "loss":
-        return key.startswith("loss.") and key != "loss.name"
-    if section == "data":
+def depends_on(key: str, selector: str) -> bool:
+    """Whether ``key`` belongs to the choice that ``selector`` makes, and falls with it."""
+    if selector == "loss.name":
+        return key.startswith("loss.") and key != selector
+    if selector == "data.name":
         return key.startswith("data.") and key.split(".")[1] not in DataConfig.model_fields
-    return any(n.key == key and n.selector.rpartition(".")[0] == section for n in NEEDS)
+    return any(n.key == key and n.selector == selector for n in NEEDS)
 
 
 def _get(config: Config, key: str) -> Any:
@@ -128,9 +120,15 @@ def _soft_forms_need_soft_targets(config: Config) -> Iterator[str]:
         yield "loss.soft_form: has no effect on labels; needs mixup.mixup or mixup.cutmix above 0"
 
 
-def _explicit_weights_are_listed(config: Config) -> Iterator[str]:
-    if config.reweight.scheme == "explicit" and config.reweight.weights is None:
-        yield "reweight.weights: scheme=explicit needs it: a list, one number a class"
+def _what_a_choice_requires_is_set(config: Config) -> Iterator[str]:
+    for choice in CHOICES:
+        chosen = _get(config, choice.selector)
+        for key in choice.fact(chosen, "required") or ():
+            if _get(config, f"{choice.section}.{key}") is None:
+                word = choice.selector.rpartition(".")[2]
+                info = type(getattr(config, choice.section)).model_fields[key]
+                takes = allowed(info).removesuffix(", or null")
+                yield f"{choice.section}.{key}: {word}={chosen} needs it: {takes}"
 
 
 def _counts_go_with_their_kind(config: Config) -> Iterator[str]:
@@ -203,12 +201,13 @@ def _logits_are_adjusted_once(config: Config) -> Iterator[str]:
         return
     if _loss_fact(config, "fixed_point") == "uniform":
         yield f"{key}={tau:g}: adjusts twice, {config.loss.name} already fits a uniform prior"
-    for balancing, choice in (
-        ("reweight.scheme", config.reweight.scheme),
-        ("sampler.name", config.sampler.name),
-    ):
-        if _is_set(config, balancing):
-            yield f"{key}={tau:g}: adjusts twice, {balancing}={choice} already balances training"
+    for choice in CHOICES:
+        chosen = _get(config, choice.selector)
+        if choice.fact(chosen, "balances"):
+            yield (
+                f"{key}={tau:g}: adjusts twice, {choice.selector}={chosen} already balances "
+                "training"
+            )
 
 
 def _starts_come_before_the_end(config: Config) -> Iterator[str]:
@@ -221,10 +220,12 @@ def _starts_come_before_the_end(config: Config) -> Iterator[str]:
             )
 
 
-def _steps_rise(config: Config) -> Iterator[str]:
-    steps = config.schedule.steps
-    if list(steps) != sorted(set(steps)):
-        yield f"schedule.steps={list(steps)}: expected fractions of training in rising order"
+def _numbers_rise_where_a_choice_says_so(config: Config) -> Iterator[str]:
+    for choice in CHOICES:
+        for key in choice.fact(_get(config, choice.selector), "rising") or ():
+            numbers = _get(config, f"{choice.section}.{key}")
+            if list(numbers) != sorted(set(numbers)):
+                yield f"{choice.section}.{key}={list(numbers)}: expected numbers in rising order"
 
 
 def _init_head_needs_init_from(config: Config) -> Iterator[str]:
@@ -257,8 +258,11 @@ def _wandb_keys_need_wandb(config: Config) -> Iterator[str]:
 
 def _constant_rate_has_no_unit(config: Config) -> Iterator[str]:
     schedule = config.schedule
-    if schedule.name == "constant" and schedule.warmup == 0 and _is_set(config, "schedule.unit"):
-        yield "schedule.unit: has no effect with schedule.name=constant and schedule.warmup=0"
+    moves = of("schedule.name").fact(schedule.name, "moves")
+    if not moves and schedule.warmup == 0 and _is_set(config, "schedule.unit"):
+        yield (
+            f"schedule.unit: has no effect with schedule.name={schedule.name} and schedule.warmup=0"
+        )
 
 
 def _loss_fact(config: Config, fact: str) -> Any:
@@ -271,7 +275,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _a_shape_needs_two_ends,
     _what_reads_class_weights_needs_some,
     _soft_forms_need_soft_targets,
-    _explicit_weights_are_listed,
+    _what_a_choice_requires_is_set,
     _counts_go_with_their_kind,
     _one_vs_rest_chooses_the_tail,
     _one_vs_rest_leaves_no_classes_to_choose,
@@ -282,7 +286,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _mixing_needs_soft_targets,
     _logits_are_adjusted_once,
     _starts_come_before_the_end,
-    _steps_rise,
+    _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,
     _pieces_divide_the_batch,
     _resized_crops_need_the_files,

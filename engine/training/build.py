@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 import data
 import losses
 import models
-from engine.config import components
+from engine.config import choices, components
+from engine.config.calendar import start_epoch
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError
-from engine.config.schema import Config, component_keys
+from engine.config.schema import Config, chosen_keys, component_keys
 from engine.training import checkpoint
 from engine.training.optim import build_optimizer, rate_factor
 from engine.training.probabilities import PredictsProbabilities, Readout, adjustment
@@ -82,15 +84,21 @@ def build_model(config: Config, dataset: data.LongTailed) -> models.Classifier:
             num_outputs=num_outputs(config, dataset.num_classes),
             in_channels=dataset.image_shape.channels,
             image_size=(dataset.image_shape.height, dataset.image_shape.width),
-            head=config.model.head,
+            head=_head(config),
             norm=config.model.norm,
             pretrained=config.model.pretrained,
             freeze=config.model.freeze,
-            prior=_prior(dataset) if is_sigmoid and config.model.head == "linear" else None,
+            prior=_prior(dataset) if is_sigmoid else None,
         )
     if config.model.init_from is not None:
         _initialise(model, config.model.init_from, with_head=config.model.init_head)
     return model
+
+
+def _head(config: Config) -> Callable[..., nn.Module]:
+    """Makes the head of what :func:`models.build` knows."""
+    keys = chosen_keys(config, "model.head")
+    return functools.partial(components.build, "models.heads", config.model.head, keys)
 
 
 def _prior(dataset: data.LongTailed) -> float:
@@ -154,15 +162,17 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
         momentum=optim.momentum,
     )
 
+    shape = components.build(
+        "engine.training.schedules", schedule.name, chosen_keys(config, "schedule.name")
+    )
+
     def rate(epoch: int, step: int, steps: int) -> float:
         is_per_step = schedule.unit == "step"
         factor = rate_factor(
             epoch * steps + step if is_per_step else epoch,
             schedule.epochs * steps if is_per_step else schedule.epochs,
-            name=schedule.name,
+            schedule=shape,
             warmup=schedule.warmup,
-            steps=schedule.steps,
-            decay=schedule.decay,
         )
         return optim.lr * factor
 
@@ -208,19 +218,32 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
     """Class weights (C,) float32 of ``reweight``, or None.
 
     Raises:
-        ConfigError: there is not one explicit weight for each class.
+        ConfigError: the scheme does not fit the classes: a list of weights that is too short, say.
     """
+    scheme = config.reweight.scheme
+    if scheme == choices.of("reweight.scheme").default:
+        return None
     try:
         weights = losses.class_weights(
             torch.from_numpy(dataset.class_counts),
-            scheme=config.reweight.scheme,
-            beta=config.reweight.beta,
-            power=config.reweight.power,
-            weights=config.reweight.weights,
+            scheme=scheme,
+            **chosen_keys(config, "reweight.scheme"),
         )
     except ValueError as error:
-        raise ConfigError([f"reweight.weights: {error}"]) from error
+        raise ConfigError([f"reweight.scheme={scheme}: {error}"]) from error
     return None if weights is None else weights.float()
+
+
+def build_sampler(config: Config, *, epoch: int) -> data.Sampler:
+    """What draws the images of an epoch (0-based): the sampler, or the default until its start."""
+    choice = choices.of("sampler.name")
+    has_begun = epoch >= start_epoch(config.sampler.start, config.schedule.epochs)
+    if has_begun and config.sampler.name != choice.default:
+        keys = chosen_keys(config, "sampler.name")
+        sampler: data.Sampler = components.build("data.samplers", config.sampler.name, keys)
+        return sampler
+    usual: data.Sampler = components.build("data.samplers", choice.default, {})
+    return usual
 
 
 def num_outputs(config: Config, num_classes: int) -> int:
@@ -406,7 +429,7 @@ def load_run(path: str | Path, *, rule: Rule | None = None) -> LoadedRun:
             num_outputs=facts["num_outputs"],
             in_channels=channels,
             image_size=tuple(size),
-            head=config.model.head,
+            head=_head(config),
             norm=config.model.norm,
         )
     model.load_state_dict(weights.state)

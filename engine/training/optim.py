@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable
 
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 
 from engine.config.mistakes import ConfigError, nearest
+from engine.training.schedules._base import Schedule
 
 DEFAULT_MOMENTUM = 0.9
 
@@ -44,30 +43,19 @@ def build_optimizer(
     )
 
 
-def rate_factor(
-    unit: int,
-    units: int,
-    *,
-    name: Literal["cosine", "steps", "constant"],
-    warmup: float,
-    steps: Sequence[float] = (),
-    decay: float = 0.1,
-) -> float:
+def rate_factor(unit: int, units: int, *, schedule: Schedule, warmup: float) -> float:
     """Learning rate over the peak rate, at ``unit`` of ``units`` (optimizer steps or epochs).
 
     The warm-up rises linearly to 1 over the first ``warmup * units`` units, its first unit already
-    above zero: 1/5, 2/5 ... for five. Cosine then falls to 0 at the end; steps multiplies by
-    ``decay`` from each fraction of ``steps`` on.
+    above zero: 1/5, 2/5 ... for five. What follows is the schedule's.
 
-    >>> [round(rate_factor(e, 200, name="steps", warmup=0.025, steps=(0.8, 0.9), decay=0.01), 6)
+    >>> from engine.training.schedules.steps import Steps
+    >>> falls = Steps(steps=(0.8, 0.9), decay=0.01)
+    >>> [round(rate_factor(e, 200, schedule=falls, warmup=0.025), 6)
     ...  for e in (0, 4, 5, 159, 160, 180)]
     [0.2, 1.0, 1.0, 1.0, 0.01, 0.0001]
     """
-    rising = warmup * units
-    if unit + 1 <= rising:
-        return (unit + 1) / rising
-    if name == "steps":
-        return decay ** sum(unit >= step * units - 1e-9 for step in steps)
-    if name == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (unit - rising) / (units - rising)))
-    return 1.0
+    begin = warmup * units
+    if unit + 1 <= begin:
+        return (unit + 1) / begin
+    return schedule.factor(unit, units=units, begin=begin)

@@ -198,7 +198,7 @@ def test_wrong_type_or_range_names_key_value_and_what_is_allowed(word: str, expe
 def test_wrong_choice_names_the_nearest() -> None:
     (line,) = mistakes_of("schedule=cosin")
     assert "did you mean cosine?" in line
-    assert "cosine | steps | constant" in line
+    assert "cosine | constant | steps" in line
 
 
 def test_the_same_key_twice_with_different_values_is_a_mistake() -> None:
