@@ -395,7 +395,7 @@ def main(argv: Sequence[str]) -> int:
         if arguments.print_config:
             print(dump(config), end="")
             return 0
-        return _run_seeds(config, arguments)
+        return _run_seeds(config, arguments, seeds=command_line.seeds(config, arguments))
     except ConfigError as error:
         # Whatever is wrong with the command is wrong for every process of a run; one says so.
         for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():
@@ -403,7 +403,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
-def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
+def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: range) -> int:
     import torch
 
     from engine.report.terminal import Screen
@@ -418,7 +418,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
     try:
         with joined(config.runtime.device) as processes:
             screen = screen if processes.is_main else Screen.silent()
-            for seed in range(config.seed, config.seed + (arguments.seeds or 1)):
+            for seed in seeds:
                 seeded = config.model_copy(update={"seed": seed})
                 summaries.append(run(seeded, fresh=arguments.fresh, command=command, screen=screen))
     except Interrupted as stop:

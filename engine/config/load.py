@@ -6,6 +6,7 @@ never matters inside a layer. All mistakes are found at once, each as one line.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from engine.config import components, rules
 from engine.config.choices import CHOICES
+from engine.config.glossary import advice
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, standard, tree
@@ -43,6 +45,18 @@ NOT_IDENTITY = (
 # Keys that name another run, which counts as that run's fingerprint.
 RUNS = ("model.init_from", "teacher")
 SEEDS = ("seed", "data.imbalance.seed")
+# Sections whose choices are whole packages, with the keys of one file only.
+PACKAGES = {"data": "data", "loss": "losses"}
+# Other spellings of a value.
+ALIASES = {
+    "runtime.precision": {
+        "amp": "auto",
+        "bf16": "bfloat16",
+        "fp16": "float16",
+        "fp32": "float32",
+        "half": "float16",
+    }
+}
 DEFAULT_NAMES = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}
 
 
@@ -236,9 +250,11 @@ def _component_name(package: str, merged: Layer, default: str, mistakes: list[st
     known = components.names(package)
     if name in known:
         return str(name)
+    hint = nearest(str(name), known)
+    if instead := advice(str(name)):
+        hint = f"; write {instead}"
     mistakes.append(
-        f"{key}={shown(name)}: unknown{nearest(str(name), known)}; one of {', '.join(known)}"
-        + _where(merged[key])
+        f"{key}={shown(name)}: unknown{hint}; one of {', '.join(known)}" + _where(merged[key])
     )
     return None
 
@@ -270,7 +286,7 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
         section = nested
         for part in path:
             section = section.setdefault(part, {})
-        section[leaf] = _typed(setting, known[key])
+        section[leaf] = _typed(key, setting, known[key])
     try:
         return model.model_validate(nested)
     except ValidationError as error:
@@ -282,7 +298,7 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
             setting = merged[key]
             mistakes.append(
                 f"{key}={shown(setting.value)}: expected {allowed(info)}"
-                f"{_near_choice(setting.value, info)} ({info.description}){_where(setting)}"
+                f"{_near_choice(key, setting.value, info)} ({info.description}){_where(setting)}"
             )
     return None
 
@@ -293,41 +309,64 @@ def _known_prefix(location: tuple[Any, ...], known: Mapping[str, Any]) -> str:
 
 
 def _unknown_key(key: str, setting: Setting, known: Mapping[str, Any]) -> str:
-    sections = {k.rpartition(".")[0] for k in known} - {""}
+    # Parts of keys, in the order of the tree: data, data.imbalance, sampler ...
+    sections = list(dict.fromkeys(k[:i] for k in known for i, c in enumerate(k) if c == "."))
     if key in sections:
         inside = ", ".join(k for k in known if k.startswith(f"{key}."))
         return f"{key}={shown(setting.value)}: is a section; set one of {inside}"
-    same_word = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-    if owner := _owner_of(key):
-        hint = f": it is a key of {owner}"
-    elif same_word:
-        hint = f" (did you mean {same_word[0]}?)"
-    else:
-        hint = nearest(key, known)
-    return f"{key}: unknown key{hint}{_where(setting)}"
+    return f"{key}: unknown key{_hint(key, known, sections)}{_where(setting)}"
 
 
-def _owner_of(key: str) -> str:
-    """Which other losses or data sets have this key."""
-    section, _, leaf = key.partition(".")
-    package = {"loss": "losses", "data": "data"}.get(section, "")
-    if not package:
-        return ""
-    owners = [
-        name
-        for name in components.names(package)
-        if leaf in {k.name for k in components.read(package, name).keys}
-    ]
-    return ", ".join(owners)
+def _hint(key: str, known: Mapping[str, Any], sections: Sequence[str]) -> str:
+    """What somebody may have meant who wrote a key that there is not."""
+    word = key.removesuffix(".name").rpartition(".")[2]
+    same_word = [k for k in known if k.rpartition(".")[2] == word]
+    if "." in key and (owned := _owned(key)):
+        return owned
+    if same_word:
+        return f" (did you mean {difflib.get_close_matches(key, same_word, n=1, cutoff=0)[0]}?)"
+    if instead := advice(word):
+        return f"; write {instead}"
+    if "." in key:
+        return nearest(key, known) or nearest(key, sections)
+    found = nearest(key, Config.model_fields) or _owned(key)
+    return found or nearest(key, sections) or nearest(key, known)
 
 
-def _near_choice(value: Any, info: Any) -> str:
-    return nearest(str(value), [str(a) for a in get_args(info.annotation) if isinstance(a, str)])
+def _owned(key: str) -> str:
+    """Which losses or data sets have this key, or one spelled nearly so."""
+    section, _, leaf = key.rpartition(".")
+    for owner, package in PACKAGES.items():
+        if section not in ("", owner):
+            continue
+        keys_of = {
+            name: {k.name for k in components.read(package, name).keys}
+            for name in components.names(package)
+        }
+        every = sorted(set().union(*keys_of.values()))
+        found = difflib.get_close_matches(leaf, every, n=1, cutoff=0.8 if section else 1)
+        names = ", ".join(name for name, keys in keys_of.items() if found and found[0] in keys)
+        if found and f"{owner}.{found[0]}" == key:
+            return f": it is a key of {names}"
+        if found:
+            return f" (did you mean {owner}.{found[0]}, a key of {names}?)"
+    return ""
 
 
-def _typed(setting: Setting, info: Any) -> Any:
+def _near_choice(key: str, value: Any, info: Any) -> str:
+    # For a number the section's own word knows better: data.imbalance=100 is a factor.
+    word = str(value) if isinstance(value, str) else key.split(".")[-2] if "." in key else key
+    choices = [str(a) for a in get_args(info.annotation) if isinstance(a, str)]
+    if choices and (instead := advice(word)):
+        return f"; write {instead}"
+    return nearest(str(value), choices)
+
+
+def _typed(key: str, setting: Setting, info: Any) -> Any:
     """Lists become tuples; a command-line word is text where the key expects text."""
     value = setting.value
+    if key in ALIASES and isinstance(value, str):
+        return ALIASES[key].get(value.lower(), value)
     types = _plain_types(info.annotation)
     if setting.text is not None and str in types and not _fits(value, types):
         return setting.text

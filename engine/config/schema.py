@@ -249,7 +249,7 @@ class RuntimeConfig(Section):
     precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "float32",
         description="precision of the model's arithmetic; losses are always float32; "
-        "auto: the fastest that the device computes in",
+        "auto: the fastest that the device computes in; also read: bf16, fp16, amp (auto)",
     )
     deterministic: bool = Field(
         False, description="on GPUs: only algorithms that give the same bits every time"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
@@ -23,24 +24,64 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """timm's optimizer ``name``; weight decay falls on every parameter, as in the papers' code.
 
-    ``sgd`` has Nesterov momentum in timm's naming, ``momentum`` is the plain one.
+    ``sgd`` has Nesterov momentum in timm's naming, ``momentum`` is the plain one; without momentum
+    the two are the same.
 
     Raises:
-        ConfigError: timm has no such optimizer, or it takes no momentum and one was set.
+        ConfigError: timm has no such optimizer, it cannot train these parameters here, or it takes
+            no momentum and one was set.
     """
     known = [str(known) for known in list_optimizers()]
     if name not in known:
         raise ConfigError([f"optim.name={name}: timm has no such optimizer{nearest(name, known)}"])
-    takes_momentum = get_optimizer_info(name).has_momentum
-    if momentum != DEFAULT_MOMENTUM and not takes_momentum:
+    info = get_optimizer_info(name)
+    if momentum != DEFAULT_MOMENTUM and not info.has_momentum:
         raise ConfigError([f"optim.momentum={momentum:g}: has no effect with optim.name={name}"])
-    return create_optimizer_v2(
-        [p for p in parameters if p.requires_grad],
-        opt=name,
-        lr=lr,
-        weight_decay=weight_decay,
-        momentum=momentum,
-    )
+    if info.second_order:
+        raise ConfigError(
+            [f"optim.name={name}: needs second derivatives, which no step here takes"]
+        )
+    settings = {"opt": name, "lr": lr, "weight_decay": weight_decay, "momentum": momentum}
+    if momentum == 0 and (info.defaults or {}).get("nesterov"):
+        settings["nesterov"] = False  # torch refuses to look ahead along no momentum
+    trained = [p for p in parameters if p.requires_grad]
+    _check_step(trained, settings)
+    return create_optimizer_v2(trained, **settings)
+
+
+# What timm, torch and the packages that timm asks for answer to what they cannot do.
+REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def _check_step(parameters: Sequence[torch.nn.Parameter], settings: dict[str, Any]) -> None:
+    """Take one step with the smallest weight of each rank, which shows what cannot be trained.
+
+    Raises:
+        ConfigError: a package or a device is missing, or weights of such a shape are refused.
+    """
+    smallest = {p.ndim: p for p in sorted(parameters, key=torch.numel, reverse=True)}
+    trial = [torch.nn.Parameter(p.detach().clone()) for p in smallest.values()]
+    for weight in trial:
+        weight.grad = torch.full_like(weight, 1e-3)
+    devices = [p.device for p in trial[:1] if p.is_cuda]
+    try:
+        with torch.random.fork_rng(devices=devices):
+            create_optimizer_v2(trial, **settings).step()
+    except REFUSALS as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        name = settings["opt"]
+        raise ConfigError(
+            [f"optim.name={name}: cannot train this model here: {reason}; choose another"]
+        ) from error
 
 
 def rate_factor(unit: int, units: int, *, schedule: Schedule, warmup: float) -> float:
