@@ -116,7 +116,7 @@ def test_help_of_a_word_that_no_key_contains_is_one_line_and_exit_code_2(
     assert train.main(["--help", "nonsense"]) == 2
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err == "--help nonsense: no key contains 'nonsense'\n"
+    assert output.err == "--help nonsense: no key or meaning has 'nonsense'\n"
 
 
 def test_plain_help_begins_with_usage_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
