@@ -19,7 +19,7 @@ from data._base import (
     data_root,
 )
 from data._class_index import ClassIndex, class_histogram
-from data._imbalance import Imbalance
+from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._notes import Validation
 from data._split import build
@@ -46,4 +46,5 @@ __all__ = [
     "build",
     "class_histogram",
     "data_root",
+    "label_order",
 ]

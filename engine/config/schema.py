@@ -14,27 +14,10 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from engine.config import choices, components
+from engine.config.metrics import selectable
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 PathSafe = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-# Validation metrics that can choose an epoch, and whether more is better.
-SELECTABLE = {
-    "accuracy": "max",
-    "balanced_accuracy": "max",
-    "macro_f1": "max",
-    "many_accuracy": "max",
-    "medium_accuracy": "max",
-    "few_accuracy": "max",
-    "worst_class_recall": "max",
-    "geometric_mean": "max",
-    "mcc": "max",
-    "auroc": "max",
-    "average_precision": "max",
-    "nll": "min",
-    "brier": "min",
-    "ece": "min",
-}
 
 
 class Section(BaseModel):
@@ -170,7 +153,9 @@ class OptimConfig(Section):
     momentum: Annotated[float, Ge(0), Lt(1)] = Field(0.9, description="momentum of sgd-like ones")
     batch_size: Annotated[int, Ge(1)] = Field(32, description="images an optimizer step")
     accumulate: Annotated[int, Ge(1)] = Field(
-        1, description="pieces a batch is split into to save memory"
+        1,
+        description="pieces a batch is split into to save memory; not for losses that compare a "
+        "batch as a whole",
     )
     clip_norm: Annotated[float, Gt(0)] | None = Field(
         None, description="clip the global gradient norm to this"
@@ -212,7 +197,7 @@ class EvaluateConfig(Section):
 
     metric: str = Field(
         "val/balanced_accuracy",
-        pattern=f"^val/({'|'.join(SELECTABLE)})$",
+        pattern=f"^val/({'|'.join(selectable())})$",
         description="validation metric that chooses the epoch of the rule val, once all that is "
         "deferred has begun",
     )

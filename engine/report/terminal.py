@@ -23,32 +23,12 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.config.messages import one_line
+from engine.config.metrics import metrics
 from engine.training.summary import ClassResult, Summary
 from engine.training.train_loop import Step
 
 DASH = "–"
 CLASSES_SHOWN = 20
-MEASURES = {
-    "accuracy": "accuracy",
-    "top5_accuracy": "top-5 accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "many_accuracy": "many",
-    "medium_accuracy": "medium",
-    "few_accuracy": "few",
-    "old_accuracy": "old classes",
-    "new_accuracy": "new classes",
-    "worst_class_recall": "worst class",
-    "geometric_mean": "geometric mean",
-    "macro_f1": "macro F1",
-    "mcc": "MCC",
-    "auroc": "AUROC",
-    "average_precision": "average precision",
-    "f1": "F1 at 0.5",
-    "f1_at_threshold": "F1 at the best validation threshold",
-    "nll": "NLL",
-    "brier": "Brier score",
-    "ece": "ECE",
-}
 
 
 class Screen:
@@ -162,9 +142,9 @@ def _measures(summary: Summary) -> dict[str, str]:
     known = summary.rules["last"].test
     sizes = {f"{group}_accuracy": size for group, size in summary.group_sizes.items()}
     return {
-        measure: heading + (f" ({_classes(sizes[measure])})" if measure in sizes else "")
-        for measure, heading in MEASURES.items()
-        if measure in known
+        name: metric.heading + (f" ({_classes(sizes[name])})" if name in sizes else "")
+        for name, metric in metrics().items()
+        if name in known
     }
 
 

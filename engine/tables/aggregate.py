@@ -9,24 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from engine.config.metrics import metrics
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import SELECTABLE, Config
+from engine.config.schema import Config
 from engine.report.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
 from engine.tables.commands import config_of
 from engine.tables.notes import code_notes, oddities, provenance, usual_splits
 from engine.tables.pairing import Pair, Scope, pair_of, paired, scope_of, value_of
 from engine.tables.record import RunRecord
 
-METRICS = {
-    "balanced_accuracy": "balanced",
-    "accuracy": "overall",
-    "many_accuracy": "many",
-    "medium_accuracy": "medium",
-    "few_accuracy": "few",
-    "worst_class_recall": "worst class",
-    "nll": "NLL",
-    "ece": "ECE",
-}
+METRICS = {name: metric.column for name, metric in metrics().items() if metric.column}
 """Columns, the first being the one whose difference is printed."""
 
 PRIMARY = next(iter(METRICS))
@@ -236,7 +228,7 @@ def _score(
         [base for _, base in found.values()],
         clusters=None if scope.unit is None else [pair[scope.unit] for pair in found],
     )
-    is_on_the_good_side = (difference.mean > 0) == (SELECTABLE[metric] == "max")
+    is_on_the_good_side = (difference.mean > 0) == (metrics()[metric].better == "max")
     return Score(summary, difference, difference.is_distinguishable and is_on_the_good_side)
 
 

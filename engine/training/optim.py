@@ -41,7 +41,12 @@ def build_optimizer(
         raise ConfigError(
             [f"optim.name={name}: needs second derivatives, which no step here takes"]
         )
-    settings = {"opt": name, "lr": lr, "weight_decay": weight_decay, "momentum": momentum}
+    settings: dict[str, Any] = {
+        "opt": name,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "momentum": momentum,
+    }
     if momentum == 0 and (info.defaults or {}).get("nesterov"):
         settings["nesterov"] = False  # torch refuses to look ahead along no momentum
     trained = [p for p in parameters if p.requires_grad]

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from engine.config.calendar import complete_from
-from engine.config.schema import SELECTABLE, Config
+from engine.config.metrics import metrics
+from engine.config.schema import Config
 from engine.training.summary import Oracle, Scalars
-
-RANKING = ("auroc", "average_precision")
 
 
 class Selection:
@@ -44,7 +43,7 @@ class Selection:
     @property
     def needs_ranking(self) -> bool:
         """Whether every epoch must compute AUROC and average precision."""
-        return self.metric in RANKING
+        return metrics()[self.metric].needs == "ranking"
 
     def updated(
         self,
@@ -70,7 +69,7 @@ def is_better(metric: str, value: float, than: float | None) -> bool:
         return False
     if than is None:
         return True
-    return value > than if SELECTABLE[metric] == "max" else value < than
+    return value > than if metrics()[metric].better == "max" else value < than
 
 
 def oracle(rows: Sequence[Mapping[str, Any]], metric: str, headline: Scalars) -> Oracle | None:

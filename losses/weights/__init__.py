@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
 from typing import cast
 
-import torch
 from torch import Tensor
 
+from .._counts import checked_counts
+from .._inputs import ClassValues
 from ._base import Scheme
 
 __all__ = ["Scheme", "class_weights", "names"]
@@ -29,9 +29,7 @@ def names() -> list[str]:
     return sorted(name for name in files if not name.startswith("_"))
 
 
-def class_weights(
-    class_counts: Tensor | Sequence[int], *, scheme: str, **keys: object
-) -> Tensor | None:
+def class_weights(class_counts: ClassValues, *, scheme: str, **keys: object) -> Tensor | None:
     """Return a weight for every class, larger for rarer ones, whose mean is 1 as a rule.
 
     Args:
@@ -51,11 +49,7 @@ def class_weights(
     >>> class_weights([100, 200, 50], scheme="inverse")
     tensor([0.8571, 0.4286, 1.7143], dtype=torch.float64)
     """
-    counts = torch.as_tensor(class_counts, dtype=torch.float64)
-    if counts.ndim != 1 or not bool((torch.isfinite(counts) & (counts >= 0)).all()):
-        raise ValueError("class_counts must be C finite numbers that are not negative")
-    if not bool((counts > 0).any()):
-        raise ValueError("class_counts are all 0: class weights need at least one training image")
+    counts = checked_counts(class_counts)
     if scheme == "none":
         return None
     if scheme not in names():

@@ -8,6 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from .._inputs import checked_values
 from ._base import Scheme
 
 
@@ -18,20 +19,21 @@ class Explicit(Scheme):
         weights: The weight of each class, in label order.
 
     Raises:
-        ValueError: For weights that are not C finite numbers that are not negative.
+        ValueError: For weights that are not C finite numbers, above 0 for classes with samples.
     """
 
     required: ClassVar[tuple[str, ...]] = ("weights",)
 
     def __init__(self, *, weights: tuple[Annotated[float, Ge(0)], ...] | None = None) -> None:
-        self.weights = torch.as_tensor(() if weights is None else weights, dtype=torch.float64)
+        self.weights = () if weights is None else weights
 
     def __call__(self, counts: Tensor) -> Tensor:
         """Return the weights, and 0 where the count is 0."""
-        found = self.weights
-        if found.shape != counts.shape:
-            asked = f"{len(counts)} numbers, one a class"
-            raise ValueError(f"weights must be {asked}, not {len(found)}")
-        if not bool((torch.isfinite(found) & (found >= 0)).all()):
-            raise ValueError("weights must be finite numbers that are not negative")
+        found = checked_values(self.weights, len(counts), name="weights").double()
+        missing = torch.nonzero((found == 0) & (counts > 0)).flatten().tolist()
+        if missing:
+            raise ValueError(
+                f"weights must be above 0 for classes with training images: class {missing[0]} has "
+                f"{counts[missing[0]].item():g} and a weight of 0"
+            )
         return torch.where(counts > 0, found, 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +21,8 @@ class Cosine(nn.Module):
         num_features: D.
         num_outputs: Number of logits.
     """
+
+    gives_cosines: ClassVar[bool] = True
 
     # Shorter vectors are not stretched to length 1: the gradient of normalising is 1 / length, and
     # torch's own limit of 1e-12 would let it grow far beyond what a step survives.

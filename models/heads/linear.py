@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import nn
 
@@ -21,6 +21,8 @@ class Linear(nn.Linear):
             otherwise go into the negatives (Lin et al. 2017, sec. 4.1); p = 1/C gives -log(C - 1)
             (Cui et al. 2019). None leaves torch's own bias.
     """
+
+    gives_cosines: ClassVar[bool] = False
 
     def __init__(
         self,

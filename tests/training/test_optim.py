@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from timm.optim import get_optimizer_info, list_optimizers
 from torch import nn
 
 from engine.config.mistakes import ConfigError
@@ -153,6 +154,64 @@ def test_momentum_is_plain_and_sgd_has_nesterovs() -> None:
         optimizer.step()
         steps[name] = 1 - weight.item()
     assert steps == pytest.approx({"momentum": 1.0, "sgd": 1.5})
+
+
+# kron compiles its step, which takes a compiler many seconds.
+OPTIMIZERS = [
+    pytest.param(str(name), marks=pytest.mark.slow if name == "kron" else ())
+    for name in list_optimizers()
+]
+
+
+def trained(name: str, *, momentum: float) -> list[torch.Tensor]:
+    """The weights of a small network after two steps."""
+    torch.manual_seed(0)
+    model = Small()
+    settings = {"lr": 0.01, "weight_decay": 1e-4, "momentum": momentum}
+    optimizer = build_optimizer(model.parameters(), name=name, **settings)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model.layers(torch.randn(4, 1, 4, 4)).square().mean().backward()
+        optimizer.step()
+    return [p.detach() for p in model.parameters()]
+
+
+@pytest.mark.filterwarnings("ignore:.*opt_einsum")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_timm_trains_or_is_refused_in_one_line(name: str) -> None:
+    for momentum in (0.9, 0.0) if get_optimizer_info(name).has_momentum else (0.9,):
+        try:
+            weights = trained(name, momentum=momentum)
+        except ConfigError as error:
+            (line,) = error.mistakes
+            assert line.startswith(f"optim.name={name}: ")
+        else:
+            assert all(torch.isfinite(weight).all() for weight in weights)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw", "lamb", "lion", "muon", "rmsprop"])
+def test_an_optimizer_that_papers_use_is_not_refused(name: str) -> None:
+    assert trained(name, momentum=0.9)
+
+
+def test_without_momentum_nesterovs_is_plain_gradient_descent() -> None:
+    for a, b in zip(trained("sgd", momentum=0), trained("momentum", momentum=0), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_second_derivatives_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.name=adahessian: needs second derivatives"):
+        build_optimizer(Small().parameters(), name="adahessian", lr=0.1, weight_decay=0.0)
+
+
+def test_trying_an_optimizer_leaves_weights_and_random_numbers_alone() -> None:
+    model = Small()
+    before = [p.detach().clone() for p in model.parameters()]
+    state = torch.get_rng_state()
+    build_optimizer(model.parameters(), name="sgdp", lr=0.1, weight_decay=0.1)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_frozen_parameters_are_left_out() -> None:

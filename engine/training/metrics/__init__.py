@@ -1,8 +1,8 @@
 """Metrics of one pass of predictions: pure functions of NumPy arrays.
 
-Per-class scores and the confusion matrix come from scikit-learn up to 1,000 classes and, with the
-same values, from bincounts beyond (`per_class`); the quality of the probabilities stands in
-`calibration`, that of their order in `ranking`.
+Each metric is a function of the ``catalogue``. Per-class scores and the confusion matrix come from
+scikit-learn up to 1,000 classes and, with the same values, from bincounts beyond (``per_class``);
+the quality of the probabilities stands in ``calibration``, that of their order in ``ranking``.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engine.training.metrics.calibration import brier, nll, reliability
-from engine.training.metrics.per_class import Outcomes, PerClass, count_outcomes
-from engine.training.metrics.ranking import (
-    best_threshold,
-    f1_at_threshold,
-    ranking_scores,
-    top_k_accuracy,
-)
+from engine.config.metrics import metrics
+from engine.training.metrics.catalogue import CATALOGUE
+from engine.training.metrics.groups import FEW_BELOW, MANY_ABOVE, few_shot_groups
+from engine.training.metrics.per_class import PerClass
+from engine.training.metrics.ranking import best_threshold
+from engine.training.metrics.scored import Scored
 
-__all__ = ["Metrics", "PerClass", "best_threshold", "evaluate", "few_shot_groups"]
-
-MANY_ABOVE = 100
-FEW_BELOW = 20
+__all__ = [
+    "FEW_BELOW",
+    "MANY_ABOVE",
+    "Metrics",
+    "PerClass",
+    "best_threshold",
+    "evaluate",
+    "few_shot_groups",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,19 +50,6 @@ class Metrics:
     group_sizes: dict[str, int]
 
 
-def few_shot_groups(class_counts: npt.NDArray[np.integer]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Masks (C,) of the classes with many (> 100), medium (20..100), few (< 20) training images.
-
-    Liu et al. (2019), "Large-Scale Long-Tailed Recognition in an Open World", section 4. The groups
-    are disjoint; a class without training images is in none.
-
-    >>> {name: mask.tolist() for name, mask in few_shot_groups(np.array([101, 100, 19])).items()}
-    {'many': [True, False, False], 'medium': [False, True, False], 'few': [False, False, True]}
-    """
-    many, few = class_counts > MANY_ABOVE, class_counts < FEW_BELOW
-    return {"many": many, "medium": ~(many | few), "few": few & (class_counts > 0)}
-
-
 def evaluate(
     probabilities: npt.NDArray[np.floating],
     targets: npt.NDArray[np.integer],
@@ -71,20 +61,9 @@ def evaluate(
 ) -> Metrics:
     """Every metric of one pass: probabilities (N, C), targets (N,), training counts (C,).
 
-    The predicted class is the arg max, the lowest index on a tie. Scalars, with means over classes
-    taken over the classes that have test images:
-
-    * accuracy; top5_accuracy where C > 5.
-    * balanced_accuracy, worst_class_recall, geometric_mean: mean, minimum and geometric mean of the
-      per-class recalls (0 as soon as one is 0; Kubat and Matwin, 1997).
-    * macro_f1: mean F1 over the classes that occur in the targets or the predictions, as
-      `sklearn.metrics.f1_score(average="macro")`.
-    * many_accuracy, medium_accuracy, few_accuracy: mean recall in each group of `few_shot_groups`;
-      on a balanced test set that is the group's accuracy.
-    * old_accuracy, new_accuracy: the same for ``old_classes`` and for all others, if there are both
-      in the targets.
-    * mcc (`per_class`); nll in nats, brier, ece (`calibration`).
-    * f1 where C = 2: F1 of class 1 at 0.5, that is by the arg max.
+    The predicted class is the arg max, the lowest index on a tie. The scalars are those of
+    :mod:`engine.training.metrics.catalogue` whose needs are met; means over classes are taken over
+    those that have test images.
 
     Where a probability is not finite, every scalar and per-class score that is defined is NaN and
     there is no confusion matrix: a model that diverged shows, it does not score by chance.
@@ -118,52 +97,15 @@ def evaluate(
         return _without_values(stand_in)
     assert np.abs(probabilities.sum(axis=1) - 1).max() < 0.02, "rows do not sum to one"
 
-    predictions = probabilities.argmax(axis=1)
-    outcomes = count_outcomes(targets, predictions, num_classes=num_classes)
-    groups = few_shot_groups(class_counts)
-    groups |= _old_and_new(old_classes, support=outcomes.per_class.support)
-    scalars: dict[str, float | None] = {"accuracy": float((predictions == targets).mean())}
-    if num_classes > 5:
-        scalars["top5_accuracy"] = top_k_accuracy(probabilities, targets, k=5)
-    scalars |= _outcome_scalars(outcomes, groups=groups)
-    scalars["nll"] = nll(probabilities, targets)
-    scalars["brier"] = brier(probabilities, targets)
-    scalars["ece"] = reliability(probabilities, targets).ece
-    if ranking:
-        scalars |= ranking_scores(probabilities, targets)._asdict()
-    if num_classes == 2:
-        scalars["f1"] = _mean(outcomes.per_class.f1[1:])
-    if threshold is not None:
-        scalars["f1_at_threshold"] = f1_at_threshold(probabilities, targets, threshold=threshold)
-    group_sizes = {name: int(mask.sum()) for name, mask in groups.items()}
+    scored = Scored(probabilities, targets, class_counts, tuple(old_classes), threshold)
+    scalars = {
+        name: function(scored)
+        for name, function in CATALOGUE.items()
+        if scored.has(needed := metrics()[name].needs) and (ranking or needed != "ranking")
+    }
+    outcomes = scored.outcomes
+    group_sizes = {name: int(mask.sum()) for name, mask in scored.groups.items()}
     return Metrics(scalars, outcomes.per_class, outcomes.confusion, group_sizes)
-
-
-def _old_and_new(
-    old_classes: Sequence[int], *, support: npt.NDArray[np.int64]
-) -> dict[str, npt.NDArray[np.bool_]]:
-    """Masks (C,) of the old and the new classes among those tested; empty if one is."""
-    old = np.isin(np.arange(len(support)), np.array(old_classes, dtype=np.int64))
-    masks = {"old": old & (support > 0), "new": ~old & (support > 0)}
-    return masks if all(mask.any() for mask in masks.values()) else {}
-
-
-def _outcome_scalars(
-    outcomes: Outcomes, *, groups: dict[str, npt.NDArray[np.bool_]]
-) -> dict[str, float | None]:
-    recall = outcomes.per_class.recall
-    tested = recall[~np.isnan(recall)]
-    scalars = {"balanced_accuracy": _mean(recall), "macro_f1": _mean(outcomes.per_class.f1)}
-    scalars |= {f"{name}_accuracy": _mean(recall[mask]) for name, mask in groups.items()}
-    scalars["worst_class_recall"] = float(tested.min())
-    product = np.exp(np.log(tested).mean()) if tested.all() else 0.0
-    return scalars | {"geometric_mean": float(product), "mcc": outcomes.mcc}
-
-
-def _mean(values: npt.NDArray[np.float64]) -> float | None:
-    """Mean of the values that are defined; None where none is."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else None
 
 
 def _without_values(metrics: Metrics) -> Metrics:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from engine.config.metrics import selectable
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import SELECTABLE
 from engine.tuning.search.methods import leading, methods
 from engine.tuning.search.search import Search
 from engine.tuning.search.search_file import read_search_file
+
+COLUMN = 39  # of the remarks on a search file
+
+
+def _indented(text: str) -> str:
+    indent = " " * COLUMN
+    return textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent)
+
 
 HELP = f"""\
 usage: python sweep.py [FILE.yaml ...] [key=value ...] --search FILE.yaml [options]
@@ -46,8 +55,7 @@ storage=URL         where the study lives: sqlite:///FILE, or postgresql://USER@
 
 search file:
   metric: val/balanced_accuracy        or a list of two: the Pareto front. One of val/...
-                                       {", ".join(list(SELECTABLE)[:7])},
-                                       {", ".join(list(SELECTABLE)[7:])}
+{_indented(", ".join(selectable()))}
   budget: {{trials: 40, epochs: 15}}     timeout: 3600 begins no trial after an hour
   sampler: tpe                         gp, random, grid; {{name: tpe, seed: 1}}
   pruner: median                       none, hyperband, wilcoxon (with seeds: 5);

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.config.load import full_key
 from engine.config.messages import allowed, shown
+from engine.config.metrics import selectable
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import SELECTABLE
 from engine.config.strict_yaml import read_yaml
 
 Scalar = bool | int | float | str | None
@@ -121,7 +121,7 @@ class SearchFile(Node):
     @property
     def directions(self) -> tuple[Direction, ...]:
         """Of each metric: whether more or less is better."""
-        return tuple(DIRECTIONS[SELECTABLE[m.removeprefix("val/")]] for m in self.metrics)
+        return tuple(DIRECTIONS[selectable()[m.removeprefix("val/")].better] for m in self.metrics)
 
 
 TOP_LEVEL: dict[str, str] = {
@@ -224,7 +224,7 @@ def _section_mistake(name: str, model: type[Node], key: str, value: Any) -> str:
 def _metrics(content: Mapping[str, Any], mistakes: list[str]) -> tuple[str, ...]:
     given = content.get("metric", "val/balanced_accuracy")
     metrics = tuple(given) if isinstance(given, list) else (given,)
-    known = [f"val/{name}" for name in SELECTABLE]
+    known = [f"val/{name}" for name in selectable()]
     for metric in metrics:
         text = str(metric)
         if text.startswith("test/") or "oracle" in text:
@@ -239,7 +239,7 @@ def _metrics(content: Mapping[str, Any], mistakes: list[str]) -> tuple[str, ...]
     if len(set(map(str, metrics))) < len(metrics):
         mistakes.append(f"metric={shown(given)}: names one metric twice")
     if "direction" in content and not mistakes:
-        right = [DIRECTIONS[SELECTABLE[m.removeprefix("val/")]] for m in metrics]
+        right = [DIRECTIONS[selectable()[m.removeprefix("val/")].better] for m in metrics]
         wanted = content["direction"]
         if (wanted if isinstance(wanted, list) else [wanted]) != right:
             mistakes.append(

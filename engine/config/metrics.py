@@ -1,0 +1,78 @@
+"""What is known of each metric, read from its first line in the catalogue without importing it."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from engine.config.components import ROOT
+
+PATH = ROOT / "engine" / "training" / "metrics" / "catalogue.py"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the catalogue; see ``engine/training/metrics/catalogue.py``.
+
+    Attributes:
+        name: as in ``val/<name>``.
+        heading: its name in words.
+        better: whether more or less of it is better.
+        needs: what it cannot do without.
+        column: its heading in tables that show it unasked, or None.
+        help: the first line of its docstring.
+    """
+
+    name: str
+    heading: str
+    better: Literal["max", "min"]
+    needs: str | None = None
+    column: str | None = None
+    help: str = ""
+
+    @property
+    def is_selectable(self) -> bool:
+        """Whether it can choose epochs: what needs a certain kind of task cannot."""
+        return self.needs in (None, "ranking")
+
+
+@cache
+def metrics() -> dict[str, Metric]:
+    """Return every metric by name, in the order of the catalogue.
+
+    Raises:
+        TypeError: a row breaks the rules of the catalogue: a mistake of its author.
+    """
+    tree = ast.parse(PATH.read_text(encoding="utf-8"))
+    found = {}
+    for node in tree.body:
+        for call in getattr(node, "decorator_list", ()):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "metric":
+                assert isinstance(node, ast.FunctionDef)
+                found[node.name] = _row(node, call)
+    return found
+
+
+def selectable() -> dict[str, Metric]:
+    """Return the metrics that can choose an epoch, by name."""
+    return {name: metric for name, metric in metrics().items() if metric.is_selectable}
+
+
+def heading(name: str) -> str:
+    """Return a metric's name in words; that of an unknown one is made from its key."""
+    known = metrics().get(name)
+    return known.heading if known else name.replace("_", " ")
+
+
+def _row(node: ast.FunctionDef, call: ast.Call) -> Metric:
+    try:
+        (words,) = map(ast.literal_eval, call.args)
+        given: dict[str, Any] = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except ValueError as error:
+        raise TypeError(f"{PATH.name}: {node.name}: its row holds literals only") from error
+    summary = (ast.get_docstring(node) or "").partition("\n")[0]
+    if not summary or given.get("better") not in ("max", "min"):
+        raise TypeError(f"{PATH.name}: {node.name}: needs a docstring and better='max' or 'min'")
+    return Metric(name=node.name, heading=words, help=summary, **given)
