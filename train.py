@@ -25,6 +25,7 @@ from engine.config.schema import Config
 if TYPE_CHECKING:
     import data
     from engine.report.terminal import Screen
+    from engine.training.metrics.per_class import PerClass
     from engine.training.summary import Summary
     from engine.training.train_loop import Step
 
@@ -92,6 +93,7 @@ def run(
     from engine.training.signals import EndedEarly, interruptions
     from engine.training.train_loop import EpochTotals
 
+    tracking.check_installed(config.track.to)
     if config.evaluate.test_every_epoch and not test:
         raise ConfigError(["evaluate.test_every_epoch=true: this run is to leave test alone"])
     began = time.perf_counter()
@@ -213,25 +215,28 @@ def run(
             return environment
 
         environment = processes.on_main(begin)
-        mirror = tracking.Mirror(
-            folder.path,
-            mode=tracking.chosen_mode(config.track.wandb) if processes.is_main else "disabled",
+        tracked = tracking.TrackedRun(
+            folder=folder.path,
+            root=Path(config.track.root).expanduser(),
             run_id=environment["wandb_id"],
-            identity={
-                "project": "tailfocus",
-                "group": config.track.group or identity["group"],
-                "name": f"{name}-{identity['fingerprint']}",
-            },
+            name=tracking.run_name(config),
+            group=config.track.group or identity["group"],
             config=config.model_dump(mode="json"),
-            say=screen.say,
         )
+        trackers = tracking.Trackers()
+        if processes.is_main:
+            trackers = tracking.start(config.track, tracked, say=screen.say)
 
-        def end_mirror(kind: type[BaseException] | None, *_: object) -> None:
+        def end_trackers(kind: type[BaseException] | None, *_: object) -> None:
             if kind is EndedEarly and progress.best is not None:
-                mirror.summarise({"objective": progress.best["value"], "ended_early": True})
-            mirror.finish(failed=kind not in (None, EndedEarly))
+                values = {"objective": progress.best["value"], "ended_early": True}
+                trackers.close(tracking.Closing(values))
+            trackers.finish(failed=kind not in (None, EndedEarly))
 
-        stack.push(end_mirror)
+        stack.push(end_trackers)
+        for past_row in tracking.logged_again(folder.rows()):
+            values = tracking.values_of(past_row, dataset.class_names, mode=config.track.per_class)
+            trackers.log(values, step=past_row["epoch"])
 
         # --- epochs ------------------------------------------------------------------------------
         # Without a validation split nothing asks for "val".
@@ -302,18 +307,13 @@ def run(
                         positions, dataset.train.targets, dataset.num_classes
                     ).tolist(),
                 }
-                extra: dict[str, Any] = {}
+                scores: PerClass | None = None
                 if dataset.val is not None:
                     val = assess(
                         "val", after_batch=checkpoints.poll, ranking=selection.needs_ranking
                     )
                     row |= evaluation.row_of("val", val.metrics)
-                    extra |= tracking.per_class_values(
-                        "val",
-                        val.metrics.per_class,
-                        names=dataset.class_names,
-                        mode=config.track.per_class,
-                    )
+                    scores = val.metrics.per_class
                     progress.best = selection.updated(
                         progress.best, row, weights=trainer.evaluated.state_dict
                     )
@@ -326,7 +326,10 @@ def run(
                     folder.append_row(row)
                 progress.epoch, progress.totals = epoch + 1, EpochTotals()
                 checkpoints.save()
-                mirror.log({**tracking.without_lists(row), **extra}, step=epoch + 1)
+                values = tracking.values_of(
+                    row, dataset.class_names, mode=config.track.per_class, scores=scores
+                )
+                trackers.log(values, step=epoch + 1)
                 best_epoch = progress.best["epoch"] if progress.best else None
                 screen.epoch(row, metric=selection.metric, best_epoch=best_epoch)
                 if report is not None and processes.is_main:
@@ -369,7 +372,8 @@ def run(
             headline = results[summary.headline]
             if headline.test is None:
                 objective = headline.val.metrics.scalars[selection.metric] if headline.val else None
-                mirror.summarise({**tracking.closing_values(summary), "objective": objective})
+                values = {**tracking.closing_values(summary), "objective": objective}
+                trackers.close(tracking.Closing(values))
                 write_json(folder.validation, summary.model_dump(mode="json"))
                 return summary
             figures = {}
@@ -384,7 +388,7 @@ def run(
                     data_title=dataset.title,
                     rule=summary.headline,
                 )
-            mirror.log_final(summary, figures=figures, test=headline.test, step=epochs)
+            trackers.close(tracking.closing_of(summary, test=headline.test, figures=figures))
             write_json(folder.summary, summary.model_dump(mode="json"))
             return summary
 

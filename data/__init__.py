@@ -19,6 +19,7 @@ from data._base import (
     data_root,
 )
 from data._class_index import ClassIndex, class_histogram
+from data._decode import decode
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._notes import Validation
@@ -46,5 +47,6 @@ __all__ = [
     "build",
     "class_histogram",
     "data_root",
+    "decode",
     "label_order",
 ]

@@ -25,6 +25,8 @@ from engine.config.schema import (
     Config,
     DataConfig,
     LossConfig,
+    TrackConfig,
+    tracker_fields,
     tree,
 )
 
@@ -226,12 +228,14 @@ def _files(section: str) -> Iterator[Row]:
 
 def _component(section: str, name: str) -> tuple[str, list[Row]]:
     component = components.read(PACKAGES[section], name)
+    is_tracker = section == "track"
+    fields = tracker_fields(name) if is_tracker else components.pydantic_fields(component)
     # Not tree(): one pydantic model for each component would be most of the time --help takes.
     rows = [
         _row(f"{section}.{key}", FieldInfo.from_annotated_attribute(annotation, info))
-        for key, (annotation, info) in components.pydantic_fields(component).items()
+        for key, (annotation, info) in fields.items()
     ]
-    title = f"{section}={name}: {component.summary}"
+    title = f"{'track.to' if is_tracker else section}={name}: {component.summary}"
     shared = component.class_facts.get("shared_defaults")
     if section == "data" and shared:
         title += f"\n    sets {', '.join(f'data.{k}={shown(v)}' for k, v in shared.items())}"
@@ -240,7 +244,11 @@ def _component(section: str, name: str) -> tuple[str, list[Row]]:
 
 def _is_component_key(key: str) -> bool:
     section, _, leaf = key.partition(".")
-    bases: dict[str, type[BaseModel]] = {"data": DataConfig, "loss": LossConfig}
+    bases: dict[str, type[BaseModel]] = {
+        "data": DataConfig,
+        "loss": LossConfig,
+        "track": TrackConfig,
+    }
     shared = bases.get(section)
     return shared is not None and leaf.split(".")[0] not in shared.model_fields
 
@@ -253,7 +261,7 @@ def _row(key: str, info: FieldInfo) -> Row:
     default: Any = info.get_default(call_default_factory=True)
     meaning = f"{info.description} ({allowed(info)})"
     section, _, leaf = key.partition(".")
-    if section in PACKAGES and leaf == "name":
+    if section in ("data", "loss") and leaf == "name":
         meaning = f"one of {' | '.join(components.names(PACKAGES[section]))}; keys of each below"
     return Row(key, f"{key}={shown(default)}", meaning)
 

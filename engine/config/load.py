@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -23,7 +23,17 @@ from engine.config.choices import CHOICES
 from engine.config.glossary import advice
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, SELECTORS, Config, standard, tree
+from engine.config.schema import (
+    DEFAULT_DATA,
+    DEFAULT_LOSS,
+    SELECTORS,
+    TRACKERS,
+    Config,
+    TrackConfig,
+    standard,
+    tracker_fields,
+    tree,
+)
 from engine.config.strict_yaml import parse, read_yaml
 
 # Raise it when a default changes: old run folders then keep their meaning.
@@ -46,7 +56,7 @@ NOT_IDENTITY = (
 RUNS = ("model.init_from", "teacher")
 SEEDS = ("seed", "data.imbalance.seed")
 # Sections whose choices are whole packages, with the keys of one file only.
-PACKAGES = {"data": "data", "loss": "losses"}
+PACKAGES = {"data": "data", "loss": "losses", "track": TRACKERS}
 # Other spellings of a value.
 ALIASES = {
     "runtime.precision": {
@@ -78,6 +88,7 @@ def load(
     *,
     values: Mapping[str, Any] | None = None,
     alone: bool = False,
+    planned: Mapping[str, str] | None = None,
 ) -> Config:
     """Merge YAML ``files``, ``key=value`` words and ``values`` (dotted keys) over the defaults.
 
@@ -86,6 +97,8 @@ def load(
         overrides: words such as ``loss.gamma=1``, values in YAML spelling.
         values: the same as Python values, with the same precedence as ``overrides``.
         alone: the runs that it names need not be there; it then has no fingerprint.
+        planned: folders of runs that are still to be made, and their fingerprints; these alone
+            need not be there.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.
@@ -101,7 +114,7 @@ def load(
         "data": _component_name("data", merged, DEFAULT_DATA, mistakes),
         "losses": _component_name("losses", merged, DEFAULT_LOSS, mistakes),
     }
-    model = tree(names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS)
+    model = tree(names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS, _trackers(merged))
     # Keys of an unknown component cannot be judged: its name is the one mistake to report.
     skipped = {"data.": names["data"], "loss.": names["losses"]}
     judged = {
@@ -112,7 +125,7 @@ def load(
     config = _validate(model, judged, mistakes)
     if config is not None:
         mistakes += rules.check(config)
-        mistakes += [] if alone else _unreadable_runs(config)
+        mistakes += [] if alone else _unreadable_runs(config, planned or {})
     if mistakes or config is None:
         raise ConfigError(mistakes)
     return config
@@ -125,7 +138,7 @@ def flatten(config: BaseModel) -> dict[str, Any]:
 
 def defaults(config: Config) -> dict[str, Any]:
     """What :func:`flatten` would give had nothing been set but the two component names."""
-    return flatten(standard(config.data.name, config.loss.name))
+    return flatten(standard(config.data.name, config.loss.name, config.track.to))
 
 
 def dump(config: Config) -> str:
@@ -133,20 +146,33 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def fingerprint(config: Config, *, without_seeds: bool = False) -> str:
+def fingerprint(
+    config: Config, *, without_seeds: bool = False, planned: Mapping[str, str] | None = None
+) -> str:
     """12 hex digits that name what this run computes.
 
     Covers ``CONFIG_VERSION`` and the keys that differ from their default, so that a key added later
     leaves old fingerprints alone; ``NOT_IDENTITY`` is left out. A key that names another run counts
     as that run's fingerprint.
+
+    Args:
+        config: the run.
+        without_seeds: leave its seeds out, and those of the runs that it names.
+        planned: folders of runs that are still to be made, and their fingerprints.
     """
+    known = planned or {}
     usual = {**defaults(config), **DEFAULT_NAMES}
     identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
     for key, value in flatten(config).items():
         left_out = key.startswith(NOT_IDENTITY) or (without_seeds and key in SEEDS)
         if left_out or value == usual[key]:
             continue
-        identity[key] = fingerprint(load_run_config(value)) if key in RUNS else value
+        if key not in RUNS:
+            identity[key] = value
+        elif value in known:
+            identity[key] = known[value]
+        else:
+            identity[key] = fingerprint(load_run_config(value), without_seeds=without_seeds)
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
@@ -259,6 +285,14 @@ def _component_name(package: str, merged: Layer, default: str, mistakes: list[st
     return None
 
 
+def _trackers(merged: Layer) -> tuple[str, ...]:
+    """The trackers that are asked for and exist; validation names the others."""
+    usual = TrackConfig.model_fields["to"].default
+    asked = merged["track.to"].value if "track.to" in merged else usual
+    known = components.names(TRACKERS)
+    return tuple(n for n in asked if n in known) if isinstance(asked, list | tuple) else usual
+
+
 def _where(setting: Setting) -> str:
     return "" if setting.source == "command line" else f" [{setting.source}]"
 
@@ -339,24 +373,33 @@ def _owned(key: str) -> str:
     for owner, package in PACKAGES.items():
         if section not in ("", owner):
             continue
-        keys_of = {
-            name: {k.name for k in components.read(package, name).keys}
-            for name in components.names(package)
-        }
+        keys_of = {name: _own_keys(package, name) for name in components.names(package)}
         every = sorted(set().union(*keys_of.values()))
         found = difflib.get_close_matches(leaf, every, n=1, cutoff=0.8 if section else 1)
         names = ", ".join(name for name, keys in keys_of.items() if found and found[0] in keys)
         if found and f"{owner}.{found[0]}" == key:
-            return f": it is a key of {names}"
+            unchosen = ", which track.to does not name" if package == TRACKERS else ""
+            return f": it is a key of {names}{unchosen}"
         if found:
             return f" (did you mean {owner}.{found[0]}, a key of {names}?)"
     return ""
 
 
+def _own_keys(package: str, name: str) -> set[str]:
+    if package == TRACKERS:
+        return set(tracker_fields(name))
+    return {key.name for key in components.read(package, name).keys}
+
+
 def _near_choice(key: str, value: Any, info: Any) -> str:
     # For a number the section's own word knows better: data.imbalance=100 is a factor.
     word = str(value) if isinstance(value, str) else key.split(".")[-2] if "." in key else key
-    choices = [str(a) for a in get_args(info.annotation) if isinstance(a, str)]
+    taken = get_args(info.annotation)
+    if Ellipsis in taken:  # a list: the first of its items that is no choice
+        taken = get_args(taken[0])
+        items = value if isinstance(value, list | tuple) else [value]
+        value = next((item for item in items if item not in taken), "")
+    choices = [str(a) for a in taken if isinstance(a, str)]
     if choices and (instead := advice(word)):
         return f"; write {instead}"
     return nearest(str(value), choices)
@@ -386,11 +429,11 @@ def _fits(value: Any, types: set[Any]) -> bool:
     return type(value) in types or (value is None and type(None) in types)
 
 
-def _unreadable_runs(config: Config) -> list[str]:
+def _unreadable_runs(config: Config, planned: Collection[str] = ()) -> list[str]:
     named = flatten(config)
     mistakes = []
     for key in RUNS:
-        if (run := named[key]) is None:
+        if (run := named[key]) is None or run in planned:
             continue
         try:
             load_run_config(run)

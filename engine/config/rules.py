@@ -13,7 +13,7 @@ from engine.config import components
 from engine.config.calendar import deferred_starts, start_epoch
 from engine.config.choices import CHOICES, of
 from engine.config.messages import allowed, shown
-from engine.config.schema import Config, DataConfig, standard
+from engine.config.schema import Config, DataConfig, standard, tracker_fields
 
 
 class Needs(NamedTuple):
@@ -62,7 +62,8 @@ def _get(config: Config, key: str) -> Any:
 
 def _is_set(config: Config, key: str) -> bool:
     """Whether ``key`` differs from its default for this data set and loss."""
-    return _get(config, key) != _get(standard(config.data.name, config.loss.name), key)
+    usual = standard(config.data.name, config.loss.name, config.track.to)
+    return _get(config, key) != _get(usual, key)
 
 
 def _needs_its_choice(config: Config) -> Iterator[str]:
@@ -258,8 +259,8 @@ def fitted_prior(config: Config) -> str:
 
 def balancing(config: Config) -> list[str]:
     """The keys beside the loss that balance training, each with its value."""
-    chosen = {choice: _get(config, choice.selector) for choice in CHOICES}
-    return [f"{c.selector}={name}" for c, name in chosen.items() if c.fact(name, "balances")]
+    chosen = [(choice, _get(config, choice.selector)) for choice in CHOICES]
+    return [f"{c.selector}={name}" for c, name in chosen if c.fact(name, "balances")]
 
 
 def leaves_cosines_unscaled(config: Config) -> bool:
@@ -289,11 +290,19 @@ def _resized_crops_need_the_files(config: Config) -> Iterator[str]:
         )
 
 
-def _wandb_keys_need_wandb(config: Config) -> Iterator[str]:
-    if config.track.wandb == "disabled":
-        for key in ("track.group", "track.per_class"):
-            if _is_set(config, key):
-                yield f"{key}: has no effect with track.wandb=disabled"
+def _tracker_keys_need_a_tracker(config: Config) -> Iterator[str]:
+    track = config.track
+    if twice := sorted({name for name in track.to if track.to.count(name) > 1}):
+        yield f"track.to: names {', '.join(twice)} twice"
+    if track.wandb == "online" and "wandb" not in track.to:
+        yield "track.wandb=online: has no effect where track.to does not name wandb"
+    idle = [] if track.is_tracked else ["track.group", "track.per_class"]
+    if "wandb" in track.to and track.wandb == "disabled":
+        idle += [f"track.{key}" for key in tracker_fields("wandb")]
+    off = "track.wandb=disabled" if "wandb" in track.to else "track.to=[]"
+    for key in idle:
+        if _is_set(config, key):
+            yield f"{key}: has no effect with {off}"
 
 
 def _constant_rate_has_no_unit(config: Config) -> Iterator[str]:
@@ -329,6 +338,6 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _pieces_add_up_to_the_batch,
     _scaled_logits_are_cosines,
     _resized_crops_need_the_files,
-    _wandb_keys_need_wandb,
+    _tracker_keys_need_a_tracker,
     _constant_rate_has_no_unit,
 )

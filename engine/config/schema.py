@@ -214,18 +214,26 @@ class EvaluateConfig(Section):
 class TrackConfig(Section):
     """Where results go. No key here changes a number."""
 
+    to: tuple[str, ...] = Field(
+        ("wandb",), description="trackers that follow the run, by name; [] for none; keys below"
+    )
     root: str = Field("runs", description="folder of all run folders")
     name: PathSafe | None = Field(None, description="folder under track.root; null: data.name")
     group: PathSafe | None = Field(
-        None, description="W&B group; null: the fingerprint without the seeds"
+        None, description="group in the trackers; null: the fingerprint without the seeds"
     )
     wandb: Literal["offline", "online", "disabled"] = Field(
         "offline", description="W&B mode; the variable WANDB_MODE overrides it"
     )
     per_class: Literal["auto", "scalars", "table", "off"] = Field(
-        "auto", description="per-class metrics in W&B each epoch; auto: by the number of classes"
+        "auto", description="per-class metrics in trackers each epoch; auto: by number of classes"
     )
     figures: bool = Field(True, description="draw figures at the end; false saves seconds a run")
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether any tracker is asked for."""
+        return any(name != "wandb" or self.wandb != "disabled" for name in self.to)
 
 
 class RuntimeConfig(Section):
@@ -289,24 +297,31 @@ SELECTORS = {
     "evaluate": "metric",
 }
 
+TRACKERS = "engine.report.tracking"  # one file a tracker, as in the other packages of components
 DEFAULT_DATA = "digits"
 DEFAULT_LOSS = "cross_entropy"
 
 
 @cache
-def tree(data: str, loss: str) -> type[Config]:
-    """The config model for one data set and one loss, their keys joined on."""
+def tree(data: str, loss: str, trackers: tuple[str, ...] = ("wandb",)) -> type[Config]:
+    """The config model for a data set, a loss and trackers, their keys joined on."""
     return create_model(
         "Config",
         __base__=Config,
         data=_section(_data_config(data)),
         loss=_section(_loss_config(loss)),
+        track=_section(_track_config(trackers)),
     )
 
 
-def standard(data: str, loss: str) -> Config:
-    """The config of a data set and a loss with nothing set."""
-    return tree(data, loss).model_validate({})
+def standard(data: str, loss: str, trackers: tuple[str, ...] = ("wandb",)) -> Config:
+    """The config of a data set, a loss and trackers with nothing else set."""
+    return tree(data, loss, trackers).model_validate({})
+
+
+def tracker_field(tracker: str, key: str) -> str:
+    """The field of ``track`` for a key of a tracker; its ``mode`` bears the tracker's name."""
+    return tracker if key == "mode" else f"{tracker}_{key}"
 
 
 def chosen_keys(config: Config, selector: str) -> dict[str, Any]:
@@ -346,6 +361,23 @@ def _data_config(name: str) -> type[DataConfig]:
         own = {k.removeprefix(prefix): v for k, v in defaults.items() if k.startswith(prefix)}
         fields[section] = _section(_with_defaults(model, own))
     return create_model("DataConfig", __base__=DataConfig, **fields)
+
+
+def tracker_fields(name: str) -> dict[str, Any]:
+    """Definitions of the fields that a tracker adds to ``track``."""
+    found = components.pydantic_fields(components.read(TRACKERS, name))
+    fields = {tracker_field(name, key): definition for key, definition in found.items()}
+    return {key: found for key, found in fields.items() if key not in TrackConfig.model_fields}
+
+
+def _track_config(trackers: tuple[str, ...]) -> type[TrackConfig]:
+    """TrackConfig with the keys of the chosen trackers, which must be files that exist."""
+    info = TrackConfig.model_fields["to"]
+    choice: Any = Literal.__getitem__(components.names(TRACKERS))
+    fields: dict[str, Any] = {"to": (tuple[choice, ...], info)}
+    for name in trackers:
+        fields |= tracker_fields(name)
+    return create_model("TrackConfig", __base__=TrackConfig, **fields)
 
 
 def _with_defaults(model: type[Section], defaults: dict[str, Any]) -> type[Section]:

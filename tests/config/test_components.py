@@ -119,7 +119,7 @@ def test_models_read_from_the_sources_are_those_that_timm_is_given() -> None:
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of losses/ and data/ for throw-away components; it holds the packages' folders."""
-    for package in PACKAGES:
+    for package in (*PACKAGES, "engine/report/tracking"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(components.ROOT / package, tmp_path / package, ignore=ignored)
     monkeypatch.setattr(components, "ROOT", tmp_path)

@@ -186,11 +186,11 @@ def test_a_precision_may_be_called_as_other_tools_do(alias: str, name: str) -> N
     assert load(values={"runtime.precision": alias}) == plain
 
 
-def test_another_head_drops_the_keys_of_the_one_in_the_file(write: Write) -> None:
-    file = write("sampler: {name: effective_number, beta: 0.9, start: 0.5}\n")
+def test_another_sampler_drops_the_keys_of_the_one_in_the_file(write: Write) -> None:
+    file = write("sampler: {name: effective_number, beta: 0.9}\nmodel: {head: cosine}\n")
     config = load([file], ["sampler=progressive"])
     assert config.sampler.beta == 0.9999
-    assert config.sampler.start == 0.5
+    assert config.model.head == "cosine"
 
 
 def test_a_key_of_another_component_names_its_owner() -> None:
@@ -440,7 +440,7 @@ def test_keys_that_cannot_go_together_are_a_mistake(
 @pytest.fixture
 def hard_only_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A component ``losses/hard_only.py`` in a copy of the two component packages."""
-    for package in ("losses", "data"):
+    for package in ("losses", "data", "engine/report/tracking"):
         shutil.copytree(
             components.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__py*")
         )

@@ -42,13 +42,14 @@ def records(path: Path, kind: str) -> list[Any]:
 
     ``finish`` returns a few milliseconds before wandb's service has written the last record.
     """
-    deadline = time.monotonic() + 10
-    while not (found := _records(path)) or found[-1].WhichOneof("record_type") != "exit":
+    deadline = time.monotonic() + 60
+    while not (found := whole_records(path)) or found[-1].WhichOneof("record_type") != "exit":
         assert time.monotonic() < deadline, f"{path} has no end"
     return [getattr(record, kind) for record in found if record.WhichOneof("record_type") == kind]
 
 
-def _records(path: Path) -> list[Any]:
+def whole_records(path: Path) -> list[Any]:
+    """All records that are written whole, of a run that may have been killed."""
     found = []
     for payload in payloads(path.read_bytes()):
         record = wandb_internal_pb2.Record()
@@ -60,6 +61,11 @@ def _records(path: Path) -> list[Any]:
 def history(path: Path) -> list[dict[str, Any]]:
     """What was logged, one dict a step."""
     return [values_of(record.item) for record in records(path, "history")]
+
+
+def epochs(path: Path) -> list[dict[str, Any]]:
+    """The steps that are epochs, without what closes the run."""
+    return [line for line in history(path) if "train/loss" in line or "loss" in line]
 
 
 def values_of(items: Any) -> dict[str, Any]:

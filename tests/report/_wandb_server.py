@@ -1,4 +1,4 @@
-"""A W&B server on the loopback address: takes a run, keeps what it was sent, fails on demand."""
+"""A W&B or MLflow server on the loopback address: takes a run, keeps what it was sent, fails."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ ANSWERS = {
     "UpsertBucket": {"upsertBucket": {"bucket": BUCKET, "inserted": True}},
     "RunResumeStatus": {"model": {"id": "p", "name": "tailfocus", "bucket": None}},
 }
+MLFLOW_RUN = {"info": {"run_id": "r", "run_uuid": "r", "experiment_id": "1"}, "data": {}}
+MLFLOW_ANSWERS: dict[str, dict[str, Any]] = {
+    "experiments/get-by-name": {"experiment": {"experiment_id": "1", "name": "tailfocus"}},
+    "runs/create": {"run": MLFLOW_RUN},
+    "runs/update": {"run_info": MLFLOW_RUN["info"]},
+}
 
 
 @dataclass
@@ -35,9 +41,9 @@ class Server:
 
     Attributes:
         fault: ``500``, ``hang`` (until it is shut down), ``close`` the connection, or None.
-        after: answer well until this GraphQL operation has come; None is from the beginning.
+        after: answer well until this operation has come; None is from the beginning.
         url: of the server.
-        operations: names of the GraphQL operations that were answered.
+        operations: names of the operations that were answered.
         lines: history lines that came.
         requests: every request as it came, headers and body.
     """
@@ -62,6 +68,10 @@ class Server:
                 if name == "wandb-history.jsonl":
                     self.lines += [json.loads(line) for line in part["content"]]
             return {}
+        if "/mlflow/" in path:
+            operation = path.partition("/mlflow/")[2].partition("?")[0]
+            self.operations.append(operation)
+            return MLFLOW_ANSWERS.get(operation, {})
         if not path.endswith("/graphql"):
             return {}
         content = json.loads(body)
@@ -107,7 +117,7 @@ class _Quiet(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def wandb_server(fault: Fault | None = None, *, after: str | None = None) -> Iterator[Server]:
-    """Run a server inside the block; its arguments are those of :class:`Server`."""
+    """Run a server of both kinds inside the block; its arguments are those of :class:`Server`."""
     state = Server(fault, after)
     handler = type("Handler", (_Handler,), {"state": state})
     with _Quiet(("127.0.0.1", 0), handler) as server:

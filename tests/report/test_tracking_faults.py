@@ -22,11 +22,12 @@ from tests._runs import (
     assert_same_run,
     folder_of,
     quiet_screen,
+    rows_of,
     small_config,
     small_run,
     small_words,
 )
-from tests.report._wandb_log import history, records, values_of
+from tests.report._wandb_log import epochs, history, records, values_of, whole_records
 from tests.report._wandb_server import Fault, Server, wandb_server
 
 # Real servers and services with their own time-outs: about a minute in all.
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.slow
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 OFFLINE = ("track.wandb=offline",)
+SLACK = 5.0  # a busy machine wakes a process up late
 SECRET = "tail-focus-planted-secret"
 NO_CONNECTION = "W&B: no connection; this run is recorded offline (send it with wandb sync)"
 
@@ -97,28 +99,25 @@ def test_a_killed_service_changes_no_number_and_the_next_run_has_a_new_one(
     assert_same_run(folder_of(tmp_path / "first"), without)
     assert mirrored_run(tmp_path / "second", *OFFLINE) == []
     (file,) = (tmp_path / "second").rglob("*.wandb")
-    assert [line["_step"] for line in history(file)] == [1, 2, 3]
+    assert [line["_step"] for line in epochs(file)] == [1, 2, 3]
 
 
-MIRROR = """
-import os, signal, sys
+KILLED = """
+import sys
 from pathlib import Path
-from engine import tracking
+from tests.report._tracked import started
 from tests.report.test_tracking_faults import kill_the_service
 
-identity = {"project": "tests", "group": "group", "name": "name"}
-mirror = tracking.Mirror(
-    Path(sys.argv[1]), mode="offline", run_id="0-abcdef", identity=identity, config={}, say=print
-)
+trackers = started(Path(sys.argv[1]))
 kill_the_service()
-mirror.log({"loss": 1.0}, step=1)
-mirror.finish()
+trackers.log({"loss": 1.0}, step=1)
+trackers.finish()
 """
 
 
 def test_a_killed_service_leaves_no_traceback_when_python_exits(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", MIRROR, str(tmp_path)],
+        [sys.executable, "-c", KILLED, str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -132,20 +131,18 @@ def test_a_killed_service_leaves_no_traceback_when_python_exits(tmp_path: Path) 
 
 
 FROZEN = """
-import sys, time
+import sys
 from pathlib import Path
-from engine import tracking
+from engine.report.tracking import wandb
+from tests.report._tracked import started
 from tests.report.test_tracking_faults import freeze_the_service
 
-tracking.FINISH_SECONDS = tracking.SERVICE_SECONDS = 1
-identity = {"project": "tests", "group": "group", "name": "name"}
-mirror = tracking.Mirror(
-    Path(sys.argv[1]), mode="offline", run_id="0-abcdef", identity=identity, config={}, say=print
-)
+wandb.FINISH_SECONDS = wandb.SERVICE_SECONDS = 1
+trackers = started(Path(sys.argv[1]))
 freeze_the_service()
 if sys.argv[2] == "fail":
-    mirror._attempt(lambda: 1 / 0)
-mirror.finish()
+    trackers._trackers[0].call(lambda tracker: 1 / 0, seconds=60)
+trackers.finish()
 print("finished")
 """
 
@@ -213,7 +210,7 @@ def test_without_home_the_mirror_works(
     monkeypatch.delenv("HOME")
     assert mirrored_run(tmp_path, *OFFLINE) == []
     (file,) = tmp_path.rglob("*.wandb")
-    assert len(history(file)) == 3
+    assert len(epochs(file)) == 3
     assert_same_run(folder_of(tmp_path), without)
 
 
@@ -241,22 +238,20 @@ def test_a_full_disk_under_wandb_changes_no_number(tmp_path: Path, without: Path
 # --- the server -----------------------------------------------------------------------------------
 
 FAULTS: tuple[Fault, ...] = ("500", "hang", "close")
-ONLINE_MIRROR = """
+ONLINE = """
 import sys, time
 from pathlib import Path
-from engine import tracking
+from engine.report.tracking import wandb
+from tests.report._tracked import started
 
-tracking.INIT_SECONDS = tracking.FINISH_SECONDS = 2
-identity = {"project": "tests", "group": "group", "name": "name"}
+wandb.INIT_SECONDS = wandb.FINISH_SECONDS = 2
 began = time.monotonic()
-mirror = tracking.Mirror(
-    Path(sys.argv[1]), mode="online", run_id="0-abcdef", identity=identity, config={}, say=print
-)
+trackers = started(Path(sys.argv[1]), "track.wandb=online")
 print("seconds to start", time.monotonic() - began)
 for step in (1, 2, 3):
-    mirror.log({"loss": 1.0}, step=step)
+    trackers.log({"loss": 1.0}, step=step)
 print("seconds to log", time.monotonic() - began)
-mirror.finish()
+trackers.finish()
 print("seconds to finish", time.monotonic() - began)
 """
 
@@ -310,7 +305,7 @@ def under_faults(root: Path, command: list[str], *, after: str | None) -> dict[F
 def test_a_server_that_fails_in_mid_run_holds_nothing_up_and_the_record_is_whole(
     tmp_path: Path,
 ) -> None:
-    ended = under_faults(tmp_path, ["-c", ONLINE_MIRROR, "{folder}"], after="UpsertBucket")
+    ended = under_faults(tmp_path, ["-c", ONLINE, "{folder}"], after="UpsertBucket")
     for run in ended.values():
         start, log, finish = (float(line.split()[-1]) for line in run.lines if "seconds" in line)
         assert log - start < 1
@@ -323,7 +318,7 @@ def test_a_server_that_fails_in_the_middle_of_the_start_is_no_obstacle_to_an_off
     tmp_path: Path,
 ) -> None:
     """The start that failed must not hold on to the run's id."""
-    ended = under_faults(tmp_path, ["-c", ONLINE_MIRROR, "{folder}"], after="RunResumeStatus")
+    ended = under_faults(tmp_path, ["-c", ONLINE, "{folder}"], after="RunResumeStatus")
     for run in ended.values():
         assert NO_CONNECTION in run.lines
         assert run.steps("offline-run-*") == [1, 2, 3]
@@ -331,8 +326,10 @@ def test_a_server_that_fails_in_the_middle_of_the_start_is_no_obstacle_to_an_off
 
 TIMED_RUN = """
 import sys, time
+import wandb  # no part of what a server costs
 import train
-from engine.report.tracking import Mirror
+from engine.report.tracking import Trackers
+from engine.report.tracking._guard import Guarded
 
 seconds = 0.0
 
@@ -344,8 +341,9 @@ def timed(method):
         seconds += time.monotonic() - began
     return call
 
-for name in ("__init__", "log", "log_final", "finish"):
-    setattr(Mirror, name, timed(getattr(Mirror, name)))
+Guarded.start = timed(Guarded.start)
+for name in ("log", "close", "finish"):
+    setattr(Trackers, name, timed(getattr(Trackers, name)))
 code = train.main(sys.argv[1:])
 print("seconds in W&B:", seconds)
 sys.exit(code)
@@ -364,7 +362,156 @@ def test_no_fault_of_the_server_changes_a_number_or_costs_more_than_ten_seconds(
         (file,) = run.folder.rglob("offline-run-*/*.wandb" if after is None else "run-*/*.wandb")
         summary = [values_of(record.update) for record in records(file, "summary")]
         assert any(values.get("headline") == "val" for values in summary)
-        assert float(run.lines[-1].rpartition(" ")[2]) < 10
+        assert float(run.lines[-1].rpartition(" ")[2]) < 10 + SLACK
+
+
+# --- MLflow ---------------------------------------------------------------------------------------
+
+MLFLOW = """
+import sys, time
+import mlflow as _  # no part of what a server costs
+from pathlib import Path
+from engine.report.tracking import Closing
+from tests.report._tracked import started
+
+began = time.monotonic()
+trackers = started(Path(sys.argv[1]), "track.to=[mlflow]", "track.mlflow_uri=" + sys.argv[2])
+for step in (1, 2, 3):
+    trackers.log({"loss": 1.0}, step=step)
+trackers.close(Closing({"headline": "val"}))
+trackers.finish()
+print("seconds", time.monotonic() - began)
+"""
+
+
+@pytest.mark.parametrize("after", [None, "runs/create"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_fault_of_an_mlflow_server_costs_more_than_ten_seconds(
+    tmp_path: Path, fault: Fault, after: str | None
+) -> None:
+    with wandb_server(fault, after=after) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", MLFLOW, str(tmp_path), server.url],
+            cwd=ROOT,
+            env=environment_for(server),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        operations = list(server.operations)
+    off, seconds = done.stdout.splitlines()
+    assert off.startswith("MLflow is off for the rest of this run: MlflowException")
+    assert float(seconds.split()[1]) < 10 + SLACK
+    assert after is None or after in operations
+    assert "Traceback" not in done.stderr
+
+
+def test_an_mlflow_server_that_works_is_sent_every_epoch(tmp_path: Path) -> None:
+    with wandb_server() as server:
+        done = subprocess.run(
+            [sys.executable, "-c", MLFLOW, str(tmp_path), server.url],
+            cwd=ROOT,
+            env=environment_for(server),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+    assert done.stdout.startswith("seconds")
+    assert server.operations.count("runs/log-batch") == 1 + 3  # the config, then the epochs
+    assert SECRET.encode() not in b"".join(server.requests)
+
+
+TELEMETRY = """
+import sys
+from pathlib import Path
+from tests.report._tracked import started
+
+started(Path(sys.argv[1]), "track.to=[mlflow]").finish()
+from mlflow.telemetry.client import get_telemetry_client
+print(get_telemetry_client())
+"""
+
+
+def test_mlflow_reports_nothing_on_its_use(tmp_path: Path) -> None:
+    # MLflow is silent by itself where it believes to be under test.
+    usual = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "MLFLOW", "CI"))}
+    done = subprocess.run(
+        [sys.executable, "-c", TELEMETRY, str(tmp_path)],
+        cwd=ROOT,
+        env={**usual, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout == "None\n"
+
+
+def test_a_file_in_the_place_of_mlflows_folder_is_one_line(tmp_path: Path, without: Path) -> None:
+    (tmp_path / "mlruns").write_text("in the way")
+    screen = quiet_screen()
+    train.run(small_config(tmp_path, "track.to=[mlflow]"), screen=screen)
+    printed: str = screen.console.file.getvalue()  # type: ignore[attr-defined]
+    (line,) = [line for line in printed.splitlines() if "MLflow" in line]
+    assert line.startswith("MLflow is off for the rest of this run: ")
+    assert_same_run(folder_of(tmp_path), without)
+
+
+# --- a run that is killed -------------------------------------------------------------------------
+
+KILL = """
+import os, signal, sys
+import train
+from engine.config.load import load
+from engine.training.run_folder import RunFolder
+
+epoch, moment, *words = sys.argv[1:]
+append = RunFolder.append_row
+
+def append_and_die(folder, row):
+    append(folder, row)
+    if moment == "before" and row["epoch"] == int(epoch):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def die(now, row):
+    if now == int(epoch):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+RunFolder.append_row = append_and_die
+train.run(load(overrides=words), report=die)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_no_epoch_of_a_killed_run_is_missing_in_any_tracker(tmp_path: Path, moment: str) -> None:
+    """The kill comes before or after the trackers have the row of the fourth epoch."""
+    words = small_words(tmp_path, "track.to=[wandb,mlflow]", *OFFLINE, "schedule.epochs=6")
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, "4", moment, *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == -signal.SIGKILL
+    mirrored_run(tmp_path, "track.to=[wandb,mlflow]", *OFFLINE, "schedule.epochs=6")
+    folder = folder_of(tmp_path, "schedule.epochs=6")
+    rows = {row["epoch"]: row["train/loss"] for row in rows_of(folder)}
+    assert list(rows) == [1, 2, 3, 4, 5, 6]
+    found = {}
+    for path in sorted(folder.rglob("*.wandb")):
+        for record in whole_records(path):
+            if record.WhichOneof("record_type") == "history":
+                line = values_of(record.history.item)
+                if "train/loss" in line:
+                    found[line["epoch"]] = line["train/loss"]
+    assert found == pytest.approx(rows)
+    (metric,) = (tmp_path / "mlruns").glob("*/*/metrics/train/loss")
+    lines = [line.split() for line in metric.read_text().splitlines()]
+    assert {int(step): float(value) for _, value, step in lines} == pytest.approx(rows)
+    assert len(lines) == 6
 
 
 class Stop(Exception):  # noqa: N818 - nothing went wrong
@@ -375,7 +522,7 @@ def stop() -> None:
     raise Stop
 
 
-def test_sync_of_a_resumed_run_sends_every_step_once_and_no_secret(
+def test_sync_of_a_resumed_run_sends_every_epoch_and_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOME_TOKEN", SECRET)
@@ -392,7 +539,8 @@ def test_sync_of_a_resumed_run_sends_every_step_once_and_no_secret(
             check=True,
             timeout=120,
         )
-    assert [line["_step"] for line in server.lines] == [1, 2, 3]
+    sent_epochs = [line["epoch"] for line in server.lines if "train/loss" in line]
+    assert sent_epochs == [1, 1, 2, 3]  # the first again: a killed run may have lost it
     sent = b"".join(server.requests)
     assert b"val/recall/000_class0" in sent
     assert SECRET.encode() not in sent

@@ -168,7 +168,7 @@ def jobs(found: Sequence[Candidate], *, seeds: Sequence[int], root: Path, group:
 
 def _placed(config: Config, *, seed: int, root: Path, group: str) -> Config:
     changed: dict[str, Any] = {"root": str(root), "name": "confirm", "figures": False}
-    if config.track.wandb != "disabled":
+    if config.track.is_tracked:
         changed["group"] = group
     track = config.track.model_copy(update=changed)
     return config.model_copy(update={"seed": seed, "track": track})

@@ -88,7 +88,10 @@ def checked(search: Search) -> list[Config]:
     Raises:
         ConfigError: with every mistake that was found, one line each.
     """
+    from engine.report.tracking import check_installed
+
     base = search.base()
+    check_installed(base.track.to)
     mistakes = [*_forbidden(search), *_unmet_conditions(search), *_without_validation(base)]
     configs: list[Config] = []
     for point in _corners(search):

@@ -48,7 +48,7 @@ class StudyFolder:
             "name": self.runs.name,
             "figures": False,
         }
-        if config.track.wandb != "disabled":
+        if config.track.is_tracked:
             changed["group"] = self.path.name
         return config.model_copy(update={"track": config.track.model_copy(update=changed)})
 

@@ -1,11 +1,11 @@
-"""The study in W&B: one run beside those of its trials, with the figures and the best values."""
+"""The study in the trackers: one run beside its trials, with the figures and the best values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from engine.report.tracking import Mirror, chosen_mode
+from engine.report.tracking import Closing, TrackedRun, start
 from engine.training.provenance import new_run_id
 from engine.tuning.search.search import Search
 from engine.tuning.study.study import StudyFolder, ended_trials, outcome_of
@@ -26,14 +26,14 @@ def record(
     drawn: Drawn,
     say: Callable[[str], None],
 ) -> None:
-    """Make a W&B run of the study, in the group of its trials, unless W&B is off.
+    """Make a run of the study in every tracker of its trials, in their group.
 
     Args:
         search: what was searched, which becomes the run's config.
-        folder: of the study; W&B writes below it.
+        folder: of the study; trackers write below it.
         study: that has ended.
         drawn: its figures, which are in the folder already.
-        say: called with one line where W&B does not work.
+        say: called with one line where a tracker does not work.
     """
     base = search.base()
     ended = ended_trials(study)
@@ -46,16 +46,15 @@ def record(
     if (run_id := study.user_attrs.get(WANDB_ID)) is None:
         run_id = new_run_id("study")
         study.set_user_attr(WANDB_ID, run_id)
-    mirror = Mirror(
-        folder.path,
-        mode=chosen_mode(base.track.wandb),
+    tracked = TrackedRun(
+        folder=folder.path,
+        root=folder.path,
         run_id=run_id,
-        identity={"project": "tailfocus", "group": search.study, "name": f"{search.study}-study"},
+        name=f"{search.study}-study",
+        group=search.study,
         config={**search.file.model_dump(mode="json"), "base": base.model_dump(mode="json")},
-        say=say,
     )
-    mirror.summarise(values)
-    mirror.log_images(
-        {f"figures/{name}": folder.figures / f"{name}.png" for name in drawn.figures}, step=0
-    )
-    mirror.finish()
+    trackers = start(base.track, tracked, say=say)
+    images = {f"figures/{name}": folder.figures / f"{name}.png" for name in drawn.figures}
+    trackers.close(Closing(values, images))
+    trackers.finish()
