@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 
 from engine.config import components, glossary
 from engine.config.choices import CHOICES
-from engine.config.load import PACKAGES, full_key, keys
+from engine.config.hints import PACKAGES
+from engine.config.load import full_key, keys
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import (

@@ -6,7 +6,6 @@ never matters inside a layer. All mistakes are found at once, each as one line.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from engine.config import components, rules
 from engine.config.choices import CHOICES
 from engine.config.glossary import advice
+from engine.config.hints import near_choice, unknown_key
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import (
@@ -31,7 +31,6 @@ from engine.config.schema import (
     Config,
     TrackConfig,
     standard,
-    tracker_fields,
     tree,
 )
 from engine.config.strict_yaml import parse, read_yaml
@@ -55,8 +54,6 @@ NOT_IDENTITY = (
 # Keys that name another run, which counts as that run's fingerprint.
 RUNS = ("model.init_from", "teacher")
 SEEDS = ("seed", "data.imbalance.seed")
-# Sections whose choices are whole packages, with the keys of one file only.
-PACKAGES = {"data": "data", "loss": "losses", "track": TRACKERS}
 # Other spellings of a value.
 ALIASES = {
     "runtime.precision": {
@@ -314,7 +311,7 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
     nested: dict[str, Any] = {}
     for key, setting in merged.items():
         if key not in known:
-            mistakes.append(_unknown_key(key, setting, known))
+            mistakes.append(unknown_key(key, setting.value, known) + _where(setting))
             continue
         *path, leaf = key.split(".")
         section = nested
@@ -332,7 +329,7 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
             setting = merged[key]
             mistakes.append(
                 f"{key}={shown(setting.value)}: expected {allowed(info)}"
-                f"{_near_choice(key, setting.value, info)} ({info.description}){_where(setting)}"
+                f"{near_choice(key, setting.value, info)} ({info.description}){_where(setting)}"
             )
     return None
 
@@ -340,69 +337,6 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
 def _known_prefix(location: tuple[Any, ...], known: Mapping[str, Any]) -> str:
     parts = [str(part) for part in location]
     return next(key for n in range(len(parts), 0, -1) if (key := ".".join(parts[:n])) in known)
-
-
-def _unknown_key(key: str, setting: Setting, known: Mapping[str, Any]) -> str:
-    # Parts of keys, in the order of the tree: data, data.imbalance, sampler ...
-    sections = list(dict.fromkeys(k[:i] for k in known for i, c in enumerate(k) if c == "."))
-    if key in sections:
-        inside = ", ".join(k for k in known if k.startswith(f"{key}."))
-        return f"{key}={shown(setting.value)}: is a section; set one of {inside}"
-    return f"{key}: unknown key{_hint(key, known, sections)}{_where(setting)}"
-
-
-def _hint(key: str, known: Mapping[str, Any], sections: Sequence[str]) -> str:
-    """What somebody may have meant who wrote a key that there is not."""
-    word = key.removesuffix(".name").rpartition(".")[2]
-    same_word = [k for k in known if k.rpartition(".")[2] == word]
-    if "." in key and (owned := _owned(key)):
-        return owned
-    if same_word:
-        return f" (did you mean {difflib.get_close_matches(key, same_word, n=1, cutoff=0)[0]}?)"
-    if instead := advice(word):
-        return f"; write {instead}"
-    if "." in key:
-        return nearest(key, known) or nearest(key, sections)
-    found = nearest(key, Config.model_fields) or _owned(key)
-    return found or nearest(key, sections) or nearest(key, known)
-
-
-def _owned(key: str) -> str:
-    """Which losses or data sets have this key, or one spelled nearly so."""
-    section, _, leaf = key.rpartition(".")
-    for owner, package in PACKAGES.items():
-        if section not in ("", owner):
-            continue
-        keys_of = {name: _own_keys(package, name) for name in components.names(package)}
-        every = sorted(set().union(*keys_of.values()))
-        found = difflib.get_close_matches(leaf, every, n=1, cutoff=0.8 if section else 1)
-        names = ", ".join(name for name, keys in keys_of.items() if found and found[0] in keys)
-        if found and f"{owner}.{found[0]}" == key:
-            unchosen = ", which track.to does not name" if package == TRACKERS else ""
-            return f": it is a key of {names}{unchosen}"
-        if found:
-            return f" (did you mean {owner}.{found[0]}, a key of {names}?)"
-    return ""
-
-
-def _own_keys(package: str, name: str) -> set[str]:
-    if package == TRACKERS:
-        return set(tracker_fields(name))
-    return {key.name for key in components.read(package, name).keys}
-
-
-def _near_choice(key: str, value: Any, info: Any) -> str:
-    # For a number the section's own word knows better: data.imbalance=100 is a factor.
-    word = str(value) if isinstance(value, str) else key.split(".")[-2] if "." in key else key
-    taken = get_args(info.annotation)
-    if Ellipsis in taken:  # a list: the first of its items that is no choice
-        taken = get_args(taken[0])
-        items = value if isinstance(value, list | tuple) else [value]
-        value = next((item for item in items if item not in taken), "")
-    choices = [str(a) for a in taken if isinstance(a, str)]
-    if choices and (instead := advice(word)):
-        return f"; write {instead}"
-    return nearest(str(value), choices)
 
 
 def _typed(key: str, setting: Setting, info: Any) -> Any:
