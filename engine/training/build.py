@@ -303,7 +303,8 @@ def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
     if _is_idle_seed(config, dataset):
         notes += (_idle_seed(config, dataset),)
     counts = dataset.class_counts[list(dataset.classes.trained)]
-    if config.reweight.scheme not in ("none", "explicit") and (counts == counts[0]).all():
+    follows_counts = choices.of("reweight.scheme").fact(config.reweight.scheme, "follows_counts")
+    if follows_counts and (counts == counts[0]).all():
         notes += (
             f"reweight.scheme={config.reweight.scheme} has no effect: every class has {counts[0]} "
             "training images, so that all weights are equal",

@@ -17,10 +17,12 @@ class Scheme:
 
     * ``balances``: rarer classes weigh more, so that a correction of the logits on top would
       correct twice.
+    * ``follows_counts``: the weights are those of the counts, and equal where these are.
     * ``required``: keys that have no default to go by and must be set.
     """
 
     balances: ClassVar[bool] = True
+    follows_counts: ClassVar[bool] = True
     required: ClassVar[tuple[str, ...]] = ()
 
     def log_weights(self, counts: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ class Explicit(Scheme):
         ValueError: For weights that are not C finite numbers, above 0 for classes with samples.
     """
 
+    follows_counts: ClassVar[bool] = False
     required: ClassVar[tuple[str, ...]] = ("weights",)
 
     def __init__(self, *, weights: tuple[Annotated[float, Ge(0)], ...] | None = None) -> None:

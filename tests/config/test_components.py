@@ -208,6 +208,39 @@ def test_a_component_gets_the_facts_that_its_signature_names_and_no_others(tmp_p
         assert type(built) is imported(component)
 
 
+# --- choices that are files -----------------------------------------------------------------------
+
+SHARING = '''
+class Trial(Sampler):
+    """A trial.
+
+    Args:
+        beta: Of its own.
+    """
+
+    def __init__(self, *, beta: Annotated[float, Ge(0), Lt(1)] = {default}) -> None:
+        pass
+'''
+
+
+def samplers_with(packages: Path, text: str) -> choices.Choice:
+    (packages / "data" / "samplers" / "trial.py").write_text(text, encoding="utf-8")
+    return choices._choice("sampler.name", "data.samplers", default="instance", meaning="which")
+
+
+def test_two_files_of_a_choice_may_have_the_same_key(packages: Path) -> None:
+    choice = samplers_with(packages, SHARING.format(default="0.9999"))
+    assert choice.owners()["sampler.beta"] == ("effective_number", "trial")
+    _, info = choice.fields()["beta"]
+    assert info.description.startswith("effective_number, trial: ")
+
+
+def test_two_files_of_a_choice_cannot_give_a_key_two_meanings(packages: Path) -> None:
+    choice = samplers_with(packages, SHARING.format(default="0.5"))
+    with pytest.raises(TypeError, match=r"data\.samplers\.trial: key 'beta' has another range or"):
+        choice.fields()
+
+
 # --- adding a loss touches one file ---------------------------------------------------------------
 
 SHIFTED = '''
