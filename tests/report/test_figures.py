@@ -289,7 +289,7 @@ def test_personal_settings_neither_change_a_figure_nor_are_changed(tmp_path: Pat
 
 def test_figures_neither_import_matplotlib_early_nor_touch_pyplot() -> None:
     script = (
-        "import sys, numpy as np; from pathlib import Path; from engine import figures;"
+        "import sys, numpy as np; from pathlib import Path; from engine.report import figures;"
         "print('matplotlib' in sys.modules);"
         "figures.learning_curves([{'epoch': 1, 'lr': 0.1}], title='t');"
         "print('matplotlib.pyplot' in sys.modules)"
