@@ -7,9 +7,15 @@ Heavy imports wait until a run starts, so that ``--help`` and a typo answer at o
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":  # before all other imports, which take seconds and the environment
+    from engine.config.launch import launch
+
+    sys.exit(launch("train"))
+
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -248,7 +254,3 @@ def _out_of_memory(config: Config) -> str:
         line + f"optim.accumulate={half} keeps the batch and needs less memory; "
         f"optim.batch_size={batch_size // 2} changes the recipe"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

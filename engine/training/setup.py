@@ -115,7 +115,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         augment=build.augmentation(config),
         rank=machine.processes.rank,
         world=machine.processes.world,
-        smallest_share=2,
+        smallest_share=data_checks.smallest_share(trainer.model),
     )
     data_checks.check_lone_images(
         config,
