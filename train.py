@@ -124,8 +124,7 @@ def run(
         done = progress.epoch * steps + progress.totals.steps
         with screen.training(epochs=epochs, done=done, total=epochs * steps):
             for epoch in range(progress.epoch, epochs):
-                is_sampling = epoch >= start_epoch(config.sampler.start, epochs)
-                positions = setup.draw(config.sampler.name if is_sampling else "instance", epoch)
+                positions = setup.draw(epoch)
                 is_weighting = epoch >= start_epoch(config.reweight.start, epochs)
                 trainer.loss.set_weight(setup.class_weights if is_weighting else None)
                 trainer.loss.set_progress(epoch, epochs)
@@ -196,7 +195,7 @@ def main(argv: Sequence[str]) -> int:
         if arguments.print_config:
             print(dump(config), end="")
             return 0
-        return _run_seeds(config, arguments)
+        return _run_seeds(config, arguments, seeds=command_line.seeds(config, arguments))
     except ConfigError as error:
         # A mistake in the command is the same in every process of a run; the first prints it.
         for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():
@@ -204,7 +203,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
-def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
+def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: range) -> int:
     import torch
 
     from engine.report.terminal import Screen
@@ -219,7 +218,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
     try:
         with joined(config.runtime.device) as processes:
             screen = screen if processes.is_main else Screen.silent()
-            for seed in range(config.seed, config.seed + (arguments.seeds or 1)):
+            for seed in seeds:
                 seeded = config.model_copy(update={"seed": seed})
                 summaries.append(run(seeded, fresh=arguments.fresh, command=command, screen=screen))
     except Interrupted as stop:
