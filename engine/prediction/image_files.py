@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,11 +51,11 @@ class Preparation:
 
     Args:
         shape: Channels, height and width of what its model takes.
-        size: Side that the run resized its images to, None where it took them as they are.
+        decoding: Keywords of :func:`data.decode`.
     """
 
     shape: data.ImageShape
-    size: int | None
+    decoding: Mapping[str, Any]
 
     def image(self, path: Path) -> Tensor:
         """Decode a file to uint8 (C, H, W).
@@ -62,7 +63,7 @@ class Preparation:
         Raises:
             DataError: it cannot be read, or does not fit the model.
         """
-        image = data.decode(path, size=self.size)
+        image = data.decode(path, **self.decoding)
         channels, height, width = self.shape
         if tuple(image.shape[1:]) != (height, width):
             raise data.DataError(

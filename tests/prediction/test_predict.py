@@ -40,7 +40,8 @@ COUNTS = {
 
 def trained(root: Path, *words: str) -> Path:
     """Train a small run and return its folder."""
-    config = load(overrides=[*COMMON, f"track.root={root / 'runs'}", *words])
+    usual = [w for w in COMMON if w.partition("=")[0] not in {x.partition("=")[0] for x in words}]
+    config = load(overrides=[*usual, f"track.root={root / 'runs'}", *words])
     train.run(config, screen=quiet_screen())
     (folder,) = (root / "runs").glob("*/*")
     return folder
@@ -123,6 +124,22 @@ def test_greyscale_files_of_digits_get_the_runs_own_test_predictions(digits: Pat
     own = own_probabilities(run_of(digits), rule="val")[::10]
     assert np.allclose(found, own, rtol=0, atol=1e-6)
     assert list(lines[0])[:5] == ["file", "predicted", "probability", "zero", "one"]
+
+
+def test_files_are_decoded_as_the_keys_of_the_run_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16-bit files of 12 bits, which are nearly black without data.grey_bits."""
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
+    generator = np.random.default_rng(0)
+    for path in write_folder(tmp_path / "rays", COUNTS).glob("*/*/*.png"):
+        Image.fromarray(generator.integers(0, 4096, (8, 8), dtype=np.uint16)).save(path)
+    words = (f"data.path={tmp_path / 'rays'}", "data.grey_bits=12", "schedule.epochs=1")
+    run = trained(tmp_path, "data=image_folder", *words)
+    out = tmp_path / "out.csv"
+    assert predict.main([str(run), str(tmp_path / "rays" / "test"), "--csv", str(out)]) == 0
+    found = np.loadtxt(out, delimiter=",", skiprows=1, usecols=(3, 4, 5))
+    assert np.allclose(found, own_probabilities(run, rule="val"), rtol=0, atol=1e-6)
 
 
 def test_a_greyscale_image_stored_as_rgb_is_the_same_image(digits: Path, tmp_path: Path) -> None:
