@@ -41,7 +41,7 @@ def test_a_trained_model_is_used_as_the_readme_says(tmp_path: Path) -> None:
     shown = re.search(r'load_run\("([^"]+)"\)', text)
     assert shown
     folder = folder_of(tmp_path)
-    names: dict[str, object] = {"images": torch.zeros(2, 1, 16, 16, dtype=torch.uint8)}
+    names: dict[str, object] = {"images": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}
     exec(text.replace(shown[1], str(folder)), names)
     assert names["probabilities"].shape == (2, 4)  # type: ignore[attr-defined]
     assert len(names["names"]) == 2  # type: ignore[arg-type]

@@ -163,7 +163,7 @@ def test_a_model_of_one_output_has_the_probability_of_both_classes(
 def test_logit_adjustment_of_the_run_is_part_of_its_predictions(
     digits: Path, tmp_path: Path
 ) -> None:
-    from engine.training.build import load_run
+    from engine.prediction.model import load_run
 
     run = trained(tmp_path, "data=digits", "evaluate.logit_adjustment=1")
     out = tmp_path / "out.csv"
