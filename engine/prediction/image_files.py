@@ -83,7 +83,9 @@ class Preparation:
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(files), batch_size):
                 group = files[start : start + batch_size]
-                yield Decoded.of(group, list(pool.map(self._image_or_reason, group)))
+                with data.quiet_pillow():
+                    found = list(pool.map(self._image_or_reason, group))
+                yield Decoded.of(group, found)
 
     def _image_or_reason(self, path: Path) -> Tensor | str:
         try:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 import data
-from engine.training.build import LoadedRun, Rule, load_run, read_facts, weight_layout
+from engine.training.build import weight_layout
 from engine.training.predict_loop import predict
 from engine.training.runtime import Precision, choose_device, choose_precision
+from engine.training.trained import LoadedRun, load_run, read_facts
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Model:
     precision: Precision
 
     @classmethod
-    def of(cls, folder: Path, *, rule: Rule | None, device: str) -> Model:
+    def of(cls, folder: Path, *, rule: str | None, device: str) -> Model:
         """Load the run of a folder.
 
         Raises:

@@ -24,18 +24,26 @@ from rich.text import Text
 
 from engine.config.messages import one_line
 from engine.config.metrics import metrics
+from engine.training.epoch_totals import Step
+from engine.training.processes import Processes
 from engine.training.summary import ClassResult, Summary
-from engine.training.train_loop import Step
 
 DASH = "–"
 CLASSES_SHOWN = 20
 
 
 class Screen:
-    """The terminal of one run; plain lines where output is not a terminal."""
+    """The terminal of one run; plain lines where output is not a terminal.
+
+    Args:
+        console: where it prints; default the terminal, and nothing in a process that is not the
+            main one of its run.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Console(
+            highlight=False, soft_wrap=True, quiet=not Processes.current().is_main
+        )
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._epochs = 0
@@ -70,15 +78,16 @@ class Screen:
             yield
         self._progress = None
 
-    def step(self, step: Step, *, epoch: int, steps: int, rate: float) -> None:
-        """Move the bar to ``step`` of an epoch of ``steps`` steps."""
+    def step(self, step: Step) -> None:
+        """Move the bar to a step."""
         if self._progress is None or self._task is None:
             return
         loss = step.totals.metrics()["loss"]
         speed = step.totals.timing()["time/images_per_second"]
-        text = f"epoch {epoch + 1}/{self._epochs}  loss {loss:.4f}  lr {rate:.2g}"
+        text = f"epoch {step.epoch + 1}/{self._epochs}  loss {loss:.4f}  lr {step.rate:.2g}"
         text += f"  {speed:,.0f} images/s"
-        self._progress.update(self._task, completed=epoch * steps + step.step, description=text)
+        done = step.epoch * step.steps + step.step
+        self._progress.update(self._task, completed=done, description=text)
 
     def epoch(self, row: Mapping[str, Any], *, metric: str, best_epoch: int | None) -> None:
         """One line for a finished epoch."""

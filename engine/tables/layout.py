@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from engine.config.schema import SELECTABLE
+from engine.config.metrics import metrics
 from engine.report.statistics import FEWEST_FOR_A_CLAIM, Difference
 from engine.report.terminal import DASH
 from engine.tables.aggregate import HEADINGS, METRICS, Block, Row, Score
@@ -194,7 +194,7 @@ def marked_best(
         return list(entries)
     summaries = [row.scores[metric].summary if row is not None else None for row in rows]
     shown = [None if s is None else float(style.number(s.mean, metric)) for s in summaries]
-    is_higher_better = SELECTABLE[metric] == "max"
+    is_higher_better = metrics()[metric].better == "max"
     ranks = sorted({v for v in shown if v is not None}, reverse=is_higher_better)
     return [
         replace(entry, is_bold=value in ranks[:1], is_underlined=value in ranks[1:2])

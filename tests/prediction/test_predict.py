@@ -113,6 +113,20 @@ def test_images_of_the_test_folder_get_the_runs_own_test_predictions(
     ]
 
 
+def test_scans_of_twelve_bits_are_predicted_with_the_bits_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
+    folder = write_folder(tmp_path / "scans", COUNTS)
+    for number, path in enumerate(sorted(folder.glob("*/*/*.png"))):
+        values = np.random.default_rng(number).integers(0, 4096, (8, 8))
+        Image.fromarray(values.astype(np.uint16)).save(path)
+    trained(tmp_path, "data=image_folder", f"data.path={folder}", "data.grey_bits=12")
+    lines = predicted(tmp_path, folder / "test", "--rule", "last")
+    found = [[float(line[name]) for name in ("cat", "dog", "emu")] for line in lines]
+    assert np.allclose(found, own_probabilities(run_of(tmp_path), rule="last"), rtol=0, atol=1e-6)
+
+
 def test_the_two_rules_are_two_models(photos: Path) -> None:
     last, val = (own_probabilities(run_of(photos), rule=rule) for rule in ("last", "val"))
     assert not np.allclose(last, val, rtol=0, atol=1e-3)
@@ -124,22 +138,6 @@ def test_greyscale_files_of_digits_get_the_runs_own_test_predictions(digits: Pat
     own = own_probabilities(run_of(digits), rule="val")[::10]
     assert np.allclose(found, own, rtol=0, atol=1e-6)
     assert list(lines[0])[:5] == ["file", "predicted", "probability", "zero", "one"]
-
-
-def test_files_are_decoded_as_the_keys_of_the_run_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """16-bit files of 12 bits, which are nearly black without data.grey_bits."""
-    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
-    generator = np.random.default_rng(0)
-    for path in write_folder(tmp_path / "rays", COUNTS).glob("*/*/*.png"):
-        Image.fromarray(generator.integers(0, 4096, (8, 8), dtype=np.uint16)).save(path)
-    words = (f"data.path={tmp_path / 'rays'}", "data.grey_bits=12", "schedule.epochs=1")
-    run = trained(tmp_path, "data=image_folder", *words)
-    out = tmp_path / "out.csv"
-    assert predict.main([str(run), str(tmp_path / "rays" / "test"), "--csv", str(out)]) == 0
-    found = np.loadtxt(out, delimiter=",", skiprows=1, usecols=(3, 4, 5))
-    assert np.allclose(found, own_probabilities(run, rule="val"), rtol=0, atol=1e-6)
 
 
 def test_a_greyscale_image_stored_as_rgb_is_the_same_image(digits: Path, tmp_path: Path) -> None:
@@ -285,7 +283,7 @@ def test_without_a_single_good_image_no_csv_is_written(digits: Path, tmp_path: P
         (["nowhere", "{images}"], "nowhere: no such run folder"),
         (["{images}", "{images}"], "{images}: is no run folder: it has no config.yaml"),
         (["{runs}", "{images}"], "{runs}: is no run folder; it holds {run}: name one"),
-        (["{run}", "{images}", "--rule=best"], "--rule best: expected one of last | val"),
+        (["{run}", "{images}", "--rule=best"], "--rule best: expected one of last | val | val_nll"),
         (["{run}", "{images}", "--device=cdua"], "(did you mean cuda?)"),
         (["{run}", "{images}", "--top=0"], "--top 0: expected a whole number >= 1"),
         (["{run}", "{images}", "--batch-size=0"], "--batch-size 0: expected a whole number >= 1"),

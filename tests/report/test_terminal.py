@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from engine.report.terminal import DASH, Screen
+from engine.training.epoch_totals import EpochTotals, Step
 from engine.training.summary import ClassResult, Oracle, RuleResult, Summary
-from engine.training.train_loop import EpochTotals, Step
 
 FOLDER = Path("runs/synthetic/0123456789ab")
 
@@ -97,7 +97,7 @@ ROW = {
 def train_one_epoch(shown: Screen) -> None:
     with shown.training(epochs=10, done=8, total=80):
         totals = EpochTotals(loss=30.0, correct=5.0, images=20, steps=4, seconds=0.5)
-        shown.step(Step(4, totals), epoch=1, steps=8, rate=0.025)
+        shown.step(Step(epoch=1, step=4, steps=8, rate=0.025, totals=totals))
         shown.epoch(ROW, metric="balanced_accuracy", best_epoch=2)
 
 

@@ -10,21 +10,30 @@ import numpy as np
 
 from engine.report import figures
 from engine.training.evaluation import Assessment
+from engine.training.processes import Processes
+from engine.training.summary import Summary
 
 
 def draw_figures(
-    folder: Path,
-    test: Assessment,
-    *,
-    class_counts: np.ndarray,
-    class_names: Sequence[str],
-    rows: Sequence[Mapping[str, Any]],
-    best_epoch: int | None,
-    data_title: str,
-    rule: str,
+    folder: Path, test: Assessment, *, summary: Summary, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Path]:
-    """Draw the figures of a run as PNG and PDF; returns the PNGs by name."""
-    targets, title = test.predictions.targets, f"{data_title}, test, rule {rule}"
+    """Draw the figures of a run as PNG and PDF; return the PNGs by name.
+
+    Of joined processes the main one draws.
+
+    Args:
+        folder: where they go.
+        test: predictions with the headline's weights.
+        summary: of the run.
+        rows: the lines of metrics.jsonl.
+    """
+    if not Processes.current().is_main:
+        return {}
+    class_counts = np.array(summary.class_counts)
+    class_names = [row.name for row in summary.result.classes]
+    best_epoch = summary.result.epoch if summary.headline == "val" else None
+    title = f"{summary.title}, test, rule {summary.headline}"
+    targets = test.predictions.targets
     shown = np.flatnonzero((class_counts > 0) | (test.metrics.per_class.support > 0))
     counts, names = class_counts[shown], [class_names[label] for label in shown.tolist()]
     drawn = {
@@ -32,7 +41,7 @@ def draw_figures(
             test.metrics.per_class.recall[shown], counts, names, title=title
         ),
         "reliability": figures.reliability_diagram(test.probabilities, targets, title=title),
-        "curves": figures.learning_curves(rows, best_epoch=best_epoch, title=data_title),
+        "curves": figures.learning_curves(rows, best_epoch=best_epoch, title=summary.title),
     }
     if test.metrics.confusion is not None:
         drawn["confusion_matrix"] = figures.confusion_matrix(
