@@ -476,7 +476,7 @@ SPACE = """
 import sys
 from pathlib import Path
 from engine.tuning.search import command_line
-from engine.tuning.search.space import checked
+from engine.tuning.search.checks import checked
 configs = checked(command_line.parse(sys.argv[1:]).search)
 print(sorted({(c.sampler.name, c.reweight.scheme, c.schedule.name, c.model.head) for c in configs}))
 print(sorted({c.model.gain for c in configs}))

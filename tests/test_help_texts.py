@@ -48,7 +48,7 @@ def commands_of(text: str) -> list[list[str]]:
     return [shlex.split(line) for line in dict.fromkeys(lines) if line.startswith("python ")]
 
 
-def accept(words: list[str]) -> None:
+def check_accepted(words: list[str]) -> None:
     """Parse a command line as its program would.
 
     Raises:
@@ -94,7 +94,9 @@ def test_every_command_in_a_help_text_is_accepted(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    accept([re.sub(r"^(TABLE|FILE)\.yaml$", "experiments/digits_lt.yaml", w) for w in words])
+    check_accepted(
+        [re.sub(r"^(TABLE|FILE)\.yaml$", "experiments/digits_lt.yaml", w) for w in words]
+    )
 
 
 def test_the_texts_show_commands_of_every_program() -> None:
@@ -109,6 +111,6 @@ def test_a_path_that_does_not_exist_and_a_command_that_is_refused_would_be_seen(
     (path,) = PATH.findall(text)
     assert not (ROOT / path).exists()
     with pytest.raises(ConfigError):
-        accept(["python", "-m", "engine.tables", "x.yaml", "--metrc", "accuracy"])
+        check_accepted(["python", "-m", "engine.tables", "x.yaml", "--metrc", "accuracy"])
     with pytest.raises(AssertionError):
-        accept(["python", "-m", "benchmarks.nothing"])
+        check_accepted(["python", "-m", "benchmarks.nothing"])

@@ -1,4 +1,4 @@
-"""What the README shows works as written."""
+"""What the README shows works as written; its commands and links are tested in test_docs.py."""
 
 from __future__ import annotations
 
@@ -6,131 +6,86 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
-from engine.config.command_line import parse
 from engine.config.components import ROOT
-from engine.config.load import dump, fingerprint, load
-from engine.tuning.search.checks import checked
-from engine.tuning.search.command_line import parse as parse_sweep
-from tests._runs import small_words
+from tests._documents import blocks, commands_of
+from tests._runs import folder_of, small_run, small_words
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [
-    line.partition("#")[0].split()[2:]
-    for language, text in BLOCKS
-    if language == "sh"
-    for line in text.splitlines()
-    if line.startswith("python train.py")
-]
+(LOSS,) = [text for text in blocks(README, "python") if text.startswith("# losses/")]
+LOSS_NAME = Path(LOSS.splitlines()[0].removeprefix("# ")).stem
 
 
-def test_the_readme_shows_commands() -> None:
-    assert len(COMMANDS) >= 8
+def test_the_readme_can_be_read_in_five_minutes() -> None:
+    assert len(README.splitlines()) <= 170
+    assert len(README.encode()) <= 12_000
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "bare")
-def test_every_command_of_the_readme_is_accepted(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run folder that one of them names is one that another of them makes."""
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    monkeypatch.chdir(tmp_path)
-    if any("=runs/" in word for word in words):
-        for others in COMMANDS:
-            if not any("=runs/" in word for word in others):
-                made = load(parse(others).files, parse(others).overrides)
-                folder = Path("runs", made.data.name, fingerprint(made))
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / "config.yaml").write_text(dump(made), encoding="utf-8")
-    arguments = parse(words)
-    assert load(arguments.files, arguments.overrides) is not None
+def test_every_entry_of_the_map_exists() -> None:
+    (tree,) = [text for text in blocks(README, "") if text.startswith("train.py ")]
+    entries = [re.split(r"\s{2,}", line) for line in tree.splitlines()]
+    named = [word.strip(",") for entry in entries for word in entry if "/" in word or ".py" in word]
+    words = [w.strip(",") for text in named for w in text.split() if re.search(r"/|\.py$", w)]
+    assert len(words) >= 14
+    assert [word for word in words if not (ROOT / word).exists()] == []
 
 
-def test_every_sweep_of_the_readme_is_accepted() -> None:
-    commands = [
-        line.partition("#")[0].split()[2:]
-        for language, text in BLOCKS
-        if language == "sh"
-        for line in text.splitlines()
-        if line.startswith("python sweep.py") and "--help" not in line
-    ]
-    assert len(commands) >= 2
-    for words in commands:
-        assert checked(parse_sweep(words).search)
+def test_a_trained_model_is_used_as_the_readme_says(tmp_path: Path) -> None:
+    small_run(tmp_path)
+    (text,) = [text for text in blocks(README, "python") if "load_run" in text]
+    shown = re.search(r'load_run\("([^"]+)"\)', text)
+    assert shown
+    folder = folder_of(tmp_path)
+    names: dict[str, object] = {"images": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}
+    exec(text.replace(shown[1], str(folder)), names)
+    assert names["probabilities"].shape == (2, 4)  # type: ignore[attr-defined]
+    assert len(names["names"]) == 2  # type: ignore[arg-type]
 
 
-def test_the_search_file_of_the_readme_is_one(tmp_path: Path) -> None:
-    (text,) = [text for language, text in BLOCKS if language == "yaml" and "space:" in text]
-    (tmp_path / "search.yaml").write_text(text, encoding="utf-8")
-    search = parse_sweep(["--search", str(tmp_path / "search.yaml")]).search
-    assert {"reweight.power", "loss.gamma"} == search.file.space.keys()
-    assert checked(search)
+# --- the loss of one's own ------------------------------------------------------------------------
 
 
-def test_every_target_and_path_that_the_readme_names_exists() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"make ([a-z-]+)", README))
-    assert {"train", "sweep", "test"} <= targets
-    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
-    paths = set(re.findall(r"(?<!tests/)(?:experiments|docs)/[\w/.]+\.(?:yaml|png|svg|py)", README))
-    assert paths
-    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
-    tree = next(text for _, text in BLOCKS if text.startswith("train.py "))
-    named = [line.split()[0] for line in tree.splitlines() if line[:1].strip()]
-    assert [name for name in named if not (ROOT / name).exists()] == []
-
-
-def test_every_test_that_the_readme_names_exists_with_the_mark_it_says() -> None:
-    rows = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`( \*\w\*)?$", README, flags=re.MULTILINE)
-    assert len(rows) >= 10
-    for file, name, mark in rows:
-        before, found, _ = (ROOT / file).read_text(encoding="utf-8").partition(f"def {name}(")
-        assert found, name
-        of_file = re.findall(r"^pytestmark.*?(?=\n\w)", before, re.M | re.S)
-        marks = before.rpartition("\n\n\n")[2] + "".join(of_file)
-        for word, letter in (("slow", "s"), ("system", "r"), ("cuda", "c")):
-            assert (f"pytest.mark.{word}" in marks) == (mark == f" *{letter}*"), name
-
-
-def test_every_pinned_package_is_explained() -> None:
-    pins = (ROOT / "requirements-dev.txt").read_text() + (ROOT / "requirements.txt").read_text()
-    packages = re.findall(r"^([\w-]+)==", pins, flags=re.MULTILINE)
-    section = README.partition("## Dependencies")[2].partition("\n## ")[0].lower()
-    explained = {name for name in packages if name.lower() in section}
-    assert set(packages) - explained == {"types-PyYAML"}
-
-
-def test_the_loss_of_the_readme_works_by_adding_one_file(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project to which the README's loss was added, one file."""
+    root = tmp_path_factory.mktemp("project")
+    ignored = shutil.ignore_patterns("__pycache__")
     for package in ("engine", "losses", "data", "models"):
-        shutil.copytree(
-            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    shutil.copy(ROOT / "train.py", tmp_path)
-    source = next(text for _, text in BLOCKS if text.startswith("# losses/"))
-    name = source.splitlines()[0].removeprefix("# ")
-    (tmp_path / name).write_text(source, encoding="utf-8")
-    command = next(c for c in re.findall(r"`python train.py (loss=\S+ \S+)`", README))
-    words = small_words(tmp_path / "runs", *command.split(), "schedule.epochs=1")
+        shutil.copytree(ROOT / package, root / package, ignore=ignored)
+    shutil.copy(ROOT / "train.py", root)
+    (root / f"losses/{LOSS_NAME}.py").write_text(LOSS, encoding="utf-8")
+    return root
+
+
+def run_in(project: Path, *words: str) -> Sequence[str]:
+    """Run Python there, which must succeed, and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "train.py", *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, *words], cwd=project, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    (config,) = tmp_path.glob("runs/*/*/config.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_loss_of_the_readme_trains_by_adding_one_file(project: Path) -> None:
+    (command,) = [c for c in commands_of(README) if f"loss={LOSS_NAME}" in c]
+    run_in(project, "train.py", *small_words(project / "runs", *command[2:], "schedule.epochs=1"))
+    (config,) = project.glob("runs/*/*/config.yaml")
     assert "q: 0.5" in config.read_text(encoding="utf-8")
-    for argument in ("generalized_cross_entropy", "--cards"):
-        subprocess.run(
-            [sys.executable, "-m", "losses.conformance", argument],
-            cwd=tmp_path,
-            capture_output=True,
-            check=True,
-        )
-    cards = (tmp_path / "losses/README.md").read_text(encoding="utf-8")
-    assert "### generalized_cross_entropy\n" in cards
+
+
+def test_the_loss_of_the_readme_keeps_what_every_loss_keeps(project: Path) -> None:
+    (command,) = [c for c in commands_of(README) if c[1:3] == ("-m", "losses.conformance")]
+    lines = run_in(project, *command[1:])
+    assert ", 0 fail, 1 stated exceptions" in lines[-1]
+
+
+def test_the_loss_of_the_readme_gets_a_card(project: Path) -> None:
+    run_in(project, "-m", "losses.conformance", "--cards")
+    text = (project / "losses/README.md").read_text(encoding="utf-8")
+    assert f"| [{LOSS_NAME}](#{LOSS_NAME}) |" in text
+    assert f"### {LOSS_NAME}\n" in text

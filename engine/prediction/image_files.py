@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,13 +51,11 @@ class Preparation:
 
     Args:
         shape: Channels, height and width of what its model takes.
-        size: Side that the run resized its images to, None where it took them as they are.
-        grey_bits: Bits in use of its 16-bit greyscale files.
+        decoding: Keywords of :func:`data.decode`.
     """
 
     shape: data.ImageShape
-    size: int | None
-    grey_bits: int = 16
+    decoding: Mapping[str, Any]
 
     def image(self, path: Path) -> Tensor:
         """Decode a file to uint8 (C, H, W).
@@ -64,7 +63,7 @@ class Preparation:
         Raises:
             DataError: it cannot be read, or does not fit the model.
         """
-        image = data.decode(path, size=self.size, grey_bits=self.grey_bits)
+        image = data.decode(path, **self.decoding)
         channels, height, width = self.shape
         if tuple(image.shape[1:]) != (height, width):
             raise data.DataError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,14 +57,11 @@ class Model:
         )
 
     @property
-    def size(self) -> int | None:
-        """The side that the run resized its images to, None where it took them as they are."""
-        return getattr(self.run.config.data, "size", None)
-
-    @property
-    def grey_bits(self) -> int:
-        """The bits in use of the run's 16-bit greyscale files."""
-        return getattr(self.run.config.data, "grey_bits", 16)
+    def decoding(self) -> dict[str, Any]:
+        """How the run decoded its image files: what decoding takes of the keys of its data set."""
+        section = self.run.config.data
+        keys = inspect.signature(data.decode).parameters.keys() - {"path"}
+        return {"size": None} | {k: getattr(section, k) for k in keys if hasattr(section, k)}
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -40,7 +40,8 @@ COUNTS = {
 
 def trained(root: Path, *words: str) -> Path:
     """Train a small run and return its folder."""
-    config = load(overrides=[*COMMON, f"track.root={root / 'runs'}", *words])
+    usual = [w for w in COMMON if w.partition("=")[0] not in {x.partition("=")[0] for x in words}]
+    config = load(overrides=[*usual, f"track.root={root / 'runs'}", *words])
     train.run(config, screen=quiet_screen())
     (folder,) = (root / "runs").glob("*/*")
     return folder
@@ -160,7 +161,7 @@ def test_a_model_of_one_output_has_the_probability_of_both_classes(
 def test_logit_adjustment_of_the_run_is_part_of_its_predictions(
     digits: Path, tmp_path: Path
 ) -> None:
-    from engine.training.build import load_run
+    from engine.prediction.model import load_run
 
     run = trained(tmp_path, "data=digits", "evaluate.logit_adjustment=1")
     out = tmp_path / "out.csv"
