@@ -10,8 +10,8 @@ import torch
 
 import losses
 from data import ClassIndex, class_histogram
-from data.samplers.class_balanced import ClassBalanced
 from data._folder import list_folder
+from data.samplers.class_balanced import ClassBalanced
 from engine.training.metrics import evaluate
 from engine.training.metrics.calibration import reliability
 from tests.data._files import write_folder
