@@ -9,8 +9,8 @@ from pathlib import Path
 
 from engine.config import command_line
 from engine.config.load import dump, load
-from engine.tuning.search.command_line import parse as parse_sweep
 from engine.tuning.search.checks import checked
+from engine.tuning.search.command_line import parse as parse_sweep
 from tests._source_tree import FOLDERS, ROOT
 
 PAGES = sorted(

@@ -192,8 +192,8 @@ def test_every_row_for_those_who_come_from_elsewhere_names_a_package_and_its_ver
 
 
 def test_the_search_file_of_the_page_on_tuning_is_one(tmp_path: Path) -> None:
-    from engine.tuning.search.command_line import parse
     from engine.tuning.search.checks import checked
+    from engine.tuning.search.command_line import parse
 
     (text,) = blocks(TEXTS["docs/tuning.md"], "yaml")
     (tmp_path / "search.yaml").write_text(text, encoding="utf-8")
