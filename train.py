@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 from engine.config import command_line
 from engine.config.calendar import start_epoch
 from engine.config.load import dump, fingerprint, load
+from engine.config.metrics import metrics
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 
 if TYPE_CHECKING:
     import data
-    from engine.report.terminal import Screen
+    from engine.report.terminal import Terminal
     from engine.training.metrics.per_class import PerClass
     from engine.training.summary import Summary
     from engine.training.train_loop import Step
@@ -40,7 +41,7 @@ def run(
     dataset: data.LongTailed | None = None,
     fresh: bool = False,
     command: Sequence[str] = ("train.run",),
-    screen: Screen | None = None,
+    screen: Terminal | None = None,
 ) -> Summary:
     """One run, top to bottom; resumes an interrupted one, returns the summary of a finished one.
 
@@ -70,7 +71,7 @@ def run(
     import data
     from engine.report import tracking
     from engine.report.figures.run_figures import draw_figures
-    from engine.report.terminal import Screen
+    from engine.report.terminal import Header, Terminal
     from engine.training import build, evaluation, provenance, summarise
     from engine.training.checkpoint import Checkpointer, Progress
     from engine.training.code_hash import code_hash
@@ -98,7 +99,7 @@ def run(
         raise ConfigError(["evaluate.test_every_epoch=true: this run is to leave test alone"])
     began = time.perf_counter()
     processes = Processes.current()
-    screen = (screen or Screen()) if processes.is_main else Screen.silent()
+    screen = (screen or Terminal()) if processes.is_main else Terminal.silent()
     epochs = config.schedule.epochs
     name = config.track.name or config.data.name
     folder = RunFolder(Path(config.track.root).expanduser() / name / fingerprint(config))
@@ -264,6 +265,22 @@ def run(
 
         selection = Selection.of(config)
         stack.enter_context(checkpoints.named_on_divergence())
+        screen.header(
+            Header(
+                title=dataset.title,
+                class_counts=dataset.class_counts.tolist(),
+                num_validation=0 if dataset.val is None else len(dataset.val),
+                num_test=len(dataset.test),
+                model=config.model.name,
+                num_parameters=sum(p.numel() for p in trainer.evaluated.parameters()),
+                device=device_name(device),
+                threads=threads,
+                epochs=epochs,
+                steps=steps,
+                chosen_by=None if dataset.val is None else metrics()[selection.metric].heading,
+                folder=folder.path,
+            )
+        )
         with screen.training(
             epochs=epochs, done=progress.epoch * steps + progress.totals.steps, total=epochs * steps
         ):
@@ -414,18 +431,19 @@ def main(argv: Sequence[str]) -> int:
 def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
     import torch
 
-    from engine.report.terminal import Screen
+    from engine.report import seeds
+    from engine.report.terminal import Terminal
     from engine.training.divergence import DivergenceError
-    from engine.training.files import WriteError
+    from engine.training.files import WriteError, write_text
     from engine.training.processes import LostProcessError, joined
     from engine.training.signals import Interrupted
 
-    screen = Screen()
+    screen = Terminal(is_brief=bool(arguments.seeds))
     command = ["train.py", *sys.argv[1:]]
     summaries = []
     try:
         with joined(config.runtime.device) as processes:
-            screen = screen if processes.is_main else Screen.silent()
+            screen = screen if processes.is_main else Terminal.silent()
             for seed in range(config.seed, config.seed + (arguments.seeds or 1)):
                 seeded = config.model_copy(update={"seed": seed})
                 summaries.append(run(seeded, fresh=arguments.fresh, command=command, screen=screen))
@@ -441,8 +459,12 @@ def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
     except torch.OutOfMemoryError:
         print(_out_of_memory(config), file=sys.stderr)
         return 1
-    if arguments.seeds:
-        screen.seeds(summaries)
+    if arguments.seeds and processes.is_main:
+        name = config.track.name or config.data.name
+        root = Path(config.track.root).expanduser()
+        file = root / name / f"seeds-{summaries[0].group}.md"
+        write_text(file, seeds.markdown(summaries))
+        screen.seeds(summaries, file=file)
     return 0
 
 

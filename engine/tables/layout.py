@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from engine.config.mistakes import ConfigError
-from engine.report.statistics import FEWEST_FOR_A_CLAIM, Difference
-from engine.report.terminal import DASH
+from engine.report.statistics import DASH, FEWEST_FOR_A_CLAIM, Difference, spread
 from engine.tables import published
 from engine.tables.aggregate import METRICS, PRIMARY, Block, Row, Score
 from engine.tables.published import Published
@@ -129,12 +128,7 @@ def _scores(row: Row, *, usual_n: int | None) -> Iterator[Entry]:
 def mean_entry(row: Row, metric: str) -> Entry:
     """Mean and standard deviation, with n where not every run of the row defines the metric."""
     score = row.scores[metric]
-    if score.summary is None:
-        return Entry(DASH)
-    mean, std, n = score.summary
-    text = f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
-    text = text if n == len(row.records) else f"{text} (n = {n})"
-    return Entry(text, is_bold=score.is_better)
+    return Entry(spread(score.summary, expected=len(row.records)), is_bold=score.is_better)
 
 
 def _difference(found: Difference | None, *, usual_n: int | None) -> str:

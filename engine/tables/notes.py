@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from engine.config.messages import counted
 from engine.tables.pairing import Pair, named, pair_of, value_of
 from engine.tables.record import RunRecord
 
@@ -97,7 +98,8 @@ def provenance(records: Sequence[RunRecord], *, baseline: str) -> list[str]:
     made += [f"torch {_listed(torch)}", _listed(places)]
     notes.append(f"made with {', '.join(made)}")
     if dirty := sum(record.dirty for record in records):
-        notes.append(f"{dirty} of {len(records)} runs from a checkout with uncommitted changes")
+        runs = counted(len(records), "run")
+        notes.append(f"{dirty} of {runs} from a checkout with uncommitted changes")
     return notes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.config.mistakes import ConfigError
-from engine.report.terminal import DASH
+from engine.report.statistics import DASH
 from engine.tables.aggregate import METRICS, Block, Row
 from engine.tables.layout import (
     DAGGER,

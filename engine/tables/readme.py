@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.config.components import ROOT
+from engine.config.messages import counted
 from engine.config.mistakes import ConfigError
 from engine.tables import formats
 from engine.tables.table import RESULTS, blocks_of, read_table, sheets_of
@@ -57,7 +58,9 @@ def _tables(file: Path) -> str:
     sheets = sheets_of(blocks_of(table), table.references)
     title = table.grid.title if table.grid else file.stem
     runs, hours = len(table.records), sum(record.seconds for record in table.records) / 3600
-    made = f"{runs} runs, {hours:.1f} hours of training: `experiments/results/{file.name}`"
+    made = (
+        f"{counted(runs, 'run')}, {hours:.1f} hours of training: `experiments/results/{file.name}`"
+    )
     if table.grid:
         made += f", by `python reproduce.py experiments/papers/{file.stem}.yaml`"
     return f"### {title}\n\n{made}.\n\n{formats.markdown(sheets)}"

@@ -84,7 +84,7 @@ def _run(
     """Run, resume or merely read one cell, and add its line; False if another process has it."""
     import torch
 
-    from engine.report.terminal import Screen
+    from engine.report.terminal import Terminal
     from engine.training.divergence import DivergenceError
 
     folder = RunFolder(cell.folder)
@@ -101,7 +101,7 @@ def _run(
             report=report,
             fresh=task.renew and _is_by_other_code(folder, code_now(cell)),
             command=("reproduce.py", *sys.argv[1:]),
-            screen=Screen.silent(),
+            screen=Terminal.silent(),
         )
     except BusyError:
         return False

@@ -64,7 +64,7 @@ class Summary(_Record):
         oracle: best test epoch by the metric of ``evaluate.metric``, if test was logged each epoch.
         selection: in words, what chose the epoch and how many labels that used.
         notes: what the data set had to say about the splits.
-        time: seconds of training and whole run, images a second; not part of the result.
+        time: seconds of training and of the last segment; not part of the result.
     """
 
     title: str

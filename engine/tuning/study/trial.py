@@ -16,7 +16,7 @@ import train
 from engine.config.load import fingerprint
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
-from engine.report.terminal import Screen
+from engine.report.terminal import Terminal
 from engine.training import build
 from engine.training.divergence import DivergenceError
 from engine.training.run_folder import BusyError, RunFolder
@@ -113,7 +113,7 @@ class TrialRunner:
     def run_whole(self, config: Config) -> Summary:
         """One run of the confirm stage, which ends with test."""
         dataset = self.datasets.of(config)
-        return train.run(config, dataset=dataset, command=self.command, screen=Screen.silent())
+        return train.run(config, dataset=dataset, command=self.command, screen=Terminal.silent())
 
     def _run(self, trial: Trial, config: Config, *, by_epoch: bool) -> Summary:
         """One run; waits where another process is writing the same one, and takes its result."""
@@ -142,7 +142,7 @@ class TrialRunner:
                     test=False,
                     dataset=dataset,
                     command=self.command,
-                    screen=Screen.silent(),
+                    screen=Terminal.silent(),
                 )
             except BusyError:
                 time.sleep(WAIT)
