@@ -18,7 +18,12 @@ STUDY ?= runs/digits-softmax_focal
 python := $(VENV)/bin/python
 # One thread a process: two that share their cores' threads stall each other.
 pytest = OMP_NUM_THREADS=1 $(python) -m pytest -q -n $(JOBS) --dist loadfile
-pip_install := $(python) -m pip install --quiet --disable-pip-version-check
+# $(call pip_install,WORDS): a line for each download of a megabyte or more, so that minutes are not
+# silent. The status of pip, which the pipe would hide, comes back through a descriptor of its own.
+pip_install = exec 3>&1; status=$$({ { \
+	$(python) -m pip install --disable-pip-version-check --progress-bar off $(1); echo $$? >&4; } \
+	| sed -n -e 's|^ *Downloading \(.*/\)*\([^/ ]*\)-[^- ]*-[^- ]*-[^- ]*\.whl \(([0-9.]* [MG]B)\)$$|  \2 \3|p' \
+		-e 's/^Installing collected packages.*/  unpacking/p' >&3; } 4>&1); exit $$status
 # An environment that is already there is kept, so its own interpreter is the one to be checked.
 interpreter = $(or $(wildcard $(python)),$(PYTHON))
 
@@ -79,20 +84,20 @@ $(VENV)/.ready: requirements.txt constraints.txt
 			"Name another, as in: make $(MAKECMDGOALS) PYTHON=python3.12" \
 			"(remove $(VENV) first if it is there)" >&2; exit 1; }
 	@test -x $(VENV)/bin/pip || "$(PYTHON)" -m venv $(VENV)
-	@echo "Installing the pinned packages into $(VENV): once, a few minutes"
+	@echo "Installing the pinned packages into $(VENV): once, in a few minutes, 6 GB with CUDA"
 ifneq ($(TORCH_INDEX),)
-	@$(pip_install) --no-deps --index-url "$(TORCH_INDEX)" \
-		$$(grep -E '^torch(vision)?==' requirements.txt)
+	@$(call pip_install,--no-deps --index-url "$(TORCH_INDEX)" \
+		$$(grep -E '^torch(vision)?==' requirements.txt))
 endif
-	@$(pip_install) -r requirements.txt -c constraints.txt
+	@$(call pip_install,-r requirements.txt -c constraints.txt)
 	@touch $@
 
 $(VENV)/.ready-dashboard: requirements-dashboard.txt constraints.txt $(VENV)/.ready
 	@rm -f $@
-	@$(pip_install) -r requirements-dashboard.txt -c constraints.txt
+	@$(call pip_install,-r requirements-dashboard.txt -c constraints.txt)
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt constraints.txt $(VENV)/.ready
 	@rm -f $@
-	@$(pip_install) -r requirements-dev.txt -c constraints.txt
+	@$(call pip_install,-r requirements-dev.txt -c constraints.txt)
 	@touch $@

@@ -11,24 +11,24 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.config.mistakes import ConfigError
-from engine.tables.command_line import USAGE, Plan, parse, plan_of
+from engine.tables.command_line import Plan, parse, plan_of, usage
 
 if TYPE_CHECKING:
     from engine.tables.progress import Display
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command line; returns the exit code."""
+    """Do what the command line asks for; return the exit code."""
     try:
         given = parse(argv)
         if given.help:
-            print(USAGE, end="")
+            print(usage(), end="")
             return 0
         plan = plan_of(given)
         if given.list:
             from engine.tables.progress import listing
 
-            print(*listing(plan.grid, plan.cells, plan.task, workers=plan.workers), sep="\n")
+            print(*listing(plan.table, plan.cells, plan.task, workers=plan.workers), sep="\n")
             return 0
         return _make(plan, argv, is_check=given.check)
     except ConfigError as error:
@@ -52,7 +52,7 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
         except TimeUpError:
             is_out_of_time = True
         except Interrupted as stop:
-            display.say(f"{stop}; the same command goes on from here")
+            display.say(f"{stop}; run the same command to resume")
             return stop.exit_code
         except WriteError as error:
             print(error, file=sys.stderr)
@@ -61,13 +61,16 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
     _print_table(plan)
     if left:
         why = "the time is up: " if is_out_of_time else ""
-        display.say(f"{why}{len(left)} of {len(plan.cells)} runs left; the same command goes on")
+        display.say(
+            f"{why}{len(left)} of {len(plan.cells)} runs left; run the same command to resume"
+        )
     if is_check and not left:
         return _compare(plan, display)
     return 1 if display.failures or (left and not is_out_of_time) else 0
 
 
 def _work(plan: Plan, argv: Sequence[str], display: Display) -> None:
+    """Run what is left, in this process or in several."""
     from engine.tables.pool import work_together
     from engine.tables.worker import work
 
@@ -78,11 +81,11 @@ def _work(plan: Plan, argv: Sequence[str], display: Display) -> None:
 
 
 def _print_table(plan: Plan) -> None:
-    """Every line that there is, not only of the runs asked for."""
+    """Print every line that there is, not only those of the runs asked for."""
     from engine.tables.record import read
     from engine.tables.table import Table, blocks_of, sheets_of, show
 
-    table = Table(read(plan.task.results), plan.grid)
+    table = Table(read(plan.task.results), plan.table)
     if table.records:
         show(sheets_of(blocks_of(table), table.references))
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.config import command_line
+from engine.config import command_line, rules
 from engine.config.calendar import start_epoch
 from engine.config.load import dump, fingerprint, load
 from engine.config.metrics import metrics
@@ -152,12 +152,23 @@ def run(
             augment=build.augmentation(config),
             rank=processes.rank,
             world=processes.world,
+            smallest_share=2,
             **loader_settings,
         )
         class_index = data.ClassIndex.from_targets(
             dataset.train.targets, num_classes=dataset.num_classes
         )
         steps = train_loader.num_batches(len(dataset.train))
+        build.check_lone_images(
+            config,
+            trainer.model,
+            dataset,
+            smallest_batch=min(train_loader.batch_sizes(len(dataset.train))),
+            processes=processes.world,
+        )
+
+        for remark in build.opening_notes(config, dataset):
+            screen.say(remark)
 
         # --- run folder, resume ------------------------------------------------------------------
         def own() -> None:
@@ -472,6 +483,11 @@ def _out_of_memory(config: Config) -> str:
     """Which keys to change; with more pieces a batch, and the result, stay what they are."""
     batch_size, pieces = config.optim.batch_size, config.optim.accumulate
     line = f"out of GPU memory with optim.batch_size={batch_size} in {pieces} piece(s): "
+    if not rules.is_mean_over_samples(config):
+        return (
+            line + f"optim.batch_size={batch_size // 2} needs less memory and changes the recipe; "
+            f"{config.loss.name} cannot be computed in pieces of a batch"
+        )
     half = next((n for n in range(2 * pieces, batch_size + 1) if batch_size % n == 0), None)
     if half is None:
         return line + "no smaller piece is left; use a smaller model or smaller images"

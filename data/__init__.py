@@ -18,7 +18,8 @@ from data._base import (
     Split,
     data_root,
 )
-from data._imbalance import Imbalance
+from data._decode import decode
+from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._notes import Validation
 from data._samplers import ClassIndex, SamplerName, class_histogram, draw_epoch
@@ -45,5 +46,7 @@ __all__ = [
     "build",
     "class_histogram",
     "data_root",
+    "decode",
     "draw_epoch",
+    "label_order",
 ]

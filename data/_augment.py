@@ -29,7 +29,7 @@ class Augment:
         resized_crop: Smallest share of the image's area that a random crop has, which is resized
             to the size of the images (Szegedy et al. 2015); 0 is off.
         policy: torchvision's RandAugment (Cubuk et al. 2020) or TrivialAugmentWide (Müller and
-            Hutter 2021) at their standard settings.
+            Hutter 2021) at their standard settings, but that no shift exceeds 45 % of a side.
         color_jitter: How far brightness, contrast and saturation may be from 1; 0 is off.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -55,6 +55,7 @@ class DiskImages:
         file_sizes: (N,) int64, size of each file in bytes.
         shape: Shape of every image once decoded.
         size: Side that images are resized to, None where they have one size already.
+        grey_bits: Bits in use of 16-bit greyscale files.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class DiskImages:
     file_sizes: np.ndarray
     shape: ImageShape
     size: int | None = None
+    grey_bits: int = 16
 
     def __len__(self) -> int:
         return len(self.names)
@@ -72,9 +74,7 @@ class DiskImages:
 
     def select(self, index: np.ndarray) -> DiskImages:
         """Return the images at ``index`` (M,), in that order."""
-        return DiskImages(
-            self.folder, self.names[index], self.file_sizes[index], self.shape, self.size
-        )
+        return replace(self, names=self.names[index], file_sizes=self.file_sizes[index])
 
 
 Images = Tensor | DiskImages
@@ -97,10 +97,18 @@ def select_images(images: Images, index: Tensor) -> Images:
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images and their int64 targets (N,), in the data set's own order."""
+    """Images and their targets, in the data set's own order.
+
+    Args:
+        images: N images.
+        targets: (N,) int64, class of each image.
+        is_resized: Whether the images in memory are resized centre squares, so that no crop of
+            the whole image can be had from them.
+    """
 
     images: Images
     targets: Tensor
+    is_resized: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -118,6 +126,7 @@ class Pool:
         val: The data set's own validation list, None where it has none.
         mean: Per-channel mean in [0, 1]; None to compute it from the drawn training subset.
         std: Per-channel standard deviation in [0, 1]; None as for ``mean``.
+        notes: Sentences the user must be told about the images.
     """
 
     train: Labelled
@@ -127,6 +136,7 @@ class Pool:
     val: Labelled | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -145,11 +155,13 @@ class Split:
         images: N images.
         targets: (N,) int64, class of each image.
         index: (N,) int64, position of each image in the pool's list it was taken from.
+        is_resized: As for :class:`Labelled`.
     """
 
     images: Images
     targets: Tensor
     index: Tensor
+    is_resized: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -204,7 +216,10 @@ class LongTailed:
         val_is_balanced: Whether every class has the same number of validation images.
         val_is_own: Whether validation is the data set's own list, so that nothing was held out.
         title: Name of the data set in tables.
+        is_drawn: Whether the seed of the imbalance decides which images are in the splits; else
+            runs that differ in it alone have the same ones.
         notes: Sentences the user must be told about the splits.
+        source_notes: Those of them that are about the images, and worth knowing before training.
     """
 
     train: Split
@@ -220,7 +235,9 @@ class LongTailed:
     val_is_balanced: bool
     val_is_own: bool
     title: str
+    is_drawn: bool
     notes: tuple[str, ...]
+    source_notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

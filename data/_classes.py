@@ -79,7 +79,8 @@ def only(split: Split, labels: Sequence[int]) -> Split:
     kept = torch.nonzero(torch.isin(split.targets, torch.tensor(labels))).flatten()
     if len(kept) == len(split):
         return split
-    return Split(select_images(split.images, kept), split.targets[kept], split.index[kept])
+    images = select_images(split.images, kept)
+    return Split(images, split.targets[kept], split.index[kept], is_resized=split.is_resized)
 
 
 def _find_all(pool: Pool, wanted: Sequence[int | str], *, key: str) -> tuple[int, ...]:

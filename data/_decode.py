@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,29 +20,34 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DECODER_VERSION = 1  # raise it when decode() returns other pixels, so that caches are made anew
+DEEPEST = 16  # bits of the deepest greyscale that is taken
+_SAMPLE_FORMAT, _SIGNED = 339, 2  # TIFF 6.0, section 19
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 
-def decode(path: Path, *, size: int | None) -> Tensor:
+def decode(path: Path, *, size: int | None, grey_bits: int = DEEPEST) -> Tensor:
     """Decode an image file to uint8 (3, H, W).
 
-    Greyscale is repeated over three channels; 16-bit greyscale keeps its upper 8 bits; palette,
-    CMYK and other colour spaces are converted as Pillow does; transparency is laid over white.
+    Greyscale is repeated over three channels; 16-bit greyscale (PNG, TIFF, PGM) keeps the upper 8
+    of the bits in use; palette, CMYK and other colour spaces are converted as Pillow does;
+    transparency is laid over white. Of an animation or a file of several pages it is the first.
     Pixels stay as stored: an EXIF orientation is not applied, as in torchvision's ImageFolder.
 
     Args:
         path: The file.
         size: The shorter side is resized to it (bilinear, antialiased) and the centre square
             kept; None keeps the image as it is.
+        grey_bits: Bits in use of 16-bit greyscale, 8 to 16.
 
     Raises:
-        DataError: Naming the file, if it is truncated, no image, or of a pixel format that has
-            no agreed 8-bit form (32-bit integer or floating point).
+        DataError: Naming the file, if it is truncated, no image, of a pixel format that has no
+            agreed 8-bit form (signed, 32-bit integer or floating point), or has grey values
+            beyond ``grey_bits``.
     """
     from PIL import Image
 
     with _named(path), Image.open(path) as stored:
-        image = _to_rgb(stored, path)
+        image = _to_rgb(stored, path, grey_bits=grey_bits)
     if size is not None and image.size != (size, size):
         from torchvision.transforms.v2 import functional as transforms
 
@@ -62,6 +68,44 @@ def stored_shape(path: Path) -> ImageShape:
         return ImageShape(3, stored.height, stored.width)
 
 
+def largest_grey(path: Path) -> int | None:
+    """Return the largest value of a 16-bit greyscale file, None for any other image.
+
+    Raises:
+        DataError: Naming the file, if it cannot be read.
+    """
+    from PIL import Image
+
+    with _named(path), Image.open(path) as stored:
+        return int(np.asarray(stored).max()) if _is_deep_grey(stored) else None
+
+
+def is_deep_grey(path: Path) -> bool:
+    """Return whether a file is 16-bit greyscale, by its header.
+
+    Raises:
+        DataError: Naming the file, if it is no image.
+    """
+    from PIL import Image
+
+    with _named(path), Image.open(path) as stored:
+        return _is_deep_grey(stored)
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep to itself what Pillow warns of: large photos, damaged EXIF data. Not for threads.
+
+    Files that it takes for decompression bombs, of twice the size, stay errors.
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        for category in (Image.DecompressionBombWarning, UserWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
+        yield
+
+
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Turn what Pillow raises over a file into one line that names it."""
@@ -71,28 +115,57 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (*_UNREADABLE, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{path} has more pixels than Pillow opens ({2 * (Image.MAX_IMAGE_PIXELS or 0)}): "
+            "shrink it or remove it"
+        ) from error
+    except _UNREADABLE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(
             f"{path} cannot be read as an image ({reason}): replace it or remove it"
         ) from error
 
 
-def _to_rgb(image: Image, path: Path) -> Image:
+def _to_rgb(image: Image, path: Path, *, grey_bits: int) -> Image:
     from PIL import Image as Images
 
+    if _is_signed(image):
+        raise _formless(path, "signed values")
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()  # convert() would copy it
         return image
+    if _is_deep_grey(image):
+        values = np.asarray(image)
+        if grey_bits < DEEPEST and int(values.max()) >> grey_bits:
+            raise DataError(
+                f"{path} has the grey value {values.max()}, beyond data.grey_bits={grey_bits}: "
+                "raise it"
+            )
+        return Images.fromarray((values >> (grey_bits - 8)).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise DataError(
-            f"{path} has pixel format {image.mode} (32 bits), which has no agreed 8-bit form: "
-            "convert it to 8-bit greyscale or RGB"
-        )
-    if image.mode.startswith("I;16"):
-        return Images.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        raise _formless(path, {"I": "32-bit integers", "F": "floating-point values"}[image.mode])
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         background = Images.new("RGBA", colours.size, "white")
         return Images.alpha_composite(background, colours).convert("RGB")
     return image.convert("RGB")
+
+
+def _is_deep_grey(image: Image) -> bool:
+    """Return whether an image is 16-bit greyscale; Pillow opens such a PGM with 32 bits."""
+    is_deep = image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I")
+    return is_deep and not _is_signed(image)
+
+
+def _is_signed(image: Image) -> bool:
+    """Return whether a TIFF has signed integers, which Pillow shows in 32 bits or as unsigned."""
+    formats = getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, ())
+    return _SIGNED in (formats if isinstance(formats, tuple) else (formats,))
+
+
+def _formless(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path} has {what}, which have no agreed 8-bit form: convert it to 8-bit or unsigned "
+        "16-bit greyscale, or to RGB"
+    )

@@ -1,7 +1,8 @@
-"""The listing of an image folder: which files there are, of which class."""
+"""The listing of an image folder: which files there are, of which split and class."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -14,6 +15,14 @@ import torch
 from torch import Tensor
 
 from data._base import DataError
+
+_VALIDATION_NAMES = ("val", "valid", "validation")
+# What operating systems and storage boxes leave behind, in lower case; names with a leading dot
+# (.DS_Store, ._photo.jpg) are left out anyway.
+_LEFT_BEHIND = frozenset(
+    {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"}
+)
+_MOST_NAMED = 5  # folders listed in one line
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,37 +44,57 @@ class Files:
     def __len__(self) -> int:
         return len(self.names)
 
+    def select(self, index: np.ndarray) -> Files:
+        """Return the files at ``index`` (M,), in that order."""
+        targets = self.targets[torch.from_numpy(index)]
+        return Files(self.names[index], self.sizes[index], self.times[index], targets)
+
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """An image folder: class names sorted by name, and the files of each split."""
+    """An image folder: class names sorted by name, the files of each split, and what to say."""
 
     folder: Path
     class_names: tuple[str, ...]
     splits: dict[str, Files]
+    notes: tuple[str, ...] = ()
 
 
-def list_folder(folder: Path) -> Listing:
+def list_folder(folder: Path, *, test_fraction: float | None = None) -> Listing:
     """List train/<class>/*, test/<class>/* and, if it is there, val/<class>/*.
 
-    Classes are the folders in ``train`` sorted by name; names that begin with a dot, and files
-    beside the class folders, are left out.
+    ``valid`` and ``validation`` are other names for ``val``. With ``test_fraction`` there is no
+    ``test``: it is drawn from ``train``, or from <class>/* where there is no ``train`` either.
+    Classes are the folders in ``train`` sorted by name; names that begin with a dot, files beside
+    the class folders, and what operating systems leave behind are left out.
+
+    Args:
+        folder: The folder of the data set.
+        test_fraction: Share of each class's files that is drawn as the test split.
 
     Raises:
         DataError: If a folder is missing, empty or cannot be read, a class is only in test or val,
             the name of a class is no UTF-8, or a class folder holds anything but files.
     """
     with readable(folder):
-        for split in ("train", "test"):
-            if not (folder / split).is_dir():
-                raise DataError(
-                    f"data.path: {folder} has no folder {split}: images are expected in "
-                    f"{split}/<class>/, beside {'test' if split == 'train' else 'train'}/<class>/"
-                )
-        class_names = _class_folders(folder / "train")
-        names = ["train", "val", "test"] if os.path.lexists(folder / "val") else ["train", "test"]
-        splits = {name: _list_split(folder, name, class_names=class_names) for name in names}
-    return Listing(folder, tuple(class_names), splits)
+        places = _split_places(folder, is_drawn=test_fraction is not None)
+        class_names = _class_folders(folder / places["train"])
+        splits = {
+            name: _list_split(folder, place, class_names=class_names, train=places["train"])
+            for name, place in places.items()
+        }
+        notes = _unused_notes(folder, places)
+    if test_fraction is not None:
+        whole = splits["train"]
+        is_test = _draw_test(whole, test_fraction)
+        splits["train"] = whole.select(np.flatnonzero(~is_test))
+        splits["test"] = whole.select(np.flatnonzero(is_test))
+        notes.append(
+            f"test is {test_fraction:g} of each class, drawn by the names of its files: "
+            f"{is_test.sum()} images (data.test_fraction)"
+        )
+    order = [name for name in ("train", "val", "test") if name in splits]
+    return Listing(folder, tuple(class_names), {name: splits[name] for name in order}, tuple(notes))
 
 
 @contextmanager
@@ -79,9 +108,74 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _split_places(folder: Path, *, is_drawn: bool) -> dict[str, str]:
+    """Return the folder of each split, relative to ``folder``; test has none where it is drawn."""
+    found = [name for name in ("train", "test") if (folder / name).is_dir()]
+    validation = [name for name in _VALIDATION_NAMES if os.path.lexists(folder / name)]
+    if len(validation) > 1:
+        raise DataError(
+            f"data.path: {folder} has the folders {' and '.join(validation)}, which are names of "
+            "one split: keep one of them"
+        )
+    places = {"train": "train", **({"val": validation[0]} if validation else {}), "test": "test"}
+    if not is_drawn:
+        for split in ("train", "test"):
+            if split not in found:
+                raise DataError(_missing(folder, split))
+        return places
+    if "test" in found:
+        raise DataError(
+            f"data.test_fraction: has no effect, {folder} has a folder test; leave it out"
+        )
+    del places["test"]
+    if "train" not in found:
+        if validation:
+            raise DataError(_missing(folder, "train"))
+        places["train"] = "."
+    return places
+
+
+def _missing(folder: Path, split: str) -> str:
+    """Return what to say of a folder without ``split``, and what it has instead."""
+    line = (
+        f"data.path: {folder} has no folder {split}: images are expected in {split}/<class>/, "
+        f"beside {'test' if split == 'train' else 'train'}/<class>/"
+    )
+    here = _folders(folder)
+    others = [name for name in here if name not in ("train", "test", *_VALIDATION_NAMES)]
+    if split == "test":
+        return f"{line}; data.test_fraction=0.2 draws a fifth of train as test"
+    if others and len(others) == len(here):
+        return (
+            f"{line}; if its folders are the classes ({_named(others)}), data.test_fraction=0.2 "
+            "draws a fifth of each as test"
+        )
+    return line + (f"; it has {_named(here)}" if here else "")
+
+
+def _unused_notes(folder: Path, places: dict[str, str]) -> list[str]:
+    """Name the folders beside those of the splits, which may have been meant for one."""
+    if places["train"] == ".":
+        return []
+    unused = [name for name in _folders(folder) if name not in places.values()]
+    return [f"not used: {_named(unused)} beside {', '.join(places.values())}"] if unused else []
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (" ..." if len(names) > _MOST_NAMED else "")
+
+
+def _is_left_out(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LEFT_BEHIND
+
+
+def _folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not _is_left_out(e.name))
+
+
 def _class_folders(split: Path) -> list[str]:
-    with os.scandir(split) as entries:
-        names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    names = _folders(split)
     if not names:
         raise DataError(f"data.path: {split} has no class folders: expected one a class")
     for name in names:
@@ -90,20 +184,21 @@ def _class_folders(split: Path) -> list[str]:
     return names
 
 
-def _list_split(folder: Path, split: str, *, class_names: list[str]) -> Files:
-    here = _class_folders(folder / split)
+def _list_split(folder: Path, place: str, *, class_names: list[str], train: str) -> Files:
+    here = _class_folders(folder / place)
     unknown = sorted(set(here) - set(class_names))
     if unknown:
         raise DataError(
-            f"data.path: class {unknown[0]!r} is in {folder / split} but not in "
-            f"{folder / 'train'}: every class needs training images"
+            f"data.path: class {unknown[0]!r} is in {folder / place} but not in "
+            f"{folder / train}: every class needs training images"
         )
     names: list[bytes] = []
     facts: list[tuple[int, int]] = []
     targets: list[int] = []
+    prefix = "" if place == "." else f"{place}/"
     for name in here:
-        files = _class_files(folder / split / name)
-        names += [os.fsencode(f"{split}/{name}/{file}") for file in files]
+        files = _class_files(folder / place / name)
+        names += [os.fsencode(f"{prefix}{name}/{file}") for file in files]
         facts += files.values()
         targets += [class_names.index(name)] * len(files)
     sizes, times = np.array(facts, dtype=np.int64).T
@@ -115,7 +210,7 @@ def _class_files(folder: Path) -> dict[str, tuple[int, int]]:
     files: dict[str, tuple[int, int]] = {}
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda e: e.name):
-            if entry.name.startswith("."):
+            if _is_left_out(entry.name):
                 continue
             if entry.is_dir():
                 raise DataError(
@@ -129,3 +224,26 @@ def _class_files(folder: Path) -> dict[str, tuple[int, int]]:
     if not files:
         raise DataError(f"data.path: {folder} has no images: fill it or remove it")
     return files
+
+
+def _draw_test(files: Files, fraction: float) -> np.ndarray:
+    """Return which files (N,) are test: those whose names have the smallest hashes in their class.
+
+    So the draw is the same on every machine, and few files move when some are added. Every class
+    keeps a training image, and gives a test image if it has two.
+    """
+    digests = np.array(
+        [hashlib.sha256(b"/".join(n.split(b"/")[-2:])).digest() for n in files.names]
+    )
+    labels = files.targets.numpy()
+    is_test = np.zeros(len(files), dtype=bool)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        wanted = max(1, int(fraction * len(own) + 0.5))
+        order = np.argsort(digests[own], kind="stable")
+        is_test[own[order[: min(wanted, len(own) - 1)]]] = True
+    if not is_test.any():
+        raise DataError(
+            f"data.test_fraction={fraction:g}: leaves test empty, every class has one image only"
+        )
+    return is_test

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
+import json
 import math
 import os
 import secrets
@@ -20,11 +22,13 @@ import torch
 from torch import Tensor
 
 from data._base import DataError, DiskImages, Images, ImageShape
-from data._decode import DECODER_VERSION, decode, stored_shape
+from data._decode import DECODER_VERSION, DEEPEST, decode, stored_shape
+from data._duplicates import Duplicates, find_duplicates
 from data._folder import Listing
 from data._progress import progress
 
 _CHUNK = 256  # files decoded before their pixels are written
+_MANY = 10_000  # files from which on it is kept which of them are the same
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,12 @@ class FolderCache:
     Args:
         folder: Where entries are kept.
         size: Side to resize images to, None to keep them.
+        grey_bits: Bits in use of 16-bit greyscale files.
     """
 
     folder: Path
     size: int | None
+    grey_bits: int = DEEPEST
 
     def images(self, listing: Listing, *, limit: float) -> dict[str, Images]:
         """Return the images of every split, in memory maps if all fill at most ``limit`` bytes.
@@ -58,7 +64,9 @@ class FolderCache:
         if total > limit:
             self._check_shapes(listing, shape)
             return {
-                name: DiskImages(listing.folder, files.names, files.sizes, shape, self.size)
+                name: DiskImages(
+                    listing.folder, files.names, files.sizes, shape, self.size, self.grey_bits
+                )
                 for name, files in listing.splits.items()
             }
         with _written_whole(
@@ -69,10 +77,34 @@ class FolderCache:
         assert mapped is not None, "the entry has just been written"
         return dict(mapped)
 
+    def duplicates(self, listing: Listing) -> Duplicates:
+        """Return what is in the folder twice; of a large folder it is looked for once.
+
+        Raises:
+            DataError: If a file cannot be read.
+        """
+        if sum(len(files) for files in listing.splits.values()) < _MANY:
+            return find_duplicates(listing)
+        entry = self._entry(listing).with_suffix(".duplicates")
+        if (known := _read_duplicates(entry)) is not None:
+            return known
+        found = find_duplicates(listing)
+        with (
+            contextlib.suppress(DataError),  # no room: it is looked for again next time
+            _written_whole(
+                entry, needed=0, is_whole=lambda: _read_duplicates(entry) is not None
+            ) as scratch,
+        ):
+            (scratch / "found.json").write_text(json.dumps(dataclasses.asdict(found)))
+        return found
+
     def _entry(self, listing: Listing) -> Path:
         import PIL
 
-        digest = hashlib.sha256(f"{DECODER_VERSION} {PIL.__version__} {self.size}".encode())
+        options = f"{DECODER_VERSION} {PIL.__version__} {self.size}"
+        if self.grey_bits != DEEPEST:
+            options += f" {self.grey_bits}"
+        digest = hashlib.sha256(options.encode())
         for name, files in listing.splits.items():
             digest.update(f"{name} {len(files)}".encode() + b"\0".join(files.names.tolist()))
             digest.update(files.sizes.tobytes() + files.times.tobytes())
@@ -105,7 +137,7 @@ class FolderCache:
         first = _paths(listing, "train")[0]
 
         def decode_one(path: Path) -> bytes:
-            image = decode(path, size=self.size)
+            image = decode(path, size=self.size, grey_bits=self.grey_bits)
             _check_same(path, ImageShape(*image.shape), first=first, shape=shape)
             return image.numpy().tobytes()
 
@@ -134,6 +166,15 @@ def _open(entry: Path, listing: Listing) -> dict[str, Tensor] | None:
             return None
         mapped[name] = torch.from_numpy(pixels)
     return mapped
+
+
+def _read_duplicates(entry: Path) -> Duplicates | None:
+    """Read what was found before; None if it is absent or damaged."""
+    try:
+        found = json.loads((entry / "found.json").read_text())
+        return Duplicates(tuple(found["overlaps"]), tuple(found["repeats"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from annotated_types import Ge
 from data._base import DataError
 from data._permutation import fixed_permutation
 
+_MOST_NAMED = 20  # classes listed in one message
 _CLASS_ORDER = 0x7A11  # keeps the draw of the tail apart from the draws of images
 
 
@@ -109,12 +110,24 @@ def class_label(label: int, class_names: tuple[str, ...]) -> str:
     return f"{label}_{class_names[label]}"
 
 
+def label_order(class_names: tuple[str, ...]) -> str:
+    """Return the classes in label order, for messages about a list of one number a class.
+
+    >>> label_order(("cat", "dog"))
+    'label order: 0_cat, 1_dog'
+    """
+    named = [class_label(label, class_names) for label in range(len(class_names))]
+    return f"label order: {', '.join(named[:_MOST_NAMED])}" + (
+        ", ..." if len(named) > _MOST_NAMED else ""
+    )
+
+
 def _given_counts(imbalance: Imbalance, *, class_names: tuple[str, ...]) -> np.ndarray:
     counts = imbalance.counts or ()
     if len(counts) != len(class_names):
         raise DataError(
             f"data.imbalance.counts has {len(counts)} numbers, but there are {len(class_names)} "
-            "classes: give one number of images for each, in label order"
+            f"classes: give one number of images for each ({label_order(class_names)})"
         )
     for label, count in enumerate(counts):
         if count < 1:

@@ -43,7 +43,8 @@ class Loader:
 
     Args:
         split: Images and targets.
-        batch_size: Images of a batch; the last one of an epoch may be smaller.
+        batch_size: Images of a batch; the last one of an epoch may be smaller, or larger (see
+            ``smallest_share``).
         mean: Per-channel mean in [0, 1].
         std: Per-channel standard deviation in [0, 1].
         device: Where batches go. Images in memory are kept there if they fill at most half of
@@ -54,6 +55,9 @@ class Loader:
             none.
         rank: Which of the processes that share every batch this one is.
         world: How many share it: each has rows rank, rank + world ... of the batch.
+        smallest_share: Images of the last batch that every process must get; where there are too
+            few for that, they join the batch before. 0 keeps the last batch as it is. Training
+            asks for 2: batch normalisation has no statistics of one image.
 
     Raises:
         DataError: If the augmentation does not fit the images.
@@ -72,9 +76,11 @@ class Loader:
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
+        smallest_share: int = 0,
     ) -> None:
         self.batch_size = batch_size
         self._rank, self._world = rank, world
+        self._smallest = smallest_share * world
         self._device = device
         self._seed = seed
         self._augment = augment or Augment()
@@ -93,7 +99,17 @@ class Loader:
 
     def num_batches(self, num_positions: int) -> int:
         """Return how many batches an epoch of ``num_positions`` has."""
-        return -(-num_positions // self.batch_size)
+        return len(self.batch_sizes(num_positions))
+
+    def batch_sizes(self, num_positions: int) -> list[int]:
+        """Return how many images each batch of an epoch of ``num_positions`` has."""
+        num_full, rest = divmod(num_positions, self.batch_size)
+        sizes = [self.batch_size] * num_full
+        if num_full and 0 < rest < self._smallest:
+            sizes[-1] += rest
+        elif rest:
+            sizes.append(rest)
+        return sizes
 
     def epoch(self, positions: Tensor, *, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch.
@@ -108,27 +124,27 @@ class Loader:
         """
         repeats = occurrences(positions) if self._augment else torch.zeros_like(positions)
         keys = self._pool_index[positions] + (repeats << _REPEAT_SHIFT)
-        positions, keys = (values[start * self.batch_size :] for values in (positions, keys))
-        rows = self._batches(positions)
+        sizes = self.batch_sizes(len(positions))
+        done, sizes = sum(sizes[:start]), sizes[start:]
+        positions, keys = positions[done:], keys[done:]
+        rows = positions.split(sizes)
         # Copied at once: a copy for each batch would make every step wait for the device.
-        near_rows = self._own(self._batches(positions.to(self._device)))
-        offsets = self._offsets(keys.to(self._device), epoch=epoch)
+        near_rows = self._own(positions.to(self._device).split(sizes))
+        offsets = self._offsets(keys.to(self._device), sizes=sizes, epoch=epoch)
         if isinstance(self._images, Tensor) and not self._augment.is_by_image:
             raw = self._stored_batches(self._images, rows, near_rows)
         else:
-            raw = self._prepared_batches(
-                self._own(rows), self._own(self._batches(keys)), epoch=epoch
-            )
+            raw = self._prepared_batches(self._own(rows), self._own(keys.split(sizes)), epoch=epoch)
         for whole, index, drawn, images in zip(rows, near_rows, offsets, raw, strict=True):
             images = images.to(self._device, non_blocking=True)
             augmented = self._augmented(images, drawn)
             is_spare = len(whole) <= self._rank
             yield Batch(self._normalised(augmented), self._targets[index], index, is_spare)
 
-    def _offsets(self, keys: Tensor, *, epoch: int) -> list[Offsets] | list[None]:
+    def _offsets(self, keys: Tensor, *, sizes: list[int], epoch: int) -> list[Offsets] | list[None]:
         """Return what is drawn for each of this process's batches."""
         if not self._augment:
-            return [None] * self.num_batches(len(keys))
+            return [None] * len(sizes)
         height, width = image_shape(self._images)[1:]
         drawn = draw_offsets(
             keys,
@@ -138,11 +154,8 @@ class Loader:
             height=height,
             width=width,
         )
-        of_batches = (self._own(self._batches(values)) for values in drawn)
+        of_batches = (self._own(values.split(sizes)) for values in drawn)
         return [Offsets(*values) for values in zip(*of_batches, strict=True)]
-
-    def _batches(self, values: Tensor) -> tuple[Tensor, ...]:
-        return values.split(self.batch_size) if len(values) else ()
 
     def _own(self, rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return this process's rows of each batch."""
@@ -200,7 +213,20 @@ class Loader:
         return images.to(torch.float32).mul_(self._scale).add_(self._shift)
 
     def _check_augment(self, split: Split) -> None:
-        side = min(image_shape(split.images)[1:])
+        if self._augment.resized_crop and split.is_resized:
+            raise DataError(
+                f"data.augment.resized_crop={self._augment.resized_crop:g}: crops whole images, "
+                "and the cache holds their centre squares (data.size): set data.cache_gb=0"
+            )
+        channels, *sides = image_shape(split.images)
+        colour = {"policy": self._augment.policy, "color_jitter": self._augment.color_jitter}
+        for key, value in colour.items():
+            if value not in ("none", 0) and channels not in (1, 3):
+                raise DataError(
+                    f"data.augment.{key}={value}: needs images of 1 (grey) or 3 (RGB) channels, "
+                    f"these have {channels}; leave it out"
+                )
+        side = min(sides)
         for key in ("crop", "cutout"):
             if getattr(self._augment, key) >= side:
                 raise DataError(
@@ -232,9 +258,12 @@ class _Prepared(Dataset[Tensor]):
         return image if self._transform is None else self._transform(image, key)
 
     def __getitems__(self, drawn: list[tuple[int, int]]) -> Tensor | DataError:
+        from data._decode import quiet_pillow
+
         # Returned, not raised: DataLoader would wrap the one line in a worker's traceback.
         try:
-            return torch.stack([self[one] for one in drawn])
+            with quiet_pillow():
+                return torch.stack([self[one] for one in drawn])
         except DataError as error:
             return error
 
@@ -244,7 +273,8 @@ class _Prepared(Dataset[Tensor]):
         from data._decode import decode
 
         path = self._images.path(position)
-        image = decode(path, size=None if self._takes_whole else self._images.size)
+        size = None if self._takes_whole else self._images.size
+        image = decode(path, size=size, grey_bits=self._images.grey_bits)
         if tuple(image.shape) != self._images.shape and not self._takes_whole:
             raise DataError(f"{path} has changed its size since it was listed")
         return image

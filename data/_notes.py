@@ -40,12 +40,15 @@ class Plan(NamedTuple):
         val: Positions of the validation images.
         drawn: (C,) training images of each class before validation took its own.
         kept: (C,) training images of each class.
+        is_drawn: Whether the seed of the imbalance had a choice: some class has more images than
+            it trains on.
     """
 
     train: np.ndarray
     val: np.ndarray
     drawn: np.ndarray
     kept: np.ndarray
+    is_drawn: bool
 
 
 def sacrifice_notes(

@@ -95,6 +95,7 @@ def build(
         val_counts = torch.bincount(splits.val.targets, minlength=num_classes)[trained]
     statistics, whole = _statistics(pool, drawn.train), split_fingerprint(drawn._asdict())
     notes = (
+        *pool.notes,
         *sacrifice_notes(plan, pool.class_names, labels=chosen.trained),
         *validation_notes(pool, validation, val_counts),
         *class_notes(chosen, pool.class_names),
@@ -112,8 +113,10 @@ def build(
         classes=chosen,
         val_is_balanced=val_counts is not None and is_balanced(val_counts),
         val_is_own=pool.val is not None,
+        is_drawn=plan.is_drawn,
         title=title_of(pool, chosen),
         notes=notes,
+        source_notes=pool.notes,
     )
 
 
@@ -131,7 +134,13 @@ def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary
     train = [order[:keep] for order, keep in zip(orders, kept, strict=True)]
     val = [order[len(order) - out :] for order, out in zip(orders, held_out, strict=True)]
     asked = kept if imbalance.kind == "none" else drawn
-    return Plan(np.sort(np.concatenate(train)), np.sort(np.concatenate(val)), asked, kept)
+    return Plan(
+        np.sort(np.concatenate(train)),
+        np.sort(np.concatenate(val)),
+        drawn=asked,
+        kept=kept,
+        is_drawn=bool((kept < available).any()),
+    )
 
 
 def _draw(pool: Pool, plan: Plan, *, has_validation: bool) -> _Splits:
@@ -194,12 +203,13 @@ def _validation_sizes(
 
 def _take(part: Labelled, positions: np.ndarray) -> Split:
     index = torch.from_numpy(positions)
-    return Split(select_images(part.images, index), part.targets[index], index)
+    images = select_images(part.images, index)
+    return Split(images, part.targets[index], index, is_resized=part.is_resized)
 
 
 def _whole(part: Labelled) -> Split:
     index: Tensor = torch.arange(len(part))
-    return Split(part.images, part.targets, index)
+    return Split(part.images, part.targets, index, is_resized=part.is_resized)
 
 
 def _statistics(pool: Pool, train: Split) -> ChannelStatistics:

@@ -11,11 +11,16 @@ from torch import Tensor
 from data._augment import Augment, image_seed
 from data._base import ImageShape
 
+_LARGEST_SHIFT = 32  # pixels, torchvision's for TrivialAugmentWide at every size
+_LARGEST_SHIFT_SHARE = 150 / 331  # of the side, torchvision's for RandAugment and AutoAugment
+
 
 class ImageTransform:
     """Random resized crop, augmentation policy and colour jitter, in that order.
 
     What is drawn for an image is a function of (seed, epoch, key) alone, whichever process draws.
+    TrivialAugment shifts by at most 32 pixels, as torchvision has it, but never by more than
+    RandAugment's 150/331 of the side: 32 pixels push an image of 32 or fewer out of its frame.
 
     Args:
         augment: Which of them, and how strong.
@@ -34,7 +39,13 @@ class ImageTransform:
         if augment.policy == "randaugment":
             steps.append(v2.RandAugment())
         if augment.policy == "trivialaugment":
-            steps.append(v2.TrivialAugmentWide())
+            policy = v2.TrivialAugmentWide()
+            policy._AUGMENTATION_SPACE = {
+                **policy._AUGMENTATION_SPACE,
+                "TranslateX": (_shifts_across, True),
+                "TranslateY": (_shifts_down, True),
+            }
+            steps.append(policy)
         if augment.color_jitter:
             width = augment.color_jitter
             steps.append(v2.ColorJitter(brightness=width, contrast=width, saturation=width))
@@ -46,6 +57,15 @@ class ImageTransform:
             for step in self._steps:
                 image = step(image)
         return image
+
+
+def _shifts_across(num_bins: int, _height: int, width: int) -> Tensor:
+    """Return TrivialAugment's horizontal shifts in pixels; a function, so that it pickles."""
+    return torch.linspace(0.0, min(_LARGEST_SHIFT, _LARGEST_SHIFT_SHARE * width), num_bins)
+
+
+def _shifts_down(num_bins: int, height: int, _width: int) -> Tensor:
+    return torch.linspace(0.0, min(_LARGEST_SHIFT, _LARGEST_SHIFT_SHARE * height), num_bins)
 
 
 @contextlib.contextmanager

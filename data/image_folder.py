@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Interval, Lt
 
 from data._base import DataError, DiskImages, Labelled, Pool
+from data._decode import quiet_pillow
 from data._folder import list_folder, readable
 from data._folder_cache import FolderCache
+from data._grey import grey_notes
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -19,7 +22,8 @@ class ImageFolder:
     """Images in train/<class>/*, test/<class>/* and optionally val/<class>/*, as 8-bit RGB.
 
     Classes are ordered by name. Images are decoded once into a memory-mapped cache; when they
-    need more than ``cache_gb`` they stay on disk and worker processes decode them.
+    need more than ``cache_gb`` they stay on disk and worker processes decode them. A folder val
+    may be called valid or validation, too.
 
     Args:
         path: The folder; a relative one is looked for here and then below the data root.
@@ -28,13 +32,21 @@ class ImageFolder:
         cache_gb: Gigabytes of decoded images that may be cached; beyond it they stay on disk.
         normalize: Mean and standard deviation of the training images, or of ImageNet.
         title: Name of the data set in tables; by default the name of the folder.
+        test_fraction: Share of each class that is drawn as the test split, for a folder without
+            test/: from train/<class>/*, or from <class>/* where there is no train/ either.
+        allow_overlap: Go on although the same image, byte for byte, is in two splits.
+        grey_bits: Bits in use of 16-bit greyscale files, of which the upper 8 are kept; X-rays
+            often fill 12.
 
     Raises:
-        DataError: If ``path`` is missing, or is no folder of that form.
+        DataError: If ``path`` is missing, or is no folder of that form, or an image is in two
+            splits.
     """
 
     # A val/ folder, which only loading can find, makes a validation split without any key.
     may_bring_validation: ClassVar[bool] = True
+    # Only the user knows whether left and right matter, so runs say that images are mirrored.
+    may_have_sides: ClassVar[bool] = True
     shared_defaults: ClassVar[dict[str, object]] = {
         "imbalance.kind": "none",
         "validation.per_class": None,
@@ -51,25 +63,42 @@ class ImageFolder:
         cache_gb: Annotated[float, Ge(0)] = 4.0,
         normalize: Literal["train", "imagenet"] = "train",
         title: str = "",
+        test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
+        allow_overlap: bool = False,
+        grey_bits: Annotated[int, Interval(ge=8, le=16)] = 16,
     ) -> None:
         if not path:
             raise DataError("data.path is missing: data.name=image_folder needs a folder of images")
         self._folder = _find(root, path)
-        self._cache = FolderCache(root / "cache" / "image_folder", size)
+        self._cache = FolderCache(root / "cache" / "image_folder", size, grey_bits)
         self._cache_bytes = cache_gb * 1e9
         self._normalize = normalize
         self._title = title or self._folder.name
+        self._test_fraction = test_fraction
+        self._allow_overlap = allow_overlap
 
     def load(self) -> Pool:
         """Return the images of the folder.
 
         Raises:
-            DataError: If a file cannot be decoded, image sizes differ, or the cache cannot be
-                written.
+            DataError: If a file cannot be decoded, image sizes differ, an image is in two splits,
+                or the cache cannot be written.
         """
-        listing = list_folder(self._folder)
-        images = self._cache.images(listing, limit=self._cache_bytes)
-        parts = {name: Labelled(images[name], listing.splits[name].targets) for name in images}
+        listing = list_folder(self._folder, test_fraction=self._test_fraction)
+        duplicates = self._cache.duplicates(listing)
+        self._check_overlaps(duplicates.overlaps)
+        paths = [self._folder / os.fsdecode(name) for name in listing.splits["train"].names]
+        with quiet_pillow():
+            deep = grey_notes(paths, grey_bits=self._cache.grey_bits)
+            images = self._cache.images(listing, limit=self._cache_bytes)
+        parts = {
+            name: Labelled(
+                own,
+                listing.splits[name].targets,
+                is_resized=self._cache.size is not None and not isinstance(own, DiskImages),
+            )
+            for name, own in images.items()
+        }
         is_imagenet = self._normalize == "imagenet"
         if isinstance(images["train"], DiskImages) and not is_imagenet:
             raise DataError(
@@ -85,7 +114,21 @@ class ImageFolder:
             title=self._title,
             mean=_IMAGENET_MEAN if is_imagenet else None,
             std=_IMAGENET_STD if is_imagenet else None,
+            notes=(*listing.notes, *deep, *duplicates.overlaps, *duplicates.repeats),
         )
+
+    def _check_overlaps(self, overlaps: tuple[str, ...]) -> None:
+        """Refuse images in two splits unless they are allowed, and the permission if it is idle."""
+        if overlaps and not self._allow_overlap:
+            raise DataError(
+                f"data.path: {self._folder} has the same images in two splits: "
+                f"{'; '.join(overlaps)}; remove them from one, or set data.allow_overlap=true"
+            )
+        if self._allow_overlap and not overlaps:
+            raise DataError(
+                f"data.allow_overlap=true: has no effect, no image of {self._folder} is in two "
+                "splits; leave it out"
+            )
 
 
 def _find(root: Path, path: str) -> Path:

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._targets import is_readable
+from ._counts import checked_counts
+from ._inputs import ClassValues, as_float, checked_values, is_readable
+from ._reduction import SampleNormalizer, sample_normalizer
+from ._sigmoid_terms import ElementNormalizer, part_normalizer
 
 FixedPoint = Literal["natural", "uniform", "none", "unstated"]
 # (keys, other loss, its keys): equal at those keys.
 Limits = tuple[tuple[Mapping[str, Any], str, Mapping[str, Any]], ...]
-
-
-def as_float(logits: Tensor) -> Tensor:
-    """Return logits in the precision that losses compute in: float64 stays, the rest is float32."""
-    return logits if logits.dtype == torch.float64 else logits.float()
+# (conditions, keys): where the conditions hold, the keys change nothing.
+Idle = tuple[tuple[Mapping[str, Any], tuple[str, ...]], ...]
 
 
 class Loss(nn.Module):
@@ -32,6 +32,14 @@ class Loss(nn.Module):
     * ``needs_features``, ``needs_teacher``: the keyword of that name must be given to `forward`.
     * ``dense``: logits may be (N, C, ...) with targets (N, ...).
     * ``draws``: it draws random numbers, from torch's global generator as dropout does.
+    * ``for_cosines``: logits are cosines, -1 to 1, and it multiplies them by a scale of its own.
+      Without a scale no softmax of cosines is confident, with one that of other logits is too much
+      so.
+    * ``is_mean_over_samples``: the loss of a batch is put together from those of its parts (see
+      `normalizer`).
+    * ``idle``: (conditions, keys): keys that change nothing where all conditions hold. A condition
+      is a key and its value, or the name of another key that has the same value; ``"weight": None``
+      is to have no class weights, ``"targets": "labels"`` no soft targets.
 
     And what it promises, which `losses.conformance` holds it to and losses/README.md prints:
 
@@ -50,6 +58,9 @@ class Loss(nn.Module):
     needs_teacher: ClassVar[bool] = False
     dense: ClassVar[bool] = False
     draws: ClassVar[bool] = False
+    for_cosines: ClassVar[bool] = False
+    is_mean_over_samples: ClassVar[bool] = True
+    idle: ClassVar[Idle] = ()
     aims_at: ClassVar[str] = ""
     fixed_point: ClassVar[FixedPoint] = "unstated"
     equals: ClassVar[Limits] = ()
@@ -62,19 +73,22 @@ class Loss(nn.Module):
         # Not persistent: the weight follows from class counts and progress, so a run sets it anew
         # when it resumes, and a checkpoint made before a deferred start fits one made after.
         self.register_buffer("weight", None, persistent=False)
+        self._num_classes: int | None = None
         self._empty_classes: frozenset[int] = frozenset()
         self._absent_classes: frozenset[int] = frozenset()
 
-    def _note_counts(self, class_counts: Tensor) -> None:
+    def _note_counts(self, class_counts: ClassValues) -> None:
         """Refuse samples of classes without training images from now on, whatever the weights."""
-        self._absent_classes = frozenset(torch.nonzero(class_counts == 0).flatten().tolist())
+        counts = checked_counts(class_counts)
+        self._num_classes = len(counts)
+        self._absent_classes = frozenset(torch.nonzero(counts == 0).flatten().tolist())
 
-    def set_weight(self, weight: Tensor | None) -> None:
+    def set_weight(self, weight: ClassValues | None) -> None:
         """Weigh the samples of class c by ``weight[c]`` from now on; None is no weights.
 
         Args:
-            weight: (C,), finite and not negative. A weight of 0 marks a class without training
-                images: a sample of it is an error.
+            weight: (C,), finite and not negative. A sample of a class of weight 0, which classes
+                without training images have, is an error.
 
         Raises:
             ValueError: If the loss takes no weight, or the weight is not of that form.
@@ -84,10 +98,8 @@ class Loss(nn.Module):
             return
         if not self.takes_weight:
             raise ValueError(f"{type(self).__name__} takes no class weights: leave them out")
-        if weight.ndim != 1 or not bool((torch.isfinite(weight) & (weight >= 0)).all()):
-            raise ValueError("class weights must be C finite numbers that are not negative")
-        self.weight = weight
-        self._empty_classes = frozenset(torch.nonzero(weight == 0).flatten().tolist())
+        self.weight = checked_values(weight, self._num_classes, name="class weights")
+        self._empty_classes = frozenset(torch.nonzero(self.weight == 0).flatten().tolist())
 
     def set_progress(self, epoch: int, epochs: int) -> None:
         """Say that epoch number `epoch` (from 0) of `epochs` begins; most losses do not care."""
@@ -110,7 +122,7 @@ class Loss(nn.Module):
         """
         raise NotImplementedError
 
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+    def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
         """Return how much of a batch counts, a scalar that adds up over parts of the batch.
 
         `forward` divides its sum by it, or by what `divisor` makes of it. So the mean over a batch
@@ -124,9 +136,9 @@ class Loss(nn.Module):
         del num_outputs
         return targets.new_full((), len(targets), dtype=torch.float32)
 
-    def divisor(self, amount: Tensor) -> Tensor:
-        """Return what a mean over `amount` divides by; where nothing counts the sum is 0 anyway."""
-        return torch.where(amount > 0, amount, 1)
+    def divisor(self, normalizer: Tensor) -> Tensor:
+        """Return what a mean divides by: `normalizer`, or 1 where nothing counts."""
+        return torch.where(normalizer > 0, normalizer, 1)
 
     def predict(self, logits: Tensor) -> Tensor:
         """Return class probabilities (N, C, ...) of logits (N, C, ...); they sum to 1 over C.
@@ -141,14 +153,81 @@ class Loss(nn.Module):
             return torch.cat((logits.neg().sigmoid(), logits.sigmoid()), dim=1)
         return F.logsigmoid(logits).softmax(dim=1)
 
-    def _refuse_empty_classes(self, logits: Tensor, targets: Tensor) -> None:
-        """Raise for a label whose class has weight 0 (read on the CPU only: no device sync)."""
+    def _check_batch(self, logits: Tensor, targets: Tensor) -> None:
+        """Raise for logits of another number of classes, and for labels whose class has weight 0.
+
+        Labels are read on the CPU only, where that costs no device sync.
+        """
+        num_outputs = logits.shape[1]
+        if self._num_classes not in (None, 2 if num_outputs == 1 else num_outputs):
+            raise ValueError(
+                f"{num_outputs} logits a sample do not fit a loss that was made for "
+                f"{self._num_classes} classes"
+            )
         empty = self._empty_classes | self._absent_classes
         if not empty or not is_readable(targets) or targets.shape == logits.shape:
             return
         present = empty.intersection(targets.flatten().tolist())
+        if present & self._absent_classes:
+            raise ValueError(
+                f"a sample has class {min(present & self._absent_classes)}, which has no training "
+                "images (its count is 0): remove the sample"
+            )
         if present:
             raise ValueError(
-                f"a sample has class {min(present)}, which has no training images "
-                "(its count or class weight is 0): remove the sample or give the class a weight"
+                f"a sample has class {min(present)}, whose class weight is 0: remove the sample or "
+                "give the class a weight above 0"
             )
+
+
+class LogitsLoss(Loss):
+    """Loss of logits and targets alone; a subclass says what `batch_mean` is."""
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean loss of a batch, as the function of the same file has it."""
+        del features, teacher_logits
+        self._check_batch(logits, targets)
+        return self.batch_mean(logits, targets)
+
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of a batch whose targets all have training images."""
+        raise NotImplementedError
+
+
+class SampleMean(LogitsLoss):
+    """Mean over samples: their number divides the sum, or the sum of their class weights."""
+
+    def __init__(self, *, normalize: SampleNormalizer) -> None:
+        super().__init__()
+        self.normalize = normalize
+
+    def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        """Return the number of samples, or the sum of their weights."""
+        del num_outputs
+        return sample_normalizer(
+            targets, self.weight, normalize=self.normalize, ignore_index=-100
+        ).float()
+
+
+class ElementMean(LogitsLoss):
+    """Mean of one sigmoid a class: samples times outputs, samples, or positives divide the sum."""
+
+    def __init__(self, *, normalize: ElementNormalizer) -> None:
+        super().__init__()
+        self.normalize = normalize
+
+    def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        """Return the number of samples, to which that of elements is proportional, or positives."""
+        return part_normalizer(targets, num_outputs=num_outputs, normalize=self.normalize)
+
+    def divisor(self, normalizer: Tensor) -> Tensor:
+        """Return at least 1 for positives, as the loss does."""
+        at_least_one = self.normalize == "positives"
+        return normalizer.clamp_min(1) if at_least_one else super().divisor(normalizer)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ._targets import is_readable
+from ._inputs import is_readable
 
 # Below this number of logits the composition is as fast: what is spared costs less than starting
 # some twenty small operations. The composition on sigmoids has more to spare.

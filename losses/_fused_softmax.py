@@ -12,7 +12,7 @@ from torch import Tensor
 from ._adjustment import Adjustment
 from ._counts import over_classes
 from ._fused import Made
-from ._targets import check_labels
+from ._inputs import check_labels
 
 # Logits of a part for each thread: so many that two dozen operations on its (n,) samples do not
 # count, so few that those on its (n, ...) pixels stay small beside the gradient. More parts would

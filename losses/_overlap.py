@@ -8,9 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ._base import as_float
+from ._inputs import ClassValues, as_float, check_fit, check_labels, class_weight
 from ._reduction import Reduction
-from ._targets import check_fit, check_labels
 
 Regions = Literal["batch", "image"]
 
@@ -90,7 +89,12 @@ def _summed_by_label(values: Tensor, labels: Tensor, *, num_classes: int, over: 
 
 
 def mean_over_present(
-    values: Tensor, present: Tensor, *, weight: Tensor | None, reduction: Reduction, like: Tensor
+    values: Tensor,
+    present: Tensor,
+    *,
+    weight: ClassValues | None,
+    reduction: Reduction,
+    like: Tensor,
 ) -> Tensor:
     """Return the values of the classes that are present, weighed, as a mean over those or a sum.
 
@@ -105,8 +109,9 @@ def mean_over_present(
         ValueError: If the reduction is none of the three.
     """
     kept = torch.where(present, values, 0)
-    if weight is not None:
-        kept = kept * weight.to(kept)
+    factor = class_weight(weight, kept)
+    if factor is not None:
+        kept = kept * factor
     kept = kept.to(like)
     if reduction == "none":
         return kept

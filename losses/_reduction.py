@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ._targets import class_values
+from ._inputs import class_values
 
 Reduction = Literal["none", "mean", "sum"]
 SampleNormalizer = Literal["samples", "weights"]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ._counts import checked_counts
+from ._inputs import ClassValues, checked_values
+
 WeightScheme = Literal["none", "inverse", "inverse_sqrt", "effective_number", "power", "explicit"]
 
 
 def class_weights(
-    class_counts: Tensor | Sequence[int],
+    class_counts: ClassValues,
     *,
     scheme: WeightScheme,
     beta: float = 0.9999,
     power: float = 1.0,
-    weights: Sequence[float] | None = None,
+    weights: ClassValues | None = None,
 ) -> Tensor | None:
     """Return a weight for every class, larger for rarer ones, whose mean is 1.
 
@@ -28,7 +30,7 @@ def class_weights(
     no weights at beta = 0 to 1/n in the limit beta = 1. The weights sum to the number of classes
     that have samples (C as a rule); a class of count 0 gets weight 0 and leaves the others as they
     are. Public code divides by zero there, or gives such a class the largest weight.
-    ``explicit`` weights are taken as they are, but for the 0.
+    ``explicit`` weights are taken as they are, but for those of classes without samples.
 
     Args:
         class_counts: (C,) training images of each class.
@@ -42,18 +44,14 @@ def class_weights(
 
     Raises:
         ValueError: For counts that are negative, not finite or all 0, an unknown scheme, beta
-            outside 0 to 1, a power that is not finite, or weights that are not C finite numbers
-            that are not negative.
+            outside 0 to 1, a power that is not finite, or weights that are not C finite numbers,
+            above 0 for classes that have samples.
 
     >>> class_weights([100, 200, 50], scheme="inverse")
     tensor([0.8571, 0.4286, 1.7143], dtype=torch.float64)
     """
-    counts = torch.as_tensor(class_counts, dtype=torch.float64)
-    if counts.ndim != 1 or not bool((torch.isfinite(counts) & (counts >= 0)).all()):
-        raise ValueError("class_counts must be C finite numbers that are not negative")
+    counts = checked_counts(class_counts)
     present = counts > 0
-    if not bool(present.any()):
-        raise ValueError("class_counts are all 0: class weights need at least one training image")
     if scheme == "none":
         return None
     if scheme == "explicit":
@@ -65,13 +63,15 @@ def class_weights(
     return found
 
 
-def _explicit(weights: Sequence[float] | None, counts: Tensor) -> Tensor:
+def _explicit(weights: ClassValues | None, counts: Tensor) -> Tensor:
     """Return the weights as given, and 0 where the count is 0."""
-    found = torch.as_tensor(() if weights is None else weights, dtype=torch.float64)
-    if found.shape != counts.shape:
-        raise ValueError(f"weights must be {len(counts)} numbers, one a class, not {len(found)}")
-    if not bool((torch.isfinite(found) & (found >= 0)).all()):
-        raise ValueError("weights must be finite numbers that are not negative")
+    found = checked_values(() if weights is None else weights, len(counts), name="weights").double()
+    missing = torch.nonzero((found == 0) & (counts > 0)).flatten().tolist()
+    if missing:
+        raise ValueError(
+            f"weights must be above 0 for classes with training images: class {missing[0]} has "
+            f"{counts[missing[0]].item():g} and a weight of 0"
+        )
     return torch.where(counts > 0, found, 0.0)
 
 

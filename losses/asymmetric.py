@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
-from ._elements import ElementNormalizer, binary_elements, element_normalizer
-from ._means import ElementMean
+from ._base import ElementMean, FixedPoint, Limits
+from ._inputs import ClassValues, as_float
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, reduce_values
+from ._sigmoid_terms import ElementNormalizer, binary_elements, element_normalizer
 
 
 def asymmetric_loss(
@@ -24,7 +24,7 @@ def asymmetric_loss(
     gamma_positive: float = 0.0,
     gamma_negative: float = 4.0,
     margin: float = 0.05,
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: ElementNormalizer = "elements",
     ignore_index: int = -100,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
+from ._base import ElementMean, FixedPoint, Limits
 from ._counts import MASKED, checked_counts, over_classes
-from ._elements import ElementNormalizer
-from ._means import ElementMean
+from ._inputs import ClassValues, as_float
 from ._reduction import Reduction
+from ._sigmoid_terms import ElementNormalizer
 from .binary_cross_entropy import binary_cross_entropy_loss
 
 
@@ -21,9 +20,9 @@ def balanced_binary_cross_entropy_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    class_counts: Tensor | Sequence[int],
+    class_counts: ClassValues,
     tau: float = 1.0,
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: ElementNormalizer = "elements",
     ignore_index: int = -100,
@@ -59,10 +58,10 @@ def balanced_binary_cross_entropy_loss(
     >>> balanced_binary_cross_entropy_loss(logits, torch.tensor([1]), class_counts=counts)
     tensor(1.3863)
     """
-    return _adjusted(
-        logits,
+    offset = _offset(class_counts, num_classes=max(logits.shape[1], 2), tau=tau)
+    return binary_cross_entropy_loss(
+        _adjusted(logits, offset=offset),
         targets,
-        offset=_offset(class_counts, tau=tau),
         weight=weight,
         reduction=reduction,
         normalize=normalize,
@@ -70,35 +69,20 @@ def balanced_binary_cross_entropy_loss(
     )
 
 
-def _offset(class_counts: Tensor | Sequence[int], *, tau: float) -> Tensor:
+def _offset(class_counts: ClassValues, *, num_classes: int | None = None, tau: float) -> Tensor:
     """Return tau times the logit of each class's share, float64 (C,), `MASKED` for a share of 0."""
-    counts = checked_counts(class_counts)
+    counts = checked_counts(class_counts, num_classes)
     others = counts.sum() - counts
     offset = (tau * (counts.log() - others.log())).clamp(MASKED, -MASKED)
     return torch.where(counts > 0, offset, MASKED)
 
 
-def _adjusted(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    offset: Tensor,
-    weight: Tensor | None,
-    reduction: Reduction,
-    normalize: ElementNormalizer,
-    ignore_index: int,
-) -> Tensor:
+def _adjusted(logits: Tensor, *, offset: Tensor) -> Tensor:
+    """Return logits plus the offset of each class; a single output is that of class 1."""
     logits = as_float(logits)
     if logits.shape[1] == 1 and len(offset) == 2:
         offset = offset[1:]
-    return binary_cross_entropy_loss(
-        logits + over_classes(offset, logits),
-        targets,
-        weight=weight,
-        reduction=reduction,
-        normalize=normalize,
-        ignore_index=ignore_index,
-    )
+    return logits + over_classes(offset, logits)
 
 
 class BalancedBinaryCrossEntropy(ElementMean):
@@ -120,7 +104,7 @@ class BalancedBinaryCrossEntropy(ElementMean):
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         *,
         tau: Annotated[float, Ge(0)] = 1.0,
         normalize: Literal["elements", "batch", "positives"] = "elements",
@@ -132,12 +116,7 @@ class BalancedBinaryCrossEntropy(ElementMean):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `balanced_binary_cross_entropy_loss`."""
-        return _adjusted(
-            logits,
-            targets,
-            offset=self.offset,
-            weight=self.weight,
-            reduction="mean",
-            normalize=self.normalize,
-            ignore_index=-100,
+        logits = _adjusted(logits, offset=self.offset)
+        return binary_cross_entropy_loss(
+            logits, targets, weight=self.weight, normalize=self.normalize
         )

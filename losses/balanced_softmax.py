@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import FixedPoint, Limits
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import log_prior
-from ._means import SampleMean
+from ._inputs import ClassValues
 from ._reduction import Reduction, SampleNormalizer
 from .cross_entropy import adjusted_cross_entropy
 from .logit_adjustment import logit_adjustment_loss
@@ -20,8 +19,8 @@ def balanced_softmax_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    class_counts: Tensor | Sequence[int],
-    weight: Tensor | None = None,
+    class_counts: ClassValues,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
     ignore_index: int = -100,
@@ -73,13 +72,14 @@ class BalancedSoftmax(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "uniform"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (({}, "logit_adjustment", {"tau": 1.0}),)
 
     log_prior: Tensor
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         *,
         normalize: Literal["samples", "weights"] = "samples",
     ) -> None:

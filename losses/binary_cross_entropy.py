@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._base import FixedPoint, Limits
+from ._base import ElementMean, FixedPoint, Limits
 from ._counts import over_classes
-from ._elements import (
+from ._inputs import ClassValues, SupportsArray, as_tensor, checked_values, class_vector
+from ._reduction import Reduction, reduce_values
+from ._sigmoid_terms import (
     ElementNormalizer,
     binary_elements,
     element_logits,
     element_normalizer,
     reduce_elements,
 )
-from ._means import ElementMean
-from ._reduction import Reduction, reduce_values
 
 
 def binary_cross_entropy_loss(
@@ -26,9 +26,9 @@ def binary_cross_entropy_loss(
     targets: Tensor,
     *,
     from_logits: bool = True,
-    pos_weight: Tensor | None = None,
-    element_weight: Tensor | None = None,
-    weight: Tensor | None = None,
+    pos_weight: ClassValues | None = None,
+    element_weight: Tensor | SupportsArray | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: ElementNormalizer = "elements",
     ignore_index: int = -100,
@@ -66,23 +66,22 @@ def binary_cross_entropy_loss(
     if normalize not in ("elements", "batch", "positives"):
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
     logits = element_logits(inputs, from_logits=from_logits)
-    if pos_weight is not None and pos_weight.shape != logits.shape[1:2]:
-        raise ValueError(
-            f"pos_weight must be one number for each of {logits.shape[1]} outputs, not shape "
-            f"{tuple(pos_weight.shape)}"
-        )
+    extra: Tensor | None = None
+    if pos_weight is not None:
+        num_outputs = 1 if logits.ndim == 1 else logits.shape[1]
+        extra = class_vector(pos_weight, num_outputs, name="pos_weight", of="output")
+        extra = over_classes(extra, logits) - 1
 
     def composed(logits: Tensor) -> Tensor:
         batch = binary_elements(
             logits, targets, gamma=0.0, weight=weight, ignore_index=ignore_index
         )
         values = batch.values
-        if pos_weight is not None:
-            extra = over_classes(pos_weight, logits) - 1
+        if extra is not None:
             values = values + extra * batch.positive * F.softplus(-logits, threshold=40)
         values = values * batch.factor
         if element_weight is not None:
-            values = values * element_weight.to(values)
+            values = values * as_tensor(element_weight, name="element_weight").to(values)
         normalizer = element_normalizer(batch, normalize=normalize)
         return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
@@ -103,7 +102,8 @@ class BinaryCrossEntropy(ElementMean):
     """Binary cross-entropy on one sigmoid per class: each class against the rest.
 
     Args:
-        pos_weight: Factor of the positives of each output, in label order.
+        pos_weight: Factor of the positives of each output, in label order; two classes have one
+            output, whose positive is the second class.
         normalize: What the batch sum is divided by: samples times outputs, samples, or positives.
     """
 
@@ -112,6 +112,9 @@ class BinaryCrossEntropy(ElementMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "accuracy where classes are as frequent as in training"
     fixed_point: ClassVar[FixedPoint] = "natural"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "reweighted_fixed_point at pos_weight": "gives positives a factor",
+    }
     equals: ClassVar[Limits] = (({}, "sigmoid_focal", {"gamma": 0.0}),)
 
     pos_weight: Tensor | None
@@ -124,12 +127,11 @@ class BinaryCrossEntropy(ElementMean):
         normalize: Literal["elements", "batch", "positives"] = "elements",
     ) -> None:
         super().__init__(normalize=normalize)
-        factors = None if pos_weight is None else torch.tensor(pos_weight, dtype=torch.float64)
-        outputs = {1, 2} if num_classes == 2 else {num_classes}
-        if factors is not None and len(factors) not in outputs:
-            raise ValueError(f"pos_weight has {len(factors)} numbers for {num_classes} classes")
-        if factors is not None and not bool((torch.isfinite(factors) & (factors >= 0)).all()):
-            raise ValueError("pos_weight must be finite numbers that are not negative")
+        self._num_classes = num_classes
+        factors = None
+        if pos_weight is not None:
+            num_outputs = 1 if num_classes == 2 else num_classes
+            factors = checked_values(pos_weight, num_outputs, name="pos_weight", of="output")
         # Not persistent: it is a key of the configuration, which is where a run takes it from.
         self.register_buffer("pos_weight", factors, persistent=False)
 

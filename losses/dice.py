@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
-from ._means import LogitsLoss
+from ._base import FixedPoint, Idle, Limits, LogitsLoss
+from ._inputs import ClassValues, as_float
 from ._overlap import Regions, mean_over_present, mixture, overlap
 from ._reduction import Reduction
 from .softmax_focal import softmax_focal_loss
@@ -23,7 +23,7 @@ def dice_loss(
     smooth: float = 1.0,
     squared: bool = False,
     over: Regions = "batch",
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     ignore_index: int = -100,
 ) -> Tensor:
@@ -75,11 +75,18 @@ class Dice(LogitsLoss):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    is_mean_over_samples: ClassVar[bool] = False
     aims_at: ClassVar[str] = "overlap (F1) of every class"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (
+        ({"ratio": 0.0}, ("smooth", "squared", "over")),
+        ({"ratio": 1.0}, ("gamma",)),
+    )
     breaks: ClassVar[Mapping[str, str]] = {
+        "dense_logits at over": "each image is a region, however many pixels it has",
+        "sums_over_parts at ratio": "at 0 it is cross-entropy or focal loss",
+        "sums_over_parts at over": "by image it is a mean over the images with labels",
         "large_batch": "smooth weighs less, the more samples there are",
-        "sums_over_parts": "a ratio of sums over the batch is not the sum over its parts",
     }
     equals: ClassVar[Limits] = (
         ({"ratio": 0.0}, "cross_entropy", {}),

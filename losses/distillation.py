@@ -9,10 +9,10 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from ._base import FixedPoint, Loss, as_float
+from ._base import FixedPoint, Idle, Loss
 from ._counts import checked_counts
+from ._inputs import ClassValues, as_float, check_labels, class_values, class_weight, is_readable
 from ._reduction import Reduction, reduce_values, sample_normalizer
-from ._targets import check_labels, class_values, is_readable
 from .cross_entropy import cross_entropy_loss
 
 Divergence = Literal["binary_cross_entropy", "kl"]
@@ -29,7 +29,7 @@ def distillation_loss(
     temperature: float = 2.0,
     teacher_temperature: float | None = None,
     divergence: Divergence = "binary_cross_entropy",
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     ignore_index: int = -100,
 ) -> Tensor:
@@ -108,9 +108,9 @@ def _distillation(
     temperature: float,
     teacher_temperature: float | None,
     divergence: Divergence,
-    weight: Tensor | None,
-    reduction: Reduction,
-    ignore_index: int,
+    weight: ClassValues | None,
+    reduction: Reduction = "mean",
+    ignore_index: int = -100,
 ) -> Tensor:
     if teacher_logits.shape != logits.shape:
         raise ValueError(
@@ -118,7 +118,7 @@ def _distillation(
             f"{tuple(teacher_logits.shape)}"
         )
     logits, teacher_logits = as_float(logits), as_float(teacher_logits.detach())
-    weight = None if weight is None else weight.to(logits)
+    weight = class_weight(weight, logits)
     values = cross_entropy_loss(
         logits.index_select(1, new_index),
         _among(new_index, targets, num_classes=logits.shape[1], ignore_index=ignore_index),
@@ -149,14 +149,17 @@ def _check_classes(
     Raises:
         ValueError: If either are fewer than 2, repeated or outside 0 to C - 1.
     """
-    old = list(old_classes)
-    new = [c for c in range(num_classes) if c not in old] if new_classes is None else new_classes
-    for kind, labels in (("old", old), ("new", list(new))):
+    old = [int(c) for c in old_classes]
+    if new_classes is None:
+        new = [c for c in range(num_classes) if c not in old]
+    else:
+        new = [int(c) for c in new_classes]
+    for kind, labels in (("old", old), ("new", new)):
         if len(labels) < 2:
             raise ValueError(f"{kind} classes must be at least 2: a softmax over one is always 1")
         if len(set(labels)) < len(labels) or not 0 <= min(labels) <= max(labels) < num_classes:
             raise ValueError(f"{kind} classes must be different labels, 0 to {num_classes - 1}")
-    return old, list(new)
+    return old, new
 
 
 def _among(new_index: Tensor, targets: Tensor, *, num_classes: int, ignore_index: int) -> Tensor:
@@ -227,13 +230,16 @@ class Distillation(Loss):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "new classes without forgetting those that the teacher knows"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (
+        ({"distill_weight": 0.0}, ("temperature", "teacher_temperature", "divergence")),
+    )
 
     old_index: Tensor
     new_index: Tensor
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         old_classes: Sequence[int],
         *,
         distill_weight: Annotated[float, Ge(0)] = 10.0,
@@ -246,8 +252,9 @@ class Distillation(Loss):
         self.temperature = temperature
         self.teacher_temperature = teacher_temperature
         self.divergence: Divergence = divergence
-        new_classes = torch.nonzero(checked_counts(class_counts)).flatten().tolist()
-        old, new = _check_classes(old_classes, new_classes, num_classes=len(class_counts))
+        counts = checked_counts(class_counts)
+        new_classes = torch.nonzero(counts).flatten().tolist()
+        old, new = _check_classes(old_classes, new_classes, num_classes=len(counts))
         self._note_counts(class_counts)
         # Not persistent: they follow from the data set and the teacher, which a run starts from.
         self.register_buffer("old_index", torch.tensor(old), persistent=False)
@@ -269,7 +276,7 @@ class Distillation(Loss):
         del features
         if teacher_logits is None:
             raise ValueError("distillation needs teacher_logits=(N, C)")
-        self._refuse_empty_classes(logits, targets)
+        self._check_batch(logits, targets)
         return _distillation(
             logits,
             targets,
@@ -281,6 +288,4 @@ class Distillation(Loss):
             teacher_temperature=self.teacher_temperature,
             divergence=self.divergence,
             weight=self.weight,
-            reduction="mean",
-            ignore_index=-100,
         )

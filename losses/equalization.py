@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import MASKED, checked_counts, over_classes
-from ._means import SampleMean
+from ._inputs import ClassValues, as_float, check_labels
 from ._reduction import Reduction, SampleNormalizer
-from ._targets import check_labels
 from .cross_entropy import cross_entropy_loss
 
 
@@ -21,10 +20,10 @@ def equalization_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    class_counts: Tensor | Sequence[int],
+    class_counts: ClassValues,
     tail_share: float = 0.5,
     chance: float = 1.0,
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
     ignore_index: int = -100,
@@ -61,12 +60,17 @@ def equalization_loss(
     >>> equalization_loss(logits, torch.tensor([0]), class_counts=counts)
     tensor(0.6931)
     """
-    return _spared(
-        logits,
+    logits = _spared(
+        as_float(logits),
         targets,
-        frequency=_frequency(class_counts),
+        frequency=_frequency(class_counts, num_classes=logits.shape[1]),
         tail_share=tail_share,
         chance=chance,
+        ignore_index=ignore_index,
+    )
+    return cross_entropy_loss(
+        logits,
+        targets,
         weight=weight,
         reduction=reduction,
         normalize=normalize,
@@ -74,9 +78,9 @@ def equalization_loss(
     )
 
 
-def _frequency(class_counts: Tensor | Sequence[int]) -> Tensor:
+def _frequency(class_counts: ClassValues, *, num_classes: int | None = None) -> Tensor:
     """Return each count over the mean count of classes with images, float64 (C,)."""
-    counts = checked_counts(class_counts)
+    counts = checked_counts(class_counts, num_classes)
     return counts / counts[counts > 0].mean()
 
 
@@ -87,14 +91,11 @@ def _spared(
     frequency: Tensor,
     tail_share: float,
     chance: float,
-    weight: Tensor | None,
-    reduction: Reduction,
-    normalize: SampleNormalizer,
     ignore_index: int,
 ) -> Tensor:
+    """Return logits (N, C, ...), masked where a class takes no part in a sample's softmax."""
     if not 0 <= chance <= 1:
         raise ValueError(f"chance must lie in 0 to 1, not {chance}")
-    logits = as_float(logits)
     labels = torch.where(targets != ignore_index, targets, 0)
     check_labels(labels, logits.shape[1])
     spared = over_classes(frequency < tail_share, logits).bool().expand_as(logits)
@@ -102,14 +103,7 @@ def _spared(
         spared = spared & (torch.rand(logits.shape, device=logits.device) < chance)
     spared = spared.scatter(1, labels.unsqueeze(1), value=False)
     absent = over_classes(frequency == 0, logits).bool()
-    return cross_entropy_loss(
-        logits + MASKED * (spared | absent),
-        targets,
-        weight=weight,
-        reduction=reduction,
-        normalize=normalize,
-        ignore_index=ignore_index,
-    )
+    return logits + MASKED * (spared | absent)
 
 
 class Equalization(SampleMean):
@@ -123,8 +117,21 @@ class Equalization(SampleMean):
     """
 
     dense: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (
+        ({"chance": 0.0}, ("tail_share",)),
+        ({"tail_share": 0.0}, ("chance",)),
+        ({"weight": None}, ("normalize",)),
+    )
+    breaks: ClassVar[Mapping[str, str]] = {
+        "dense_logits at chance": "below 1 it draws for every logit, in their order",
+        "class_permutation at chance": "below 1 it draws for every logit, in their order",
+        "ignoring_is_dropping at chance": "below 1 it draws for every logit, in their order",
+        "large_batch at chance": "below 1 it draws for every logit, in their order",
+        "sums_over_parts at chance": "below 1 it draws for every logit, in their order",
+    }
     equals: ClassVar[Limits] = (
         ({"chance": 0.0}, "cross_entropy", {}),
         ({"tail_share": 0.0}, "cross_entropy", {}),
@@ -134,7 +141,7 @@ class Equalization(SampleMean):
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         *,
         tail_share: Annotated[float, Ge(0)] = 0.5,
         chance: Annotated[float, Interval(ge=0, le=1)] = 1.0,
@@ -149,14 +156,12 @@ class Equalization(SampleMean):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `equalization_loss`."""
-        return _spared(
-            logits,
+        logits = _spared(
+            as_float(logits),
             targets,
             frequency=self.frequency,
             tail_share=self.tail_share,
             chance=self.chance,
-            weight=self.weight,
-            reduction="mean",
-            normalize=self.normalize,
             ignore_index=-100,
         )
+        return cross_entropy_loss(logits, targets, weight=self.weight, normalize=self.normalize)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import checked_counts, over_classes
-from ._means import SampleMean
+from ._inputs import ClassValues, as_float
 from ._reduction import Reduction, SampleNormalizer
 from .cross_entropy import cross_entropy_loss
 
@@ -20,10 +20,10 @@ def gaussian_clouded_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    class_counts: Tensor | Sequence[int],
+    class_counts: ClassValues,
     noise: float = 0.5,
     scale: float = 30.0,
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
     ignore_index: int = -100,
@@ -60,12 +60,10 @@ def gaussian_clouded_loss(
     >>> gaussian_clouded_loss(logits, torch.tensor([1]), class_counts=[9, 1], noise=0)  # log 2
     tensor(0.6931)
     """
-    return _clouded(
-        logits,
+    clouds = _clouds(class_counts, num_classes=logits.shape[1])
+    return cross_entropy_loss(
+        scale * _clouded(as_float(logits), clouds=clouds, noise=noise),
         targets,
-        clouds=_clouds(class_counts),
-        noise=noise,
-        scale=scale,
         weight=weight,
         reduction=reduction,
         normalize=normalize,
@@ -73,9 +71,9 @@ def gaussian_clouded_loss(
     )
 
 
-def _clouds(class_counts: Tensor | Sequence[int]) -> Tensor:
+def _clouds(class_counts: ClassValues, *, num_classes: int | None = None) -> Tensor:
     """Return the size of each class's cloud, float64 (C,), 0 to 1."""
-    counts = checked_counts(class_counts)
+    counts = checked_counts(class_counts, num_classes)
     present = counts > 0
     sizes = counts.max().log() - torch.where(present, counts, 1).log()
     largest = torch.where(present, sizes, 0).max()
@@ -84,32 +82,14 @@ def _clouds(class_counts: Tensor | Sequence[int]) -> Tensor:
     return torch.where(present, sizes / largest, 1.0)
 
 
-def _clouded(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    clouds: Tensor,
-    noise: float,
-    scale: float,
-    weight: Tensor | None,
-    reduction: Reduction,
-    normalize: SampleNormalizer,
-    ignore_index: int,
-) -> Tensor:
-    logits = as_float(logits)
-    if noise > 0:
-        # Not randn_like, whose numbers go to other logits where they lie transposed in memory.
-        normal = torch.randn(logits.shape, dtype=logits.dtype, device=logits.device)
-        drawn = (normal / 3).abs().clamp_max(1)
-        logits = logits - noise * over_classes(clouds, logits) * drawn
-    return cross_entropy_loss(
-        scale * logits,
-        targets,
-        weight=weight,
-        reduction=reduction,
-        normalize=normalize,
-        ignore_index=ignore_index,
-    )
+def _clouded(logits: Tensor, *, clouds: Tensor, noise: float) -> Tensor:
+    """Return logits (N, C, ...) less what is drawn for each."""
+    if noise == 0:
+        return logits
+    # Not randn_like, whose numbers go to other logits where they lie transposed in memory.
+    normal = torch.randn(logits.shape, dtype=logits.dtype, device=logits.device)
+    drawn = (normal / 3).abs().clamp_max(1)
+    return logits - noise * over_classes(clouds, logits) * drawn
 
 
 class GaussianClouded(SampleMean):
@@ -124,9 +104,11 @@ class GaussianClouded(SampleMean):
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
+    for_cosines: ClassVar[bool] = True
     draws: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy, by margins drawn at random"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     breaks: ClassVar[Mapping[str, str]] = {
         "large_batch": "every sample has a draw of its own",
         "dense_logits": "draws for every logit, in their order",
@@ -142,7 +124,7 @@ class GaussianClouded(SampleMean):
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         *,
         noise: Annotated[float, Ge(0)] = 0.5,
         scale: Annotated[float, Gt(0)] = 30.0,
@@ -157,17 +139,8 @@ class GaussianClouded(SampleMean):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `gaussian_clouded_loss`."""
-        return _clouded(
-            logits,
-            targets,
-            clouds=self.clouds,
-            noise=self.noise,
-            scale=self.scale,
-            weight=self.weight,
-            reduction="mean",
-            normalize=self.normalize,
-            ignore_index=-100,
-        )
+        logits = self.scale * _clouded(as_float(logits), clouds=self.clouds, noise=self.noise)
+        return cross_entropy_loss(logits, targets, weight=self.weight, normalize=self.normalize)
 
     def predict(self, logits: Tensor) -> Tensor:
         """Return the softmax of the scaled logits, without noise."""

@@ -10,11 +10,11 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, Loss, as_float
+from ._base import FixedPoint, Limits, Loss
+from ._inputs import ClassValues, as_float, class_values, class_weight
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, sample_normalizer
-from ._samples import reduce_terms
-from ._targets import class_values
+from ._softmax_terms import reduce_terms
 from .cross_entropy import cross_entropy_loss
 
 
@@ -27,7 +27,7 @@ def influence_balanced_loss(
     gamma: float = 0.0,
     eps: float = 1e-3,
     detach: bool = True,
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     ignore_index: int = -100,
 ) -> Tensor:
@@ -64,7 +64,7 @@ def influence_balanced_loss(
         raise ValueError(f"features must be ({len(logits)}, D), not {tuple(features.shape)}")
     logits = as_float(logits)
     features = as_float(features.detach() if detach else features)
-    weight = None if weight is None else weight.to(logits)
+    weight = class_weight(weight, logits)
     factor = None
     if weight is not None:
         factor = class_values(weight, targets, ignore_index=ignore_index)
@@ -151,7 +151,7 @@ class InfluenceBalanced(Loss):
             ValueError: If features are missing.
         """
         del teacher_logits
-        self._refuse_empty_classes(logits, targets)
+        self._check_batch(logits, targets)
         if not self.has_started:
             return cross_entropy_loss(logits, targets, weight=self.weight)
         if features is None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Lt
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import checked_counts, over_classes
-from ._means import SampleMean
+from ._inputs import ClassValues, as_float, check_fit, check_labels, class_weight
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
-from ._targets import check_fit, check_labels
 
 Shape = Literal["concave", "linear", "convex"]
 
@@ -23,11 +21,11 @@ def label_aware_smoothing_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    class_counts: Tensor | Sequence[int],
+    class_counts: ClassValues,
     smooth_head: float = 0.4,
     smooth_tail: float = 0.1,
     shape: Shape = "concave",
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
     ignore_index: int = -100,
@@ -66,7 +64,13 @@ def label_aware_smoothing_loss(
     return _smoothed(
         logits,
         targets,
-        strengths=_strengths(class_counts, head=smooth_head, tail=smooth_tail, shape=shape),
+        strengths=_strengths(
+            class_counts,
+            num_classes=logits.shape[1],
+            head=smooth_head,
+            tail=smooth_tail,
+            shape=shape,
+        ),
         weight=weight,
         reduction=reduction,
         normalize=normalize,
@@ -75,13 +79,18 @@ def label_aware_smoothing_loss(
 
 
 def _strengths(
-    class_counts: Tensor | Sequence[int], *, head: float, tail: float, shape: Shape
+    class_counts: ClassValues,
+    *,
+    num_classes: int | None = None,
+    head: float,
+    tail: float,
+    shape: Shape,
 ) -> Tensor:
     """Return the smoothing of each class, float64 (C,)."""
     for strength in (head, tail):
         if not 0 <= strength < 1:
             raise ValueError(f"label smoothing must lie in 0 to 1, not {strength}")
-    counts = checked_counts(class_counts)
+    counts = checked_counts(class_counts, num_classes)
     low, high = counts[counts > 0].min(), counts.max()
     place = torch.ones_like(counts)
     if low < high:
@@ -98,14 +107,14 @@ def _smoothed(
     targets: Tensor,
     *,
     strengths: Tensor,
-    weight: Tensor | None,
-    reduction: Reduction,
+    weight: ClassValues | None,
+    reduction: Reduction = "mean",
     normalize: SampleNormalizer,
-    ignore_index: int,
+    ignore_index: int = -100,
 ) -> Tensor:
     check_fit(logits, targets)
     logits = as_float(logits)
-    weight = None if weight is None else weight.to(logits)
+    weight = class_weight(weight, logits)
     nll = -logits.log_softmax(dim=1)
     share = over_classes(strengths, logits)
     # Of every class, were it the true one: linear in soft targets.
@@ -140,13 +149,17 @@ class LabelAwareSmoothing(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "calibration, in a second stage on a frozen backbone"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (
+        ({"smooth_head": "smooth_tail"}, ("shape",)),
+        ({"weight": None}, ("normalize",)),
+    )
     equals: ClassVar[Limits] = (({"smooth_head": 0.0, "smooth_tail": 0.0}, "cross_entropy", {}),)
 
     strengths: Tensor
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         *,
         smooth_head: Annotated[float, Ge(0), Lt(1)] = 0.4,
         smooth_tail: Annotated[float, Ge(0), Lt(1)] = 0.1,
@@ -166,7 +179,5 @@ class LabelAwareSmoothing(SampleMean):
             targets,
             strengths=self.strengths,
             weight=self.weight,
-            reduction="mean",
             normalize=self.normalize,
-            ignore_index=-100,
         )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
+from ._base import FixedPoint, Idle, Limits, LogitsLoss
 from ._counts import MASKED, log_prior
-from ._means import LogitsLoss
-from ._targets import check_labels
+from ._inputs import ClassValues, as_float, check_labels
 from .cross_entropy import cross_entropy_loss
 
 
@@ -20,7 +19,7 @@ def lade_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    class_counts: Tensor | Sequence[int],
+    class_counts: ClassValues,
     alpha: float = 0.1,
     penalty: float = 0.1,
     ignore_index: int = -100,
@@ -60,7 +59,7 @@ def lade_loss(
     return _regularised(
         logits,
         targets,
-        log_prior=log_prior(class_counts),
+        log_prior=log_prior(class_counts, num_classes=logits.shape[1]),
         alpha=alpha,
         penalty=penalty,
         ignore_index=ignore_index,
@@ -115,10 +114,12 @@ class Lade(LogitsLoss):
     """
 
     takes_weight: ClassVar[bool] = False
+    is_mean_over_samples: ClassVar[bool] = False
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "uniform"
+    idle: ClassVar[Idle] = (({"alpha": 0.0}, ("penalty",)),)
     breaks: ClassVar[Mapping[str, str]] = {
-        "sums_over_parts": "compares the batch with itself: it is not the sum over its parts",
+        "sums_over_parts at alpha": "at 0 it is the balanced softmax",
     }
     equals: ClassVar[Limits] = (({"alpha": 0.0}, "balanced_softmax", {}),)
 
@@ -126,7 +127,7 @@ class Lade(LogitsLoss):
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         *,
         alpha: Annotated[float, Ge(0)] = 0.1,
         penalty: Annotated[float, Ge(0)] = 0.1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -10,9 +9,9 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import FixedPoint, Limits, as_float
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import checked_counts
-from ._means import SampleMean
+from ._inputs import ClassValues, as_float
 from ._reduction import Reduction, SampleNormalizer
 from .cross_entropy import adjusted_cross_entropy
 
@@ -21,10 +20,10 @@ def ldam_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    class_counts: Tensor | Sequence[int],
+    class_counts: ClassValues,
     max_margin: float = 0.5,
     scale: float = 30.0,
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
     ignore_index: int = -100,
@@ -58,36 +57,7 @@ def ldam_loss(
     >>> ldam_loss(logits, torch.tensor([1]), class_counts=[16, 1], scale=1)  # log(1 + exp(0.5))
     tensor(0.9741)
     """
-    return _with_margins(
-        logits,
-        targets,
-        margins=_margins(class_counts, max_margin=max_margin),
-        scale=scale,
-        weight=weight,
-        reduction=reduction,
-        normalize=normalize,
-        ignore_index=ignore_index,
-    )
-
-
-def _margins(class_counts: Tensor | Sequence[int], *, max_margin: float) -> Tensor:
-    """Return the margin of each class, float64 (C,)."""
-    counts = checked_counts(class_counts)
-    rarest = counts[counts > 0].min()
-    return torch.where(counts > 0, max_margin * (rarest / counts.clamp_min(1e-9)) ** 0.25, 0.0)
-
-
-def _with_margins(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    margins: Tensor,
-    scale: float,
-    weight: Tensor | None,
-    reduction: Reduction,
-    normalize: SampleNormalizer,
-    ignore_index: int,
-) -> Tensor:
+    margins = _margins(class_counts, num_classes=logits.shape[1], max_margin=max_margin)
     return adjusted_cross_entropy(
         logits,
         targets,
@@ -97,6 +67,15 @@ def _with_margins(
         normalize=normalize,
         ignore_index=ignore_index,
     )
+
+
+def _margins(
+    class_counts: ClassValues, *, num_classes: int | None = None, max_margin: float
+) -> Tensor:
+    """Return the margin of each class, float64 (C,)."""
+    counts = checked_counts(class_counts, num_classes)
+    rarest = counts[counts > 0].min()
+    return torch.where(counts > 0, max_margin * (rarest / counts.clamp_min(1e-9)) ** 0.25, 0.0)
 
 
 class Ldam(SampleMean):
@@ -110,15 +89,17 @@ class Ldam(SampleMean):
     """
 
     dense: ClassVar[bool] = True
+    for_cosines: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy, by margins"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (({"max_margin": 0.0, "scale": 1.0}, "cross_entropy", {}),)
 
     margins: Tensor
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         *,
         max_margin: Annotated[float, Ge(0)] = 0.5,
         scale: Annotated[float, Gt(0)] = 30.0,
@@ -134,15 +115,12 @@ class Ldam(SampleMean):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `ldam_loss`."""
-        return _with_margins(
+        return adjusted_cross_entropy(
             logits,
             targets,
-            margins=self.margins,
-            scale=self.scale,
+            Adjustment(scale=self.scale, margin=self.scale * self.margins),
             weight=self.weight,
-            reduction="mean",
             normalize=self.normalize,
-            ignore_index=-100,
         )
 
     def predict(self, logits: Tensor) -> Tensor:

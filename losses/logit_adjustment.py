@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import FixedPoint, Limits
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import prior_offset
-from ._means import SampleMean
+from ._inputs import ClassValues
 from ._reduction import Reduction, SampleNormalizer
 from .cross_entropy import adjusted_cross_entropy
 
@@ -20,9 +19,9 @@ def logit_adjustment_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    class_counts: Tensor | Sequence[int],
+    class_counts: ClassValues,
     tau: float = 1.0,
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
     ignore_index: int = -100,
@@ -55,31 +54,10 @@ def logit_adjustment_loss(
     >>> logit_adjustment_loss(logits, torch.tensor([1]), class_counts=[3, 1])  # log 4
     tensor(1.3863)
     """
-    return _adjusted(
-        logits,
-        targets,
-        offset=prior_offset(class_counts, tau=tau),
-        weight=weight,
-        reduction=reduction,
-        normalize=normalize,
-        ignore_index=ignore_index,
-    )
-
-
-def _adjusted(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    offset: Tensor,
-    weight: Tensor | None,
-    reduction: Reduction,
-    normalize: SampleNormalizer,
-    ignore_index: int,
-) -> Tensor:
     return adjusted_cross_entropy(
         logits,
         targets,
-        Adjustment(offset=offset),
+        Adjustment(offset=prior_offset(class_counts, num_classes=logits.shape[1], tau=tau)),
         weight=weight,
         reduction=reduction,
         normalize=normalize,
@@ -100,6 +78,7 @@ class LogitAdjustment(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy (at tau = 1)"
     fixed_point: ClassVar[FixedPoint] = "uniform"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (
         ({"tau": 0.0}, "cross_entropy", {}),
         ({"tau": 1.0}, "balanced_softmax", {}),
@@ -109,7 +88,7 @@ class LogitAdjustment(SampleMean):
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         *,
         tau: Annotated[float, Ge(0)] = 1.0,
         normalize: Literal["samples", "weights"] = "samples",
@@ -121,12 +100,10 @@ class LogitAdjustment(SampleMean):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `logit_adjustment_loss`."""
-        return _adjusted(
+        return adjusted_cross_entropy(
             logits,
             targets,
-            offset=self.offset,
+            Adjustment(offset=self.offset),
             weight=self.weight,
-            reduction="mean",
             normalize=self.normalize,
-            ignore_index=-100,
         )

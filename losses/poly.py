@@ -7,12 +7,11 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
-from ._means import SampleMean
+from ._base import FixedPoint, Idle, Limits, SampleMean
+from ._inputs import ClassValues, as_float, check_fit, class_values, class_weight
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
-from ._samples import reduce_terms
-from ._targets import check_fit, class_values
+from ._softmax_terms import reduce_terms
 
 
 def poly_loss(
@@ -21,7 +20,7 @@ def poly_loss(
     *,
     epsilon: float = 1.0,
     gamma: float = 0.0,
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
     ignore_index: int = -100,
@@ -60,7 +59,7 @@ def poly_loss(
         raise ValueError(f"epsilon must be at least -1, not {epsilon}")
     check_fit(logits, targets)
     logits = as_float(logits)
-    weight = None if weight is None else weight.to(logits)
+    weight = class_weight(weight, logits)
     targets = targets.to(logits) if targets.is_floating_point() else targets
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     if not targets.is_floating_point():
@@ -103,6 +102,7 @@ class Poly(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "accuracy where classes are as frequent as in training"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (
         ({"epsilon": 0.0, "gamma": 0.0}, "cross_entropy", {}),
         ({"epsilon": 0.0, "gamma": 2.0}, "softmax_focal", {"gamma": 2.0}),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import MASKED, checked_counts, over_classes
-from ._means import SampleMean
+from ._inputs import ClassValues, as_float, check_labels
 from ._reduction import Reduction, SampleNormalizer
-from ._targets import check_labels
 from .cross_entropy import cross_entropy_loss
 
 
@@ -22,11 +21,11 @@ def seesaw_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    class_counts: Tensor | Sequence[int],
+    class_counts: ClassValues,
     p: float = 0.8,
     q: float = 2.0,
     eps: float = 0.0,
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
     ignore_index: int = -100,
@@ -66,13 +65,18 @@ def seesaw_loss(
     >>> seesaw_loss(logits, torch.tensor([0]), class_counts=[4, 1], p=0.5)  # log(1 + 1/2)
     tensor(0.4055)
     """
-    return _balanced(
-        logits,
+    logits = _balanced(
+        as_float(logits),
         targets,
-        log_counts=_log_counts(class_counts),
+        log_counts=_log_counts(class_counts, num_classes=logits.shape[1]),
         p=p,
         q=q,
         eps=eps,
+        ignore_index=ignore_index,
+    )
+    return cross_entropy_loss(
+        logits,
+        targets,
         weight=weight,
         reduction=reduction,
         normalize=normalize,
@@ -80,9 +84,9 @@ def seesaw_loss(
     )
 
 
-def _log_counts(class_counts: Tensor | Sequence[int]) -> Tensor:
+def _log_counts(class_counts: ClassValues, *, num_classes: int | None = None) -> Tensor:
     """Return log n, float64 (C,), and `MASKED` where n is 0."""
-    counts = checked_counts(class_counts)
+    counts = checked_counts(class_counts, num_classes)
     return torch.where(counts > 0, counts.log(), MASKED)
 
 
@@ -94,12 +98,9 @@ def _balanced(
     p: float,
     q: float,
     eps: float,
-    weight: Tensor | None,
-    reduction: Reduction,
-    normalize: SampleNormalizer,
     ignore_index: int,
 ) -> Tensor:
-    logits = as_float(logits)
+    """Return logits plus log S of each sample's class, (N, C, ...)."""
     labels = torch.where(targets != ignore_index, targets, 0)
     check_labels(labels, logits.shape[1])
     classes = over_classes(log_counts, logits)
@@ -112,15 +113,7 @@ def _balanced(
     own_log_p = log_p.gather(1, labels.unsqueeze(1))
     if eps > 0:
         own_log_p = own_log_p.clamp_min(math.log(eps))
-    log_factor = log_factor + q * (log_p - own_log_p).clamp_min(0)
-    return cross_entropy_loss(
-        logits + log_factor,
-        targets,
-        weight=weight,
-        reduction=reduction,
-        normalize=normalize,
-        ignore_index=ignore_index,
-    )
+    return logits + log_factor + q * (log_p - own_log_p).clamp_min(0)
 
 
 class Seesaw(SampleMean):
@@ -137,6 +130,10 @@ class Seesaw(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (
+        ({"q": 0.0}, ("eps",)),
+        ({"weight": None}, ("normalize",)),
+    )
     breaks: ClassVar[Mapping[str, str]] = {
         "gradcheck": "its compensation is a constant to the gradient",
         "double_backward": "its compensation is a constant to the gradient",
@@ -147,7 +144,7 @@ class Seesaw(SampleMean):
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         *,
         p: Annotated[float, Ge(0)] = 0.8,
         q: Annotated[float, Ge(0)] = 2.0,
@@ -164,15 +161,13 @@ class Seesaw(SampleMean):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `seesaw_loss`."""
-        return _balanced(
-            logits,
+        logits = _balanced(
+            as_float(logits),
             targets,
             log_counts=self.log_counts,
             p=self.p,
             q=self.q,
             eps=self.eps,
-            weight=self.weight,
-            reduction="mean",
-            normalize=self.normalize,
             ignore_index=-100,
         )
+        return cross_entropy_loss(logits, targets, weight=self.weight, normalize=self.normalize)

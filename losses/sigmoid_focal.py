@@ -8,8 +8,11 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from ._base import FixedPoint, Limits
-from ._elements import (
+from ._base import ElementMean, FixedPoint, Idle, Limits
+from ._inputs import ClassValues
+from ._modulator import check_gamma
+from ._reduction import Reduction, reduce_values
+from ._sigmoid_terms import (
     ElementNormalizer,
     Elements,
     SoftForm,
@@ -18,9 +21,6 @@ from ._elements import (
     element_normalizer,
     reduce_elements,
 )
-from ._means import ElementMean
-from ._modulator import check_gamma
-from ._reduction import Reduction, reduce_values
 
 
 def sigmoid_focal_loss(
@@ -31,7 +31,7 @@ def sigmoid_focal_loss(
     alpha: float | None = None,
     gamma: float = 2.0,
     soft_form: SoftForm = "likelihood",
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: ElementNormalizer = "elements",
     ignore_index: int = -100,
@@ -137,6 +137,10 @@ class SigmoidFocal(ElementMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "outputs that the model still gets wrong"
     fixed_point: ClassVar[FixedPoint] = "none"
+    idle: ClassVar[Idle] = (
+        ({"gamma": 0.0}, ("soft_form",)),
+        ({"targets": "labels"}, ("soft_form",)),
+    )
     equals: ClassVar[Limits] = (({"gamma": 0.0}, "binary_cross_entropy", {}),)
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -10,13 +11,25 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, as_float
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import over_classes
-from ._means import SampleMean
+from ._inputs import (
+    ClassValues,
+    as_float,
+    check_fit,
+    checked_values,
+    class_values,
+    class_vector,
+    class_weight,
+)
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
-from ._samples import reduce_terms
-from ._targets import check_fit, class_values
+from ._softmax_terms import (
+    SmoothingWeight,
+    check_smoothing,
+    reduce_terms,
+    smoothed_cross_entropy,
+)
 
 Probability = Literal["model", "weighted"]
 
@@ -25,14 +38,15 @@ def softmax_focal_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    alpha: Tensor | None = None,
+    alpha: ClassValues | None = None,
     gamma: float = 2.0,
     scale: float = 1.0,
     probability: Probability = "model",
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
     label_smoothing: float = 0.0,
+    smoothing_weight: SmoothingWeight = "sample",
     ignore_index: int = -100,
 ) -> Tensor:
     """Return -sum_c t_c a_c w_c (1 - p_c)^gamma log p_c with p = softmax(logits).
@@ -47,7 +61,8 @@ def softmax_focal_loss(
     their children read p off the weighted cross-entropy, which is p^w: their class-balanced focal
     loss is another function (``probability="weighted"``), and IB-Loss multiplies it by 10
     (``scale``). With soft targets some packages use (1 - exp(-ce))^gamma ce instead of this sum,
-    and with smoothed labels (1 - p_y)^gamma times the smoothed cross-entropy.
+    and with smoothed labels (1 - p_y)^gamma times the smoothed cross-entropy. The evenly spread
+    part of a smoothed label has the alpha and weight of the sample, as in `cross_entropy_loss`.
 
     Args:
         logits: (N, C) or (N, C, ...).
@@ -62,12 +77,15 @@ def softmax_focal_loss(
         reduction: ``none`` gives (N, ...); ``mean`` and ``sum`` a scalar.
         normalize: What ``mean`` divides by: the number of valid ``samples`` or their ``weights``.
         label_smoothing: Share of each target that is spread evenly over all classes, 0 to 1.
+        smoothing_weight: What weighs that share: alpha and weight of the ``sample`` or of each
+            ``class``.
         ignore_index: The label of samples that do not count.
 
     Raises:
         IndexError: For a label outside 0 to C - 1.
-        ValueError: For gamma below 0, label smoothing outside 0 to 1, alpha not of shape (C,),
-            targets that do not fit, an unknown probability, reduction or normalisation.
+        ValueError: For gamma below 0, label smoothing outside 0 to 1, an alpha or weights that are
+            not C numbers, targets that do not fit, an unknown probability, weight of smoothing,
+            reduction or normalisation.
 
     >>> logits = torch.tensor([[0.0, 0.0]])
     >>> softmax_focal_loss(logits, torch.tensor([1]))  # (1 - 1/2)^2 log 2
@@ -76,11 +94,10 @@ def softmax_focal_loss(
     check_gamma(gamma)
     if probability not in ("model", "weighted"):
         raise ValueError(f"probability must be 'model' or 'weighted', not {probability!r}")
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must lie in 0 to 1, not {label_smoothing}")
+    check_smoothing(label_smoothing, smoothing_weight)
     check_fit(logits, targets)
     logits = as_float(logits)
-    weight = None if weight is None else weight.to(logits)
+    weight = class_weight(weight, logits)
     targets = targets.to(logits) if targets.is_floating_point() else targets
     factor = _class_factor(logits, alpha=alpha, weight=weight)
     power = weight if probability == "weighted" else None
@@ -103,21 +120,21 @@ def softmax_focal_loss(
         factor=factor,
         power=power,
         label_smoothing=label_smoothing,
+        smoothing_weight=smoothing_weight,
         ignore_index=ignore_index,
     )
     values = values if scale == 1 else scale * values
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
 
-def _class_factor(logits: Tensor, *, alpha: Tensor | None, weight: Tensor | None) -> Tensor | None:
+def _class_factor(
+    logits: Tensor, *, alpha: ClassValues | None, weight: Tensor | None
+) -> Tensor | None:
     """Return alpha times weight, (C,), or None where neither is given."""
     if alpha is None:
         return weight
-    if alpha.shape != logits.shape[1:2]:
-        given = "one number" if alpha.ndim == 0 else f"{alpha.numel()} numbers"
-        raise ValueError(f"alpha must be one number per class: {logits.shape[1]}, not {given}")
-    alpha = alpha.to(logits)
-    return alpha if weight is None else alpha * weight
+    factor = class_vector(alpha, logits.shape[1], name="alpha").to(logits)
+    return factor if weight is None else factor * weight
 
 
 def _term(
@@ -139,27 +156,35 @@ def _spread_values(
     factor: Tensor | None,
     power: Tensor | None,
     label_smoothing: float,
+    smoothing_weight: SmoothingWeight,
     ignore_index: int,
 ) -> Tensor:
     """Return the loss of each sample, (N, ...), whose target is spread over classes."""
     if gamma == 0:
-        return F.cross_entropy(
+        return smoothed_cross_entropy(
             logits,
             targets,
             weight=factor,
-            reduction="none",
-            ignore_index=ignore_index,
             label_smoothing=label_smoothing,
+            smoothing_weight=smoothing_weight,
+            ignore_index=ignore_index,
         )
     focal = partial(
         _focal_values, logits, gamma=gamma, factor=factor, power=power, ignore_index=ignore_index
     )
     values = focal(targets)
-    if label_smoothing > 0:
+    if label_smoothing == 0:
+        return values
+    if smoothing_weight == "class":
         even = focal(torch.full_like(logits, 1 / logits.shape[1]))
-        even = even if targets.is_floating_point() else even * (targets != ignore_index)
-        values = torch.lerp(values, even, label_smoothing)
-    return values
+    else:
+        of_samples = partial(class_values, targets=targets, ignore_index=ignore_index)
+        nll = -logits.log_softmax(dim=1)
+        modulated = nll if power is None else of_samples(power).unsqueeze(1) * nll
+        even = (focal_modulator(modulated, gamma=gamma) * nll).mean(dim=1)
+        even = even if factor is None else even * of_samples(factor)
+    even = even if targets.is_floating_point() else even * (targets != ignore_index)
+    return torch.lerp(values, even, label_smoothing)
 
 
 def _focal_values(
@@ -197,13 +222,28 @@ class SoftmaxFocal(SampleMean):
         normalize: What the batch mean divides by: the number of samples, or the sum of their class
             weights.
         label_smoothing: Share of each target that is spread evenly over all classes.
+        smoothing_weight: What weighs that share: alpha and class weight of the sample, or of each
+            class.
     """
 
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "samples that the model still gets wrong"
     fixed_point: ClassVar[FixedPoint] = "none"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "doubled_weights at probability": "p^w is not linear in w",
+        "weight_of_the_true_class at probability": "p^w is not linear in w",
+        "weights_of_mixed_targets at probability": "p^w is not linear in w",
+        "weight_of_the_true_class at smoothing_weight": "has other classes' weights too",
+        "weights_of_mixed_targets at smoothing_weight": "has other classes' weights too",
+    }
     equals: ClassVar[Limits] = (({"gamma": 0.0}, "cross_entropy", {}),)
+    idle: ClassVar[Idle] = (
+        ({"gamma": 0.0}, ("probability",)),
+        ({"label_smoothing": 0.0}, ("smoothing_weight",)),
+        ({"weight": None}, ("normalize", "probability")),
+        ({"weight": None, "alpha": None}, ("smoothing_weight",)),
+    )
 
     alpha: Tensor | None
 
@@ -217,17 +257,16 @@ class SoftmaxFocal(SampleMean):
         probability: Literal["model", "weighted"] = "model",
         normalize: Literal["samples", "weights"] = "samples",
         label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        smoothing_weight: Literal["sample", "class"] = "sample",
     ) -> None:
         super().__init__(normalize=normalize)
+        self._num_classes = num_classes
         self.gamma = gamma
         self.scale = scale
         self.probability: Probability = probability
         self.label_smoothing = label_smoothing
-        factors = None if alpha is None else torch.tensor(alpha, dtype=torch.float64)
-        if factors is not None and len(factors) != num_classes:
-            raise ValueError(f"alpha has {len(factors)} numbers for {num_classes} classes")
-        if factors is not None and not bool((torch.isfinite(factors) & (factors >= 0)).all()):
-            raise ValueError("alpha must be finite numbers that are not negative, one per class")
+        self.smoothing_weight: SmoothingWeight = smoothing_weight
+        factors = None if alpha is None else checked_values(alpha, num_classes, name="alpha")
         # Not persistent: it is a key of the configuration, which is where a run takes it from.
         self.register_buffer("alpha", factors, persistent=False)
 
@@ -243,4 +282,5 @@ class SoftmaxFocal(SampleMean):
             weight=self.weight,
             normalize=self.normalize,
             label_smoothing=self.label_smoothing,
+            smoothing_weight=self.smoothing_weight,
         )

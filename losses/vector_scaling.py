@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -10,9 +9,9 @@ from annotated_types import Ge
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import FixedPoint, Limits
+from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import checked_counts, prior_offset
-from ._means import SampleMean
+from ._inputs import ClassValues
 from ._reduction import Reduction, SampleNormalizer
 from .cross_entropy import adjusted_cross_entropy
 
@@ -21,10 +20,10 @@ def vector_scaling_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    class_counts: Tensor | Sequence[int],
+    class_counts: ClassValues,
     gamma: float = 0.3,
     tau: float = 1.0,
-    weight: Tensor | None = None,
+    weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     normalize: SampleNormalizer = "samples",
     ignore_index: int = -100,
@@ -61,35 +60,8 @@ def vector_scaling_loss(
     >>> vector_scaling_loss(logits, torch.tensor([0]), class_counts=[4, 1], gamma=0.5, tau=0)
     tensor(1.3133)
     """
-    return _scaled(
-        logits,
-        targets,
-        factors=_factors(class_counts, gamma=gamma),
-        offset=prior_offset(class_counts, tau=tau),
-        weight=weight,
-        reduction=reduction,
-        normalize=normalize,
-        ignore_index=ignore_index,
-    )
-
-
-def _factors(class_counts: Tensor | Sequence[int], *, gamma: float) -> Tensor:
-    """Return (n / n_max)^gamma, float64 (C,); 1 where n is 0, which the offset masks."""
-    counts = checked_counts(class_counts)
-    return torch.where(counts > 0, (counts / counts.max()) ** gamma, 1.0)
-
-
-def _scaled(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    factors: Tensor,
-    offset: Tensor,
-    weight: Tensor | None,
-    reduction: Reduction,
-    normalize: SampleNormalizer,
-    ignore_index: int,
-) -> Tensor:
+    factors = _factors(class_counts, gamma=gamma)
+    offset = prior_offset(class_counts, num_classes=logits.shape[1], tau=tau)
     return adjusted_cross_entropy(
         logits,
         targets,
@@ -99,6 +71,12 @@ def _scaled(
         normalize=normalize,
         ignore_index=ignore_index,
     )
+
+
+def _factors(class_counts: ClassValues, *, gamma: float) -> Tensor:
+    """Return (n / n_max)^gamma, float64 (C,); 1 where n is 0, which the offset masks."""
+    counts = checked_counts(class_counts)
+    return torch.where(counts > 0, (counts / counts.max()) ** gamma, 1.0)
 
 
 class VectorScaling(SampleMean):
@@ -115,6 +93,7 @@ class VectorScaling(SampleMean):
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "uniform"
+    idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (
         ({"gamma": 0.0}, "logit_adjustment", {}),
         ({"gamma": 0.0, "tau": 0.0}, "cross_entropy", {}),
@@ -125,7 +104,7 @@ class VectorScaling(SampleMean):
 
     def __init__(
         self,
-        class_counts: Tensor,
+        class_counts: ClassValues,
         *,
         gamma: Annotated[float, Ge(0)] = 0.3,
         tau: Annotated[float, Ge(0)] = 1.0,
@@ -139,13 +118,10 @@ class VectorScaling(SampleMean):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `vector_scaling_loss`."""
-        return _scaled(
+        return adjusted_cross_entropy(
             logits,
             targets,
-            factors=self.factors,
-            offset=self.offset,
+            Adjustment(scale=self.factors, offset=self.offset),
             weight=self.weight,
-            reduction="mean",
             normalize=self.normalize,
-            ignore_index=-100,
         )

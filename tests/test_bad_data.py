@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -194,6 +195,45 @@ def test_an_unusual_image_is_taken_as_8_bit_rgb(
     arrays = [np.load(file) for file in (pets.path.parent / "root").rglob("train.npy")]
     found = [image[:, 3, 3] for array in arrays for image in array]
     assert bool(place) or any(np.abs(image - np.array(colour)).max() <= 3 for image in found)
+
+
+def test_a_large_photo_brings_no_warning_of_a_library(
+    pets: Pets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # the images have 36
+    assert pets.train().lines == []
+    on_disk = dataclasses.replace(pets, runs=pets.runs / "on_disk")
+    assert on_disk.train(*ON_DISK).lines == []
+
+
+def test_what_windows_leaves_in_a_folder_ends_no_run(pets: Pets) -> None:
+    for name in ("Thumbs.db", "desktop.ini"):
+        (pets.path / "train/cat" / name).write_bytes(b"\0\1")
+    assert pets.train().code == 0
+
+
+def test_a_run_says_at_its_start_that_images_are_mirrored(pets: Pets) -> None:
+    said = "every second training image is mirrored (data.augment.flip=true)"
+    printed = pets.train().printed
+    assert printed.index(said) < printed.index("epoch 1/1")
+    pets = dataclasses.replace(pets, runs=pets.runs / "unmirrored")
+    assert said not in pets.train("data.augment.flip=false").printed
+
+
+def test_test_images_that_are_training_images_are_refused_and_leave_no_folder(pets: Pets) -> None:
+    shutil.rmtree(pets.path / "test/cat")
+    (pets.path / "test/cat").symlink_to(pets.path / "train/cat")
+    assert_refused(pets.train(), "6 of 8 test images are in train, too", "data.allow_overlap=true")
+    outcome = pets.train("data.allow_overlap=true")
+    assert outcome.printed.count("6 of 8 test images are in train, too") == 2  # begin and end
+
+
+def test_a_folder_of_classes_is_a_data_set_with_a_fraction_for_test(pets: Pets) -> None:
+    shutil.rmtree(pets.path / "test")
+    assert_refused(pets.train(), "has no folder test", "data.test_fraction=0.2")
+    inside = dataclasses.replace(pets, path=pets.path / "train")
+    assert_refused(inside.train(), "has no folder train", "data.test_fraction=0.2")
+    assert inside.train("data.test_fraction=0.3").code == 0
 
 
 # --- folders --------------------------------------------------------------------------------------

@@ -332,8 +332,8 @@ def test_a_mean_is_the_sum_of_its_parts_means_by_their_divisors(
         targets = targets / targets.sum(1, keepdim=True)
     loss.set_weight(torch.tensor([0.5, 2.0, 1.0, 3.0, 0.25]))
     parts = [slice(0, 6), slice(6, 7), slice(7, 13)]
-    amounts = torch.stack([loss.amount(targets[part], num_outputs=5) for part in parts])
-    shares = loss.divisor(amounts) / loss.divisor(amounts.sum())
+    normalizers = torch.stack([loss.normalizer(targets[part], num_outputs=5) for part in parts])
+    shares = loss.divisor(normalizers) / loss.divisor(normalizers.sum())
     means = torch.stack([loss(logits[part], targets[part]) for part in parts])
     assert (shares * means).sum().item() == pytest.approx(loss(logits, targets).item(), rel=1e-6)
 
@@ -343,8 +343,8 @@ def test_parts_without_a_positive_count_for_nothing_in_the_whole() -> None:
     logits = torch.randn(4, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     targets = torch.tensor([0, 0, 1, 1])
     parts = [slice(0, 2), slice(2, 4)]
-    amounts = torch.stack([loss.amount(targets[part], num_outputs=1) for part in parts])
-    assert amounts.tolist() == [0, 2]
-    shares = loss.divisor(amounts) / loss.divisor(amounts.sum())
+    normalizers = torch.stack([loss.normalizer(targets[part], num_outputs=1) for part in parts])
+    assert normalizers.tolist() == [0, 2]
+    shares = loss.divisor(normalizers) / loss.divisor(normalizers.sum())
     means = torch.stack([loss(logits[part], targets[part]) for part in parts])
     assert (shares * means).sum().item() == pytest.approx(loss(logits, targets).item(), rel=1e-6)

@@ -24,6 +24,7 @@ esac
 echo "$*" >> "$FAKE_LOG"
 case "$1 $2" in
   "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/pip" ;;
+  "-m pip") printf '%s' "$FAKE_OUTPUT" ;;
 esac
 test -z "$FAKE_FAILURE" || case "$*" in *"$FAKE_FAILURE"*) exit "${{FAKE_STATUS:-1}}" ;; esac
 """
@@ -89,6 +90,27 @@ def test_first_train_makes_the_environment_and_installs_the_pins(clone: Clone) -
     assert venv == "-m venv .venv"
     assert install.endswith(f"{RUNTIME_PINS} -c constraints.txt")
     assert train == "train.py seed=1 loss=ldam"
+
+
+PIP_SAYS = """\
+Collecting torch==2.14.1 (from -r requirements.txt (line 1))
+  Downloading torch-2.14.1-cp311-cp311-manylinux_2_28_x86_64.whl.metadata (29 kB)
+Downloading torch-2.14.1-cp311-cp311-manylinux_2_28_x86_64.whl (915.6 MB)
+Downloading https://somewhere/whl/nvidia_cudnn-9.20.0.48-py3-none-manylinux_2_27.whl (1.2 GB)
+Downloading rich-15.0.0-py3-none-any.whl (310 kB)
+Installing collected packages: torch, rich
+Successfully installed torch-2.14.1 rich-15.0.0
+"""
+
+
+def test_the_first_install_says_its_size_and_each_large_download(clone: Clone) -> None:
+    lines = clone.make("train", FAKE_OUTPUT=PIP_SAYS).stdout.splitlines()
+    assert lines == [
+        "Installing the pinned packages into .venv: once, in a few minutes, 6 GB with CUDA",
+        "  torch-2.14.1 (915.6 MB)",
+        "  nvidia_cudnn-9.20.0.48 (1.2 GB)",
+        "  unpacking",
+    ]
 
 
 def test_second_train_only_trains_and_prints_nothing_of_its_own(clone: Clone) -> None:

@@ -286,7 +286,18 @@ def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
         (["runtime.workers=0"], "runtime.workers=0: has no effect, the images"),
         (["data.num_train_per_class=8", "data.validation.per_class=8"], "validation"),
         (["runtime.device=cuda:99"], "runtime.device=cuda:99: not on this machine"),
-        (["loss=softmax_focal", "loss.alpha=[1, 2]"], "alpha has 2 numbers for 4 classes"),
+        (
+            ["loss=softmax_focal", "loss.alpha=[1, 2]"],
+            "alpha must be 4 numbers, one for each class, not 2",
+        ),
+        (
+            ["data.one_vs_rest=3", "loss=binary_cross_entropy", "loss.pos_weight=[1, 30]"],
+            "pos_weight must be 1 number, one for each output, not 2",
+        ),
+        (
+            ["reweight=explicit", "reweight.weights=[0, 1, 1, 1]"],
+            "weights must be above 0 for classes with training images: class 0 has",
+        ),
     ],
 )
 def test_late_mistakes_are_one_line_and_leave_no_folder(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -73,6 +73,7 @@ def load(
     *,
     values: Mapping[str, Any] | None = None,
     alone: bool = False,
+    planned: Mapping[str, str] | None = None,
 ) -> Config:
     """Merge YAML ``files``, ``key=value`` words and ``values`` (dotted keys) over the defaults.
 
@@ -81,6 +82,8 @@ def load(
         overrides: words such as ``loss.gamma=1``, values in YAML spelling.
         values: the same as Python values, with the same precedence as ``overrides``.
         alone: the runs that it names need not be there; it then has no fingerprint.
+        planned: folders of runs that are still to be made, and their fingerprints; these alone
+            need not be there.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.
@@ -107,7 +110,7 @@ def load(
     config = _validate(model, judged, mistakes)
     if config is not None:
         mistakes += rules.check(config)
-        mistakes += [] if alone else _unreadable_runs(config)
+        mistakes += [] if alone else _unreadable_runs(config, planned or {})
     if mistakes or config is None:
         raise ConfigError(mistakes)
     return config
@@ -128,20 +131,33 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def fingerprint(config: Config, *, without_seeds: bool = False) -> str:
+def fingerprint(
+    config: Config, *, without_seeds: bool = False, planned: Mapping[str, str] | None = None
+) -> str:
     """12 hex digits that name what this run computes.
 
     Covers ``CONFIG_VERSION`` and the keys that differ from their default, so that a key added later
     leaves old fingerprints alone; ``NOT_IDENTITY`` is left out. A key that names another run counts
     as that run's fingerprint.
+
+    Args:
+        config: the run.
+        without_seeds: leave its seeds out, and those of the runs that it names.
+        planned: folders of runs that are still to be made, and their fingerprints.
     """
+    known = planned or {}
     usual = {**defaults(config), **DEFAULT_NAMES}
     identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
     for key, value in flatten(config).items():
         left_out = key.startswith(NOT_IDENTITY) or (without_seeds and key in SEEDS)
         if left_out or value == usual[key]:
             continue
-        identity[key] = fingerprint(load_run_config(value)) if key in RUNS else value
+        if key not in RUNS:
+            identity[key] = value
+        elif value in known:
+            identity[key] = known[value]
+        else:
+            identity[key] = fingerprint(load_run_config(value), without_seeds=without_seeds)
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
@@ -372,11 +388,11 @@ def _fits(value: Any, types: set[Any]) -> bool:
     return type(value) in types or (value is None and type(None) in types)
 
 
-def _unreadable_runs(config: Config) -> list[str]:
+def _unreadable_runs(config: Config, planned: Collection[str] = ()) -> list[str]:
     named = flatten(config)
     mistakes = []
     for key in RUNS:
-        if (run := named[key]) is None:
+        if (run := named[key]) is None or run in planned:
             continue
         try:
             load_run_config(run)

@@ -6,11 +6,12 @@ is checked right after they are loaded, in the same form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from engine.config import components
 from engine.config.calendar import deferred_starts, start_epoch
+from engine.config.messages import shown
 from engine.config.schema import Config, DataConfig, standard, tracker_fields
 
 
@@ -44,26 +45,6 @@ NEEDS = (
     ),
     Needs("schedule.steps", "schedule.name", ("steps",)),
     Needs("schedule.decay", "schedule.name", ("steps",)),
-)
-
-
-class Idle(NamedTuple):
-    """While ``loss.key`` is ``value``, the other ``keys`` of that loss change nothing."""
-
-    loss: str
-    key: str
-    value: float
-    keys: tuple[str, ...]
-
-
-IDLE = (
-    Idle("dice", "ratio", 0, ("smooth", "squared", "over")),
-    Idle("dice", "ratio", 1, ("gamma",)),
-    Idle("tversky", "ratio", 0, ("alpha", "beta", "smooth", "over")),
-    Idle("tversky", "ratio", 1, ("gamma",)),
-    Idle("seesaw", "q", 0, ("eps",)),
-    Idle("sigmoid_focal", "gamma", 0, ("soft_form",)),
-    Idle("softmax_focal", "gamma", 0, ("probability",)),
 )
 
 
@@ -102,31 +83,36 @@ def _needs_its_choice(config: Config) -> Iterator[str]:
 
 
 def _loss_keys_change_the_loss(config: Config) -> Iterator[str]:
-    for loss, key, value, others in IDLE:
-        if config.loss.name == loss and getattr(config.loss, key) == value:
-            for other in others:
-                if _is_set(config, f"loss.{other}"):
-                    yield f"loss.{other}: has no effect with loss.{key}={value:g}"
-
-
-def _a_shape_needs_two_ends(config: Config) -> Iterator[str]:
-    loss: Any = config.loss
-    is_level = loss.name == "label_aware_smoothing" and loss.smooth_head == loss.smooth_tail
-    if is_level and _is_set(config, "loss.shape"):
-        yield "loss.shape: has no effect with loss.smooth_head=loss.smooth_tail"
-
-
-def _what_reads_class_weights_needs_some(config: Config) -> Iterator[str]:
-    if config.reweight.scheme == "none":
-        for key, value in (("normalize", "weights"), ("probability", "weighted")):
-            if getattr(config.loss, key, None) == value:
-                yield f"loss.{key}={value}: has no effect with reweight.scheme=none"
-
-
-def _soft_forms_need_soft_targets(config: Config) -> Iterator[str]:
+    """Go by the ``idle`` facts of the loss (see `losses.Loss`)."""
     is_mixing = config.mixup.mixup > 0 or config.mixup.cutmix > 0
-    if hasattr(config.loss, "soft_form") and _is_set(config, "loss.soft_form") and not is_mixing:
-        yield "loss.soft_form: has no effect on labels; needs mixup.mixup or mixup.cutmix above 0"
+    known = {
+        "weight": None if config.reweight.scheme == "none" else "given",
+        "targets": "soft" if is_mixing else "labels",
+        **config.loss.model_dump(),
+    }
+    found: dict[str, str] = {}
+    for conditions, keys in _loss_fact(config, "idle"):
+        if all(known[name] == known.get(str(v), v) for name, v in conditions.items()):
+            for key in keys:
+                if _is_set(config, f"loss.{key}"):
+                    found.setdefault(key, _circumstances(conditions, known))
+    for key, where in found.items():
+        yield f"loss.{key}: has no effect {where}"
+
+
+def _circumstances(conditions: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    """Say where keys of a loss are idle, and how to get away from there."""
+    keys = []
+    for name, value in conditions.items():
+        if name == "weight":
+            keys.append("reweight.scheme=none")
+        elif name != "targets":
+            text = f"{value:g}" if isinstance(value, float) else shown(value)
+            keys.append(f"loss.{name}={f'loss.{value}' if value in known else text}")
+    parts = [f"with {' and '.join(keys)}"] if keys else []
+    if "targets" in conditions:
+        parts.append("on labels; needs mixup.mixup or mixup.cutmix above 0")
+    return " ".join(parts)
 
 
 def _explicit_weights_are_listed(config: Config) -> Iterator[str]:
@@ -202,14 +188,10 @@ def _logits_are_adjusted_once(config: Config) -> Iterator[str]:
     tau, key = config.evaluate.logit_adjustment, "evaluate.logit_adjustment"
     if tau == 0:
         return
-    if _loss_fact(config, "fixed_point") == "uniform":
+    if fitted_prior(config) == "uniform":
         yield f"{key}={tau:g}: adjusts twice, {config.loss.name} already fits a uniform prior"
-    for balancing, choice in (
-        ("reweight.scheme", config.reweight.scheme),
-        ("sampler.name", config.sampler.name),
-    ):
-        if _is_set(config, balancing):
-            yield f"{key}={tau:g}: adjusts twice, {balancing}={choice} already balances training"
+    for choice in balancing(config):
+        yield f"{key}={tau:g}: adjusts twice, {choice} already balances training"
 
 
 def _starts_come_before_the_end(config: Config) -> Iterator[str]:
@@ -241,11 +223,64 @@ def _pieces_divide_the_batch(config: Config) -> Iterator[str]:
         )
 
 
-def _resized_crops_need_the_files(config: Config) -> Iterator[str]:
-    if config.data.augment.resized_crop > 0 and getattr(config.data, "cache_gb", 0) > 0:
+def _pieces_add_up_to_the_batch(config: Config) -> Iterator[str]:
+    if config.optim.accumulate > 1 and not is_mean_over_samples(config):
         yield (
-            f"data.augment.resized_crop={config.data.augment.resized_crop:g}: takes its crops from "
-            "the files, not from the cache of resized images; set data.cache_gb=0"
+            f"optim.accumulate={config.optim.accumulate}: {config.loss.name} compares a batch as a "
+            "whole, in pieces it is another loss; set optim.accumulate=1, and a smaller "
+            "optim.batch_size to save memory"
+        )
+
+
+def _scaled_logits_are_cosines(config: Config) -> Iterator[str]:
+    scale = getattr(config.loss, "scale", 1)
+    if _loss_fact(config, "for_cosines") and config.model.head != "cosine" and scale != 1:
+        yield (
+            f"model.head={config.model.head}: {config.loss.name} multiplies logits by "
+            f"loss.scale={scale:g}, which is for cosines; set model.head=cosine, or loss.scale=1"
+        )
+
+
+def is_mean_over_samples(config: Config) -> bool:
+    """Whether the loss of a batch is put together from those of its parts."""
+    return bool(_same_loss(config).class_facts["is_mean_over_samples"])
+
+
+def fitted_prior(config: Config) -> str:
+    """The class prior that the model fits by its loss alone: natural, uniform or none of them."""
+    return str(_same_loss(config).class_facts["fixed_point"])
+
+
+def balancing(config: Config) -> list[str]:
+    """The keys beside the loss that balance training, each with its value."""
+    keys = ("reweight.scheme", "sampler.name")
+    return [f"{key}={_get(config, key)}" for key in keys if _is_set(config, key)]
+
+
+def leaves_cosines_unscaled(config: Config) -> bool:
+    """Whether predictions are a softmax of cosines, -1 to 1, which is never sure of a class."""
+    return config.model.head == "cosine" and not _loss_fact(config, "for_cosines")
+
+
+def _same_loss(config: Config) -> components.Component:
+    """The loss, or the one that it equals at its keys: dice is cross_entropy at loss.ratio=0."""
+    loss = components.read("losses", config.loss.name)
+    for keys, other, other_keys in loss.class_facts["equals"]:
+        others = {key.name: key.default for key in loss.keys if key.name not in keys}
+        at_keys = {**others, **keys}
+        if keys and not other_keys and config.loss.model_dump() == {"name": loss.name, **at_keys}:
+            return components.read("losses", other)
+    return loss
+
+
+def _resized_crops_need_the_files(config: Config) -> Iterator[str]:
+    is_cached = getattr(config.data, "cache_gb", 0) > 0
+    is_resized = getattr(config.data, "size", None) is not None
+    # Drawn images have a size and no cache; a folder without a size is cached as it is.
+    if config.data.augment.resized_crop > 0 and is_cached and is_resized:
+        yield (
+            f"data.augment.resized_crop={config.data.augment.resized_crop:g}: crops whole images, "
+            "and the cache holds their centre squares (data.size); set data.cache_gb=0"
         )
 
 
@@ -277,9 +312,6 @@ def _loss_fact(config: Config, fact: str) -> Any:
 RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _needs_its_choice,
     _loss_keys_change_the_loss,
-    _a_shape_needs_two_ends,
-    _what_reads_class_weights_needs_some,
-    _soft_forms_need_soft_targets,
     _explicit_weights_are_listed,
     _counts_go_with_their_kind,
     _one_vs_rest_chooses_the_tail,
@@ -294,6 +326,8 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _steps_rise,
     _init_head_needs_init_from,
     _pieces_divide_the_batch,
+    _pieces_add_up_to_the_batch,
+    _scaled_logits_are_cosines,
     _resized_crops_need_the_files,
     _tracker_keys_need_a_tracker,
     _constant_rate_has_no_unit,

@@ -184,7 +184,9 @@ class OptimConfig(Section):
     momentum: Annotated[float, Ge(0), Lt(1)] = Field(0.9, description="momentum of sgd-like ones")
     batch_size: Annotated[int, Ge(1)] = Field(32, description="images an optimizer step")
     accumulate: Annotated[int, Ge(1)] = Field(
-        1, description="pieces a batch is split into to save memory"
+        1,
+        description="pieces a batch is split into to save memory; not for losses that compare a "
+        "batch as a whole",
     )
     clip_norm: Annotated[float, Gt(0)] | None = Field(
         None, description="clip the global gradient norm to this"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,7 +40,12 @@ class MeanAndStd(NamedTuple):
     n: int
 
 
-def spread(found: MeanAndStd | None, *, digits: int = 3, expected: int | None = None) -> str:
+def spread(
+    found: MeanAndStd | None,
+    *,
+    number: Callable[[float], str] = "{:.3f}".format,
+    expected: int | None = None,
+) -> str:
     """Return a mean and its standard deviation as text; a dash where there is no value.
 
     >>> spread(mean_and_std([0.1, 0.3]), expected=3)
@@ -48,14 +53,14 @@ def spread(found: MeanAndStd | None, *, digits: int = 3, expected: int | None = 
 
     Args:
         found: What to write.
-        digits: After the point.
+        number: How to write one number.
         expected: Number of values there should be; n is written where there are fewer.
     """
     if found is None:
         return DASH
-    text = f"{found.mean:.{digits}f}"
+    text = number(found.mean)
     if found.std is not None:
-        text += f" ± {found.std:.{digits}f}"
+        text += f" ± {number(found.std)}"
     return text if expected in (None, found.n) else f"{text} (n = {found.n})"
 
 

@@ -6,6 +6,7 @@ apart - a missing seed, other code, another split, an undefined number - becomes
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,12 +15,30 @@ from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
 from engine.report.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
 from engine.tables.commands import config_of
-from engine.tables.notes import code_notes, oddities, provenance, usual_splits
-from engine.tables.pairing import Pair, Scope, pair_of, paired, scope_of, value_of
+from engine.tables.notes import code_notes, provenance, row_notes
+from engine.tables.pairing import (
+    Pair,
+    Scope,
+    pair_of,
+    paired,
+    scope_of,
+    usual_splits,
+    value_of,
+)
 from engine.tables.record import RunRecord
 
 METRICS = {name: metric.column for name, metric in metrics().items() if metric.column}
 """Columns, the first being the one whose difference is printed."""
+
+HEADINGS = METRICS | {
+    "macro_f1": "macro F1",
+    "geometric_mean": "geometric mean",
+    "mcc": "MCC",
+    "auroc": "AUROC",
+    "average_precision": "AP",
+    "brier": "Brier",
+}
+"""Every metric that may be a column."""
 
 PRIMARY = next(iter(METRICS))
 
@@ -66,6 +85,11 @@ class Row:
         """Values of data.imbalance.seed."""
         return {record.subset_seed for record in self.records}
 
+    @property
+    def num_splits(self) -> int:
+        """Different splits; some data give the same one to every subset seed."""
+        return len({record.split_fingerprint for record in self.records})
+
 
 @dataclass(frozen=True)
 class Block:
@@ -108,6 +132,7 @@ class Wanted:
         settings: all settings, in order.
         pairs: seeds and subset seeds of every row; empty takes all that any row has.
         notes: to be said below every block.
+        metrics: to be averaged and compared.
     """
 
     rule: str | None = None
@@ -116,10 +141,11 @@ class Wanted:
     settings: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
     notes: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = tuple(METRICS)
 
 
 def blocks(records: Sequence[RunRecord], wanted: Wanted | None = None) -> list[Block]:
-    """One block a setting, from the records of one table.
+    """Return one block a setting, from the records of one table.
 
     Raises:
         ConfigError: no such baseline, or runs whose headlines differ where no rule is named.
@@ -135,33 +161,41 @@ def blocks(records: Sequence[RunRecord], wanted: Wanted | None = None) -> list[B
         here = [record for record in records if record.setting == setting]
         if here:
             here.sort(key=lambda r: (known.index(r.method), r.subset_seed, r.seed))
-            found.append(_block(here, wanted=replace(wanted, baseline=baseline)))
+            found.append(_block(here, wanted=wanted, baseline=baseline))
     return found
 
 
-def _block(records: Sequence[RunRecord], *, wanted: Wanted) -> Block:
-    first, rule, baseline = records[0], wanted.rule or _headline(records), wanted.baseline
-    assert baseline is not None
+@dataclass(frozen=True)
+class _Comparison:
+    """What every row of a block is held against, and how."""
+
+    baseline: tuple[RunRecord, ...]
+    rule: str
+    scope: Scope
+    expected: tuple[Pair, ...]
+    splits: Mapping[int, str]
+
+
+def _block(records: Sequence[RunRecord], *, wanted: Wanted, baseline: str) -> Block:
+    first, rule = records[0], wanted.rule or _headline(records)
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
         groups.setdefault((record.method, record.group), []).append(record)
     candidates = [runs for (method, _), runs in groups.items() if method == baseline]
-    compared = max(candidates, key=len, default=[])
-    pairs = {pair_of(record) for record in records}
-    scope, splits = scope_of(pairs), usual_splits(records)
-    rows = []
-    for (method, group), runs in groups.items():
-        notes = oddities(
-            runs,
-            rule=rule,
-            expected=wanted.pairs or sorted(pairs),
-            splits=splits,
-            baseline=compared,
-        )
-        if sum(name == method for name, _ in groups) > 1:
-            notes.insert(0, f"config {group}, one of several that bear this name")
-        rows.append(_row(runs, compared, rule=rule, scope=scope, notes=notes))
-    absent = [method for method in wanted.methods if method not in {r.method for r in rows}]
+    compared: list[RunRecord] = max(candidates, key=len, default=[])
+    against = _Comparison(
+        baseline=tuple(compared),
+        rule=rule,
+        scope=scope_of(records),
+        expected=wanted.pairs or tuple(sorted({pair_of(record) for record in records})),
+        splits=usual_splits(records),
+    )
+    named = Counter(method for method, _ in groups)
+    rows = [
+        _row(runs, against, metrics=wanted.metrics, is_shared_name=named[method] > 1)
+        for (method, _), runs in groups.items()
+    ]
+    absent = [method for method in wanted.methods if method not in named]
     notes = [f"not run yet: {', '.join(absent)}"] if absent else []
     return Block(
         table=first.table,
@@ -169,7 +203,7 @@ def _block(records: Sequence[RunRecord], *, wanted: Wanted) -> Block:
         title=first.title,
         rule=rule,
         baseline=baseline,
-        scope=scope,
+        scope=against.scope,
         rows=_with_code_notes(rows),
         group_sizes=first.group_sizes,
         notes=(*notes, *provenance(records, baseline=baseline), *wanted.notes),
@@ -188,45 +222,43 @@ def _headline(records: Sequence[RunRecord]) -> str:
 
 def _row(
     runs: Sequence[RunRecord],
-    baseline: Sequence[RunRecord],
+    against: _Comparison,
     *,
-    rule: str,
-    scope: Scope,
-    notes: Sequence[str],
+    metrics: Sequence[str],
+    is_shared_name: bool,
 ) -> Row:
+    notes = row_notes(
+        runs,
+        rule=against.rule,
+        expected=against.expected,
+        splits=against.splits,
+        baseline=against.baseline,
+    )
+    if is_shared_name:
+        notes.insert(0, f"config {runs[0].group}, one of several that bear this name")
     return Row(
         method=runs[0].method,
         records=tuple(runs),
         config=config_of(runs[0]),
-        scores={
-            metric: _score(runs, baseline, metric=metric, rule=rule, scope=scope)
-            for metric in METRICS
-        },
-        oracle=_oracle(runs, rule=rule),
+        scores={metric: _score(runs, against, metric=metric) for metric in metrics},
+        oracle=_oracle(runs, rule=against.rule),
         notes=tuple(notes),
     )
 
 
-def _score(
-    runs: Sequence[RunRecord],
-    baseline: Sequence[RunRecord],
-    *,
-    metric: str,
-    rule: str,
-    scope: Scope,
-) -> Score:
-    values = [value_of(record, metric, rule=rule) for record in runs]
+def _score(runs: Sequence[RunRecord], against: _Comparison, *, metric: str) -> Score:
+    values = [value_of(record, metric, rule=against.rule) for record in runs]
     defined = [value for value in values if value is not None]
     if not defined:
         return Score(None)
     summary = mean_and_std(defined)
-    found = paired(runs, baseline, metric=metric, rule=rule, scope=scope)
-    if not found or runs[0] in baseline:
+    found = paired(runs, against.baseline, metric=metric, rule=against.rule, scope=against.scope)
+    if not found or runs[0] in against.baseline:
         return Score(summary)
     difference = paired_difference(
-        [ours for ours, _ in found.values()],
-        [base for _, base in found.values()],
-        clusters=None if scope.unit is None else [pair[scope.unit] for pair in found],
+        [pair.ours for pair in found],
+        [pair.baseline for pair in found],
+        clusters=[getattr(pair, against.scope.unit) for pair in found],
     )
     is_on_the_good_side = (difference.mean > 0) == (metrics()[metric].better == "max")
     return Score(summary, difference, difference.is_distinguishable and is_on_the_good_side)

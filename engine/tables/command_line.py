@@ -11,21 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError, nearest
-from engine.tables.table_file import Cell, Grid, cells, only, read_grid
+from engine.tables.cells import Cell, cells, select, with_stages
+from engine.tables.table_file import RESULTS, TableFile, read_table_file, schema
 
 if TYPE_CHECKING:
-    from engine.tables.task import Task
-
-RESULTS = ROOT / "experiments" / "results"
+    from engine.tables.worker import Task
 
 USAGE = """\
 usage: python reproduce.py TABLE.yaml [options]
 
 Make a table: run what is missing of methods x settings x seeds, add a line to
-experiments/results/<table>.jsonl as each run finishes, print the table. The same command resumes
-what was cut off; two of them share the work, and no run is made twice.
+experiments/results/<table>.jsonl as each run finishes, print the table. Run the same command to
+resume what was cut off; two of them share the work, and no run is made twice. A row that starts
+from another (after: ROW) waits for that row's run of the same setting and seeds.
 
   python reproduce.py experiments/papers/digits_lt.yaml --list
   python reproduce.py experiments/papers/digits_lt.yaml --workers 2 --time-limit 20m
@@ -34,14 +33,14 @@ what was cut off; two of them share the work, and no run is made twice.
 
 options:
   --list              what is done and what is to do, and stop
-  --only M[/S]        this method, or this method in this setting
+  --only M[/S]        this method, or this method in this setting, with what it starts from
   --seeds N           the first N of the table's seeds (pairs of seeds where pairing: paired)
   --workers N         processes that share the table and the cores (default 1)
   --time-limit TIME   stop after this time, at the end of an epoch: 90s, 20m, 1.5h
   --renew             run again what other code has made
   --check             make the runs again in a place of their own (<track.root>/check) and compare
-                      them with the committed lines: to the last digit, or, on
-                      another processor, row by row; exit code 1 if they differ
+                      them with the committed lines: to the last digit, or, on another processor,
+                      row by row; exit code 1 if they differ
   --results FILE      another file of lines
   -h, --help          this text
 """
@@ -56,16 +55,32 @@ class Plan:
     ``committed`` is the file of lines that --check compares with.
     """
 
-    grid: Grid
+    table: TableFile
     cells: list[Cell]
     task: Task
     workers: int
     committed: Path
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is a mistake like any other.
+
+    Args:
+        program: what the user has called, for the hint at its help.
+    """
+
+    def __init__(self, program: str) -> None:
+        super().__init__(prog=program, add_help=False, allow_abbrev=False)
+
     def error(self, message: str) -> NoReturn:
-        raise ConfigError([f"{message}; see python reproduce.py --help"])
+        """Raise the mistake in place of argparse's own exit."""
+        raise ConfigError([f"{message}; see {self.prog} --help"])
+
+
+def usage() -> str:
+    """Return the help text: how to call it, and what a table file holds."""
+    heading = "A table file is YAML; a word is key=value of train.py, or the path of a YAML file:"
+    return f"{USAGE}\n{heading}\n{schema()}"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -74,7 +89,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         ConfigError: an option that does not exist, or a value that it does not take.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser("python reproduce.py")
     parser.add_argument("table", nargs="?", type=Path)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--only")
@@ -113,32 +128,33 @@ def plan_of(given: argparse.Namespace) -> Plan:
     Raises:
         ConfigError: with every mistake in the table or in what was asked of it.
     """
-    from engine.tables.task import Task  # with NumPy, which --help does not need
+    from engine.tables.worker import Task  # with NumPy, which --help does not need
 
-    grid = read_grid(given.table)
-    chosen = cells(grid)
+    table = read_table_file(given.table)
+    chosen = cells(table)
     if given.seeds is not None:
-        wanted = _first_seeds(grid, given.seeds)
+        wanted = _first_seeds(table, given.seeds)
         chosen = [cell for cell in chosen if (cell.seed, cell.subset_seed) in wanted]
     if given.only is not None:
         method, slash, setting = given.only.partition("/")
-        chosen = only(chosen, method.strip(), setting.strip() if slash else None)
+        chosen = select(chosen, method.strip(), setting.strip() if slash else None)
+    chosen = with_stages(chosen)
     threads = max(1, num_cores() // given.workers)
     chosen = [cell.with_threads(threads) for cell in chosen]
-    results = committed = given.results or RESULTS / f"{grid.name}.jsonl"
+    results = committed = given.results or RESULTS / f"{table.name}.jsonl"
     if given.check:
         root = Path(chosen[0].config.track.root).expanduser() / "check"
-        chosen = [cell.below(root) for cell in chosen]
-        results = root / f"{grid.name}.jsonl"
+        chosen = [cell.with_root(root) for cell in chosen]
+        results = root / f"{table.name}.jsonl"
     deadline = None if given.seconds is None else time.monotonic() + given.seconds
-    task = Task(grid.name, results, renew=given.renew or given.check, deadline=deadline)
-    return Plan(grid, chosen, task, given.workers, committed)
+    task = Task(table.name, results, renew=given.renew or given.check, deadline=deadline)
+    return Plan(table, chosen, task, given.workers, committed)
 
 
-def _first_seeds(grid: Grid, num: int) -> set[tuple[int, int]]:
-    if num > len(grid.seeds):
-        raise ConfigError([f"--seeds {num}: the table has {len(grid.seeds)}"])
-    return {pair for pair in grid.seed_pairs if pair[0] in grid.seeds[:num]}
+def _first_seeds(table: TableFile, num: int) -> set[tuple[int, int]]:
+    if num > len(table.seeds):
+        raise ConfigError([f"--seeds {num}: the table has {len(table.seeds)}"])
+    return {pair for pair in table.seed_pairs if pair[0] in table.seeds[:num]}
 
 
 def num_cores() -> int:

@@ -2,35 +2,70 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from engine.config import command_line
 from engine.config.components import ROOT
 from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
+from engine.tables.cells import INIT_FROM
 from engine.tables.record import RunRecord
 
 
 def command_of(record: RunRecord) -> str:
-    """A line for the shell; it prints the run's numbers, and trains unless the run is there."""
+    """Return a line for the shell: it makes the run, or prints its numbers if it is there."""
     return shlex.join(["python", "train.py", *record.words])
 
 
 def config_of(record: RunRecord) -> Config | None:
-    """The config that a record's words give now; None where they give another run, or none."""
+    """Return the config that a record's words give now; None where they give another run, or none.
+
+    The run that a second stage starts from need not be there: its folder bears its fingerprint.
+    """
+    planned = {folder: Path(folder).name for folder in _starts(record)}
     try:
         given = command_line.parse(record.words)
         # Words name files of the repository, wherever the table is asked for.
-        config = load([ROOT / file for file in given.files], given.overrides)
+        files = [ROOT / file for file in given.files]
+        config = load(files, given.overrides, planned=planned)
+        return config if fingerprint(config, planned=planned) == record.fingerprint else None
     except ConfigError:
         return None
-    return config if fingerprint(config) == record.fingerprint else None
+
+
+def stages_of(record: RunRecord, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the runs that a run starts from, the first stage first, itself the last.
+
+    Raises:
+        ConfigError: one of them has no line.
+    """
+    made = {known.fingerprint: known for known in records}
+    found = [record]
+    while starts := _starts(found[0]):
+        name = Path(starts[0]).name
+        if name not in made:
+            raise ConfigError(
+                [f"{found[0].method}: run {name}, which it starts from, has no line in the table"]
+            )
+        found.insert(0, made[name])
+    return found
+
+
+def _starts(record: RunRecord) -> list[str]:
+    """The run folder that a record's words name as its start, where they name one."""
+    return [
+        word.partition("=")[2]
+        for word in record.words
+        if re.fullmatch(rf"{re.escape(INIT_FROM)}=(.*/)?[0-9a-f]{{12}}", word)
+    ]
 
 
 def commands(records: Sequence[RunRecord], cell: str) -> list[str]:
-    """The commands behind a cell: ``ROW``, or ``ROW/SETTING``.
+    """Return the commands behind a cell, ``ROW`` or ``ROW/SETTING``, earlier stages first.
 
     Raises:
         ConfigError: there is no such row or setting, or a run that no command makes any more.
@@ -44,7 +79,8 @@ def commands(records: Sequence[RunRecord], cell: str) -> list[str]:
         hint = nearest(setting, settings)
         raise ConfigError([f"--command: row {row} has no {setting!r}{hint}; {_one_of(settings)}"])
     chosen = [r for r in records if r.method == row and (not slash or r.setting == setting)]
-    if lost := [record for record in chosen if config_of(record) is None]:
+    every = [stage for record in chosen for stage in stages_of(record, records)]
+    if lost := [record for record in every if config_of(record) is None]:
         which = ", ".join(record.fingerprint for record in lost)
         commit = lost[0].commit or "of its time"
         raise ConfigError(
@@ -54,7 +90,7 @@ def commands(records: Sequence[RunRecord], cell: str) -> list[str]:
                 f"{command_of(lost[0])}"
             ]
         )
-    return [command_of(record) for record in chosen]
+    return list(dict.fromkeys(command_of(record) for record in every))
 
 
 def _one_of(known: Sequence[str] | dict[str, None]) -> str:

@@ -20,6 +20,7 @@ from engine.report.figures.style import (
     styled,
 )
 from engine.tables.aggregate import PRIMARY, Block, Row
+from engine.tables.layout import Style
 from engine.tables.pairing import value_of
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ ROW_HEIGHT, PANEL_WIDTH = 0.3, 3.4
 """Inches."""
 
 
-def save(blocks: Sequence[Block], path: Path) -> None:
+def save(
+    blocks: Sequence[Block], path: Path, *, title: str = "", style: Style | None = None
+) -> None:
     """Draw one line of panels a block into a PNG or PDF file.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    figure = draw(blocks)
+    figure = draw(blocks, title=title, style=style)
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,16 +52,22 @@ def save(blocks: Sequence[Block], path: Path) -> None:
 
 
 @styled
-def draw(blocks: Sequence[Block]) -> Figure:
+def draw(blocks: Sequence[Block], *, title: str = "", style: Style | None = None) -> Figure:
     """Three panels a block, a line a method in the order of the table.
 
     Left: balanced accuracy, mean (dot) and every run (ticks). Middle: the paired difference to the
     baseline row with its 95 % interval, filled where it is distinguishable. Right: mean accuracy of
     the classes with many, medium and few training images.
+
+    Args:
+        blocks: of one table.
+        title: of the table; its name where empty.
+        style: how its rows are called.
     """
+    style = style or Style()
     heights = [max(len(block.rows), 3) * ROW_HEIGHT + 1.15 for block in blocks]
-    title = f"{blocks[0].table}: test, rule {blocks[0].rule}"
-    figure = new_figure(1.6 + PANELS * PANEL_WIDTH, sum(heights) + 0.4, title=title)
+    said = f"{title or blocks[0].table}: test, rule {blocks[0].rule}"
+    figure = new_figure(1.6 + PANELS * PANEL_WIDTH, sum(heights) + 0.4, title=said)
     all_axes = figure.subplots(
         len(blocks), PANELS, squeeze=False, gridspec_kw={"height_ratios": heights}
     )
@@ -66,9 +75,10 @@ def draw(blocks: Sequence[Block]) -> Figure:
         for axes in (scores, differences, groups):
             _lay_out(axes, block)
         scores.set_title(legible(block.setting))
-        scores.set_yticklabels([shorten(row.method, limit=32) for row in block.rows])
+        names = [shorten(style.label(row.method), limit=32) for row in block.rows]
+        scores.set_yticklabels(names)
         _draw_scores(scores, block.rows, rule=block.rule)
-        _draw_differences(differences, block)
+        _draw_differences(differences, block, baseline=style.label(block.baseline))
         _draw_groups(groups, block)
     return figure
 
@@ -91,8 +101,8 @@ def _draw_scores(axes: Axes, rows: Sequence[Row], *, rule: str) -> None:
         axes.plot([summary.mean], [y], "o", color=BLUE, markersize=6)
 
 
-def _draw_differences(axes: Axes, block: Block) -> None:
-    axes.set_xlabel(legible(f"difference to {block.baseline}, paired, 95 % interval"))
+def _draw_differences(axes: Axes, block: Block, *, baseline: str) -> None:
+    axes.set_xlabel(legible(f"difference to {baseline}, paired, 95 % interval"))
     axes.axvline(0, color=INK, linewidth=0.9)
     if all(row.scores[PRIMARY].difference is None for row in block.rows):
         axes.set_xticks([0])

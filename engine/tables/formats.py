@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.tables.aggregate import Block, Row
-from engine.tables.layout import Entry, Sheet, apart, published_beside
+from engine.tables.beside import published_beside
+from engine.tables.layout import Entry, Sheet, Style, apart
+from engine.tables.published import SPLITS
 from engine.tables.table_file import Published as Reference
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
+
+GREEK = {
+    "SMALL": "alpha beta gamma delta epsilon zeta eta theta iota kappa lamda mu nu xi pi rho sigma "
+    "tau upsilon phi chi psi omega",
+    "CAPITAL": "Gamma Delta Theta Lamda Xi Pi Sigma Upsilon Phi Psi Omega",
+}
+"""Letters by their names in Unicode; those that look like a Latin one have no command in LaTeX."""
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -32,12 +42,21 @@ LATEX = {
     "−": r"$-$",
     "–": "--",
     "†": r"\dag{}",
+    "…": r"\ldots{}",
+    "\N{NO-BREAK SPACE}": "~",
+    **{
+        unicodedata.lookup(f"GREEK {case} LETTER {name.upper()}"): (
+            rf"$\{name.replace('amda', 'ambda')}$"
+        )
+        for case, names in GREEK.items()
+        for name in names.split()
+    },
 }
 """What LaTeX reads as something else than it looks like."""
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:
-    """Tables as GitHub shows them, captions above and notes below; shared notes at the end."""
+    """Return tables as GitHub shows them, captions above, notes below, shared notes at the end."""
     sheets, shared = apart(sheets)
     parts = [_markdown_table(sheet) for sheet in sheets]
     if shared:
@@ -65,7 +84,8 @@ def _markdown(entry: Entry) -> str:
     if "±" in text or "[" in text:  # stays on one line; a page too narrow for the table scrolls
         text = text.replace(" ", "\N{NO-BREAK SPACE}")
     marks = _raised(",".join(entry.marks)).rstrip()
-    return f"**{text}**{marks}" if entry.is_bold else f"{text}{marks}"
+    text = f"**{text}**" if entry.is_bold else text
+    return f"<u>{text}</u>{marks}" if entry.is_underlined else f"{text}{marks}"
 
 
 def _raised(mark: str) -> str:
@@ -79,7 +99,7 @@ def _escaped(text: str) -> str:
 
 
 def latex(sheets: Sequence[Sheet]) -> str:
-    """Booktabs tables, each with its notes as small print below it, in the same float."""
+    """Return booktabs tables, each followed by its notes, which are no part of the float."""
     return "\n".join(map(_latex_table, sheets))
 
 
@@ -98,12 +118,12 @@ def _latex_table(sheet: Sheet) -> str:
         r"\midrule",
         *(" & ".join(_latex_entry(entry) for entry in row) + r" \\" for row in sheet.rows),
         r"\bottomrule",
-        r"\end{tabular}}\par\smallskip",
+        r"\end{tabular}}",
+        r"\end{table}",
         *(
-            rf"{{\raggedright\footnotesize {_latex_mark(mark)}{_latex(text)}\par}}"
+            rf"{{\noindent\raggedright\footnotesize {_latex_mark(mark)}{_latex(text)}\par}}"
             for mark, text in sheet.notes
         ),
-        r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -114,6 +134,7 @@ def _latex(text: str) -> str:
 
 def _latex_entry(entry: Entry) -> str:
     text = rf"\textbf{{{_latex(entry.text)}}}" if entry.is_bold else _latex(entry.text)
+    text = rf"\underline{{{text}}}" if entry.is_underlined else text
     return text + _latex_mark(",".join(entry.marks)).rstrip()
 
 
@@ -171,34 +192,40 @@ def _terminal_table(sheet: Sheet, columns: Sequence[int]) -> RichTable:
         )
     for row in sheet.rows:
         entries = [row[column] for column in columns]
-        table.add_row(
-            *(Text(_with_marks(entry), style="bold" if entry.is_bold else "") for entry in entries)
-        )
+        table.add_row(*(Text(_with_marks(entry), style=_style(entry)) for entry in entries))
     return table
+
+
+def _style(entry: Entry) -> str:
+    return "bold" if entry.is_bold else "underline" if entry.is_underlined else ""
 
 
 def _with_marks(entry: Entry) -> str:
     return entry.text + (f" [{','.join(entry.marks)}]" if entry.marks else "")
 
 
-def csv(blocks: Sequence[Block], references: Sequence[Reference] = ()) -> str:
-    """One line a row of the table, with every number in full; an empty cell is undefined."""
+def csv(
+    blocks: Sequence[Block], references: Sequence[Reference] = (), *, style: Style | None = None
+) -> str:
+    """Return one line a row of the table, every number in full; an empty cell is undefined."""
     import pandas as pd
 
-    lines = [_full(block, row, references) for block in blocks for row in block.rows]
+    style = style or Style()
+    lines = [_full(block, row, references, style) for block in blocks for row in block.rows]
     return pd.DataFrame(lines).to_csv(index=False, lineterminator="\n")
 
 
-def _full(block: Block, row: Row, references: Sequence[Reference]) -> dict[str, Any]:
+def _full(block: Block, row: Row, references: Sequence[Reference], style: Style) -> dict[str, Any]:
     line: dict[str, Any] = {
         "table": block.table,
         "setting": block.setting,
         "method": row.method,
+        "label": style.label(row.method),
         "config": row.records[0].group,
         "rule": block.rule,
         "runs": len(row.records),
         "seeds": row.num_seeds,
-        "subsets": len(row.subsets),
+        "subsets": row.num_splits,
     }
     for metric, score in row.scores.items():
         mean, std, n = score.summary or (None, None, 0)
@@ -214,9 +241,11 @@ def _full(block: Block, row: Row, references: Sequence[Reference]) -> dict[str, 
     if row.oracle is not None:
         line |= {"oracle": row.oracle[0], "oracle_gap": row.oracle[1]}
     for reference in references:
-        number = published_beside(row, reference, rule=block.rule)
-        if number is not None:
-            place = f"{reference.paper} {reference.table}"
-            line |= {place: number.accuracy, f"{place} differs in": number.reasons}
+        for metric, split in SPLITS.items():
+            number = published_beside(row, reference, rule=block.rule, metric=metric)
+            if number is not None:
+                place = f"{reference.paper} {reference.table}"
+                place += "" if split == "all" else f" {split}"
+                line |= {place: number.accuracy, f"{place} differs in": number.reasons}
     line["notes"] = "; ".join(row.notes)
     return line

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from engine.config.mistakes import ConfigError
+from engine.config.metrics import metrics
 from engine.report.statistics import DASH, FEWEST_FOR_A_CLAIM, Difference, spread
-from engine.tables import published
-from engine.tables.aggregate import METRICS, PRIMARY, Block, Row, Score
+from engine.tables.aggregate import HEADINGS, METRICS, Block, Row, Score
+from engine.tables.beside import Beside, beside_of, reasons_of
 from engine.tables.published import Published
 from engine.tables.table_file import Published as Reference
 
 DAGGER = "†"
+NO_SHARE = ("nll", "brier", "mcc")
+"""Metrics that are no share of anything, and so never a percentage."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell: its text, whether it is bold, and the marks of the notes below the table."""
+    """A cell: its text, how it stands out, and the marks of the notes below the table."""
 
     text: str
     is_bold: bool = False
     marks: tuple[str, ...] = ()
+    is_underlined: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,33 +44,75 @@ class Sheet:
     notes: tuple[tuple[str, str], ...]
 
 
-def sheet_of(block: Block, references: Sequence[Reference] = ()) -> Sheet:
+@dataclass(frozen=True)
+class Style:
+    """What of a table is shown, and how.
+
+    Attributes:
+        columns: metrics; the difference to the baseline is that of the first.
+        is_percent: accuracies and their like in percent, one decimal.
+        marks: what is bold: a distinguishable ``difference``, or the ``best`` mean of a column, the
+            second being underlined.
+        labels: how rows are called; a method without a label goes by its name.
+    """
+
+    columns: tuple[str, ...] = tuple(METRICS)
+    is_percent: bool = False
+    marks: Literal["difference", "best"] = "difference"
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def label(self, method: str) -> str:
+        """Return how a row is called."""
+        return self.labels.get(method, method)
+
+    def number(self, value: float, metric: str) -> str:
+        """Return a value as the table prints it."""
+        if self.is_percent and metric not in NO_SHARE:
+            return f"{100 * value:.1f}"
+        return f"{value:.3f}"
+
+    def signed(self, value: float, metric: str) -> str:
+        """Return a difference as the table prints it; what rounds to 0 has no sign."""
+        text = self.number(abs(value), metric)
+        sign = ("+" if value > 0 else "\N{MINUS SIGN}") if float(text) else ""
+        return sign + text
+
+
+def sheet_of(
+    block: Block, references: Sequence[Reference] = (), *, style: Style | None = None
+) -> Sheet:
     """Lay out one block, with a column for each published table that has a number for it."""
+    style = style or Style()
     marks, notes = _marked(block.rows)
-    beside = [column for ref in references if (column := _beside(block, ref))]
-    rows = []
-    for index, row in enumerate(block.rows):
-        own = tuple(marks[text] for text in row.notes if text in marks)
-        entries = [Entry(row.method, marks=own), Entry(_runs(row))]
-        entries += _scores(row, usual_n=_usual_n(block.rows))
-        if block.oracle_metric is not None:
-            entries.append(Entry(_oracle(row)))
-        for column in beside:
-            entries.append(_published(column.numbers[index], row.scores["accuracy"]))
-            reasons = [(DAGGER, text) for text in reasons_of(column.numbers[index])]
-            notes += [reason for reason in reasons if reason not in notes]
-        rows.append(tuple(entries))
-    headings = ["method", "seeds × subsets", *_headings(block)]
+    beside = beside_of(block, references, metrics=style.columns)
+    columns = list(_metric_columns(block, style))
     if block.oracle_metric is not None:
-        headings.append(f"oracle {_heading(block.oracle_metric)} (gap)")
-    headings += [f"overall in {column.name} (ours less theirs)" for column in beside]
-    everywhere = [("", text) for text in (*block.notes, *reading(block))]
+        heading = f"oracle {_heading(block.oracle_metric)} (gap)"
+        columns.append(Column(heading, [_oracle(row, style) for row in block.rows]))
+    columns += [_published_column(block, found, style) for found in beside]
+    reasons = [text for found in beside for n in found.numbers for text in reasons_of(n)]
+    notes += [(DAGGER, text) for text in dict.fromkeys(reasons)]
+    names = [
+        Entry(style.label(row.method), marks=tuple(marks[n] for n in row.notes if n in marks))
+        for row in block.rows
+    ]
+    runs = [Entry(_runs(row)) for row in block.rows]
+    every = [Column("method", names), Column("seeds × subsets", runs), *columns]
+    everywhere = [("", text) for text in (*block.notes, *reading(block, style=style))]
     return Sheet(
         caption=f"{block.title}, {block.setting}: test, rule {block.rule}",
-        headings=tuple(headings),
-        rows=tuple(rows),
+        headings=tuple(column.heading for column in every),
+        rows=tuple(zip(*(column.entries for column in every), strict=True)),
         notes=(*notes, *everywhere),
     )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, and an entry for each row."""
+
+    heading: str
+    entries: Sequence[Entry]
 
 
 def _marked(rows: Sequence[Row]) -> tuple[dict[str, str], list[tuple[str, str]]]:
@@ -93,145 +139,137 @@ def apart(sheets: Sequence[Sheet]) -> tuple[list[Sheet], list[str]]:
 # --- columns -------------------------------------------------------------------------------------
 
 
-def _headings(block: Block) -> Iterator[str]:
-    for metric in METRICS:
-        group = metric.removesuffix("_accuracy")
-        size = block.group_sizes.get(group)
-        yield _heading(metric) + (f" ({size})" if size is not None else "")
-        if metric == PRIMARY:
-            yield f"difference to {block.baseline} [95 %]{_all_of(_usual_n(block.rows))}"
+def _metric_columns(block: Block, style: Style) -> Iterator[Column]:
+    """Means and standard deviations; behind the first the differences to the baseline."""
+    for number, metric in enumerate(style.columns):
+        size = block.group_sizes.get(metric.removesuffix("_accuracy"))
+        unit = " (%)" if style.is_percent and metric not in NO_SHARE else ""
+        heading = _heading(metric) + unit + (f" ({size})" if size is not None else "")
+        entries = [mean_entry(row, metric, style=style) for row in block.rows]
+        yield Column(heading, marked_best(entries, block.rows, metric, style=style))
+        if number == 0:
+            yield _difference_column(block, metric, style)
+
+
+def _difference_column(block: Block, metric: str, style: Style) -> Column:
+    differences = [row.scores[metric].difference for row in block.rows]
+    count = Counter(found.n for found in differences if found is not None)
+    usual = count.most_common(1)[0][0] if count else None
+    entries = [
+        Entry(
+            _difference(found, metric, usual_n=usual, style=style),
+            is_bold=style.marks == "difference" and found is not None and found.is_distinguishable,
+        )
+        for found in differences
+    ]
+    of_all = "" if usual is None else f", n = {usual}"
+    return Column(f"difference to {style.label(block.baseline)} [95 %]{of_all}", entries)
 
 
 def _heading(metric: str) -> str:
-    return METRICS.get(metric, metric.replace("_", " "))
+    return HEADINGS.get(metric, metric.replace("_", " "))
 
 
-def _usual_n(rows: Sequence[Row]) -> int | None:
-    """How many independent differences most rows have."""
-    found = Counter(d.n for row in rows if (d := row.scores[PRIMARY].difference) is not None)
-    return found.most_common(1)[0][0] if found else None
-
-
-def _all_of(n: int | None) -> str:
-    return "" if n is None else f", n = {n}"
-
-
-def _scores(row: Row, *, usual_n: int | None) -> Iterator[Entry]:
-    for metric, score in row.scores.items():
-        yield mean_entry(row, metric)
-        if metric == PRIMARY:
-            found = score.difference
-            is_bold = found is not None and found.is_distinguishable
-            yield Entry(_difference(found, usual_n=usual_n), is_bold=is_bold)
-
-
-def mean_entry(row: Row, metric: str) -> Entry:
-    """Mean and standard deviation, with n where not every run of the row defines the metric."""
+def mean_entry(row: Row, metric: str, *, style: Style) -> Entry:
+    """Return mean and standard deviation, with n where not every run of the row has the metric."""
     score = row.scores[metric]
-    return Entry(spread(score.summary, expected=len(row.records)), is_bold=score.is_better)
+    text = spread(
+        score.summary,
+        number=lambda value: style.number(value, metric),
+        expected=len(row.records),
+    )
+    return Entry(text, is_bold=style.marks == "difference" and score.is_better)
 
 
-def _difference(found: Difference | None, *, usual_n: int | None) -> str:
+def marked_best(
+    entries: Sequence[Entry], rows: Sequence[Row | None], metric: str, *, style: Style
+) -> list[Entry]:
+    """Return a column with its best mean bold and its second underlined, where that is asked for.
+
+    Means that are printed alike are alike: all of them are marked.
+    """
+    if style.marks != "best":
+        return list(entries)
+    summaries = [row.scores[metric].summary if row is not None else None for row in rows]
+    shown = [None if s is None else float(style.number(s.mean, metric)) for s in summaries]
+    is_higher_better = metrics()[metric].better == "max"
+    ranks = sorted({v for v in shown if v is not None}, reverse=is_higher_better)
+    return [
+        replace(entry, is_bold=value in ranks[:1], is_underlined=value in ranks[1:2])
+        for entry, value in zip(entries, shown, strict=True)
+    ]
+
+
+def _difference(found: Difference | None, metric: str, *, usual_n: int | None, style: Style) -> str:
     if found is None:
         return DASH
-    text = _signed(found.mean)
+    text = style.signed(found.mean, metric)
     if found.low is not None and found.high is not None:
-        text += f" [{_signed(found.low)}, {_signed(found.high)}]"
+        text += f" [{style.signed(found.low, metric)}, {style.signed(found.high, metric)}]"
     return text if found.n == usual_n else f"{text} (n = {found.n})"
 
 
-def _signed(value: float) -> str:
-    text = f"{value:+.3f}"
-    return text.replace("-", "−") if float(text) else "0.000"
-
-
 def _runs(row: Row) -> str:
-    seeds, subsets, runs = row.num_seeds, len(row.subsets), len(row.records)
-    if runs == seeds * subsets:
+    seeds, subsets, runs = row.num_seeds, row.num_splits, len(row.records)
+    if runs >= seeds * subsets:  # more where the data give several subset seeds one split
         return f"{seeds} × {subsets}"
     if runs == seeds == subsets:
         return f"{runs} pairs"
     return f"{runs} of {seeds} × {subsets}"
 
 
-def _oracle(row: Row) -> str:
-    if row.oracle is None:
-        return DASH
+def _oracle(row: Row, style: Style) -> Entry:
+    metric = next((run.oracle.metric for run in row.records if run.oracle), None)
+    if row.oracle is None or metric is None:
+        return Entry(DASH)
     value, gap = row.oracle
-    return f"{value:.3f} ({_signed(gap)})"
+    return Entry(f"{style.number(value, metric)} ({style.signed(gap, metric)})")
 
 
-# --- published numbers ---------------------------------------------------------------------------
+def _published_column(block: Block, found: Beside, style: Style) -> Column:
+    entries = [
+        _published(number, row.scores[found.metric], found.metric, style)
+        for number, row in zip(found.numbers, block.rows, strict=True)
+    ]
+    return Column(f"{_heading(found.metric)} in {found.name} (ours less theirs)", entries)
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A published table beside a block: its number for each row, where it has one."""
-
-    name: str
-    numbers: tuple[Published | None, ...]
-
-
-def _beside(block: Block, reference: Reference) -> _Column | None:
-    numbers = tuple(published_beside(row, reference, rule=block.rule) for row in block.rows)
-    name = f"{reference.paper} {reference.table}"
-    return _Column(name, numbers) if any(numbers) else None
-
-
-def published_beside(row: Row, reference: Reference, *, rule: str) -> Published | None:
-    """What the paper's table prints for a row; None where it has nothing or the row is not named.
-
-    Raises:
-        ConfigError: ``published.csv`` does not know the paper, the table, or its method.
-    """
-    method = reference.methods.get(row.method)
-    if method is None or row.config is None:
-        return None
-    known = published.read()
-    named = (known.paper == reference.paper) & (known.table_or_place == reference.table)
-    if method not in set(known[named].method):
-        raise ConfigError(
-            [f"experiments/published.csv: no {method!r} in {reference.paper}, {reference.table}"]
-        )
-    return published.find(
-        row.config,
-        paper=reference.paper,
-        table=reference.table,
-        method=method,
-        rule=rule,
-        subsets=row.subsets,
-    )
-
-
-def _published(number: Published | None, ours: Score) -> Entry:
+def _published(number: Published | None, ours: Score, metric: str, style: Style) -> Entry:
     if number is None:
         return Entry(DASH)
-    text = f"{number.accuracy:.3f}"
+    text = style.number(number.accuracy, metric)
     if ours.summary is not None:
-        text += f" ({_signed(ours.summary.mean - number.accuracy)})"
+        text += f" ({style.signed(ours.summary.mean - number.accuracy, metric)})"
     return Entry(text, marks=(DAGGER,) if reasons_of(number) else ())
-
-
-def reasons_of(number: Published | None) -> list[str]:
-    """Why the difference to a published number is not one of methods alone, in one sentence."""
-    if number is None or not number.reasons:
-        return []
-    return [f"{number.place} ({number.source}): {number.reasons}"]
 
 
 # --- notes ---------------------------------------------------------------------------------------
 
 
-def reading(block: Block, metric: str = PRIMARY) -> Iterator[str]:
-    """How to read the numbers."""
-    differences = [row.scores[metric].difference for row in block.rows]
+def reading(block: Block, metric: str | None = None, *, style: Style) -> Iterator[str]:
+    """Yield how to read the numbers.
+
+    Args:
+        block: the rows.
+        metric: whose differences are compared; None for the first column.
+        style: how they are shown.
+    """
+    differences = [row.scores[metric or style.columns[0]].difference for row in block.rows]
     compared = [found for found in differences if found is not None]
+    no_share = [_heading(m) for m in style.columns if m in NO_SHARE and metric is None]
+    unit = f"; {' and '.join(no_share)} not in percent" if style.is_percent and no_share else ""
     yield (
         "mean ± standard deviation (n − 1) over runs; many: more than 100 training images, few: "
-        "fewer than 20 (number of classes)"
+        f"fewer than 20 (number of classes){unit}"
     )
     if compared:
         yield f"{block.scope.text}"
+    if style.marks == "best":
+        yield (
+            "bold: the best mean of a column, underlined: the second; neither says that the "
+            "difference is distinguishable"
+        )
+        return
     if not compared:
         return
     if max(found.n for found in compared) < FEWEST_FOR_A_CLAIM:
@@ -239,9 +277,9 @@ def reading(block: Block, metric: str = PRIMARY) -> Iterator[str]:
         return
     rows = "1 row is" if len(compared) == 1 else f"{len(compared)} rows are"
     yield (
-        f"bold: the difference to {block.baseline}, paired by seed and subset, has a 95 % interval "
-        f"without 0, and n ≥ {FEWEST_FOR_A_CLAIM}; {rows} compared in each column, each at 95 % on "
-        "its own, so that without any effect up to one in twenty would be bold"
+        f"bold: the difference to {style.label(block.baseline)}, paired by seed and subset, has a "
+        f"95 % interval without 0, and n ≥ {FEWEST_FOR_A_CLAIM}; {rows} compared in each column, "
+        "each at 95 % on its own, so that without any effect up to one in twenty would be bold"
     )
 
 

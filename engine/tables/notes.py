@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from engine.config.messages import counted
-from engine.tables.pairing import Pair, named, pair_of, value_of
+from engine.tables.pairing import Pair, named, pair_of, usual_splits, value_of
 from engine.tables.record import RunRecord
 
 
-def usual_splits(records: Sequence[RunRecord]) -> dict[int, str]:
-    """The split that most runs of each subset seed have."""
-    found: dict[int, Counter[str]] = {}
-    for record in records:
-        found.setdefault(record.subset_seed, Counter())[record.split_fingerprint] += 1
-    return {subset: counts.most_common(1)[0][0] for subset, counts in found.items()}
-
-
-def oddities(
+def row_notes(
     runs: Sequence[RunRecord],
     *,
     rule: str,
@@ -26,7 +17,7 @@ def oddities(
     splits: Mapping[int, str],
     baseline: Sequence[RunRecord],
 ) -> list[str]:
-    """Sentences on the runs of one row.
+    """Return sentences on the runs of one row.
 
     Args:
         runs: of the row.
@@ -58,7 +49,7 @@ def oddities(
 
 
 def code_notes(rows: Sequence[Sequence[RunRecord]], losses: Sequence[str]) -> list[list[str]]:
-    """For each row, which of its runs other code made than most of its kind.
+    """Return for each row which of its runs other code made than most of its kind.
 
     A code hash covers the loss's own file, so that it is held against runs of the same loss.
 
@@ -87,7 +78,7 @@ def code_notes(rows: Sequence[Sequence[RunRecord]], losses: Sequence[str]) -> li
 
 
 def provenance(records: Sequence[RunRecord], *, baseline: str) -> list[str]:
-    """Sentences on all runs of a block."""
+    """Return sentences on all runs of a block."""
     notes = []
     if all(record.method != baseline for record in records):
         notes.append(f"no run of the baseline {baseline}: nothing is compared")
@@ -98,8 +89,16 @@ def provenance(records: Sequence[RunRecord], *, baseline: str) -> list[str]:
     made += [f"torch {_listed(torch)}", _listed(places)]
     notes.append(f"made with {', '.join(made)}")
     if dirty := sum(record.dirty for record in records):
-        runs = counted(len(records), "run")
-        notes.append(f"{dirty} of {runs} from a checkout with uncommitted changes")
+        which = "all" if dirty == len(records) else f"{dirty} of {len(records)}"
+        runs = "its run" if len(records) == 1 else f"{which} runs"
+        notes.append(f"{runs} from a checkout with uncommitted changes")
+    subsets = {record.subset_seed for record in records}
+    splits = set(usual_splits(records).values())
+    if len(splits) == 1 < len(subsets):
+        notes.append(
+            f"{len(subsets)} subset seeds, one split: the data give every seed the same images, so "
+            "that only the key seed makes another run"
+        )
     return notes
 
 

@@ -3,44 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from engine.config.mistakes import ConfigError
 from engine.report.statistics import DASH
-from engine.tables.aggregate import METRICS, Block, Row
+from engine.tables.aggregate import HEADINGS, Block, Row
+from engine.tables.beside import published_beside, reasons_of
 from engine.tables.layout import (
     DAGGER,
+    NO_SHARE,
     Entry,
     Sheet,
+    Style,
     letters,
+    marked_best,
     mean_entry,
-    published_beside,
     reading,
-    reasons_of,
 )
-from engine.tables.published import Published
+from engine.tables.published import SPLITS, Published
 from engine.tables.table_file import Published as Reference
 
 
 def overview_of(
-    blocks: Sequence[Block], metric: str, references: Sequence[Reference] = ()
+    blocks: Sequence[Block],
+    metric: str,
+    references: Sequence[Reference] = (),
+    *,
+    style: Style | None = None,
 ) -> Sheet:
-    """A row for each method, a column for each setting; published accuracies stand behind ours.
+    """Lay out a row for each method and a column for each setting, published accuracies behind.
 
     Args:
         blocks: of one table.
-        metric: one of :data:`METRICS`.
-        references: tables in published.csv, used where the metric is accuracy.
+        metric: one of :data:`engine.tables.aggregate.HEADINGS`.
+        references: tables in published.csv, used where the metric is an accuracy they print.
+        style: how numbers are shown; its columns are not used.
 
     Raises:
         ConfigError: a row name that several configs bear.
     """
+    style = style or Style()
     marks, notes = letters(), list[tuple[str, str]]()
-    methods = dict.fromkeys(row.method for block in blocks for row in block.rows)
-    rows = []
-    for method in methods:
-        entries = [Entry(method)]
-        for block in blocks:
-            row = _only(block, method)
+    methods = list(dict.fromkeys(row.method for block in blocks for row in block.rows))
+    columns = []
+    for block in blocks:
+        rows = [_only(block, method) for method in methods]
+        entries = []
+        for row in rows:
             if row is None:
                 entries.append(Entry(DASH))
                 continue
@@ -48,15 +57,19 @@ def overview_of(
             notes += zip(own, row.notes, strict=True)
             beside = [found for ref in references if (found := _number(row, ref, block, metric))]
             notes += [(DAGGER, text) for number in beside for text in reasons_of(number)]
-            entries.append(_entry(mean_entry(row, metric), own, beside))
-        rows.append(tuple(entries))
-    shared = dict.fromkeys(text for b in blocks for text in (*b.notes, *reading(b, metric)))
+            entries.append(_entry(mean_entry(row, metric, style=style), own, beside, style))
+        columns.append(marked_best(entries, rows, metric, style=style))
+    shared = dict.fromkeys(
+        text for b in blocks for text in (*b.notes, *reading(b, metric, style=style))
+    )
     if any(mark == DAGGER for mark, _ in notes):
         shared["in brackets: the published accuracy"] = None
+    unit = " (%)" if style.is_percent and metric not in NO_SHARE else ""
+    names = [Entry(style.label(method)) for method in methods]
     return Sheet(
-        caption=f"{blocks[0].title}: test, {METRICS[metric]}, rule {blocks[0].rule}",
+        caption=f"{blocks[0].title}: test, {HEADINGS[metric]}{unit}, rule {blocks[0].rule}",
         headings=("method", *(block.setting for block in blocks)),
-        rows=tuple(rows),
+        rows=tuple(zip(names, *columns, strict=True)),
         notes=(*notes, *(("", text) for text in shared)),
     )
 
@@ -74,12 +87,12 @@ def _only(block: Block, method: str) -> Row | None:
 
 
 def _number(row: Row, reference: Reference, block: Block, metric: str) -> Published | None:
-    if metric != "accuracy":
+    if metric not in SPLITS:
         return None
-    return published_beside(row, reference, rule=block.rule)
+    return published_beside(row, reference, rule=block.rule, metric=metric)
 
 
-def _entry(ours: Entry, own: tuple[str, ...], beside: Sequence[Published]) -> Entry:
-    text = " ".join([ours.text, *(f"[{number.accuracy:.3f}]" for number in beside)])
+def _entry(ours: Entry, own: tuple[str, ...], beside: Sequence[Published], style: Style) -> Entry:
+    theirs = (f"[{style.number(number.accuracy, 'accuracy')}]" for number in beside)
     marks = (*own, *([DAGGER] if any(reasons_of(number) for number in beside) else []))
-    return Entry(text, is_bold=ours.is_bold, marks=marks)
+    return replace(ours, text=" ".join([ours.text, *theirs]), marks=marks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from engine.report.statistics import FEWEST_FOR_A_CLAIM
 from engine.tables.record import RunRecord
@@ -13,46 +14,66 @@ Pair = tuple[int, int]
 """(seed, subset seed): what two runs must share to be compared."""
 
 
+class Paired(NamedTuple):
+    """The numbers of two runs of one seed on one split."""
+
+    seed: int
+    split: str
+    ours: float
+    baseline: float
+
+
 @dataclass(frozen=True)
 class Scope:
     """What the independent differences of a block are, and so how far its claims reach.
 
     Attributes:
-        unit: index into a :data:`Pair` that pairs are averaged by; None where each counts.
+        unit: what pairs are averaged by before they count.
         text: the same in words.
     """
 
-    unit: int | None
+    unit: Literal["seed", "split"]
     text: str
 
 
 def pair_of(record: RunRecord) -> Pair:
-    """What a run is paired by."""
+    """Return what a run is paired by."""
     return record.seed, record.subset_seed
 
 
 def value_of(record: RunRecord, metric: str, *, rule: str) -> float | None:
-    """A test number of a run; None where the rule or the metric is not defined for it."""
+    """Return a test number of a run; None where the rule or the metric is not defined for it."""
     result = record.rules.get(rule)
     return None if result is None else result.test.get(metric)
 
 
-def scope_of(pairs: Iterable[Pair]) -> Scope:
-    """Subsets are the unit where there are enough; fewer are taken as given, and said to be.
+def usual_splits(records: Sequence[RunRecord]) -> dict[int, str]:
+    """Return the split that most runs of each subset seed have."""
+    found: dict[int, Counter[str]] = {}
+    for record in records:
+        found.setdefault(record.subset_seed, Counter())[record.split_fingerprint] += 1
+    return {subset: counts.most_common(1)[0][0] for subset, counts in found.items()}
+
+
+def scope_of(records: Sequence[RunRecord]) -> Scope:
+    """Splits are the unit where there are enough; fewer are taken as given, and said to be.
 
     Runs on one training subset share its luck. With five subsets or more they are averaged, and a
     claim is one about subsets yet to be drawn; so it is, short of a claim, where each has a single
     seed of its own. With fewer a claim is about these subsets alone: what varies is the seed.
+    Subsets are told apart by their split, not by their seed: of data that are long-tailed by
+    themselves every seed gives the same images.
     """
-    pairs = set(pairs)
-    seeds, subsets = {seed for seed, _ in pairs}, {subset for _, subset in pairs}
-    are_own = 1 < len(subsets) == len(pairs) == len(seeds)
-    if are_own or len(subsets) >= FEWEST_FOR_A_CLAIM:
-        return Scope(1, f"n counts the {len(subsets)} subsets")
-    if len(subsets) == 1:
-        return Scope(None, "n counts seeds; all ran on one subset, and others may differ")
-    text = f"n counts seeds, averaged over the same {len(subsets)} subsets; others may differ"
-    return Scope(0, text)
+    usual = usual_splits(records)
+    made = {(record.seed, usual[record.subset_seed]) for record in records}
+    seeds, splits = {seed for seed, _ in made}, {split for _, split in made}
+    are_own = 1 < len(splits) == len(made) == len(seeds)
+    if are_own or len(splits) >= FEWEST_FOR_A_CLAIM:
+        return Scope("split", f"n counts the {len(splits)} subsets")
+    if len(splits) == 1:
+        return Scope("seed", "n counts seeds; all ran on one subset, and others may differ")
+    text = f"n counts seeds, averaged over the same {len(splits)} subsets; others may differ"
+    return Scope("seed", text)
 
 
 def paired(
@@ -62,27 +83,29 @@ def paired(
     metric: str,
     rule: str,
     scope: Scope,
-) -> dict[Pair, tuple[float, float]]:
-    """(ours, baseline) of each seed and subset that both have run, on the same split."""
+) -> list[Paired]:
+    """Return what both have run, seed by seed and subset by subset, on the same split."""
     theirs = {pair_of(record): record for record in baseline}
-    found: dict[Pair, tuple[float, float]] = {}
+    found = []
     for record in runs:
         other = theirs.get(pair_of(record))
         if other is None or other.split_fingerprint != record.split_fingerprint:
             continue
         ours, base = (value_of(run, metric, rule=rule) for run in (record, other))
         if ours is not None and base is not None:
-            found[pair_of(record)] = (ours, base)
-    if scope.unit != 0:
+            found.append(Paired(record.seed, record.split_fingerprint, ours, base))
+    if scope.unit == "split":
         return found
     # A seed that lacks a subset would differ by that subset's share.
-    subsets = {subset for _, subset in found}
-    count = Counter(seed for seed, _ in found)
-    return {pair: both for pair, both in found.items() if count[pair[0]] == len(subsets)}
+    splits = {pair.split for pair in found}
+    have: dict[int, set[str]] = {}
+    for pair in found:
+        have.setdefault(pair.seed, set()).add(pair.split)
+    return [pair for pair in found if have[pair.seed] == splits]
 
 
 def named(pairs: Iterable[Pair]) -> str:
-    """Pairs in words, by subset: ``seeds 0, 1 on subset 0; seed 4 on subset 2``."""
+    """Return pairs in words, by subset: ``seeds 0, 1 on subset 0; seed 4 on subset 2``."""
     by_subset: dict[int, list[str]] = {}
     for seed, subset in sorted(set(pairs), key=lambda pair: (pair[1], pair[0])):
         by_subset.setdefault(subset, []).append(str(seed))

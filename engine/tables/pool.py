@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from engine.config.mistakes import ConfigError
 from engine.tables.command_line import parse, plan_of
-from engine.tables.task import Task
-from engine.tables.worker import Event, TimeUpError, work
+from engine.tables.worker import Event, Task, TimeUpError, work
 from engine.training.files import WriteError
 from engine.training.signals import Interrupted, Interruption, interruptions
 

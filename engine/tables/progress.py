@@ -11,10 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from engine.config.messages import one_line
+from engine.tables.cells import Cell
 from engine.tables.record import RunRecord, read
-from engine.tables.table_file import Cell, Grid
-from engine.tables.task import Task
-from engine.tables.worker import Event
+from engine.tables.table_file import TableFile
+from engine.tables.worker import Event, Task, is_finished
 
 
 class Display:
@@ -74,8 +74,10 @@ class Display:
 
 
 def time_left(cells: Sequence[Cell], task: Task, *, workers: int) -> str:
-    """``"; about 5 min left"``, by the training time of runs like the rest; empty if unknown."""
+    """Return ``"; about 5 min left"``, by the training time of runs alike; empty if unknown."""
     known, left = read(task.results), task.left_of(cells)
+    if not task.renew:
+        left = [cell for cell in left if not is_finished(cell)]
     if not known or not left:
         return ""
     seconds = sum(_estimate(cell, known) for cell in left) / workers
@@ -83,7 +85,7 @@ def time_left(cells: Sequence[Cell], task: Task, *, workers: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that a person would choose.
+    """Return seconds in the unit that a person would choose.
 
     >>> duration(41), duration(300), duration(9000)
     ('41 s', '5 min', '2.5 h')
@@ -93,8 +95,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def listing(grid: Grid, cells: Sequence[Cell], task: Task, *, workers: int) -> list[str]:
-    """What is done and what is to do, a line for each cell of the table and one for all."""
+def listing(table: TableFile, cells: Sequence[Cell], task: Task, *, workers: int) -> list[str]:
+    """Return what is done and what is to do, a line for each cell of the table and some for all."""
     left = task.left_of(cells)
     counts: dict[tuple[str, str], list[int]] = {}
     waiting = {cell.fingerprint for cell in left}
@@ -102,14 +104,26 @@ def listing(grid: Grid, cells: Sequence[Cell], task: Task, *, workers: int) -> l
         pair = counts.setdefault((cell.method, cell.setting), [0, 0])
         pair[0] += cell.fingerprint not in waiting
         pair[1] += 1
-    width = max(len(method) for method in grid.methods)
+    width = max(len(method) for method in table.methods)
     lines = [
         f"{method:<{width}}  {setting}: {done} of {total}"
         for (method, setting), (done, total) in counts.items()
     ]
     rest = time_left(cells, task, workers=workers)
     done = len(cells) - len(left)
-    return [*lines, f"{done} of {len(cells)} runs done{rest}"]
+    lines.append(f"{done} of {len(cells)} runs done{rest}")
+    if adopted := sum(map(is_finished, left)) if not task.renew else 0:
+        lines.append(
+            f"{adopted} of those left {'is' if adopted == 1 else 'are'} finished without a line: "
+            "each gets its line from its folder, and is not trained again"
+        )
+    known = {record.fingerprint for record in read(task.results)}
+    if again := sum(cell.fingerprint in known for cell in left) if not task.renew else 0:
+        lines.append(
+            f"{again} of those left {'has' if again == 1 else 'have'} a line and no folder: made "
+            "again, as others start from their weights"
+        )
+    return lines
 
 
 def _estimate(cell: Cell, known: Sequence[RunRecord]) -> float:

@@ -12,18 +12,22 @@
 * selection: which epoch it was, where the released code says so; empty where nobody does.
 * flag, flag_reason: misprint, implausible, inconsistent, mislabelled, second-hand; empty for most.
 * note: what else the source says.
+* augmentation, recipe: of training, where the source or its code says so; "LDAM-DRW" is batch 128,
+  rate 0.1 with a warm-up of 5 of 200 epochs, x 0.01 after 160 and 180, weight decay 2e-4.
+* groups: what many, medium and few mean, where it is not > 100, 20 to 100 and < 20 training images.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.config.components import ROOT
+from engine.config.load import flatten
 from engine.config.schema import Config
 
 if TYPE_CHECKING:
@@ -32,23 +36,33 @@ if TYPE_CHECKING:
 PATH = ROOT / "experiments" / "published.csv"
 NUMBERS = {"year": "int64", "value": "float64", "acc_pct": "float64", "imbalance_factor": "float64"}
 
-DATA_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-KINDS = {"exponential": "exp", "step": "step"}
-BACKBONES = {"cifar_resnet32": "ResNet-32", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
-USUAL_AUGMENTATION = {"crop": 4, "flip": True}
-"""Of CIFAR in every recipe here but those whose note names more."""
-
-RECIPES = {
-    "Balanced Meta-Softmax": "batch 512, cosine, weight decay 5e-4",
-    "De-confound TDE": "batch 256, rate 0.2, weight decay 5e-4",
-    "LADE": "batch 256, rate 0.2, weight decay 5e-4",
-    "Logit adjustment": "rate decays by 0.1, weight decay 1e-4",
-    "MiSLAS": "rate decays by 0.1",
-    "MetaSAug": "10 more images of each class as a meta set",
-    "Remix": "rate decays after epochs 150 and 250",
+SPLITS = {
+    "accuracy": "all",
+    "many_accuracy": "many",
+    "medium_accuracy": "medium",
+    "few_accuracy": "few",
 }
-"""Papers whose CIFAR recipe is not that of LDAM-DRW: batch 128, rate 0.1 x 0.01 after 160 and 180
-of 200 epochs, weight decay 2e-4."""
+"""Our metrics, and the test classes that a published accuracy is of."""
+
+KINDS = {"exponential": "exp", "step": "step", "none": "natural"}
+BACKBONES = {
+    "cifar_resnet32": "ResNet-32",
+    "resnet18": "ResNet-18",
+    "resnet50": "ResNet-50",
+    "resnet101": "ResNet-101",
+    "resnet152": "ResNet-152",
+    "resnext50_32x4d": "ResNeXt-50",
+}
+AUGMENTATION = {"crop, flip": {"crop": 4, "flip": True}}
+LDAM_DRW = {
+    "optim.lr": 0.1,
+    "optim.weight_decay": 2e-4,
+    "optim.momentum": 0.9,
+    "optim.batch_size": 128,
+    "schedule.name": "steps",
+    "schedule.steps": (0.8, 0.9),
+    "schedule.decay": 0.01,
+}
 
 TUNED = re.compile(r"\b(best|tuned)\b")
 
@@ -89,7 +103,7 @@ class Published:
 
 @functools.cache
 def read(path: Path = PATH) -> pd.DataFrame:
-    """The file as a table; text columns hold "" where nothing is stated, numbers NaN."""
+    """Read the file as a table; text columns hold "" where nothing is stated, numbers NaN."""
     import pandas as pd
 
     text = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -98,9 +112,18 @@ def read(path: Path = PATH) -> pd.DataFrame:
 
 
 def find(
-    config: Config, *, paper: str, table: str, method: str, rule: str, subsets: Collection[int]
+    config: Config,
+    *,
+    paper: str,
+    table: str,
+    method: str,
+    rule: str,
+    subsets: Collection[int],
+    split: str = "all",
 ) -> Published | None:
-    """The number that a paper's table prints for a method on the data of ``config``.
+    """Return the number that a paper's table prints for a method on the data of ``config``.
+
+    Of several lines the one with our backbone comes first, then the one with our epochs.
 
     Args:
         config: one of our runs.
@@ -109,25 +132,14 @@ def find(
         method: as in the column method.
         rule: the selection rule of our number.
         subsets: data.imbalance.seed of our runs.
+        split: as in the column split.
     """
-    numbers = read()
-    imbalance = config.data.imbalance
-    same = (
-        (numbers.paper == paper)
-        & (numbers.table_or_place == table)
-        & (numbers.method == method)
-        & (numbers.dataset == data_set(config))
-        & (numbers.imbalance_type == KINDS.get(imbalance.kind))
-        & (numbers.imbalance_factor == imbalance.factor)
-        & (numbers.split == "all")
-        & numbers.acc_pct.notna()
-    )
-    if not same.any():
+    row = chosen(lines_of(paper, table, method), config, split=split)
+    if row is None:
         return None
-    row = numbers[same].iloc[0]
     return Published(
         accuracy=float(row.acc_pct) / 100,
-        place=f"{paper}, {table}, {method}",
+        place=f"{paper}, {table}, {method}" + ("" if split == "all" else f", {split}"),
         source=str(row.source),
         differs=tuple(_differences(row, config, rule=rule, subsets=subsets)),
         flag=f"{row.flag}: {row.flag_reason}" if row.flag else "",
@@ -135,39 +147,99 @@ def find(
     )
 
 
+def lines_of(paper: str, table: str, method: str | None = None) -> pd.DataFrame:
+    """Return the lines of a paper's table, or of one of its methods, as printed there."""
+    numbers = read()
+    named = (numbers.paper == paper) & (numbers.table_or_place == table)
+    return numbers[named if method is None else named & (numbers.method == method)]
+
+
+def chosen(lines: pd.DataFrame, config: Config, *, split: str) -> pd.Series | None:
+    """Return the line that stands beside a run, or None where none is on its data."""
+    fitting = [row for _, row in lines[lines.split == split].iterrows() if not misfit(row, config)]
+    usual = (backbone(config), str(config.schedule.epochs))
+    return max(
+        fitting,
+        key=lambda row: (row.backbone == usual[0], row.epochs == usual[1]),
+        default=None,
+    )
+
+
+def misfit(row: pd.Series, config: Config) -> str:
+    """Return why a line is not of the data of a run, in what differs first; empty where it is."""
+    imbalance = config.data.imbalance
+    if row.acc_pct != row.acc_pct:  # NaN
+        return f"{row.metric} is no top-1 accuracy"
+    if _plain(row.dataset) != _plain(data_set(config)):
+        return f"no run on {row.dataset}"
+    is_natural = row.imbalance_type == "natural"
+    same_factor = is_natural or row.imbalance_factor == imbalance.factor
+    if row.imbalance_type != KINDS.get(imbalance.kind) or not same_factor:
+        factor = "" if is_natural else f" {row.imbalance_factor:g}"
+        return f"no run on {row.dataset} {row.imbalance_type}{factor}"
+    return ""
+
+
 def data_set(config: Config) -> str:
-    """The data set's name in published.csv; a folder of images goes by its title."""
-    title = str(getattr(config.data, "title", None) or "").upper()
-    named = re.match(r"CIFAR-?(100|10)\b", title)
-    return DATA_SETS.get(config.data.name) or (f"CIFAR-{named[1]}" if named else config.data.name)
+    """Return the data set's name in published.csv; a folder of images goes by its title."""
+    title = _plain(str(getattr(config.data, "title", None) or config.data.name))
+    known = sorted(set(read().dataset), key=len, reverse=True)  # CIFAR-100 begins as CIFAR-10 does
+    return next((name for name in known if title.startswith(_plain(name))), config.data.name)
+
+
+def backbone(config: Config) -> str:
+    """Return the network's name in published.csv, where it has one there."""
+    name = BACKBONES.get(config.model.name, config.model.name)
+    return f"{name} (ImageNet-pretrained)" if config.model.pretrained is True else name
+
+
+def _plain(name: str) -> str:
+    """A name without case and punctuation: ``Digits`` and ``digits`` are one data set."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _differences(
     row: pd.Series, config: Config, *, rule: str, subsets: Collection[int]
-) -> list[str]:
-    """What is not the same, most consequential first."""
-    data, theirs = config.data, row.epochs or "not stated"
-    found = []
+) -> Iterator[str]:
+    """What is not the same, most consequential first; nothing that the file does not say."""
+    data, epochs = config.data, config.schedule.epochs
     if row.quoted_from:
-        found.append(f"quoted from {row.quoted_from}")
+        yield f"quoted from {row.quoted_from}"
+    is_held_out = data.validation.per_class is not None or data.validation.fraction is not None
+    is_natural = row.imbalance_type == "natural"
     drawn_alike = data.imbalance.rule == "cao" and set(subsets) == {0}
-    held_out = data.validation.per_class is not None or data.validation.fraction is not None
-    if row.paper not in SAME_SUBSET or not drawn_alike or held_out:
-        found.append("split")
-    if data.name not in DATA_SETS:
-        found.append("data copy")
-    if theirs != str(config.schedule.epochs):
-        found.append(f"epochs (theirs {theirs}, ours {config.schedule.epochs})")
-    ours = {key: value for key, value in data.augment.model_dump().items() if value not in OFF}
-    more = "AutoAugment" in row.note
-    if more or ours != USUAL_AUGMENTATION:
-        found.append(f"augmentation (theirs {'AutoAugment and Cutout' if more else 'crop, flip'})")
-    if row.paper in RECIPES:
-        found.append(f"recipe (theirs {RECIPES[row.paper]})")
+    if is_held_out or (not is_natural and (row.paper not in SAME_SUBSET or not drawn_alike)):
+        yield "split"
+    if getattr(data, "title", None):
+        yield "data copy"
+    if row.epochs != str(epochs):
+        yield f"epochs (theirs {row.epochs or 'not stated'}, ours {epochs})"
+    if not row.quoted_from:
+        yield from _training(row, config)
     if TUNED.search(row.method) or TUNED.search(row.note):
-        found.append("tuning (theirs the best of several settings)")
-    if BACKBONES.get(config.model.name) != row.backbone:
-        found.append(f"backbone (theirs {row.backbone}, ours {config.model.name})")
+        yield "tuning (theirs the best of several settings)"
+    if backbone(config) != row.backbone:
+        yield f"backbone (theirs {row.backbone}, ours {config.model.name})"
+    if row.groups and row.split != "all":
+        yield f"groups (theirs {row.groups})"
     if row.selection.partition(" ")[0] != rule and not row.quoted_from:
-        found.append(f"selection rule (theirs {row.selection or 'not stated'}, ours {rule})")
-    return found
+        yield f"selection rule (theirs {row.selection or 'not stated'}, ours {rule})"
+
+
+def _training(row: pd.Series, config: Config) -> Iterator[str]:
+    """Augmentation and recipe."""
+    ours = {k: v for k, v in config.data.augment.model_dump().items() if v not in OFF}
+    if not row.augmentation:
+        yield "augmentation (theirs not stated)"
+    elif AUGMENTATION.get(row.augmentation) != ours:
+        yield f"augmentation (theirs {row.augmentation})"
+    keys = flatten(config)
+    follows = all(keys[key] == _json(value) for key, value in LDAM_DRW.items())
+    if not row.recipe:
+        yield "recipe (theirs not stated)"
+    elif row.recipe != "LDAM-DRW" or not follows:
+        yield f"recipe (theirs {row.recipe})"
+
+
+def _json(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

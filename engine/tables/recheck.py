@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from engine.report.statistics import mean_and_std, paired_difference
+from engine.tables.cells import Cell
 from engine.tables.record import RunRecord
-from engine.tables.table_file import Cell
 
 # What a run computes; the rest of a record is where and when.
 COMPUTED = ("split_fingerprint", "class_counts", "headline", "rules", "oracle")

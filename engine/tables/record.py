@@ -183,8 +183,8 @@ def append(path: Path, record: RunRecord) -> None:
             write_text(path, "".join(f"{line}\n" for line in lines))
     except OSError as error:
         raise WriteError(
-            f"{path}: {error.strerror}; its run is finished, and the same command adds the line "
-            "once this is mended"
+            f"{path}: {error.strerror}; its run is finished: mend this and run the same "
+            "command to add the line"
         ) from error
 
 

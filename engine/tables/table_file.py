@@ -1,35 +1,44 @@
-"""A table as YAML: methods x settings x seeds become cells, each a config that ``train.run`` takes.
+"""A table as a YAML file: what its rows, columns and seeds are, checked before anything runs.
 
-Everything is checked before the first run: every cell resolves, and no two are the same run.
+:mod:`engine.tables.cells` makes the runs of it. :func:`schema` prints every key with its meaning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engine.config import command_line, components
-from engine.config.load import fingerprint, load
+from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import Config, PathSafe
+from engine.config.schema import PathSafe
 from engine.config.strict_yaml import read_yaml
+
+PAPERS = ROOT / "experiments" / "papers"
+RESULTS = ROOT / "experiments" / "results"
 
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 # A row or column: --only separates the two by a slash.
 Label = Annotated[str, Field(pattern=r"^[^/\s]([^/\n]*[^/\s])?$")]
 Words = tuple[str, ...]
 
-# A table is many runs: each leaves numbers and predictions, and no W&B folder and no figures.
-QUIET = {"track.wandb": "disabled", "track.figures": "false"}
-
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Method(_Section):
+    """A row; a plain list is its words."""
+
+    after: Label | None = Field(
+        None,
+        description="a row whose run of the same setting and seeds gives model.init_from: a second "
+        "stage of training",
+    )
+    words: Words = Field((), description="words of its runs")
 
 
 class Published(_Section):
@@ -40,13 +49,15 @@ class Published(_Section):
     methods: dict[Label, str] = Field(description="our method: theirs, the column method")
 
 
-class Grid(_Section):
+class TableFile(_Section):
     """What a table consists of; a word is ``key=value`` or the path of a YAML file."""
 
     name: PathSafe = Field(description="names the results file; the name of the YAML file")
     title: str = Field(description="heading of the table")
     base: Words = Field((), description="words of every run")
-    methods: Annotated[dict[Label, Words], MinLen(1)] = Field(description="row: its words")
+    methods: Annotated[dict[Label, Method], MinLen(1)] = Field(
+        description="row: its words, or {after: a row, words: [...]} for a second stage"
+    )
     settings: Annotated[dict[Label, Words], MinLen(1)] = Field(description="column: its words")
     seeds: Annotated[tuple[Seed, ...], MinLen(1)] = Field(description="values of the key seed")
     subset_seeds: Annotated[tuple[Seed, ...], MinLen(1)] = Field(
@@ -57,6 +68,7 @@ class Grid(_Section):
     )
     baseline: str = Field(description="the method that others are compared with")
     rule: Literal["last", "val"] = Field(description="selection rule of the table's numbers")
+    labels: dict[Label, str] = Field({}, description="method: how the printed table calls it")
     published: tuple[Published, ...] = Field((), description="the same table in the literature")
     notes: str = Field("", description="what a reader has to know; free text")
 
@@ -67,230 +79,151 @@ class Grid(_Section):
             return list(zip(self.seeds, self.subset_seeds, strict=True))
         return [(seed, subset) for seed in self.seeds for subset in self.subset_seeds]
 
+    def stages(self, method: str) -> list[str]:
+        """Return the rows that a row starts from, the first stage first, itself the last.
 
-@dataclass(frozen=True)
-class Cell:
-    """One run of a table.
-
-    Attributes:
-        words: what ``python train.py`` has to be given for it.
-        config: the run; it keeps W&B and figures off unless the table says otherwise.
-    """
-
-    method: str
-    setting: str
-    seed: int
-    subset_seed: int
-    words: Words
-    config: Config
-    fingerprint: str
-
-    @property
-    def label(self) -> str:
-        """The run in words."""
-        return f"{self.method} / {self.setting} / seed {self.seed} / subset {self.subset_seed}"
-
-    @property
-    def folder(self) -> Path:
-        """The run folder, as train.py chooses it."""
-        track = self.config.track
-        name = track.name or self.config.data.name
-        return Path(track.root).expanduser() / name / self.fingerprint
-
-    def with_threads(self, threads: int) -> Cell:
-        """This run on so many threads, unless the table says how many."""
-        runtime = self.config.runtime
-        if runtime.threads is not None:
-            return self
-        settled = {"runtime": runtime.model_copy(update={"threads": threads})}
-        return replace(
-            self,
-            words=(*self.words, f"runtime.threads={threads}"),
-            config=self.config.model_copy(update=settled),
-        )
-
-    def below(self, root: Path) -> Cell:
-        """This run with its folder below ``root``."""
-        track = self.config.track.model_copy(update={"root": str(root)})
-        return replace(self, config=self.config.model_copy(update={"track": track}))
+        Raises:
+            ConfigError: the rows start from each other, in a circle.
+        """
+        found = [method]
+        while (before := self.methods[found[0]].after) is not None:
+            if before in found:
+                circle = [before, *found[: found.index(before) + 1]]
+                raise ConfigError([f"methods.{method}.after: a circle: {' -> '.join(circle)}"])
+            found.insert(0, before)
+        return found
 
 
-def read_grid(path: Path) -> Grid:
-    """The table that a YAML file describes; its runs are not resolved yet.
+def read_table_file(path: Path) -> TableFile:
+    """Read the table that a YAML file describes; its runs are not resolved yet.
 
     Raises:
         ConfigError: with every mistake in the file, one line each.
     """
     content = {key: _tuples(value) for key, value in read_yaml(path).items()}
+    if isinstance(content.get("methods"), dict):
+        rows = content["methods"].items()
+        content["methods"] = {k: v if isinstance(v, dict) else {"words": v} for k, v in rows}
     try:
-        grid = Grid.model_validate(content)
+        table = TableFile.model_validate(content)
     except ValidationError as error:
         raise ConfigError([f"{path}: {_sentence(e)}" for e in error.errors()]) from error
-    if mistakes := [f"{path}: {mistake}" for mistake in _mistakes(grid, path.stem)]:
+    if mistakes := [f"{path}: {mistake}" for mistake in _mistakes(table, path.stem)]:
         raise ConfigError(mistakes)
-    return grid
+    return table
 
 
-def cells(grid: Grid) -> list[Cell]:
-    """Every run of the table, the first seed of all cells first, so that n grows evenly.
-
-    Raises:
-        ConfigError: with every mistake in any of them, and every pair that is the same run.
-    """
-    pairs = [(method, setting) for setting in grid.settings for method in grid.methods]
-    found: dict[tuple[str, str], list[Cell]] = {}
-    mistakes: dict[str, list[tuple[str, str]]] = {}
-    for method, setting in pairs:
-        try:
-            found[method, setting] = _runs(grid, method, setting)
-        except ConfigError as error:
-            for mistake in error.mistakes:
-                mistakes.setdefault(mistake, []).append((method, setting))
-    lines = [
-        f"{grid.name}: {_place(where, grid)}: {mistake}" for mistake, where in mistakes.items()
-    ]
-    lines += [f"{grid.name}: {line}" for line in _twins(found)]
-    if lines:
-        raise ConfigError(lines)
-    return [found[pair][n] for n in range(len(grid.seed_pairs)) for pair in pairs]
-
-
-def only(chosen: Sequence[Cell], method: str, setting: str | None = None) -> list[Cell]:
-    """The cells of a method, or of a method in a setting.
-
-    Raises:
-        ConfigError: the table has no such method or setting.
-    """
-    mistakes = []
-    for option, value, known in (
-        ("method", method, dict.fromkeys(cell.method for cell in chosen)),
-        ("setting", setting, dict.fromkeys(cell.setting for cell in chosen)),
-    ):
-        if value is not None and value not in known:
-            mistakes.append(
-                f"--only: no {option} {value!r}{nearest(value, known)}; one of {', '.join(known)}"
+def schema() -> str:
+    """Return every key of a table file with what it takes and what it means, one line each."""
+    lines = []
+    for model, prefix in ((TableFile, ""), (Method, "methods.ROW."), (Published, "published.N.")):
+        for key, info in model.model_fields.items():
+            usual = "required" if info.is_required() else f"default {_plain(info.default)}"
+            lines.append(
+                f"  {prefix + key:<22}{info.description} ({_kind(info.annotation)}; {usual})"
             )
-    if mistakes:
-        raise ConfigError(mistakes)
-    return [c for c in chosen if c.method == method and setting in (None, c.setting)]
+    return "\n".join(lines) + "\n"
 
 
 # --- checks --------------------------------------------------------------------------------------
 
 
-def _mistakes(grid: Grid, stem: str) -> Iterator[str]:
-    if grid.name != stem:
-        yield f"name={grid.name}: must be that of the file, {stem}"
-    if grid.baseline not in grid.methods:
-        known = ", ".join(grid.methods)
-        hint = nearest(grid.baseline, grid.methods)
-        yield f"baseline={grid.baseline}: no such method{hint}; one of {known}"
-    for number, reference in enumerate(grid.published):
-        for method in reference.methods:
-            if method not in grid.methods:
-                hint = nearest(method, grid.methods)
-                yield f"published.{number}.methods.{method}: no such method of this table{hint}"
-    for key, values in (("seeds", grid.seeds), ("subset_seeds", grid.subset_seeds)):
+def _mistakes(table: TableFile, stem: str) -> Iterator[str]:
+    if table.name != stem:
+        yield f"name={table.name}: must be that of the file, {stem}"
+    if table.baseline not in table.methods:
+        known = ", ".join(table.methods)
+        hint = nearest(table.baseline, table.methods)
+        yield f"baseline={table.baseline}: no such method{hint}; one of {known}"
+    yield from _broken_stages(table)
+    named = [(f"labels.{method}", method) for method in table.labels]
+    named += [
+        (f"published.{number}.methods.{method}", method)
+        for number, reference in enumerate(table.published)
+        for method in reference.methods
+    ]
+    for place, method in named:
+        if method not in table.methods:
+            yield f"{place}: no such method of this table{nearest(method, table.methods)}"
+    for key, values in (("seeds", table.seeds), ("subset_seeds", table.subset_seeds)):
         if len(set(values)) < len(values):
             yield f"{key}: the same seed twice"
-    if grid.pairing == "paired" and len(grid.seeds) != len(grid.subset_seeds):
+    if table.pairing == "paired" and len(table.seeds) != len(table.subset_seeds):
         yield (
-            f"pairing=paired: needs as many subset_seeds as seeds, not {len(grid.subset_seeds)} "
-            f"for {len(grid.seeds)}"
+            f"pairing=paired: needs as many subset_seeds as seeds, not {len(table.subset_seeds)} "
+            f"for {len(table.seeds)}"
         )
+
+
+def _broken_stages(table: TableFile) -> Iterator[str]:
+    """Rows that start from no row, or from themselves; a circle is said once."""
+    unknown = [
+        f"methods.{method}.after={row.after}: no such method{nearest(row.after, table.methods)}; "
+        f"one of {', '.join(table.methods)}"
+        for method, row in table.methods.items()
+        if row.after is not None and row.after not in table.methods
+    ]
+    yield from unknown
+    if unknown:
+        return
+    for method in table.methods:
+        try:
+            table.stages(method)
+        except ConfigError as error:
+            yield from error.mistakes
+            return
 
 
 def _sentence(error: Any) -> str:
     """One of pydantic's errors, with the nearest key for an unknown one."""
-    path = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    location = error["loc"]
+    path = ".".join(str(part) for part in location if part != "[key]")
+    sections: dict[str, type[_Section]] = {"published": Published, "methods": Method}
+    model = sections.get(str(location[0]), TableFile)
+    leaf = str(location[-1])
     if error["type"] == "extra_forbidden":
-        model = Published if path.startswith("published.") else Grid
-        leaf = str(error["loc"][-1])
-        return f"{path}: unknown key{nearest(leaf, model.model_fields)}"
+        known = model if len(location) > 1 else TableFile
+        return f"{path}: unknown key{nearest(leaf, known.model_fields)}"
     if error["type"] == "missing":
-        model = Published if path.startswith("published.") else Grid
-        return f"{path}: is missing ({model.model_fields[str(error['loc'][-1])].description})"
-    if error["loc"][-1:] == ("[key]",):
+        known = model if len(location) > 1 else TableFile
+        return f"{path}: is missing ({known.model_fields[leaf].description})"
+    if location[-1:] == ("[key]",):
         return f"{path}: a name has no slash, no line break and no space at its ends"
+    if error["type"] == "tuple_type" and model is Method:
+        path = path.removesuffix(".words")
     reason = str(error["msg"]).replace("tuple", "list")
     return f"{path}: {reason[:1].lower()}{reason[1:]}"
-
-
-def _runs(grid: Grid, method: str, setting: str) -> list[Cell]:
-    """The runs of one cell of the table, one a pair of seeds."""
-    given = command_line.parse([*grid.base, *grid.settings[setting], *grid.methods[method]])
-    if given.seeds or given.fresh or given.print_config or given.help is not None:
-        raise ConfigError(["options such as --seeds have no place in a table"])
-    words = [word for word in given.overrides if not word.startswith("track.")]
-    track = [word for word in given.overrides if word.startswith("track.")]
-    said = {word.partition("=")[0] for word in track}
-    track += [f"{key}={value}" for key, value in QUIET.items() if key not in said]
-    files = tuple(file.as_posix() for file in given.files)
-    usual = load(given.files, [*words, *_seed_words(*grid.seed_pairs[0]), *track])
-    if grid.rule == "val" and not _validates(usual):
-        raise ConfigError(["rule=val: the run has no validation split; set rule: last"])
-    runs = []
-    for seed, subset in grid.seed_pairs:
-        # Reading the same files for every seed would take most of the time.
-        imbalance = usual.data.imbalance.model_copy(update={"seed": subset})
-        data = usual.data.model_copy(update={"imbalance": imbalance})
-        config = usual.model_copy(update={"seed": seed, "data": data})
-        runs.append(
-            Cell(
-                method=method,
-                setting=setting,
-                seed=seed,
-                subset_seed=subset,
-                words=(*files, *words, *_seed_words(seed, subset)),
-                config=config,
-                fingerprint=fingerprint(config),
-            )
-        )
-    return runs
-
-
-def _seed_words(seed: int, subset_seed: int) -> Words:
-    return f"seed={seed}", f"data.imbalance.seed={subset_seed}"
-
-
-def _validates(config: Config) -> bool:
-    validation = config.data.validation
-    facts = components.read("data", config.data.name).class_facts
-    has_split = validation.per_class is not None or validation.fraction is not None
-    return has_split or bool(facts.get("may_bring_validation"))
-
-
-def _place(where: Sequence[tuple[str, str]], grid: Grid) -> str:
-    """Which part of the table to mend: a mistake of a method shows in all settings."""
-    methods = list(dict.fromkeys(method for method, _ in where))
-    settings = list(dict.fromkeys(setting for _, setting in where))
-    if len(where) == len(grid.methods) * len(grid.settings) and len(where) > 1:
-        return "base or every run"
-    if len(where) == len(methods) * len(grid.settings):
-        return ", ".join(f"methods.{method}" for method in methods)
-    if len(where) == len(settings) * len(grid.methods):
-        return ", ".join(f"settings.{setting}" for setting in settings)
-    return ", ".join(f"methods.{method} with settings.{setting}" for method, setting in where)
-
-
-def _twins(found: Mapping[tuple[str, str], Iterable[Cell]]) -> Iterator[str]:
-    """Cells of the table whose runs are the same."""
-    seen: dict[str, tuple[str, str]] = {}
-    for pair, runs in found.items():
-        for run in runs:
-            first = seen.setdefault(run.fingerprint, pair)
-            if first != pair:
-                yield (
-                    f"{first[0]} / {first[1]} and {pair[0]} / {pair[1]} are the same run "
-                    f"({run.fingerprint})"
-                )
-                break
 
 
 def _tuples(value: Any) -> Any:
     """Lists as the tuples that strict pydantic wants."""
     if isinstance(value, list):
         return tuple(_tuples(item) for item in value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _tuples(item) for key, item in value.items()}
     return value
+
+
+# --- words for the schema ------------------------------------------------------------------------
+
+
+def _kind(annotation: Any) -> str:
+    """What a key takes, in YAML's words."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kind(get_args(annotation)[0])
+    if origin is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    if origin is tuple:
+        return "list"
+    if origin is dict:
+        return "mapping"
+    return "text"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value) or '""'

@@ -1,8 +1,9 @@
 """One process at work on the runs of a table, beside others that may work on the same ones.
 
-A run that another process is writing is passed over and looked at again at the end; a results line
-is added as soon as a run has finished. Any process may be killed at any moment: the lock on its run
-falls with it, and whoever comes next resumes the run.
+A run that another process is writing is passed over and looked at again at the end; so is one that
+starts from a run which is not finished. A results line is added as soon as a run has finished. Any
+process may be killed at any moment: the lock on its run falls with it, and whoever comes next
+resumes the run.
 """
 
 from __future__ import annotations
@@ -13,18 +14,87 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import train
 from engine.config.mistakes import ConfigError
-from engine.tables.record import append, from_run_folder
-from engine.tables.table_file import Cell
-from engine.tables.task import Task, code_now
+from engine.tables.cells import Cell
+from engine.tables.record import append, from_run_folder, read
+from engine.training.code_hash import code_hash
 from engine.training.files import read_json
 from engine.training.run_folder import BusyError, RunFolder
 from engine.training.signals import Interrupted, Interruption, interruptions
 
 GLANCE_SECONDS = 0.5  # between two looks at runs that others are writing
+
+
+@dataclass(frozen=True)
+class Task:
+    """What counts as done, where lines go, and when to stop.
+
+    Attributes:
+        table: name of the table.
+        results: the file of its lines.
+        renew: run again what other code has made.
+        deadline: when to stop, on the clock of ``time.monotonic``.
+    """
+
+    table: str
+    results: Path
+    renew: bool = False
+    deadline: float | None = None
+
+    def left_of(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Return the cells without a line, or with one by other code where that does not count.
+
+        A run that one of them starts from is left too where its folder is not finished, whatever
+        its line says: a second stage needs the weights.
+
+        Raises:
+            ConfigError: the file of lines is damaged.
+        """
+        code_of = {record.fingerprint: record.code_hash for record in read(self.results)}
+        left = {
+            cell.fingerprint
+            for cell in cells
+            if cell.fingerprint not in code_of
+            or (self.renew and code_of[cell.fingerprint] != code_now(cell))
+            or (self.renew and cell.after is not None and is_outdated(cell))
+        }
+        for cell in cells:
+            if cell.fingerprint in left:
+                left |= {c.fingerprint for c in cell.stages_before() if not is_finished(c)}
+        return [cell for cell in cells if cell.fingerprint in left]
+
+
+def code_now(cell: Cell) -> str:
+    """Return the hash of the files that this run would import."""
+    return _code_now(cell.config.data.name, cell.config.loss.name)
+
+
+_code_now = functools.cache(code_hash)
+
+
+def is_finished(cell: Cell) -> bool:
+    """Whether the run's folder holds its result."""
+    return RunFolder(cell.folder).summary.exists()
+
+
+def is_outdated(cell: Cell) -> bool:
+    """Whether other code made the run, or the run that it starts from was made again since."""
+    segments = _segments(cell)
+    if any(segment["code_hash"] != code_now(cell) for segment in segments):
+        return True
+    earlier = _segments(cell.after) if cell.after is not None else []
+    return bool(segments and earlier) and segments[0]["began"] < earlier[0]["began"]
+
+
+def _segments(cell: Cell) -> list[dict[str, Any]]:
+    environment = read_json(RunFolder(cell.folder).environment) or {"segments": []}
+    segments: list[dict[str, Any]] = environment["segments"]
+    return segments
 
 
 class Event(NamedTuple):
@@ -33,6 +103,9 @@ class Event(NamedTuple):
     kind: Literal["began", "landed", "failed", "waiting", "lost"]
     label: str
     text: str = ""
+
+
+Outcome = Literal["done", "busy", "failed"]
 
 
 class TimeUpError(Exception):
@@ -52,6 +125,7 @@ def work(cells: Sequence[Cell], task: Task, *, notify: Callable[[Event], None]) 
         Interrupted: by a signal, after a checkpoint.
         TimeUpError: after the epoch in which the deadline passed.
     """
+    failed: set[str] = set()
     with interruptions() as interruption:
         guard = functools.partial(_guard, interruption, task)
         waiting = list(cells)
@@ -59,12 +133,37 @@ def work(cells: Sequence[Cell], task: Task, *, notify: Callable[[Event], None]) 
             passed_over = []
             for cell in waiting:
                 guard()
-                if task.left_of([cell]) and not _run(cell, task, guard=guard, notify=notify):
+                outcome = _attempt(cell, cells, task, failed=failed, guard=guard, notify=notify)
+                if outcome == "failed":
+                    failed.add(cell.fingerprint)
+                elif outcome == "busy":
                     passed_over.append(cell)
             if len(passed_over) == len(waiting):
                 notify(Event("waiting", passed_over[0].label, f"{len(passed_over)}"))
                 time.sleep(GLANCE_SECONDS)
             waiting = passed_over
+
+
+def _attempt(
+    cell: Cell,
+    cells: Sequence[Cell],
+    task: Task,
+    *,
+    failed: set[str],
+    guard: Callable[[], None],
+    notify: Callable[[Event], None],
+) -> Outcome:
+    """Run a cell if it is left, nobody else has it, and the run that it starts from is there."""
+    left = {c.fingerprint for c in task.left_of(cells)}
+    if cell.fingerprint not in left:
+        return "done"
+    before = cell.after
+    if before is not None and (before.fingerprint in left or not is_finished(before)):
+        if before.fingerprint not in failed:
+            return "busy"
+        notify(Event("failed", cell.label, f"it starts from {before.label}, which failed"))
+        return "failed"
+    return _run(cell, task, guard=guard, notify=notify)
 
 
 def _guard(interruption: Interruption, task: Task) -> None:
@@ -80,8 +179,8 @@ def _guard(interruption: Interruption, task: Task) -> None:
 
 def _run(
     cell: Cell, task: Task, *, guard: Callable[[], None], notify: Callable[[Event], None]
-) -> bool:
-    """Run, resume or merely read one cell, and add its line; False if another process has it."""
+) -> Outcome:
+    """Run, resume or merely read one cell, and add its line; ``busy`` if another process has it."""
     import torch
 
     from engine.report.terminal import Terminal
@@ -89,7 +188,7 @@ def _run(
 
     folder = RunFolder(cell.folder)
     if folder.is_owned():
-        return False
+        return "busy"
 
     def report(_epoch: int, _row: Mapping[str, Any]) -> None:
         guard()
@@ -99,17 +198,17 @@ def _run(
         train.run(
             cell.config,
             report=report,
-            fresh=task.renew and _is_by_other_code(folder, code_now(cell)),
+            fresh=task.renew and is_outdated(cell),
             command=("reproduce.py", *sys.argv[1:]),
             screen=Terminal.silent(),
         )
     except BusyError:
-        return False
+        return "busy"
     except ConfigError as error:
         raise ConfigError([f"{cell.label}: {mistake}" for mistake in error.mistakes]) from error
     except (DivergenceError, torch.OutOfMemoryError) as error:
         notify(Event("failed", cell.label, str(error).partition("\n")[0]))
-        return True
+        return "failed"
     record = from_run_folder(
         folder.path, table=task.table, method=cell.method, setting=cell.setting, words=cell.words
     )
@@ -117,9 +216,4 @@ def _run(
     balanced = record.rules[record.headline].test["balanced_accuracy"]
     score = "undefined" if balanced is None else f"{balanced:.4f}"
     notify(Event("landed", cell.label, f"balanced accuracy {score}, {record.seconds:.1f} s"))
-    return True
-
-
-def _is_by_other_code(folder: RunFolder, code: str) -> bool:
-    environment = read_json(folder.environment) or {"segments": []}
-    return any(segment["code_hash"] != code for segment in environment["segments"])
+    return "done"

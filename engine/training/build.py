@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +17,14 @@ from torch import Tensor, nn
 import data
 import losses
 import models
-from engine.config import components
+from engine.config import components, rules
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config, component_keys
 from engine.training import checkpoint
 from engine.training.optim import build_optimizer, rate_factor
 from engine.training.probabilities import PredictsProbabilities, Readout, adjustment
+from engine.training.processes import Processes
 from engine.training.runtime import Precision, choose_precision, derive_seed, preserved_randomness
 from engine.training.train_loop import Trainer
 
@@ -103,13 +105,20 @@ def _prior(dataset: data.LongTailed) -> float:
     return 1 / dataset.num_classes
 
 
-def build_loss(config: Config, class_counts: Tensor, *, taught: Sequence[int] = ()) -> losses.Loss:
+def build_loss(
+    config: Config,
+    class_counts: Tensor,
+    *,
+    taught: Sequence[int] = (),
+    class_names: tuple[str, ...] = (),
+) -> losses.Loss:
     """The loss of the config.
 
     Args:
         config: of the run.
         class_counts: (C,) training images of each class.
         taught: labels of the classes that the teacher knows.
+        class_names: in label order, for the message about a list of the wrong length.
 
     Raises:
         ConfigError: its keys do not fit the number of classes.
@@ -122,7 +131,10 @@ def build_loss(config: Config, class_counts: Tensor, *, taught: Sequence[int] = 
             old_classes=taught or None,
         )
     except ValueError as error:
-        raise ConfigError([f"loss={config.loss.name}: {error}"]) from error
+        lists = [v for v in component_keys(config.loss).values() if isinstance(v, tuple)]
+        is_other_length = any(len(values) != len(class_counts) for values in lists)
+        order = f" ({data.label_order(class_names)})" if class_names and is_other_length else ""
+        raise ConfigError([f"loss={config.loss.name}: {error}{order}"]) from error
 
 
 def build_readout(
@@ -137,11 +149,20 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
     """Model, loss, optimizer, schedule, mixing and averaging, joined.
 
     Raises:
-        ConfigError: timm has no such model or optimizer, or it cannot be built as asked.
+        ConfigError: timm has no such model or optimizer, it cannot be built as asked, or several
+            processes share a batch that the loss compares as a whole.
     """
     from timm.data import Mixup
     from timm.utils import ModelEmaV3
 
+    world = Processes.current().world
+    if world > 1 and not rules.is_mean_over_samples(config):
+        raise ConfigError(
+            [
+                f"loss={config.loss.name}: compares a batch as a whole, and {world} processes see "
+                "a part of it each: train in one process, or with another loss"
+            ]
+        )
     precision = choose_precision(config.runtime.precision, device)
     layout = weight_layout(device, precision=precision)
     model = build_model(config, dataset).to(device).to(memory_format=layout)
@@ -175,7 +196,10 @@ def build_trainer(config: Config, dataset: data.LongTailed, *, device: torch.dev
     trainer = Trainer(
         model,
         build_loss(
-            config, torch.from_numpy(dataset.class_counts), taught=dataset.classes.taught
+            config,
+            torch.from_numpy(dataset.class_counts),
+            taught=dataset.classes.taught,
+            class_names=dataset.class_names,
         ).to(device),
         optimizer=optimizer,
         rate=rate,
@@ -219,7 +243,8 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
             weights=config.reweight.weights,
         )
     except ValueError as error:
-        raise ConfigError([f"reweight.weights: {error}"]) from error
+        order = data.label_order(dataset.class_names)
+        raise ConfigError([f"reweight.weights: {error} ({order})"]) from error
     return None if weights is None else weights.float()
 
 
@@ -231,12 +256,43 @@ def num_outputs(config: Config, num_classes: int) -> int:
 
 
 def notes(config: Config) -> tuple[str, ...]:
-    """What tables must say about how predictions were made."""
-    tau = config.evaluate.logit_adjustment
-    if tau == 0:
-        return ()
-    share = "log(share of training images)"
-    return (f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)",)
+    """What tables must say about how the model was trained and predictions were made."""
+    loss, found = config.loss.name, []
+    if rules.fitted_prior(config) == "uniform":
+        found += [
+            f"balanced twice: {loss} fits a uniform prior by itself, {choice} balances training too"
+            for choice in rules.balancing(config)
+        ]
+    if rules.leaves_cosines_unscaled(config):
+        found.append(
+            f"logits are cosines, -1 to 1, which {loss} does not scale: no prediction is sure "
+            "(model.head=cosine)"
+        )
+    if (tau := config.evaluate.logit_adjustment) != 0:
+        share = "log(share of training images)"
+        found.append(f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)")
+    return tuple(found)
+
+
+def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
+    """What a user should know before training, not only after it."""
+    notes = dataset.source_notes
+    if _is_idle_seed(config, dataset):
+        notes += (_idle_seed(config, dataset),)
+    counts = dataset.class_counts[list(dataset.classes.trained)]
+    if config.reweight.scheme not in ("none", "explicit") and (counts == counts[0]).all():
+        notes += (
+            f"reweight.scheme={config.reweight.scheme} has no effect: every class has {counts[0]} "
+            "training images, so that all weights are equal",
+        )
+    if config.data.augment.flip and components.read("data", config.data.name).class_facts.get(
+        "may_have_sides"
+    ):
+        notes += (
+            "every second training image is mirrored (data.augment.flip=true); set it to false "
+            "where left and right matter, as for digits, signs and sides of a body",
+        )
+    return notes
 
 
 def augmentation(config: Config) -> data.Augment:
@@ -245,6 +301,18 @@ def augmentation(config: Config) -> data.Augment:
 
 
 # --- facts that only the data can know ----------------------------------------------------------
+
+
+def _is_idle_seed(config: Config, dataset: data.LongTailed) -> bool:
+    default = type(config.data.imbalance).model_fields["seed"].default
+    return not dataset.is_drawn and config.data.imbalance.seed != default
+
+
+def _idle_seed(config: Config, dataset: data.LongTailed) -> str:
+    return (
+        f"data.imbalance.seed={config.data.imbalance.seed}: has no effect, every training image "
+        f"of {dataset.title} is used and none is held out"
+    )
 
 
 def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
@@ -261,6 +329,9 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
         mistakes.append(
             f"data.validation: has no effect, {dataset.title} has a validation split of its own"
         )
+    # With kind=none nothing can be drawn; elsewhere a sequence of factors may well end at 1.
+    if config.data.imbalance.kind == "none" and _is_idle_seed(config, dataset):
+        mistakes.append(f"{_idle_seed(config, dataset)}; leave it out")
     lacking = [label for label in dataset.classes.predicted if dataset.class_counts[label] == 0]
     if config.evaluate.logit_adjustment and lacking:
         mistakes.append(
@@ -279,6 +350,45 @@ def _check_against_data(config: Config, dataset: data.LongTailed) -> None:
         )
     if mistakes:
         raise ConfigError(mistakes)
+
+
+def check_lone_images(
+    config: Config,
+    model: nn.Module,
+    dataset: data.LongTailed,
+    *,
+    smallest_batch: int,
+    processes: int,
+) -> None:
+    """Refuse to train on one image at a time a model that cannot.
+
+    Args:
+        config: of the run.
+        model: as it will be trained; it is left as it is.
+        dataset: whose images it is shown.
+        smallest_batch: images of the smallest batch of an epoch.
+        processes: how many share it.
+
+    Raises:
+        ConfigError: batch normalisation would be left with one value a channel.
+    """
+    pieces = config.optim.accumulate
+    if smallest_batch // processes > pieces:
+        return
+    device = next(model.parameters()).device
+    image = torch.zeros(1, *dataset.image_shape, device=device)
+    try:
+        with preserved_randomness(), torch.no_grad():
+            copy.deepcopy(model).train()(image)
+    except ValueError as error:
+        share = f"{smallest_batch} images for {processes} process(es) in {pieces} piece(s)"
+        raise ConfigError(
+            [
+                f"optim.batch_size={config.optim.batch_size}: the smallest batch of an epoch has "
+                f"{share}, one image at a time, and batch normalisation in {config.model.name} "
+                "needs 2; raise it, lower optim.accumulate, or set model.norm=group"
+            ]
+        ) from error
 
 
 def _teacher_facts(run: str) -> dict[str, Any]:

@@ -71,11 +71,11 @@ class Criterion(Protocol):
         """Say which epoch begins."""
         ...
 
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+    def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
         """How much of a batch counts; adds up over its parts."""
         ...
 
-    def divisor(self, amount: Tensor) -> Tensor:
+    def divisor(self, normalizer: Tensor) -> Tensor:
         """What the mean over that much divides by."""
         ...
 
@@ -288,9 +288,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total_loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device)
-        image_pieces = images.chunk(self.accumulate)
-        target_pieces: Sequence[Tensor] = targets.chunk(self.accumulate)
-        label_pieces = labels.chunk(self.accumulate)
+        sizes = piece_sizes(len(images), self.accumulate)
+        image_pieces = images.split(sizes)
+        target_pieces: Sequence[Tensor] = targets.split(sizes)
+        label_pieces = labels.split(sizes)
         shares = None
         for i, (image_piece, label_piece) in enumerate(
             zip(image_pieces, label_pieces, strict=True)
@@ -336,9 +337,11 @@ class Trainer:
         """What each piece's mean counts in the whole batch's; none where it is that batch."""
         if len(pieces) == 1 and self.processes.world == 1:
             return []
-        amounts = torch.stack([self.loss.amount(p, num_outputs=num_outputs) for p in pieces])
-        whole = self.processes.total(amounts.sum() * (not is_spare))
-        shares = self.loss.divisor(amounts) / self.loss.divisor(whole)
+        normalizers = torch.stack(
+            [self.loss.normalizer(p, num_outputs=num_outputs) for p in pieces]
+        )
+        whole = self.processes.total(normalizers.sum() * (not is_spare))
+        shares = self.loss.divisor(normalizers) / self.loss.divisor(whole)
         return list((shares * (not is_spare)).unbind())
 
     def _gradients_kept(self) -> contextlib.AbstractContextManager[None]:
@@ -360,6 +363,21 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.model)
         return norm.detach()
+
+
+def piece_sizes(num_images: int, num_pieces: int) -> list[int]:
+    """Images in each piece of a batch, as ``Tensor.chunk`` has them, but for a lone last image.
+
+    It joins the piece before: batch normalisation has no statistics of one image.
+
+    >>> piece_sizes(7, 3), piece_sizes(8, 3), piece_sizes(3, 3)
+    ([3, 4], [3, 3, 2], [1, 1, 1])
+    """
+    size = -(-num_images // num_pieces)
+    sizes = [min(size, num_images - start) for start in range(0, num_images, size)]
+    if len(sizes) > 1 and size > sizes[-1] == 1:
+        sizes[-2:] = [size + 1]
+    return sizes
 
 
 class _Pending(NamedTuple):

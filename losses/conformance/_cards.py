@@ -21,8 +21,14 @@ COLUMNS = ("loss", "aims at", "prior", "needs", "soft", "dense", "at test time")
 
 
 def cards() -> str:
-    """Return a table of all losses and a card for each, as Markdown."""
+    """Return a table of all losses and a card for each, as Markdown.
+
+    Raises:
+        ValueError: If a loss does not say what a card is made of.
+    """
     subjects = list(own_subjects())
+    for subject in subjects:
+        _check_facts(subject)
     rows = [f"| {' | '.join(COLUMNS)} |", "| " + " | ".join("---" for _ in COLUMNS) + " |"]
     for subject in subjects:
         cells = (
@@ -55,15 +61,32 @@ def write() -> None:
     """Bring losses/README.md up to date.
 
     Raises:
-        ValueError: If it has not both markers.
+        ValueError: If it has not both markers, or a loss does not say what a card is made of.
     """
     README.write_text(with_cards(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _check_facts(subject: Subject) -> None:
+    stated = {
+        "the class fact aims_at": subject.fact("aims_at"),
+        "the class fact fixed_point": subject.fact("fixed_point") != "unstated",
+        f"the function {subject.name}_loss": _function(subject),
+    }
+    missing = [what for what, is_stated in stated.items() if not is_stated]
+    if missing:
+        raise ValueError(f"{subject.name}.py: a card needs {' and '.join(missing)}")
+
+
+def _function(subject: Subject) -> object:
+    """Return the function beside a loss, None where there is none."""
+    return getattr(sys.modules[subject.component.__module__], f"{subject.name}_loss", None)
 
 
 def _needs(subject: Subject) -> list[str]:
     """Return what a loss has to be told besides logits and targets."""
     stated = {
         "class counts": "class_counts" in subject.parameters,
+        "cosines": subject.fact("for_cosines"),
         "features": subject.fact("needs_features"),
         "a teacher": subject.fact("needs_teacher"),
         "a start": "start" in subject.parameters,
@@ -83,14 +106,17 @@ def _at_test_time(subject: Subject) -> str:
 
 def _card(subject: Subject) -> str:
     """Return the card of one loss."""
-    function = getattr(sys.modules[subject.component.__module__], f"{subject.name}_loss")
-    doc = _markdown((inspect.getdoc(function) or "").split("\nArgs:")[0])
+    doc = _markdown((inspect.getdoc(_function(subject)) or "").split("\nArgs:")[0])
     formula, _, prose = doc.partition("\n\n")
     facts = {
         "prior": PRIORS.get(subject.fact("fixed_point"), ""),
         "needs": ", ".join(_needs(subject)) or "logits and targets alone",
         "takes": _takes(subject),
         "equals": "; ".join(_limits(subject)),
+        "keys without effect": "; ".join(_idle(subject)),
+        "in parts": ""
+        if subject.fact("is_mean_over_samples")
+        else "a batch is compared as a whole: its loss is not made of that of its parts",
         "does not keep": "; ".join(f"`{k}`: {v}" for k, v in subject.fact("breaks").items()),
     }
     summary = _markdown((inspect.getdoc(subject.component) or "").partition("\n\n")[0])
@@ -122,6 +148,16 @@ def _limits(subject: Subject) -> list[str]:
         theirs = ", ".join(f"`{key}={value}`" for key, value in other_keys.items())
         text = f"`{other}`" + (f" with {theirs}" if theirs else "")
         found.append(text + (f" at {own}" if own else ""))
+    return found
+
+
+def _idle(subject: Subject) -> list[str]:
+    """Say which keys change nothing, and where."""
+    texts = {"weight": "no class weights", "targets": "labels"}
+    found = []
+    for conditions, keys in subject.fact("idle"):
+        where = " and ".join(texts.get(k, f"`{k}={v}`") for k, v in conditions.items())
+        found.append(f"{', '.join(f'`{key}`' for key in keys)} at {where}")
     return found
 
 

@@ -22,11 +22,13 @@ from ._subject import (
     kinds_of_targets,
     random_batch,
 )
+from ._variants import at_every_key
 
 # What a model of class scores alone ends at differs from what is promised by less, or by more.
 LANDING = 0.003
 
 
+@at_every_key
 def gradcheck(subject: Subject) -> None:
     """A gradient that is not the loss's own: a factor detached by mistake, a wrong backward."""
     batch = random_batch(4, dtype=torch.float64)
@@ -36,7 +38,7 @@ def gradcheck(subject: Subject) -> None:
         for given in kinds_of_targets(subject, batch):
             function = _of_logits(subject, loss, given)
             # Along a random direction is enough for more of the same.
-            fast = bool(keys)
+            fast = bool(keys) or bool(subject.keys)
             if not torch.autograd.gradcheck(function, leaf, fast_mode=fast, raise_exception=False):
                 raise Failed(f"the gradient is not that of the loss{at(keys)}")
 
@@ -93,6 +95,7 @@ def fixed_point(subject: Subject) -> None:
             raise Failed(f"{text}, but states to land on neither")
 
 
+@at_every_key
 def reweighted_fixed_point(subject: Subject) -> None:
     """Class weights of 1/n that do not make up for a prior of n."""
     subject.require_weight()

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 import shutil
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from ._subject import COUNTS, Failed, NotApplicable, Subject, expect_close, random_batch
+from .. import Loss
+from ._subject import (
+    COUNTS,
+    NUM_CLASSES,
+    WEIGHT,
+    Failed,
+    NotApplicable,
+    Subject,
+    expect_close,
+    random_batch,
+)
+
+CONFIDENT = 0.9  # a softmax of cosines of 4 classes is so at most 0.71, one of a scale of 30 always
 
 
 def single_output(subject: Subject) -> None:
@@ -115,3 +129,60 @@ def predictions(subject: Subject) -> None:
         raise Failed("predictions do not rank as the logits do")
     if loss.predict(logits.half()).dtype != torch.float32:
         raise Failed("predictions of half precision are not float32")
+
+
+def confidence(subject: Subject) -> None:
+    """A loss that cosines, -1 to 1, leave unsure without a scale (``for_cosines``), or the fact."""
+    subject.require_method("predict")
+    cosines = 2 * torch.eye(NUM_CLASSES) - 1
+    highest = subject.build().predict(cosines).amax(1).min().item()
+    if subject.fact("for_cosines") != (highest > CONFIDENT):
+        raise Failed(
+            f"predicts a class of cosine 1 among others of -1 with {highest:.3g}, "
+            f"where for_cosines is {subject.fact('for_cosines')}"
+        )
+
+
+def array_likes(subject: Subject) -> None:
+    """Class counts or weights that have to be a tensor: a list or an array is as good."""
+    batch = random_batch()
+    expected = subject.value(subject.weighed(), batch)
+    kinds: list[Callable[..., Any]] = [list, *_of_numpy()]
+    for kind in kinds:
+        loss = subject.build(as_array=kind)
+        if subject.takes_weight:
+            loss.set_weight(kind(WEIGHT))
+        what = f"the loss of class counts or weights in a {kind.__name__}"
+        expect_close(subject.value(loss, batch), expected, what=what)
+
+
+def _of_numpy() -> list[Callable[..., Any]]:
+    """Return the constructor of NumPy's arrays, where there is NumPy."""
+    return [importlib.import_module("numpy").array] if importlib.util.find_spec("numpy") else []
+
+
+def wrong_lengths(subject: Subject) -> None:
+    """More or fewer class counts or weights than classes, which would train all the same."""
+    if not subject.takes_weight and "class_counts" not in subject.parameters:
+        raise NotApplicable("takes neither class counts nor weights")
+    batch = random_batch()._replace(targets=torch.arange(6) % 2)
+    for length in (NUM_CLASSES - 1, NUM_CLASSES + 1):
+        for what, make in (("counts", _of_counts), ("weights", _of_weights)):
+            try:
+                subject.value(make(subject, length), batch)
+            except (ValueError, NotApplicable):
+                continue
+            raise Failed(f"{length} class {what} for {NUM_CLASSES} classes are no ValueError")
+
+
+def _of_counts(subject: Subject, length: int) -> Loss:
+    if "class_counts" not in subject.parameters:
+        raise NotApplicable("does not know class counts")
+    return subject.build(counts=(7,) * length)
+
+
+def _of_weights(subject: Subject, length: int) -> Loss:
+    subject.require_weight()
+    loss = subject.build()
+    loss.set_weight([1.0] * length)
+    return loss

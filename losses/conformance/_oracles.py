@@ -15,7 +15,7 @@ SEED = 0  # of torch's global generator, under which a loss that draws is called
 class Rows(NamedTuple):
     """A batch as plain numbers: logits row by row, labels, and per class weights and counts.
 
-    The keys are those that the loss was built with, beside its defaults.
+    The keys are all that the loss has, its defaults included.
     """
 
     logits: list[list[float]]
@@ -47,50 +47,78 @@ def oracle_of(component: type) -> Oracle | None:
 
 
 def cross_entropy(loss: Any, rows: Rows) -> float:
-    """-w_y log p_y."""
-    del loss
-    return _mean(rows, lambda x, y: -_log_softmax(x)[y])
+    """-w_y log p_y, or with s the share that is smoothed (1 - s) of it and -s w_y mean log p_c."""
+    return softmax_focal(loss, rows._replace(keys={**rows.keys, "gamma": 0.0}))
 
 
 def softmax_focal(loss: Any, rows: Rows) -> float:
-    """-w_y (1 - p_y)^gamma log p_y."""
-    return _mean(rows, lambda x, y: _focal(_log_softmax(x)[y], loss.gamma))
+    """-a_y w_y (1 - p_y)^gamma log p_y, smoothed likewise."""
+    del loss
+    keys = {"scale": 1.0, "label_smoothing": 0.0, "smoothing_weight": "sample", **rows.keys}
+    num_classes = len(rows.weight)
+    alpha = keys.get("alpha") or [1.0] * num_classes
+
+    def part(log_p: float, of: int) -> float:
+        power = rows.weight[of] if keys.get("probability") == "weighted" else 1.0
+        return float(
+            -alpha[of] * rows.weight[of] * (1 - math.exp(power * log_p)) ** keys["gamma"] * log_p
+        )
+
+    values = []
+    for x, y in zip(rows.logits, rows.labels, strict=True):
+        log_p = _log_softmax(x)
+        of = range(num_classes) if keys["smoothing_weight"] == "class" else [y] * num_classes
+        even = sum(part(v, c) for v, c in zip(log_p, of, strict=True)) / num_classes
+        share = keys["label_smoothing"]
+        values.append(keys["scale"] * ((1 - share) * part(log_p[y], y) + share * even))
+    return _mean_of(rows, values)
 
 
 def binary_cross_entropy(loss: Any, rows: Rows) -> float:
-    """-w_y sum_c log p_c, or log(1 - p_c) for the other classes, over C."""
+    """-w_y sum_c log p_c, of the true class times its factor, or log(1 - p_c) for the others."""
     del loss
-    return _mean(rows, lambda x, y: sum(-_log_sigmoids(x, y)[c] for c in range(len(x))) / len(x))
+    factors = rows.keys.get("pos_weight") or [1.0] * len(rows.weight)
+
+    def term(x: list[float], y: int) -> float:
+        return -sum(z * (factors[c] if c == y else 1) for c, z in enumerate(_log_sigmoids(x, y)))
+
+    return _mean(rows, term)
 
 
 def sigmoid_focal(loss: Any, rows: Rows) -> float:
-    """The same, each term times (1 - p_t)^gamma."""
-    return _mean(
-        rows, lambda x, y: sum(_focal(z, loss.gamma) for z in _log_sigmoids(x, y)) / len(x)
-    )
+    """-w_y sum_c alpha_t (1 - p_t)^gamma log p_t."""
+
+    def term(x: list[float], y: int) -> float:
+        alphas = (1.0, 1.0) if loss.alpha is None else (loss.alpha, 1 - loss.alpha)
+        return sum(
+            alphas[c != y] * _focal(z, loss.gamma) for c, z in enumerate(_log_sigmoids(x, y))
+        )
+
+    return _mean(rows, term)
 
 
 def balanced_softmax(loss: Any, rows: Rows) -> float:
     """-w_y log(n_y exp(x_y) / sum_c n_c exp(x_c))."""
+    return logit_adjustment(loss, rows._replace(keys={**rows.keys, "tau": 1.0}))
+
+
+def logit_adjustment(loss: Any, rows: Rows) -> float:
+    """-w_y log(n_y^tau exp(x_y) / sum_c n_c^tau exp(x_c))."""
     del loss
 
     def term(x: list[float], y: int) -> float:
-        masses = [n * math.exp(v) for n, v in zip(rows.counts, x, strict=True)]
+        pairs = zip(rows.counts, x, strict=True)
+        masses = [n ** rows.keys["tau"] * math.exp(v) for n, v in pairs]
         return -math.log(masses[y] / sum(masses))
 
     return _mean(rows, term)
 
 
-def logit_adjustment(loss: Any, rows: Rows) -> float:
-    """The same at the default tau of 1."""
-    return balanced_softmax(loss, rows)
-
-
 def ldam(loss: Any, rows: Rows) -> float:
-    """-w_y log p_y of s (x - m_y at y), m_c = 0.5 (n_min / n_c)^(1/4)."""
+    """-w_y log p_y of s (x - m_y at y), m_c = m (n_min / n_c)^(1/4)."""
 
     def term(x: list[float], y: int) -> float:
-        margin = 0.5 * (min(rows.counts) / rows.counts[y]) ** 0.25
+        margin = rows.keys["max_margin"] * (min(rows.counts) / rows.counts[y]) ** 0.25
         return -_log_softmax([loss.scale * (v - margin * (c == y)) for c, v in enumerate(x)])[y]
 
     return _mean(rows, term)
@@ -108,16 +136,15 @@ def influence_balanced(loss: Any, rows: Rows) -> float:
 
 
 def vector_scaling(loss: Any, rows: Rows) -> float:
-    """-w_y log p_y of (n_c / n_max)^gamma x_c + log n_c, at the default tau of 1."""
-    del loss
-    factors = [(n / max(rows.counts)) ** rows.keys.get("gamma", 0.3) for n in rows.counts]
+    """-w_y log p_y of (n_c / n_max)^gamma x_c + tau log n_c."""
+    factors = [(n / max(rows.counts)) ** rows.keys["gamma"] for n in rows.counts]
     scaled = [[f * v for f, v in zip(factors, x, strict=True)] for x in rows.logits]
-    return balanced_softmax(None, rows._replace(logits=scaled))
+    return logit_adjustment(loss, rows._replace(logits=scaled))
 
 
 def balanced_binary_cross_entropy(loss: Any, rows: Rows) -> float:
-    """Binary cross-entropy of x_c + log(n_c / (n - n_c)), at the default tau of 1."""
-    odds = [math.log(n / (sum(rows.counts) - n)) for n in rows.counts]
+    """Binary cross-entropy of x_c + tau log(n_c / (n - n_c))."""
+    odds = [rows.keys["tau"] * math.log(n / (sum(rows.counts) - n)) for n in rows.counts]
     shifted = [[v + o for v, o in zip(x, odds, strict=True)] for x in rows.logits]
     return binary_cross_entropy(loss, rows._replace(logits=shifted))
 
@@ -130,7 +157,7 @@ def seesaw(loss: Any, rows: Rows) -> float:
         total = 0.0
         for c, v in enumerate(x):
             mitigation = min(1.0, rows.counts[c] / rows.counts[y]) ** loss.p
-            compensation = max(1.0, p[c] / p[y]) ** loss.q
+            compensation = max(1.0, p[c] / max(p[y], loss.eps)) ** loss.q
             total += math.exp(v) * (1.0 if c == y else mitigation * compensation)
         return -math.log(math.exp(x[y]) / total)
 
@@ -138,15 +165,17 @@ def seesaw(loss: Any, rows: Rows) -> float:
 
 
 def equalization(loss: Any, rows: Rows) -> float:
-    """-w_y log(e^x_y / sum_c e^x_c) without the rare classes c != y."""
+    """-w_y log(e^x_y / sum_c e^x_c) without the rare classes c != y that the suite's seed draws."""
     mean = sum(rows.counts) / len(rows.counts)
-
-    def term(x: list[float], y: int) -> float:
-        kept = [c == y or n >= loss.tail_share * mean for c, n in enumerate(rows.counts)]
-        total = sum(math.exp(v) for v, k in zip(x, kept, strict=True) if k)
-        return -math.log(math.exp(x[y]) / total)
-
-    return _mean(rows, term)
+    drawn = _drawn(torch.rand, rows, dtype=torch.float32)
+    values = []
+    for x, y, draws in zip(rows.logits, rows.labels, drawn, strict=True):
+        total = 0.0
+        for c, (v, draw) in enumerate(zip(x, draws, strict=True)):
+            is_spared = rows.counts[c] < loss.tail_share * mean and draw < loss.chance
+            total += math.exp(v) * (c == y or not is_spared)
+        values.append(-rows.weight[y] * math.log(math.exp(x[y]) / total))
+    return _mean_of(rows, values)
 
 
 def lade(loss: Any, rows: Rows) -> float:
@@ -165,10 +194,6 @@ def lade(loss: Any, rows: Rows) -> float:
 
 def gaussian_clouded(loss: Any, rows: Rows) -> float:
     """-w_y log p_y of s (x_c - noise cloud_c |e|), e as the suite's seed draws it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        shape = (len(rows.logits), len(rows.counts))
-        draws = torch.randn(shape, dtype=torch.float64).tolist()
     most, least = max(rows.counts), min(rows.counts)
     clouds = [math.log(most / n) / math.log(most / least) for n in rows.counts]
     clouded = [
@@ -176,26 +201,34 @@ def gaussian_clouded(loss: Any, rows: Rows) -> float:
             loss.scale * (v - loss.noise * cloud * min(abs(e) / 3, 1))
             for v, cloud, e in zip(x, clouds, drawn, strict=True)
         ]
-        for x, drawn in zip(rows.logits, draws, strict=True)
+        for x, drawn in zip(rows.logits, _drawn(torch.randn, rows), strict=True)
     ]
-    return cross_entropy(loss, rows._replace(logits=clouded))
+    keys = {"normalize": rows.keys["normalize"]}
+    return cross_entropy(loss, rows._replace(logits=clouded, keys=keys))
 
 
 def label_aware_smoothing(loss: Any, rows: Rows) -> float:
-    """-w_y ((1 - s_y) log p_y + s_y times the mean log p_c of the others), s from 0.4 to 0.1."""
+    """-w_y ((1 - s_y) log p_y + s_y times the mean log p_c of the others), s by the count."""
     del loss
     low, high = min(rows.counts), max(rows.counts)
+    head, tail = rows.keys["smooth_head"], rows.keys["smooth_tail"]
 
     def term(x: list[float], y: int) -> float:
         log_p = _log_softmax(x)
-        share = 0.1 + 0.3 * math.sin(math.pi / 2 * (rows.counts[y] - low) / (high - low))
+        place = (rows.counts[y] - low) / (high - low)
+        height = {
+            "concave": math.sin(math.pi / 2 * place),
+            "linear": place,
+            "convex": 1 + math.sin(3 * math.pi / 2 + math.pi / 2 * place),
+        }[rows.keys["shape"]]
+        share = tail + (head - tail) * height
         return -(1 - share) * log_p[y] - share * (sum(log_p) - log_p[y]) / (len(x) - 1)
 
     return _mean(rows, term)
 
 
 def asymmetric(loss: Any, rows: Rows) -> float:
-    """-w_y ((1 - p)^g+ log p, and q^g- log(1 - q) for the others, q = max(p - m, 0)) over C."""
+    """-w_y ((1 - p)^g+ log p, and q^g- log(1 - q) for the others, q = max(p - m, 0))."""
 
     def term(x: list[float], y: int) -> float:
         total = 0.0
@@ -204,7 +237,7 @@ def asymmetric(loss: Any, rows: Rows) -> float:
             q = max(p - loss.margin, 0)
             positive = (1 - p) ** loss.gamma_positive * math.log(p)
             total -= positive if c == y else q**loss.gamma_negative * math.log(1 - q)
-        return total / len(x)
+        return total
 
     return _mean(rows, term)
 
@@ -222,47 +255,82 @@ def poly(loss: Any, rows: Rows) -> float:
 
 
 def distillation(loss: Any, rows: Rows) -> float:
-    """w_y (-log p_y + 10 times the mean binary cross-entropy over the old classes, softened)."""
+    """w_y (-log p_y + D times its weight), D between the softened old classes."""
+    hot = loss.temperature
+    cool = hot if loss.teacher_temperature is None else loss.teacher_temperature
     total = 0.0
     for x, y, teacher in zip(rows.logits, rows.labels, rows.teacher_logits, strict=True):
-        student = [math.exp(v) for v in _log_softmax([x[c] / 2 for c in OLD_CLASSES])]
-        wanted = [math.exp(v) for v in _log_softmax([teacher[c] / 2 for c in OLD_CLASSES])]
-        tasks = [
-            q * math.log(p) + (1 - q) * math.log(1 - p)
-            for p, q in zip(student, wanted, strict=True)
-        ]
-        distilled = -sum(tasks) / len(tasks)
+        student = [math.exp(v) for v in _log_softmax([x[c] / hot for c in OLD_CLASSES])]
+        wanted = [math.exp(v) for v in _log_softmax([teacher[c] / cool for c in OLD_CLASSES])]
+        pairs = list(zip(student, wanted, strict=True))
+        distilled = hot**2 * sum(q * math.log(q / p) for p, q in pairs)
+        if loss.divergence == "binary_cross_entropy":
+            tasks = [q * math.log(p) + (1 - q) * math.log(1 - p) for p, q in pairs]
+            distilled = -sum(tasks) / len(tasks)
         total += rows.weight[y] * (-_log_softmax(x)[y] + loss.distill_weight * distilled)
     return total / len(rows.labels)
 
 
 def tversky(loss: Any, rows: Rows) -> float:
     """1 - (TP + s) / (TP + alpha FP + beta FN + s), over the classes that are there."""
-    return _overlap_loss(rows, false=loss.alpha, missed=loss.beta, smooth=loss.smooth)
+    overlap = _overlap_loss(rows, false=loss.alpha, missed=loss.beta, smooth=loss.smooth)
+    rest = softmax_focal(loss, rows._replace(keys={"gamma": loss.gamma}))
+    return float(loss.ratio * overlap + (1 - loss.ratio) * rest)
 
 
 def dice(loss: Any, rows: Rows) -> float:
     """Its share of 1 - (2 TP + s) / (2 TP + FP + FN + s), the rest focal loss."""
     # Halved above and below the line.
     overlap = _overlap_loss(rows, false=0.5, missed=0.5, smooth=loss.smooth / 2)
-    return float(loss.ratio * overlap + (1 - loss.ratio) * softmax_focal(loss, rows))
+    rest = softmax_focal(loss, rows._replace(keys={"gamma": loss.gamma}))
+    return float(loss.ratio * overlap + (1 - loss.ratio) * rest)
 
 
 def _overlap_loss(rows: Rows, *, false: float, missed: float, smooth: float) -> float:
+    if rows.keys["over"] == "image":
+        parts = [
+            rows._replace(logits=[x], labels=[y], keys={**rows.keys, "over": "batch"})
+            for x, y in zip(rows.logits, rows.labels, strict=True)
+        ]
+        losses = [_overlap_loss(p, false=false, missed=missed, smooth=smooth) for p in parts]
+        return sum(losses) / len(losses)
     values = []
     for c in sorted(set(rows.labels)):
         p = [math.exp(_log_softmax(x)[c]) for x in rows.logits]
         both = sum(v for v, y in zip(p, rows.labels, strict=True) if y == c)
         wrong = sum(v for v, y in zip(p, rows.labels, strict=True) if y != c)
         left = sum(1 - v for v, y in zip(p, rows.labels, strict=True) if y == c)
-        ratio = (both + smooth) / (both + false * wrong + missed * left + smooth)
-        values.append(rows.weight[c] * (1 - ratio))
+        below = both + false * wrong + missed * left
+        if rows.keys.get("squared"):
+            below = (sum(v * v for v in p) + rows.labels.count(c)) / 2
+        values.append(rows.weight[c] * (1 - (both + smooth) / (below + smooth)))
     return sum(values) / len(values)
 
 
 def _mean(rows: Rows, term: Callable[[list[float], int], float]) -> float:
     pairs = zip(rows.logits, rows.labels, strict=True)
-    return sum(rows.weight[y] * term(x, y) for x, y in pairs) / len(rows.labels)
+    return _mean_of(rows, [rows.weight[y] * term(x, y) for x, y in pairs])
+
+
+def _mean_of(rows: Rows, values: list[float]) -> float:
+    """Return the sum of the losses of samples over what ``normalize`` says."""
+    divisors = {
+        "weights": sum(rows.weight[y] for y in rows.labels),
+        "elements": len(values) * len(rows.weight),
+    }
+    return sum(values) / divisors.get(str(rows.keys.get("normalize")), len(values))
+
+
+def _drawn(
+    draw: Callable[..., torch.Tensor], rows: Rows, *, dtype: torch.dtype = torch.float64
+) -> list[list[float]]:
+    """Return a number for every logit, as the suite's seed draws it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        numbers: list[list[float]] = draw(
+            (len(rows.logits), len(rows.counts)), dtype=dtype
+        ).tolist()
+    return numbers
 
 
 def _focal(log_p: float, gamma: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ._subject import NotApplicable, Subject
+from ._subject import NotApplicable, Subject, in_one_line
 from ._suite import Check
 
 
@@ -36,15 +36,7 @@ def examine(subject: Subject, check: Check) -> Outcome:
     except Exception as error:  # noqa: BLE001 - whatever a loss raises is its failure
         if stated is not None:
             return Outcome(subject.name, name, "exception", stated)
-        return Outcome(subject.name, name, "fail", _one_line(error))
+        return Outcome(subject.name, name, "fail", in_one_line(error))
     if stated is not None:
         return Outcome(subject.name, name, "fail", f"no longer breaks it: {stated}")
     return Outcome(subject.name, name, "pass")
-
-
-def _one_line(error: Exception) -> str:
-    """Return what a failed check says; another exception with its type, cut short."""
-    text = " ".join(str(error).split())
-    if type(error).__name__ == "Failed":
-        return text
-    return f"{type(error).__name__}: {text}"[:200]

@@ -13,12 +13,14 @@ from ._subject import (
     kinds_of_targets,
     random_batch,
 )
+from ._variants import at_every_key
 
 EXTREMES = (0.0, 50.0, -50.0, 100.0, -100.0, 1e4, -1e4)
 MARGINS = (10.0, 30.0, 100.0, 200.0)
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
 
+@at_every_key
 def extreme_logits(subject: Subject) -> None:
     """Infinities and NaN at logits of 50, 100 and 10,000, most of all for gamma between 0 and 1."""
     pairs = torch.cartesian_prod(torch.tensor(EXTREMES), torch.tensor(EXTREMES))
@@ -56,6 +58,7 @@ def _numbers(values: list[float]) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
 
 
+@at_every_key
 def half_precision(subject: Subject) -> None:
     """Sums in half precision: it has to be computed in float32, and float64 has to stay."""
     loss = subject.weighed()
@@ -68,6 +71,7 @@ def half_precision(subject: Subject) -> None:
         expect_close(value, subject.value(loss, batch.to(computed)), what=f"the loss in {given}")
 
 
+@at_every_key
 def autocast(subject: Subject) -> None:
     """A matrix product or einsum that autocast runs in bfloat16."""
     loss = subject.weighed()

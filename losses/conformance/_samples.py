@@ -10,16 +10,18 @@ from ._subject import (
     Failed,
     NotApplicable,
     Subject,
-    at,
     expect_close,
     expect_finite,
+    kinds_of_targets,
     random_batch,
 )
+from ._variants import at_every_key
 
 IGNORED = -100
 COPIES = 8192  # of 8 samples: large enough for what a loss does differently at some size
 
 
+@at_every_key
 def empty_batch(subject: Subject) -> None:
     """A mean over nothing that is NaN instead of 0 with zero gradient."""
     value, _ = subject.slope(subject.weighed(), random_batch().take(slice(0)))
@@ -27,6 +29,7 @@ def empty_batch(subject: Subject) -> None:
         raise Failed(f"the loss of no samples is {value.item():g}, not 0")
 
 
+@at_every_key
 def all_ignored(subject: Subject) -> None:
     """A batch of ignored samples whose mean is NaN instead of 0 with zero gradient."""
     batch = random_batch()
@@ -36,6 +39,7 @@ def all_ignored(subject: Subject) -> None:
         raise Failed(f"the loss of ignored samples is {value.item():g}, not 0 with zero gradient")
 
 
+@at_every_key
 def ignoring_is_dropping(subject: Subject) -> None:
     """Ignored samples that count in the mean or get a gradient."""
     loss, batch = subject.weighed(), random_batch(8)
@@ -51,6 +55,7 @@ def ignoring_is_dropping(subject: Subject) -> None:
         raise Failed("ignored samples have a gradient")
 
 
+@at_every_key
 def batch_of_one(subject: Subject) -> None:
     """A squeeze, or a statistic of the batch, that fails for a single sample."""
     for label in range(NUM_CLASSES):
@@ -61,6 +66,7 @@ def batch_of_one(subject: Subject) -> None:
             raise Failed(f"one sample of class {label} gives no scalar with a gradient")
 
 
+@at_every_key
 def large_batch(subject: Subject) -> None:
     """A way of its own for large batches, or sums that drift: the same samples many times over."""
     loss, few = subject.weighed(), random_batch(8)
@@ -76,6 +82,7 @@ def large_batch(subject: Subject) -> None:
     )
 
 
+@at_every_key
 def absent_class(subject: Subject) -> None:
     """A division by the number of samples of a class that the batch does not have."""
     batch = random_batch()
@@ -131,19 +138,21 @@ def shapes_that_do_not_fit(subject: Subject) -> None:
             )
 
 
+@at_every_key
 def sums_over_parts(subject: Subject) -> None:
-    """Pieces or processes that share a batch and, going by ``amount``, get another mean than it."""
-    subject.require_method("amount")
-    for keys in subject.choices("normalize"):
-        loss, batch = subject.weighed(keys), random_batch(10, dtype=torch.float64)
+    """Pieces of a batch that get another mean than it, or the same against a class fact."""
+    subject.require_method("normalizer")
+    loss = subject.weighed()
+    for batch in kinds_of_targets(subject, random_batch(10, dtype=torch.float64)):
         parts = [batch.take(slice(3)), batch.take(slice(3, 4)), batch.take(slice(4, 10))]
-        amounts = [loss.amount(p.targets, num_outputs=NUM_CLASSES).double() for p in parts]
-        divisor = loss.divisor(torch.stack(amounts).sum())
+        normalizers = [loss.normalizer(p.targets, num_outputs=NUM_CLASSES).double() for p in parts]
+        divisor = loss.divisor(torch.stack(normalizers).sum())
         shares = [
-            subject.value(loss, part) * loss.divisor(amount) / divisor
-            for part, amount in zip(parts, amounts, strict=True)
+            subject.value(loss, part) * loss.divisor(normalizer) / divisor
+            for part, normalizer in zip(parts, normalizers, strict=True)
         ]
-        found = torch.stack(shares).sum()
-        expect_close(
-            found, subject.value(loss, batch), what=f"the sum over parts{at(keys)}", tolerance=1e-6
-        )
+        found, whole = torch.stack(shares).sum(), subject.value(loss, batch)
+        if subject.fact("is_mean_over_samples"):
+            expect_close(found, whole, what="the sum over parts", tolerance=1e-6)
+        elif torch.allclose(found, whole, rtol=1e-6):
+            raise Failed("states to be no mean over samples, but is one")

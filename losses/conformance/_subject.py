@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -81,10 +81,11 @@ def kinds_of_targets(subject: Subject, batch: Batch) -> list[Batch]:
 
 @dataclass(frozen=True)
 class Subject:
-    """A loss class and the name that a report gives it."""
+    """A loss class, the name that a report gives it, and the keys that it is built with."""
 
     name: str
     component: type[nn.Module]
+    keys: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def fact(self, name: str) -> Any:
         """Return a class fact, `losses.Loss`'s own where the class does not state it."""
@@ -110,24 +111,15 @@ class Subject:
         """The arguments of the constructor."""
         return inspect.signature(self.component).parameters
 
-    def choices(self, key: str) -> list[dict[str, object]]:
-        """Return a dict of keys for each value that a `Literal` key allows, [{}] without the key.
-
-        >>> [Subject("ce", type(build("cross_entropy", class_counts=torch.ones(2)))).choices(
-        ...     "normalize")]
-        [[{'normalize': 'samples'}, {'normalize': 'weights'}]]
-        """
-        hint = self._hints().get(key)
-        return [{key: value} for value in typing.get_args(hint)] or [{}]
-
     def gammas(self) -> list[dict[str, object]]:
         """Return a dict of keys for each of `GAMMAS`, all `gamma*` keys alike, [{}] without one."""
-        hints = self._hints()
+        hints = self.hints()
         keys = [name for name in self.parameters if name.startswith("gamma")]
-        allowed = [g for g in GAMMAS if all(_allows(hints.get(key), g) for key in keys)]
+        allowed = [g for g in GAMMAS if all(allows(hints.get(key), g) for key in keys)]
         return [dict.fromkeys(keys, gamma) for gamma in allowed] if keys else [{}]
 
-    def _hints(self) -> dict[str, Any]:
+    def hints(self) -> dict[str, Any]:
+        """Return the annotations of the constructor's arguments, {} where they have no meaning."""
         try:
             return typing.get_type_hints(self.component.__init__, include_extras=True)
         except (NameError, TypeError):  # annotations that only a type checker can resolve
@@ -139,15 +131,16 @@ class Subject:
         *,
         counts: Sequence[int] = COUNTS,
         old_classes: Sequence[int] = OLD_CLASSES,
+        as_array: Callable[..., Any] = torch.tensor,
     ) -> Loss:
         """Make the loss as it is in the last epoch, so that what has a start has started."""
         known = {
-            "class_counts": torch.tensor(counts),
+            "class_counts": as_array(counts),
             "num_classes": len(counts),
             "old_classes": old_classes,
         }
         facts = {name: value for name, value in known.items() if name in self.parameters}
-        loss = cast(Loss, self.component(**facts, **(keys or {})))
+        loss = cast(Loss, self.component(**facts, **{**self.keys, **(keys or {})}))
         if hasattr(loss, "set_progress"):
             loss.set_progress(9, 10)
         return loss
@@ -184,6 +177,14 @@ class Subject:
             torch.manual_seed(SEED)
             return cast(Tensor, loss(batch.logits, batch.targets, **extras))
 
+    def total(self, loss: nn.Module, batch: Batch) -> Tensor:
+        """Return what the loss of a batch is before it is divided into a mean."""
+        value = self.value(loss, batch)
+        if not isinstance(loss, Loss):
+            return value
+        normalizer = loss.normalizer(batch.targets, num_outputs=batch.logits.shape[1])
+        return value * loss.divisor(normalizer).to(value)
+
     def slope(self, loss: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch and its gradient with respect to the logits."""
         logits = batch.logits.detach().clone(memory_format=torch.preserve_format)
@@ -192,8 +193,8 @@ class Subject:
         return value.detach(), gradient
 
 
-def _allows(hint: object, value: float) -> bool:
-    """Whether the bounds of an annotation, as annotated_types writes them, allow a value."""
+def allows(hint: object, value: float) -> bool:
+    """Tell whether the bounds of an annotation, as annotated_types writes them, allow a value."""
     for bound in typing.get_args(hint)[1:]:
         low, high = getattr(bound, "ge", None), getattr(bound, "le", None)
         above, below = getattr(bound, "gt", None), getattr(bound, "lt", None)
@@ -213,6 +214,12 @@ def at(keys: Mapping[str, object]) -> str:
     return "".join(f" at {key}={value}" for key, value in keys.items())
 
 
+def in_one_line(error: Exception) -> str:
+    """Return what a failed check says; another exception with its type, cut short."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, Failed) else f"{type(error).__name__}: {text}"[:200]
+
+
 def expect_close(
     found: Tensor, expected: Tensor, *, what: str, tolerance: float | None = None
 ) -> None:
@@ -230,9 +237,23 @@ def expect_close(
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     except AssertionError as error:
         if found.ndim == 0:
-            raise Failed(f"{what} is {found.item():.6g}, not {expected.item():.6g}") from error
+            given, wanted = told_apart(found.item(), expected.item())
+            raise Failed(f"{what} is {given}, not {wanted}") from error
         off = (found - expected).abs().max().item()
         raise Failed(f"{what} differs by up to {off:.3g}") from error
+
+
+def told_apart(first: float, second: float) -> tuple[str, str]:
+    """Return two numbers with as many digits, six at least, as tell them apart.
+
+    >>> told_apart(1.25, 1.250000001)
+    ('1.25', '1.250000001')
+    """
+    for digits in range(6, 17):
+        texts = f"{first:.{digits}g}", f"{second:.{digits}g}"
+        if texts[0] != texts[1]:
+            return texts
+    return repr(first), repr(second)
 
 
 def expect_finite(value: Tensor, gradient: Tensor, *, where: str) -> None:

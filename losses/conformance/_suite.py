@@ -7,22 +7,29 @@ from types import ModuleType
 from typing import get_args
 
 from .. import FixedPoint, names
-from . import _gradients, _module, _range, _samples, _values, _weighing
+from . import _gradients, _keys, _module, _range, _samples, _values, _weighing
 from ._subject import Failed, Subject
+from ._variants import defaults
 
 Check = Callable[[Subject], None]
 
 
 def stated_facts(subject: Subject) -> None:
-    """A stated exception, fixed point or limit that names nothing, so that nothing checks it."""
-    for name in subject.fact("breaks"):
-        if name not in CHECKS | SLOW_CHECKS:
-            raise Failed(f"breaks names {name!r}, which is no check")
+    """A stated exception, idle key, fixed point or limit that names nothing, and is unchecked."""
+    keys = defaults(subject)
+    for text in subject.fact("breaks"):
+        name, at, key = text.partition(" at ")
+        if name not in CHECKS | SLOW_CHECKS or (at and key not in keys):
+            raise Failed(f"breaks names {text!r}, which is no check, or none at a key")
+    for conditions, idle in subject.fact("idle"):
+        unknown = sorted((set(conditions) - {"weight", "targets"} | set(idle)) - set(keys))
+        if unknown:
+            raise Failed(f"idle names {unknown}, which is no key")
     point = subject.fact("fixed_point")
     if point not in get_args(FixedPoint):
         raise Failed(f"fixed_point is {point!r}: choose from {get_args(FixedPoint)}")
-    for keys, other, _ in subject.fact("equals"):
-        unknown = sorted(set(keys) - set(subject.parameters))
+    for limits, other, _ in subject.fact("equals"):
+        unknown = sorted(set(limits) - set(keys))
         if unknown or other not in names():
             raise Failed(f"equals names {unknown or other!r}, which is no key or loss")
 
@@ -39,6 +46,7 @@ def _checks_of(module: ModuleType) -> dict[str, Check]:
 CHECKS: dict[str, Check] = {
     "stated_facts": stated_facts,
     **_checks_of(_values),
+    **_checks_of(_keys),
     **_checks_of(_samples),
     **_checks_of(_weighing),
     **_checks_of(_gradients),

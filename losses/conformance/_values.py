@@ -20,8 +20,10 @@ from ._subject import (
     expect_close,
     random_batch,
 )
+from ._variants import at_every_key, defaults
 
 
+@at_every_key
 def slow_loop(subject: Subject) -> None:
     """A formula other than the stated one, against a loop over plain Python numbers."""
     oracle = _oracles.oracle_of(subject.component)
@@ -38,7 +40,7 @@ def slow_loop(subject: Subject) -> None:
                 counts=list(COUNTS),
                 features=batch.features.tolist(),
                 teacher_logits=batch.teacher_logits.tolist(),
-                keys=keys,
+                keys={**defaults(subject), **subject.keys, **keys},
             )
             expected = torch.tensor(oracle(loss, rows), dtype=torch.float64)
             expect_close(
@@ -74,6 +76,7 @@ def _compare_with_limits(subject: Subject, batch: Batch) -> None:
         expect_close(gradient, expected[1], what=f"the gradient{where}", tolerance=1e-9)
 
 
+@at_every_key
 def positive_scalar(subject: Subject) -> None:
     """A mean that is no scalar or not above 0, or a gradient that is 0."""
     value, gradient = subject.slope(subject.build(), random_batch())
@@ -98,6 +101,7 @@ def descent(subject: Subject) -> None:
         raise Failed("a step against the gradient makes the true classes less likely")
 
 
+@at_every_key
 def one_hot_targets(subject: Subject) -> None:
     """Soft targets that mean something else: one-hot ones have to equal labels, weights or not."""
     subject.require("takes_soft_targets", otherwise="takes no soft targets")
@@ -112,6 +116,7 @@ def one_hot_targets(subject: Subject) -> None:
             expect_close(found[1], expected[1], what=f"the gradient of one-hot targets{weights}")
 
 
+@at_every_key
 def dense_logits(subject: Subject) -> None:
     """Another mean over pixels than over samples: (N, C, H, W) has to equal its pixels in a row."""
     subject.require("dense", otherwise="takes no dense logits")
@@ -143,6 +148,7 @@ def memory_layout(subject: Subject) -> None:
         expect_close(found[1], expected[1], what="the gradient of channels-last logits")
 
 
+@at_every_key
 def class_permutation(subject: Subject) -> None:
     """A class that is special by its number, or counts and weights that go to another class."""
     order = torch.tensor([2, 0, 3, 1])
@@ -153,7 +159,9 @@ def class_permutation(subject: Subject) -> None:
         teacher_logits=batch.teacher_logits[:, order],
         targets=number[batch.targets],
     )
+    vectors = {k: v for k, v in subject.keys.items() if isinstance(v, tuple)}
     other = subject.weighed(
+        {key: tuple(values[c] for c in order) for key, values in vectors.items()},
         weight=[WEIGHT[c] for c in order],
         counts=[COUNTS[c] for c in order],
         old_classes=[int(number[c]) for c in OLD_CLASSES],

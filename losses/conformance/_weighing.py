@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from .. import class_weights
-from ._subject import COUNTS, NUM_CLASSES, Failed, Subject, expect_close, random_batch
+from ._subject import (
+    COUNTS,
+    NUM_CLASSES,
+    Failed,
+    Subject,
+    expect_close,
+    kinds_of_targets,
+    random_batch,
+)
+from ._variants import at_every_key
 
 
+@at_every_key
 def doubled_weights(subject: Subject) -> None:
     """A term that is not linear in the weights, such as p taken from the weighted likelihood."""
     subject.require_weight()
-    batch = random_batch()
     weight = (0.5, 1.0, 2.0, 4.0)
-    single = subject.slope(subject.weighed(weight=weight), batch)
-    double = subject.slope(subject.weighed(weight=[2 * w for w in weight]), batch)
-    expect_close(double[0], 2 * single[0], what="the loss at doubled weights")
-    expect_close(double[1], 2 * single[1], what="the gradient at doubled weights")
+    single = subject.weighed(weight=weight)
+    double = subject.weighed(weight=[2 * w for w in weight])
+    for batch in kinds_of_targets(subject, random_batch()):
+        found, expected = subject.total(double, batch), 2 * subject.total(single, batch)
+        expect_close(found, expected, what="the loss at doubled weights")
 
 
+@at_every_key
 def weight_of_the_true_class(subject: Subject) -> None:
     """A sample that is weighed by another class than its own, or not at all."""
     subject.require_weight()
@@ -26,11 +39,27 @@ def weight_of_the_true_class(subject: Subject) -> None:
         batch = random_batch(4).take(slice(label, label + 1))
         weight = [10.0] * NUM_CLASSES
         weight[label] = 3.0
-        plain = subject.value(subject.build(), batch)
-        found = subject.value(subject.weighed(weight=weight), batch)
+        plain = subject.total(subject.build(), batch)
+        found = subject.total(subject.weighed(weight=weight), batch)
         expect_close(found, 3 * plain, what=f"the loss of one sample of class {label} of weight 3")
 
 
+@at_every_key
+def weights_of_mixed_targets(subject: Subject) -> None:
+    """A mixed sample that is weighed by a class that it holds nothing of, or not by its own."""
+    subject.require_weight()
+    subject.require("takes_soft_targets", otherwise="takes no soft targets")
+    mixed = torch.tensor([[0.3, 0.7, 0, 0], [1.0, 0, 0, 0], [0.6, 0.4, 0, 0]])
+    batch = random_batch(3)._replace(targets=mixed)
+    found = subject.total(subject.weighed(weight=(3.0, 3.0, 10.0, 0.1)), batch)
+    expected = 3 * subject.total(subject.build(), batch)
+    expect_close(found, expected, what="the loss of mixtures of two classes of weight 3")
+    pair = [subject.weighed(weight=(0.5, 2.0, *others)) for others in ((1.0, 1.0), (10.0, 0.1))]
+    found, expected = (subject.total(loss, batch) for loss in pair)
+    expect_close(found, expected, what="the loss after other classes got other weights")
+
+
+@at_every_key
 def weights_taken_back(subject: Subject) -> None:
     """A trace of class weights after ``set_weight(None)``, as deferred re-weighting would leave."""
     subject.require_weight()
@@ -41,6 +70,7 @@ def weights_taken_back(subject: Subject) -> None:
     expect_close(subject.value(loss, batch), plain, what="the loss after weights were taken back")
 
 
+@at_every_key
 def weight_zero(subject: Subject) -> None:
     """A sample of a class that has no training images, which would pass without a word."""
     subject.require_weight()
@@ -53,11 +83,11 @@ def weight_zero(subject: Subject) -> None:
 
 
 def wrong_weights(subject: Subject) -> None:
-    """Class weights that are negative, NaN or no vector, which would train all the same."""
+    """Class weights that are negative, NaN, no vector or no numbers, which would train as well."""
     subject.require_method("set_weight")
-    for weight in ([1.0, -1.0, 1.0, 1.0], [1.0, torch.nan, 1.0, 1.0], 1.0):
+    for weight in ([1.0, -1.0, 1.0, 1.0], [1.0, torch.nan, 1.0, 1.0], 1.0, ["1", "2", "3", "4"]):
         try:
-            subject.build().set_weight(torch.tensor(weight))
+            subject.build().set_weight(cast(list[float], weight))
         except ValueError:
             continue
         raise Failed(f"class weights {weight} are no ValueError")

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 import inspect
 from pathlib import Path
@@ -5,14 +6,20 @@ from pathlib import Path
 import pytest
 
 import data
-from data import data_root
+from data import Augment, Imbalance, Validation, data_root
 
 NAMES = sorted(
     path.stem for path in Path(data.__file__).parent.glob("*.py") if not path.stem.startswith("_")
 )
+# The keys that all data sets share; a data set may have defaults of its own for them.
 SHARED_KEYS = {
-    *("imbalance.kind", "imbalance.factor", "validation.per_class", "validation.fraction"),
-    *("augment.crop", "augment.flip", "augment.cutout"),
+    f"{section}.{key.name}"
+    for section, axis in (
+        ("imbalance", Imbalance),
+        ("validation", Validation),
+        ("augment", Augment),
+    )
+    for key in dataclasses.fields(axis)
 }
 
 
@@ -22,8 +29,8 @@ def component(name: str) -> type:
     return found
 
 
-def test_the_data_sets_are_all_there() -> None:
-    assert NAMES == ["cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "synthetic"]
+def test_data_sets_are_found() -> None:
+    assert {"digits", "image_folder", "synthetic"} < set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

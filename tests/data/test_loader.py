@@ -70,6 +70,46 @@ def test_the_number_of_batches_is_what_an_epoch_yields(num: int, expected: int) 
     assert len(list(loader().epoch(torch.arange(num), epoch=0))) == expected
 
 
+@pytest.mark.parametrize(
+    ("num", "batch_size", "world", "expected"),
+    [
+        (9, 4, 1, [4, 5]),
+        (10, 4, 1, [4, 4, 2]),
+        (8, 4, 1, [4, 4]),
+        (11, 4, 2, [4, 7]),
+        (12, 8, 2, [8, 4]),
+        (21, 8, 3, [8, 13]),
+        (1, 4, 1, [1]),
+        (3, 1, 1, [1, 1, 1]),
+    ],
+)
+def test_a_last_batch_of_less_than_two_images_a_process_joins_the_one_before(
+    num: int, batch_size: int, world: int, expected: list[int]
+) -> None:
+    subjects = [
+        loader(batch_size=batch_size, world=world, rank=rank, smallest_share=2)
+        for rank in range(world)
+    ]
+    shares = [list(subject.epoch(torch.arange(num), epoch=0)) for subject in subjects]
+    assert [sum(len(b.index) for b in step) for step in zip(*shares, strict=True)] == expected
+    assert {subject.num_batches(num) for subject in subjects} == {len(expected)}
+
+
+def test_every_image_is_served_once_when_the_last_batch_grows() -> None:
+    positions = torch.randperm(25, generator=torch.Generator().manual_seed(1))
+    found = joined(loader(smallest_share=2).epoch(positions, epoch=0))
+    assert same(found, joined(loader().epoch(positions, epoch=0)))
+
+
+@pytest.mark.parametrize("start", [0, 2, 5, 6])
+def test_an_epoch_whose_last_batch_grows_resumes_bit_for_bit(start: int) -> None:
+    positions = torch.arange(25).flip(0)
+    whole = list(loader(smallest_share=2).epoch(positions, epoch=2))
+    resumed = list(loader(smallest_share=2).epoch(positions, epoch=2, start=start))
+    assert [len(b.index) for b in resumed] == [4, 4, 4, 4, 4, 5][start:]
+    assert all(same(a, b) for a, b in zip(whole[start:], resumed, strict=True))
+
+
 def test_augmentation_is_keyed_by_the_position_in_the_pool() -> None:
     split = memory_split()
     found = joined(loader(split, augment=Augment(crop=2)).epoch(torch.arange(25), epoch=5))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from data.image_folder import ImageFolder
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from tests._runs import assert_same_run, quiet_screen, small_run
-from tests.data._files import write_folder
+from tests.data._files import write_folder, write_image
 from tests.data._pools import PoolOf
 
 CPU = torch.device("cpu")
@@ -77,7 +77,6 @@ def test_torchs_generator_is_where_it_was() -> None:
     [
         (Augment(resized_crop=0.3), v2.RandomResizedCrop((12, 12), scale=(0.3, 1.0))),
         (Augment(policy="randaugment"), v2.RandAugment()),
-        (Augment(policy="trivialaugment"), v2.TrivialAugmentWide()),
         (Augment(color_jitter=0.4), v2.ColorJitter(0.4, 0.4, 0.4)),
     ],
 )
@@ -91,6 +90,37 @@ def test_each_is_torchvisions_transform_with_the_seed_of_the_image(
     assert torch.equal(found[0], transform(whole.images[4]).float())
     torch.manual_seed(image_seed(int(whole.index[7]) + (1 << 40), seed=3, epoch=1))
     assert torch.equal(found[3], transform(whole.images[7]).float())
+
+
+@pytest.mark.parametrize("size", [72, 96])
+def test_trivialaugment_is_torchvisions_where_32_pixels_are_less_than_its_share(size: int) -> None:
+    found = images(Augment(policy="trivialaugment"), split=split(size=size))
+    whole = split(size=size)
+    assert isinstance(whole.images, torch.Tensor)
+    for row, position in enumerate([4, 0, 7]):
+        torch.manual_seed(image_seed(int(whole.index[position]), seed=3, epoch=1))
+        assert torch.equal(found[row], v2.TrivialAugmentWide()(whole.images[position]).float())
+
+
+@pytest.mark.parametrize("size", [8, 28, 32])
+@pytest.mark.parametrize("policy", ["randaugment", "trivialaugment"])
+def test_no_policy_makes_an_image_one_colour(
+    policy: Literal["randaugment", "trivialaugment"], size: int
+) -> None:
+    shape = ImageShape(1, size, size)
+    transform = ImageTransform(Augment(policy=policy), shape=shape, seed=0, epoch=0)
+    image = torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    assert all(len(transform(image, key).unique()) > 1 for key in range(2000))
+
+
+@pytest.mark.parametrize("key", ["policy=randaugment", "policy=trivialaugment", "color_jitter=0.4"])
+def test_colour_needs_one_or_three_channels(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.augment\.\w+=\S+: needs images of 1") as error:
+        small_run(tmp_path, "data.channels=2", f"data.augment.{key}", "runtime.workers=0")
+    assert len(error.value.mistakes) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_seeds_of_images_differ_and_fit_63_bits() -> None:
@@ -115,7 +145,12 @@ def test_a_resized_crop_of_a_file_shows_what_the_centre_square_does_not(tmp_path
         for number in range(count):
             Image.fromarray(pixels).save(tmp_path / "wide" / part / "cat" / f"{number}.png")
     source = ImageFolder(
-        tmp_path, path=str(tmp_path / "wide"), size=12, cache_gb=0, normalize="imagenet"
+        tmp_path,
+        path=str(tmp_path / "wide"),
+        size=12,
+        cache_gb=0,
+        normalize="imagenet",
+        allow_overlap=True,  # all images are the same
     )
     part = source.load().train
     whole = Split(part.images, part.targets, torch.arange(len(part)))
@@ -144,6 +179,55 @@ def test_the_transform_takes_any_size_and_gives_the_one_asked_for() -> None:
     image = torch.randint(0, 256, (3, 31, 17), dtype=torch.uint8)
     assert transform(image, 0).shape == (3, 6, 8)
     assert torch.equal(transform(image, 5), transform(image, 5))
+
+
+# --- the same recipe, the same batches, wherever the images are ----------------------------------
+
+EVERY = [
+    *(Augment(), Augment(crop=2), Augment(flip=True), Augment(cutout=3), *EACH),
+    *(Augment(resized_crop=0.3, cutout=3), Augment(policy="trivialaugment"), Augment(0, True, 2)),
+]
+
+
+def folder_split(root: Path, *, cache_gb: float, size: int | None) -> Split:
+    folder = str(root / "pets")
+    source = ImageFolder(root, path=folder, cache_gb=cache_gb, size=size, normalize="imagenet")
+    part = source.load().train
+    return Split(part.images, part.targets, torch.arange(len(part)), is_resized=part.is_resized)
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder above ``pets``, with wide images of one size."""
+    root = tmp_path_factory.mktemp("root")
+    for part, count in (("train", 20), ("test", 1)):
+        for number in range(count):
+            path = root / "pets" / part / "cat" / f"{number:02}.png"
+            write_image(path, width=14, height=9)
+    return root
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+@pytest.mark.parametrize("size", [None, 7])
+@pytest.mark.parametrize("augment", EVERY, ids=str)
+def test_cached_or_not_and_with_any_workers_the_batches_are_the_same(
+    pets: Path, augment: Augment, size: int | None
+) -> None:
+    on_disk = folder_split(pets, cache_gb=0, size=size)
+    expected = images(augment, split=on_disk)
+    if augment != Augment():
+        assert not torch.equal(images(Augment(), split=on_disk), expected)
+    assert torch.equal(images(augment, split=on_disk, workers=4), expected)
+    cached = folder_split(pets, cache_gb=1, size=size)
+    assert isinstance(cached.images, torch.Tensor)
+    if size is not None and augment.resized_crop:
+        with pytest.raises(
+            DataError, match=r"data\.augment\.resized_crop=0\.3: crops whole images"
+        ):
+            images(augment, split=cached)
+        return
+    for workers in (0, 4):
+        assert torch.equal(images(augment, split=cached, workers=workers), expected)
 
 
 # --- through train.py -----------------------------------------------------------------------------
@@ -188,9 +272,9 @@ def test_images_in_memory_take_it_too_and_may_then_have_workers(tmp_path: Path) 
         small_run(tmp_path, "runtime.workers=1")
 
 
-def test_a_resized_crop_of_cached_images_is_a_mistake() -> None:
+def test_a_resized_crop_of_cached_squares_is_a_mistake() -> None:
     words = ["data=image_folder", "data.path=pets", "data.augment.resized_crop=0.08"]
-    with pytest.raises(ConfigError, match=r"data\.augment\.resized_crop=0\.08: takes its crops"):
-        load(overrides=words)
-    assert load(overrides=[*words, "data.cache_gb=0"]).data.augment.resized_crop == 0.08
-    assert load(overrides=["data=cifar10", words[-1]]).data.augment.resized_crop == 0.08
+    with pytest.raises(ConfigError, match=r"data\.augment\.resized_crop=0\.08: crops whole images"):
+        load(overrides=[*words, "data.size=32"])
+    for fine in (words, [*words, "data.size=32", "data.cache_gb=0"], ["data=cifar10", words[-1]]):
+        assert load(overrides=fine).data.augment.resized_crop == 0.08

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losses import Loss
+from losses._base import Idle
 from losses._counts import log_prior
+from losses._inputs import ClassValues
 from losses.balanced_softmax import BalancedSoftmax
 from losses.binary_cross_entropy import BinaryCrossEntropy
 from losses.cross_entropy import CrossEntropy, cross_entropy_loss
@@ -163,8 +165,9 @@ class BroadcastWeights(CrossEntropy):
 class ReversedWeights(CrossEntropy):
     """Weights in the order of the other end: alpha goes to the negatives (libauc)."""
 
-    def set_weight(self, weight: Tensor | None) -> None:
-        super().set_weight(None if weight is None else weight.flip(0))
+    def set_weight(self, weight: ClassValues | None) -> None:
+        super().set_weight(weight)
+        self.weight = None if self.weight is None else self.weight.flip(0)
 
 
 class FirstClassIsBackground(CrossEntropy):
@@ -219,10 +222,10 @@ class HalfPrecisionSums(Tversky):
 
 
 class ForgetsTheWeightsOfParts(CrossEntropy):
-    """An `amount` that counts samples where the mean is over weights."""
+    """A `normalizer` that counts samples where the mean is over weights."""
 
-    def amount(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        return Loss.amount(self, targets, num_outputs=num_outputs)
+    def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
+        return Loss.normalizer(self, targets, num_outputs=num_outputs)
 
 
 class ChangesLogits(CrossEntropy):
@@ -246,7 +249,7 @@ class ReadsAValue(CrossEntropy):
 class KeepsItsWeight(CrossEntropy):
     """Class weights in the state: one from after a deferred start does not load before it."""
 
-    def set_weight(self, weight: Tensor | None) -> None:
+    def set_weight(self, weight: ClassValues | None) -> None:
         super().set_weight(weight)
         self.register_buffer("weight", self.weight, persistent=True)
 
@@ -308,6 +311,73 @@ class ForgetsTheMinus(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         return logits.log_softmax(1).gather(1, targets.unsqueeze(1)).mean()
+
+
+class TorchsSmoothing(CrossEntropy):
+    """The evenly spread part of class c weighed by w_c: every image asks for the rarest class."""
+
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy_loss(
+            logits,
+            targets,
+            weight=self.weight,
+            normalize=self.normalize,
+            label_smoothing=self.label_smoothing,
+            smoothing_weight="class",
+        )
+
+
+class MeanWeightOfMixtures(CrossEntropy):
+    """Soft targets weighed by the mean weight of all classes."""
+
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if not targets.is_floating_point() or self.weight is None:
+            return super().batch_mean(logits, targets)
+        return cross_entropy_loss(logits, targets) * self.weight.mean()
+
+
+class TensorsAlone(BalancedSoftmax):
+    """Counts by a tensor's methods."""
+
+    def __init__(self, class_counts: Tensor) -> None:
+        super().__init__(class_counts.float())
+
+
+class WeightsOfAnyLength(CrossEntropy):
+    """Weights beyond the last class, which no label reads."""
+
+    def set_weight(self, weight: ClassValues | None) -> None:
+        self.weight = None if weight is None else torch.as_tensor(weight)
+
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
+        kept = None if self.weight is None else self.weight[: logits.shape[1]]
+        return cross_entropy_loss(logits, targets, weight=kept)
+
+
+class PredictsUnscaled(Ldam):
+    """Predictions without the scale of training: of cosines none is sure."""
+
+    def predict(self, logits: Tensor) -> Tensor:
+        return logits.softmax(1)
+
+
+class UnusedKey(CrossEntropy):
+    """A key that is kept and never read."""
+
+    def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy_loss(logits, targets, weight=self.weight, normalize=self.normalize)
+
+
+class IdleByMistake(SoftmaxFocal):
+    """Says that a key has no effect where it has."""
+
+    idle: ClassVar[Idle] = (({"gamma": 2.0, "label_smoothing": 0.3}, ("smoothing_weight",)),)
+
+
+class NoMeanAfterAll(CrossEntropy):
+    """Says that it is no mean over samples."""
+
+    is_mean_over_samples: ClassVar[bool] = False
 
 
 class OutdatedException(CrossEntropy):

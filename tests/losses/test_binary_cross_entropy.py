@@ -144,10 +144,14 @@ def test_dense_outputs_have_a_weight_each() -> None:
     [
         (lambda: binary_cross_entropy_loss(TARGETS + 2, TARGETS, from_logits=False), "range"),
         (lambda: binary_cross_entropy_loss(TARGETS, TARGETS * 2), "range"),
-        (lambda: binary_cross_entropy_loss(TARGETS, TARGETS, pos_weight=torch.ones(2)), "3 outp"),
+        (
+            lambda: binary_cross_entropy_loss(TARGETS, TARGETS, pos_weight=torch.ones(2)),
+            "3 numbers, one for each output, not 2",
+        ),
         (lambda: binary_cross_entropy_loss(TARGETS, TARGETS, normalize="all"), "normalize"),
-        (lambda: BinaryCrossEntropy(3, pos_weight=(1.0, 2.0)), "2 numbers for 3 classes"),
+        (lambda: BinaryCrossEntropy(3, pos_weight=(1.0, 2.0)), "3 numbers"),
         (lambda: BinaryCrossEntropy(2, pos_weight=(-1.0,)), "not negative"),
+        (lambda: BinaryCrossEntropy(2, pos_weight=(1.0, 30.0)), "must be 1 number, .* not 2"),
     ],
 )
 def test_what_does_not_fit_is_refused(call: object, message: str) -> None:

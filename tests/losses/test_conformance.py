@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 
 import losses
 from losses.conformance import (
     CHECKS,
     SLOW_CHECKS,
     Check,
+    Failed,
     Subject,
     _command,
     examine,
     find_subject,
     own_subjects,
 )
+from losses.conformance._subject import expect_close
 from losses.cross_entropy import CrossEntropy
 from tests._source_tree import ROOT
 
@@ -86,6 +89,16 @@ def test_a_check_says_in_one_sentence_what_it_would_catch() -> None:
         assert "\n\n" not in (check.__doc__ or "")
 
 
+def test_numbers_that_differ_are_shown_with_digits_that_differ() -> None:
+    with pytest.raises(Failed, match=r"the loss is 1\.00000003, not 1$"):
+        expect_close(
+            torch.tensor(1 + 3e-8, dtype=torch.float64),
+            torch.tensor(1.0, dtype=torch.float64),
+            what="the loss",
+            tolerance=1e-9,
+        )
+
+
 class Rescaled(CrossEntropy):
     """Ten times too large."""
 
@@ -102,6 +115,18 @@ class InapplicableException(CrossEntropy):
     breaks: ClassVar[Mapping[str, str]] = {"single_output": "does not do binary tasks"}
 
 
+class NoSuchKey(CrossEntropy):
+    breaks: ClassVar[Mapping[str, str]] = {"doubled_weights at gamma": "there is no gamma"}
+
+
+class OutdatedExceptionAtAKey(CrossEntropy):
+    breaks: ClassVar[Mapping[str, str]] = {"doubled_weights at normalize": "long repaired"}
+
+
+class NoSuchIdleKey(CrossEntropy):
+    idle: ClassVar[tuple] = (({"gamma": 0.0}, ("label_smoothing",)),)
+
+
 class NoSuchLimit(CrossEntropy):
     equals: ClassVar[tuple] = (({"gamma": 0.0}, "cross_entropy", {}),)
 
@@ -116,6 +141,9 @@ class NoSuchPoint(CrossEntropy):
         (Rescaled, "slow_loop", "the loss is .*, not 1$"),
         (MisspeltException, "stated_facts", "breaks names 'emty_batch', which is no check"),
         (InapplicableException, "single_output", "states an exception, but is on a softmax"),
+        (NoSuchKey, "stated_facts", "breaks names 'doubled_weights at gamma', which is no check"),
+        (OutdatedExceptionAtAKey, "doubled_weights", "no longer breaks it at normalize: long"),
+        (NoSuchIdleKey, "stated_facts", r"idle names \['gamma'\], which is no key"),
         (NoSuchLimit, "stated_facts", r"equals names \['gamma'\]"),
         (NoSuchPoint, "stated_facts", "fixed_point is 'balanced': choose from"),
     ],
@@ -154,14 +182,14 @@ def test_a_loss_that_keeps_everything_is_reported_and_exits_0(
 def test_without_a_name_every_loss_is_reported_with_its_exceptions(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checks = {name: CHECKS[name] for name in ("sums_over_parts", "worst_mistakes")}
+    checks = {name: CHECKS[name] for name in ("large_batch", "worst_mistakes")}
     monkeypatch.setattr(_command, "CHECKS", checks)
     assert _command.main([]) == 0
     shown = capsys.readouterr().out
     assert [
         name for name in NAMES if re.search(rf"^{name} +[.e]{{2}}$", shown, re.MULTILINE)
     ] == NAMES
-    assert "dice, tversky: sums_over_parts: a ratio of sums" in shown
+    assert "dice, tversky: large_batch: smooth weighs less" in shown
 
 
 @pytest.mark.parametrize(

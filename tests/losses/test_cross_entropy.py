@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from losses import class_weights
 from losses.cross_entropy import CrossEntropy, cross_entropy_loss
 from losses.softmax_focal import softmax_focal_loss
 
@@ -66,7 +67,9 @@ def test_it_is_torchs_cross_entropy_where_the_definitions_agree(
     targets = torch.tensor([3, -100, 2])
     ours, theirs = (LOGITS.clone().requires_grad_() for _ in range(2))
     options = {"weight": weight, "reduction": reduction, "label_smoothing": smoothing}
-    value = cross_entropy_loss(ours, targets, normalize="weights", **options)
+    value = cross_entropy_loss(
+        ours, targets, normalize="weights", smoothing_weight="class", **options
+    )
     expected = F.cross_entropy(theirs, targets, **options)
     value.sum().backward()
     expected.sum().backward()
@@ -78,8 +81,49 @@ def test_it_is_torchs_cross_entropy_where_the_definitions_agree(
 def test_weighted_soft_targets_divided_by_samples_are_torchs(smoothing: float) -> None:
     soft = random_soft(3, 4)
     options = {"weight": WEIGHT, "label_smoothing": smoothing}
-    value = cross_entropy_loss(LOGITS, soft, **options)
+    value = cross_entropy_loss(LOGITS, soft, smoothing_weight="class", **options)
     torch.testing.assert_close(value, F.cross_entropy(LOGITS, soft, **options))
+
+
+def test_a_smoothed_label_weighs_what_its_class_does() -> None:
+    found = cross_entropy_loss(
+        LOGITS, TARGETS, weight=WEIGHT, label_smoothing=0.3, reduction="none"
+    )
+    plain = F.cross_entropy(LOGITS, TARGETS, label_smoothing=0.3, reduction="none")
+    torch.testing.assert_close(found, WEIGHT[TARGETS] * plain)
+
+
+def test_a_smoothed_mixture_is_the_mixture_of_its_smoothed_labels() -> None:
+    soft = random_soft(3, 4)
+    keys = {"weight": WEIGHT, "label_smoothing": 0.3, "reduction": "none"}
+    of = [cross_entropy_loss(LOGITS, torch.full((3,), c), **keys) for c in range(4)]  # type: ignore[arg-type]
+    found = cross_entropy_loss(LOGITS, soft, **keys)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, (soft * torch.stack(of, dim=1)).sum(1))
+
+
+@pytest.mark.parametrize(("smoothing_weight", "asked_for"), [("sample", 0), ("class", 3)])
+def test_an_image_of_the_head_asks_for_its_own_class_however_large_the_weights_of_others(
+    smoothing_weight: Literal["sample", "class"], asked_for: int
+) -> None:
+    """At weights of 1/n and a factor of 100 torch's smoothing asks for the rarest class."""
+    logits = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
+    weight = class_weights([100, 22, 5, 1], scheme="inverse")
+    optimizer = torch.optim.LBFGS([logits], max_iter=100)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = cross_entropy_loss(
+            logits,
+            torch.tensor([0]),
+            weight=weight,
+            label_smoothing=0.1,
+            smoothing_weight=smoothing_weight,
+        )
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert logits.argmax().item() == asked_for
 
 
 def test_weighted_soft_targets_are_weighed_term_by_term() -> None:
@@ -141,13 +185,13 @@ def test_a_constant_on_all_logits_changes_nothing(shift: float, seed: int) -> No
 
 
 def test_the_component_passes_its_keys_and_its_weight_on() -> None:
-    loss = CrossEntropy(normalize="weights", label_smoothing=0.2)
+    loss = CrossEntropy(normalize="weights", label_smoothing=0.2, smoothing_weight="class")
     loss.set_weight(WEIGHT)
     expected = F.cross_entropy(LOGITS, TARGETS, weight=WEIGHT, label_smoothing=0.2)
     torch.testing.assert_close(loss(LOGITS, TARGETS), expected)
 
 
-@pytest.mark.parametrize("option", ["reduction", "normalize"])
+@pytest.mark.parametrize("option", ["reduction", "normalize", "smoothing_weight"])
 def test_an_unknown_option_is_refused(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} must be"):
         cross_entropy_loss(LOGITS, TARGETS, **{option: "average"})

@@ -18,7 +18,7 @@ import losses
 from engine.training.runtime import cpu_threads
 from losses import _fused, _fused_sigmoid, _fused_softmax
 from losses._adjustment import UNADJUSTED, Adjustment
-from losses._samples import reduce_terms
+from losses._softmax_terms import reduce_terms
 from losses.sigmoid_focal import sigmoid_focal_loss
 from losses.softmax_focal import softmax_focal_loss
 

@@ -46,6 +46,14 @@ MUTANTS: list[tuple[type[nn.Module], str, str]] = [
     (m.MatrixProduct, "autocast", "the loss under autocast"),
     (m.DrawsNoise, "repeated_call", "the loss of the same batch again"),
     (m.ForgetsTheMinus, "descent", "makes the true classes less likely"),
+    (m.TorchsSmoothing, "weight_of_the_true_class", "class 0 of weight 3 .* label_smoothing=0.3"),
+    (m.MeanWeightOfMixtures, "weights_of_mixed_targets", "mixtures of two classes of weight 3"),
+    (m.TensorsAlone, "array_likes", "AttributeError: 'list' object has no attribute 'float'"),
+    (m.WeightsOfAnyLength, "wrong_lengths", "5 class weights for 4 classes are no ValueError"),
+    (m.PredictsUnscaled, "confidence", "predicts a class of cosine 1 among others of -1 with 0.7"),
+    (m.UnusedKey, "effective_keys", "label_smoothing changes nothing.*: state it in idle"),
+    (m.IdleByMistake, "idle_keys", "smoothing_weight=class changes the loss at gamma=2.0"),
+    (m.NoMeanAfterAll, "sums_over_parts", "states to be no mean over samples, but is one"),
     (m.OutdatedException, "empty_batch", "no longer breaks it"),
 ]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import losses
-from losses.conformance import _cards, _command
+from losses.conformance import Subject, _cards, _command
 from tests._source_tree import ROOT
 
 README = (ROOT / "losses/README.md").read_text(encoding="utf-8")
@@ -59,6 +59,28 @@ def test_the_loss_of_ones_own_keeps_what_every_loss_keeps(tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stdout
     assert ", 0 fail, 1 stated exceptions" in done.stdout
+    subprocess.run(
+        [sys.executable, "-m", "losses.conformance", "--cards"], cwd=tmp_path, check=True
+    )
+    written = (tmp_path / "losses/README.md").read_text(encoding="utf-8")
+    assert "### brier\n" in written
+    assert "**Computes** sum_c (p_c - t_c)^2" in written
+
+
+def test_a_loss_without_what_a_card_is_made_of_is_told_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_cards, "own_subjects", lambda: [Subject("bare", Bare)])
+    assert _command.main(["--cards"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "bare.py: a card needs the class fact aims_at and the class fact fixed_point" in shown
+    assert "and the function bare_loss" in shown
+    assert (ROOT / "losses/README.md").read_text(encoding="utf-8") == README
+
+
+class Bare(losses.Loss):
+    """Says nothing of itself."""
 
 
 def test_cards_are_written_between_the_markers_alone(

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from losses.cross_entropy import cross_entropy_loss
 from losses.softmax_focal import SoftmaxFocal, softmax_focal_loss
@@ -155,8 +156,8 @@ def test_the_weighted_probability_is_read_off_the_weighted_cross_entropy() -> No
     keys = {"gamma": 1.5, "weight": WEIGHT, "probability": "weighted", "reduction": "none"}
     found = softmax_focal_loss(logits, labels, **keys)  # type: ignore[arg-type]
     torch.testing.assert_close(found, expected)
-    one_hot = torch.nn.functional.one_hot(labels, 4).double()
-    torch.testing.assert_close(softmax_focal_loss(logits, one_hot, **keys), expected)  # type: ignore[arg-type]
+    spread = one_hot(labels, 4).double()
+    torch.testing.assert_close(softmax_focal_loss(logits, spread, **keys), expected)  # type: ignore[arg-type]
     plain = softmax_focal_loss(logits, labels, gamma=1.5, weight=WEIGHT, reduction="none")
     assert not torch.allclose(found, plain, rtol=0.01)
 
@@ -169,19 +170,56 @@ def test_the_scale_multiplies_the_loss_as_ib_losss_code_does() -> None:
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("soft", [False, True])
-def test_smoothed_labels_are_soft_targets(gamma: float, *, soft: bool) -> None:
+def test_smoothed_labels_are_soft_targets_with_the_weight_of_each_class(
+    gamma: float, *, soft: bool
+) -> None:
     logits, labels = batch()
-    one_hot = torch.nn.functional.one_hot(labels, 4).double()
-    given = batch(seed=1)[0].softmax(1) if soft else one_hot
+    given = batch(seed=1)[0].softmax(1) if soft else one_hot(labels, 4).double()
     keys = {"gamma": gamma, "alpha": ALPHA, "weight": WEIGHT, "reduction": "none"}
     found = softmax_focal_loss(
         logits,
         given if soft else labels,
         label_smoothing=0.2,
+        smoothing_weight="class",
         **keys,  # type: ignore[arg-type]
     )
     expected = softmax_focal_loss(logits, 0.8 * given + 0.2 / 4, **keys)  # type: ignore[arg-type]
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("probability", ["model", "weighted"])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_the_even_part_of_a_smoothed_label_has_the_alpha_and_the_weight_of_the_sample(
+    gamma: float, probability: str, *, soft: bool
+) -> None:
+    logits, labels = batch()
+    targets = batch(seed=1)[0].softmax(1) if soft else one_hot(labels, 4).double()
+    expected = []
+    for row, target in zip(logits.tolist(), targets.tolist(), strict=True):
+        total = sum(math.exp(x) for x in row)
+        p = [math.exp(x) / total for x in row]
+
+        def focal(c: int, w: float, p: list[float] = p) -> float:
+            power = w if probability == "weighted" else 1.0
+            return float(-((1 - p[c] ** power) ** gamma) * math.log(p[c]))
+
+        weights, alphas = WEIGHT.tolist(), ALPHA.tolist()
+        factor = sum(t * a * w for t, a, w in zip(target, alphas, weights, strict=True))
+        weight = sum(t * w for t, w in zip(target, weights, strict=True))
+        own = sum(t * alphas[c] * weights[c] * focal(c, weights[c]) for c, t in enumerate(target))
+        expected.append(0.8 * own + 0.2 * factor * sum(focal(c, weight) for c in range(4)) / 4)
+    found = softmax_focal_loss(
+        logits,
+        targets if soft else labels,
+        gamma=gamma,
+        alpha=ALPHA,
+        weight=WEIGHT,
+        probability=probability,  # type: ignore[arg-type]
+        label_smoothing=0.2,
+        reduction="none",
+    )
+    assert found.tolist() == pytest.approx(expected)
 
 
 def test_smoothed_labels_at_gamma_zero_are_the_cross_entropys_bit_for_bit() -> None:
@@ -245,11 +283,13 @@ def test_the_component_passes_its_keys_and_its_weight_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alpha", "given"), [(torch.tensor(0.25), "one number"), (torch.ones(3), "3 numbers")]
+    ("alpha", "given"), [(torch.tensor(0.25), "a single number"), (torch.ones(3), "3$")]
 )
 def test_alpha_must_have_a_number_for_every_class(alpha: Tensor, given: str) -> None:
     logits, targets = batch()
-    with pytest.raises(ValueError, match=f"one number per class: 4, not {given}"):
+    with pytest.raises(
+        ValueError, match=f"alpha must be 4 numbers, one for each class, not {given}"
+    ):
         softmax_focal_loss(logits, targets, alpha=alpha)
 
 
@@ -260,7 +300,7 @@ def test_alpha_that_is_no_factor_is_refused(alpha: list[float]) -> None:
 
 
 def test_a_component_with_too_few_factors_is_refused_when_it_is_made() -> None:
-    with pytest.raises(ValueError, match="alpha has 2 numbers for 4 classes"):
+    with pytest.raises(ValueError, match="alpha must be 4 numbers, one for each class, not 2"):
         SoftmaxFocal(4, alpha=(1.0, 2.0))
 
 
@@ -269,6 +309,7 @@ def test_a_component_with_too_few_factors_is_refused_when_it_is_made() -> None:
     [
         ({"probability": "own"}, "probability must be 'model' or 'weighted'"),
         ({"label_smoothing": 1.5}, "label_smoothing must lie in 0 to 1"),
+        ({"smoothing_weight": "classes"}, "smoothing_weight must be 'sample' or 'class'"),
     ],
 )
 def test_an_unknown_option_is_refused(keys: dict[str, float], message: str) -> None:

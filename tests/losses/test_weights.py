@@ -36,6 +36,11 @@ def test_explicit_weights_that_are_none_are_refused(weights: list[float] | None)
         class_weights([100, 200, 50], scheme="explicit", weights=weights)
 
 
+def test_an_explicit_weight_of_0_for_a_class_with_images_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"above 0 .*: class 2 has 50 and a weight of 0"):
+        class_weights([100, 200, 50], scheme="explicit", weights=[1.0, 2.0, 0.0])
+
+
 def test_effective_number_weights_as_every_public_code_agrees() -> None:
     weights = class_weights([100, 200, 50], scheme="effective_number", beta=0.999)
     assert_weights(weights, [0.863012, 0.453074, 1.683914], rtol=1e-6)
@@ -106,7 +111,7 @@ def test_weights_sum_to_the_number_of_classes_and_never_favour_the_larger_class(
 
 @pytest.mark.parametrize(
     ("counts", "message"),
-    [([0, 0], "all 0"), ([3, -1], "not negative"), ([[3]], "C finite numbers"), ([], "all 0")],
+    [([0, 0], "all 0"), ([3, -1], "not negative"), ([[3]], "not shape"), ([], "all 0")],
 )
 def test_counts_that_are_no_counts_are_refused(counts: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):

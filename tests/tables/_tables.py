@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from engine.config.load import load
+from engine.tables.cells import Cell, cells
 from engine.tables.record import RunRecord, read
-from engine.tables.table_file import Cell, cells, read_grid
+from engine.tables.table_file import read_table_file
 from tests._runs import small_words
 
 
@@ -45,7 +46,7 @@ def write_table(folder: Path, **changes: Any) -> Path:
 
 def cells_of(path: Path) -> list[Cell]:
     """The runs of a table."""
-    return cells(read_grid(path))
+    return cells(read_table_file(path))
 
 
 def without_clock(records: list[RunRecord]) -> dict[str, dict[str, Any]]:

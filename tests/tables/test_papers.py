@@ -15,7 +15,8 @@ import train
 from engine.config.components import ROOT, names
 from engine.config.load import fingerprint, flatten, load
 from engine.config.schema import Config
-from engine.tables.table_file import Cell, read_grid
+from engine.tables.cells import Cell
+from engine.tables.table_file import read_table_file
 from tests._runs import quiet_screen
 from tests.tables._tables import cells_of
 
@@ -34,7 +35,7 @@ NUM_KINDS = {
     "balanced_softmax_logit_adjustment": 9 * 4,
     "cifar10_jpeg": 1,
     "class_balanced": 13 * 2,
-    "digits_lt": 26,
+    "digits_lt": 27,
     "digits_lt_factor_10": 12,
     "digits_small": 4,
     "fashion_mnist_lt": 8,
@@ -60,6 +61,8 @@ def stand_in(cell: Cell, root: Path, **changes: Any) -> Config:
         "data.imbalance.kind": data.imbalance.kind,
         "data.imbalance.factor": 2.0,
         "data.validation.per_class": 1 if data.validation.per_class else None,
+        "model.init_from": None,  # the first stage of another
+        "model.init_head": True,
         "optim.batch_size": 2 * num_classes,
         "schedule.epochs": 5,
         "track.root": str(root),
@@ -97,18 +100,18 @@ def test_a_table_opens_with_command_cost_and_expected_result(path: Path) -> None
 
 @pytest.mark.parametrize("path", PAPERS, ids=lambda p: p.stem)
 def test_every_run_of_a_table_resolves(path: Path) -> None:
-    grid = read_grid(path)
-    num = len(grid.methods) * len(grid.settings) * len(grid.seed_pairs)
+    table = read_table_file(path)
+    num = len(table.methods) * len(table.settings) * len(table.seed_pairs)
     assert len({cell.fingerprint for cell in cells_of(path)}) == num
 
 
 @pytest.mark.parametrize("path", PAPERS, ids=lambda p: p.stem)
 def test_the_first_epoch_of_every_method_runs(path: Path, tmp_path: Path) -> None:
     """In the first setting, with the epochs of the table and a small network."""
-    grid = read_grid(path)
-    first = (next(iter(grid.settings)), *grid.seed_pairs[0])
+    table = read_table_file(path)
+    first = (next(iter(table.settings)), *table.seed_pairs[0])
     chosen = [c for c in cells_of(path) if (c.setting, c.seed, c.subset_seed) == first]
-    assert len(chosen) == len(grid.methods)
+    assert len(chosen) == len(table.methods)
     for cell in chosen:
         epochs = {"schedule.epochs": cell.config.schedule.epochs}
         config = stand_in(cell, tmp_path, **SMALL_NETWORK, **epochs)
@@ -122,7 +125,7 @@ def test_the_first_epoch_of_every_method_runs(path: Path, tmp_path: Path) -> Non
 def test_every_method_runs_through_all_its_phases_on_every_kind_of_setting(
     path: Path, tmp_path: Path
 ) -> None:
-    first = read_grid(path).seed_pairs[0]
+    first = read_table_file(path).seed_pairs[0]
     chosen = [cell for cell in cells_of(path) if (cell.seed, cell.subset_seed) == first]
     own = stand_in(chosen[0], tmp_path)
     small = (stand_in(cell, tmp_path, **SMALL_NETWORK) for cell in chosen)
@@ -141,7 +144,7 @@ def test_every_published_number_that_a_table_refers_to_exists(path: Path) -> Non
         known = {(r["paper"], r["table_or_place"], r["method"]) for r in csv.DictReader(file)}
     references = {
         (reference.paper, reference.table, method)
-        for reference in read_grid(path).published
+        for reference in read_table_file(path).published
         for method in reference.methods.values()
     }
     assert references <= known

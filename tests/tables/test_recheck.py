@@ -9,9 +9,9 @@ import pytest
 
 from engine.config import command_line
 from engine.config.load import load
+from engine.tables.cells import Cell
 from engine.tables.recheck import compare
 from engine.tables.record import RunRecord
-from engine.tables.table_file import Cell
 from tests.tables._lines import line
 
 THEN = [0.80, 0.83, 0.78, 0.81, 0.84]

@@ -100,7 +100,7 @@ def test_a_damaged_line_is_named_and_nothing_is_written(tmp_path: Path, record: 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, record: RunRecord) -> None:
     (tmp_path / "results").write_text("a file where the folder would be")
-    with pytest.raises(WriteError, match=r"the same command adds the line once this is mended"):
+    with pytest.raises(WriteError, match=r"mend this and run the same command to add the line"):
         append(tmp_path / "results" / "t.jsonl", record)
 
 

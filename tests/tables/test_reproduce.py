@@ -180,7 +180,7 @@ def test_a_signal_stops_all_workers_after_a_checkpoint(
     process.send_signal(signal.SIGTERM)
     output = process.communicate()[0]
     assert process.returncode == 143, output
-    assert "stopped by SIGTERM; the same command goes on from here" in output
+    assert "stopped by SIGTERM; run the same command to resume" in output
     assert main([str(table), "--results", str(tmp_path / "lines.jsonl")]) == 0
     assert lines_of(tmp_path / "lines.jsonl") == lines_of(made / "lines.jsonl")
 
@@ -191,7 +191,10 @@ def test_a_time_limit_ends_the_run_in_hand_with_its_epoch(
     table = write_table(tmp_path)
     lines = tmp_path / "lines.jsonl"
     assert main([str(table), "--results", str(lines), "--time-limit", "0s"]) == 0
-    assert "the time is up: 8 of 8 runs left; the same command goes on" in capsys.readouterr().out
+    assert (
+        "the time is up: 8 of 8 runs left; run the same command to resume"
+        in capsys.readouterr().out
+    )
     assert not lines.exists()
 
 

@@ -18,9 +18,12 @@ import pytest
 import yaml
 
 from engine.config.components import ROOT
-from engine.tables import table
+from engine.tables import table_file
+from engine.tables.__main__ import main
 from engine.tables.dot_plot import draw
+from engine.tables.options import OPTIONS
 from engine.tables.record import from_run_folder, read
+from engine.tables.table import blocks_of, read_table
 from tests._runs import folder_of, small_run, small_words
 from tests.tables._lines import METHODS, QUIET, around, line, lines, write_lines
 
@@ -37,13 +40,13 @@ def results(tmp_path: Path) -> Path:
 
 def output(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     """What a call that works prints; Markdown holds numbers together by other spaces."""
-    assert table.main([str(word) for word in words]) == 0
+    assert main([str(word) for word in words]) == 0
     return capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def mistake(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     """What a call that does not work says."""
-    assert table.main([str(word) for word in words]) == 2
+    assert main([str(word) for word in words]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     return captured.err.rstrip("\n")
@@ -154,8 +157,8 @@ CIFAR = (
 @pytest.fixture
 def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of the LDAM paper by 30 epochs, of which two of three methods have run."""
-    monkeypatch.setattr(table, "RESULTS", tmp_path)
-    monkeypatch.setattr(table, "PAPERS", tmp_path)
+    monkeypatch.setattr(table_file, "RESULTS", tmp_path)
+    monkeypatch.setattr(table_file, "PAPERS", tmp_path)
     path = tmp_path / "paper.yaml"
     names = {"ours": "LDAM-DRW", "focal": "Focal"}
     content = {
@@ -346,12 +349,14 @@ def test_a_table_that_has_not_run_says_how_to_run_it(
 
 
 def test_help_explains_the_marks_and_every_option_without_heavy_imports() -> None:
-    code = "import sys; from experiments import table; table.main(['--help']); print(*sys.modules)"
+    code = (
+        "import sys; from engine.tables.__main__ import main; main(['--help']); print(*sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     text, _, modules = done.stdout.rstrip().rpartition("\n")
-    for word in ("mean ± std", "bold", "oracle", "†", "–", *table.OPTIONS):
+    for word in ("mean ± std", "bold", "oracle", "†", "–", *OPTIONS):
         assert word in text
     heavy = {"torch", "numpy", "pandas", "rich", "matplotlib", "scipy"}
     assert heavy.isdisjoint(modules.split())
@@ -359,7 +364,7 @@ def test_help_explains_the_marks_and_every_option_without_heavy_imports() -> Non
 
 def test_a_mistake_in_the_words_answers_at_once() -> None:
     began = time.process_time()
-    assert table.main(["--rule=best"]) == 2
+    assert main(["--rule=best"]) == 2
     assert time.process_time() - began < 0.2
 
 
@@ -399,8 +404,8 @@ def test_an_unknown_metric_names_the_nearest(
 ) -> None:
     said = mistake(capsys, results, "--metric", "balanced_acuracy")
     assert said.startswith("--metric balanced_acuracy: unknown (did you mean balanced_accuracy?)")
-    said = mistake(capsys, results, "--metric", "nll", "--format", "csv")
-    assert said == "--metric nll: has no effect with --format csv, which has all"
+    said = mistake(capsys, results, "--columns", "balanced_accuracy,auroch")
+    assert said.startswith("--columns auroch: unknown (did you mean auroc?)")
 
 
 # --- the figure ----------------------------------------------------------------------------------
@@ -421,8 +426,8 @@ def test_the_figure_is_a_file_of_its_kind_and_the_same_every_time(
 def test_the_figure_shows_every_run_every_interval_and_the_groups_that_exist(
     results: Path,
 ) -> None:
-    found = table.read_table(results)
-    (scores, differences, groups) = draw(table.blocks_of(found)).axes
+    found = read_table(results)
+    (scores, differences, groups) = draw(blocks_of(found)).axes
     runs = [drawn for drawn in scores.lines if drawn.get_marker() == "|"]
     assert [sorted(drawn.get_xdata()) for drawn in runs] == [sorted(BASE), sorted(BETTER)]
     assert [text.get_text() for text in scores.get_yticklabels()] == ["cross_entropy", "focal"]

@@ -10,7 +10,8 @@ import yaml
 
 from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError
-from engine.tables.table_file import cells, only, read_grid
+from engine.tables.cells import cells, select
+from engine.tables.table_file import read_table_file
 from tests.tables._tables import cells_of, content, write_table
 
 
@@ -18,7 +19,7 @@ def mistakes(folder: Path, **changes: Any) -> tuple[str, ...]:
     """What reading and resolving the changed table complains of."""
     path = write_table(folder, **changes)
     with pytest.raises(ConfigError) as caught:
-        cells(read_grid(path))
+        cells(read_table_file(path))
     return tuple(line.replace(f"{path}: ", "") for line in caught.value.mistakes)
 
 
@@ -38,7 +39,7 @@ def test_a_table_is_methods_by_settings_by_seeds_the_first_seed_of_all_first(
 
 def test_paired_seeds_go_hand_in_hand(tmp_path: Path) -> None:
     path = write_table(tmp_path, subset_seeds=[4, 7], pairing="paired")
-    assert read_grid(path).seed_pairs == [(0, 4), (1, 7)]
+    assert read_table_file(path).seed_pairs == [(0, 4), (1, 7)]
     assert len(cells_of(path)) == 8
 
 
@@ -88,10 +89,10 @@ def test_threads_are_settled_unless_the_table_does_and_stand_among_the_words(
 
 def test_only_a_method_or_a_method_in_a_setting(tmp_path: Path) -> None:
     found = cells_of(write_table(tmp_path))
-    assert {c.method for c in only(found, "focal")} == {"focal"}
-    assert len(only(found, "focal", "factor 2")) == 2
+    assert {c.method for c in select(found, "focal")} == {"focal"}
+    assert len(select(found, "focal", "factor 2")) == 2
     with pytest.raises(ConfigError) as caught:
-        only(found, "focl", "factor 3")
+        select(found, "focl", "factor 3")
     assert [line.partition(";")[0] for line in caught.value.mistakes] == [
         "--only: no method 'focl' (did you mean focal?)",
         "--only: no setting 'factor 3' (did you mean factor 8?)",
@@ -120,7 +121,7 @@ def test_what_is_missing_is_named_with_its_meaning(tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(without))
     with pytest.raises(ConfigError, match=r"baseline: is missing \(the method that others"):
-        read_grid(path)
+        read_table_file(path)
 
 
 def test_names_that_lead_nowhere_are_mistakes(tmp_path: Path) -> None:

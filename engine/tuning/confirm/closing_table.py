@@ -45,8 +45,8 @@ def cells(row: Row, *, digits: int = 4) -> list[str]:
     return [
         described(row.candidate),
         DASH if row.searched is None else f"{row.searched:.{digits}f}",
-        spread(row.val, digits=digits),
-        spread(row.test, digits=digits),
+        spread(row.val, number=f"{{:.{digits}f}}".format),
+        spread(row.test, number=f"{{:.{digits}f}}".format),
         str(row.test.n if row.test is not None else 0) + _lacking(row),
         difference,
         row.verdict,

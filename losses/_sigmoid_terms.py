@@ -10,12 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._base import as_float
 from ._fused import GradientInForward, can_fuse
 from ._fused_sigmoid import HardTargets, sigmoid_with_gradient
+from ._inputs import (
+    ClassValues,
+    as_float,
+    check_labels,
+    check_probabilities,
+    class_values,
+    class_weight,
+)
 from ._modulator import distance_modulator, focal_modulator
 from ._reduction import Reduction, as_divisor
-from ._targets import check_labels, check_probabilities, class_values
 
 ElementNormalizer = Literal["elements", "batch", "positives"]
 SoftForm = Literal["likelihood", "distance"]
@@ -56,7 +62,7 @@ def binary_elements(
     targets: Tensor,
     *,
     gamma: float,
-    weight: Tensor | None,
+    weight: ClassValues | None,
     ignore_index: int,
     soft_form: SoftForm = "likelihood",
 ) -> Elements:
@@ -70,20 +76,22 @@ def binary_elements(
     if soft_form not in ("likelihood", "distance"):
         raise ValueError(f"soft_form must be 'likelihood' or 'distance', not {soft_form!r}")
     logits = as_float(logits)
-    weight = None if weight is None else _checked_weight(weight, logits)
+    class_weights = _output_weight(weight, logits)
     if targets.is_floating_point() and logits.shape[1:2] == (1,) and targets.shape[1:2] == (2,):
         targets = targets[:, 1:]
     if _are_labels(logits, targets):
-        return _from_labels(logits, targets, gamma=gamma, weight=weight, ignore_index=ignore_index)
-    return _from_probabilities(logits, targets, gamma=gamma, weight=weight, soft_form=soft_form)
+        return _from_labels(
+            logits, targets, gamma=gamma, weight=class_weights, ignore_index=ignore_index
+        )
+    return _from_probabilities(
+        logits, targets, gamma=gamma, weight=class_weights, soft_form=soft_form
+    )
 
 
-def _checked_weight(weight: Tensor, logits: Tensor) -> Tensor:
+def _output_weight(weight: ClassValues | None, logits: Tensor) -> Tensor | None:
     """Return class weights like the logits; a single output has two classes."""
     num_classes = 2 if logits.ndim == 1 else max(logits.shape[1], 2)
-    if weight.shape != (num_classes,):
-        raise ValueError(f"weight must be {num_classes} numbers, not shape {tuple(weight.shape)}")
-    return weight.to(logits)
+    return class_weight(weight, logits, num_classes=num_classes)
 
 
 def _are_labels(logits: Tensor, targets: Tensor) -> bool:
@@ -174,19 +182,22 @@ def reduce_elements(
     *,
     gamma: float = 0.0,
     alpha: float | None = None,
-    weight: Tensor | None,
+    weight: ClassValues | None,
     reduction: Reduction,
     normalize: ElementNormalizer,
     ignore_index: int,
 ) -> Tensor:
     """Return `composed(logits)`; for many logits and targets 0 or 1 by the fused path."""
-    if reduction not in ("mean", "sum") or not can_fuse("sigmoid", logits, targets, weight):
+    class_weights = _output_weight(weight, logits)
+    if reduction not in ("mean", "sum") or not can_fuse("sigmoid", logits, targets, class_weights):
         return composed(logits)
     are_labels = targets.shape == logits.shape[:1] + logits.shape[2:]
-    if targets.shape == logits.shape and weight is None:
+    if targets.shape == logits.shape and class_weights is None:
         hard, counted = _hard_elements(logits, targets)
     elif are_labels and logits.ndim > 1 and not targets.is_floating_point():
-        hard, counted = _hard_labels(logits, targets, weight=weight, ignore_index=ignore_index)
+        hard, counted = _hard_labels(
+            logits, targets, weight=class_weights, ignore_index=ignore_index
+        )
     else:
         return composed(logits)
     divisor: Tensor | float = 1.0
@@ -212,7 +223,6 @@ def _hard_labels(
     check_labels(torch.where(valid, targets, 0), max(C, 2))
     factor = valid.to(logits)
     if weight is not None:
-        weight = _checked_weight(weight, logits)
         factor = class_values(weight, targets, ignore_index=ignore_index)
     first = 1 if C == 1 else 0
     outputs = torch.arange(first, first + C, dtype=logits.dtype).unsqueeze(1)
@@ -226,8 +236,10 @@ def _hard_labels(
     return hard, Elements(logits, positive, factor, valid)
 
 
-def element_amount(targets: Tensor, *, num_outputs: int, normalize: ElementNormalizer) -> Tensor:
+def part_normalizer(targets: Tensor, *, num_outputs: int, normalize: ElementNormalizer) -> Tensor:
     """Return the number of samples, to which that of elements is proportional, or of positives."""
+    if targets.is_floating_point() and num_outputs == 1 and targets.shape[1:2] == (2,):
+        targets = targets[:, 1:]
     if normalize != "positives" or (num_outputs > 1 and not targets.is_floating_point()):
         return targets.new_full((), len(targets), dtype=torch.float32)
     positive = targets if targets.is_floating_point() else targets == 1

@@ -1,9 +1,10 @@
-"""Losses that are a function of each sample's cross-entropy, for labels."""
+"""Losses that are a function of each sample's cross-entropy, and smoothed cross-entropies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,10 @@ from torch import Tensor
 from ._adjustment import UNADJUSTED, Adjustment
 from ._fused import GradientInForward, can_fuse
 from ._fused_softmax import Samples, Term, softmax_with_gradient
+from ._inputs import check_labels, class_values
 from ._reduction import Reduction, as_divisor, reduce_values
-from ._targets import check_labels
+
+SmoothingWeight = Literal["sample", "class"]
 
 
 def reduce_terms(
@@ -89,3 +92,40 @@ def _composed(
     logits = adjustment.of(logits, known)
     nll = F.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index)
     return reduce_values(term(nll, *values), reduction=reduction, normalizer=normalizer)
+
+
+def check_smoothing(label_smoothing: float, smoothing_weight: SmoothingWeight) -> None:
+    """Raise ValueError for smoothing outside 0 to 1, or an unknown weight of it."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must lie in 0 to 1, not {label_smoothing}")
+    if smoothing_weight not in ("sample", "class"):
+        raise ValueError(f"smoothing_weight must be 'sample' or 'class', not {smoothing_weight!r}")
+
+
+def smoothed_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    weight: Tensor | None,
+    label_smoothing: float,
+    smoothing_weight: SmoothingWeight,
+    ignore_index: int,
+) -> Tensor:
+    """Return the weighted cross-entropy of each sample, (N, ...), with labels smoothed.
+
+    Its part that is spread evenly is -1/C sum_c log p_c times the weight of the ``sample``: that of
+    its label, or sum_c t_c w_c of a soft target t. With the weight of each ``class`` in its place,
+    -1/C sum_c w_c log p_c as in `torch.nn.functional.cross_entropy`, every sample asks for the
+    class with the largest weight.
+    """
+    smoothed = partial(
+        F.cross_entropy, logits, targets, reduction="none", ignore_index=ignore_index
+    )
+    if weight is None or label_smoothing == 0 or smoothing_weight == "class":
+        return smoothed(weight=weight, label_smoothing=label_smoothing)
+    of_samples = class_values(weight, targets, ignore_index=ignore_index)
+    if not targets.is_floating_point():
+        return smoothed(label_smoothing=label_smoothing) * of_samples
+    nll = -logits.log_softmax(dim=1)
+    own = class_values(weight, targets * nll, ignore_index=ignore_index)
+    return torch.lerp(own, nll.mean(dim=1) * of_samples, label_smoothing)

@@ -9,8 +9,8 @@ import losses
 COUNTS = torch.tensor([100, 40, 20, 5, 7])
 WEIGHT = torch.tensor([0.5, 2.0, 1.0, 3.0, 0.25])
 PARTS = [slice(0, 6), slice(6, 7), slice(7, 13)]
-# Regions of a batch are not means of their parts; what is drawn for a part is drawn anew.
-WHOLE_BATCH = {"dice", "tversky", "gaussian_clouded"}
+# What is drawn for a part is drawn anew.
+DRAWN = {"gaussian_clouded"}
 
 
 NORMALISATIONS = {
@@ -20,7 +20,8 @@ NORMALISATIONS = {
 
 
 def of_every_normalisation() -> list[losses.Loss]:
-    names = sorted(set(losses.names()) - WHOLE_BATCH)
+    facts = {n: losses.build(n, class_counts=COUNTS).is_mean_over_samples for n in losses.names()}
+    names = sorted(name for name, is_mean in facts.items() if is_mean and name not in DRAWN)
     defaults = {n: getattr(losses.build(n, class_counts=COUNTS), "normalize", None) for n in names}
     return [
         losses.build(name, {"normalize": normalize}, class_counts=COUNTS)
@@ -48,7 +49,7 @@ def test_a_mean_is_the_sum_of_its_parts_means_by_their_divisors(
 ) -> None:
     logits, targets = batch(soft=soft and loss.takes_soft_targets)
     loss.set_weight(WEIGHT)
-    amounts = torch.stack([loss.amount(targets[part], num_outputs=5) for part in PARTS])
-    shares = loss.divisor(amounts) / loss.divisor(amounts.sum())
+    normalizers = torch.stack([loss.normalizer(targets[part], num_outputs=5) for part in PARTS])
+    shares = loss.divisor(normalizers) / loss.divisor(normalizers.sum())
     means = torch.stack([loss(logits[part], targets[part]) for part in PARTS])
     assert (shares * means).sum().item() == pytest.approx(loss(logits, targets).item(), rel=1e-6)

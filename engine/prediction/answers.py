@@ -1,0 +1,58 @@
+"""What a run says of image files: a table on the screen, and a CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from engine.config.messages import one_line
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Class probabilities of image files.
+
+    Attributes:
+        files: N of them.
+        probabilities: (N, C) float64.
+        class_names: C names in label order.
+    """
+
+    files: Sequence[Path]
+    probabilities: np.ndarray
+    class_names: Sequence[str]
+
+    def table(self, *, top: int, limit: int | None = None) -> Table:
+        """Return the ``top`` classes of each of the first ``limit`` files."""
+        top = min(top, len(self.class_names))
+        table = Table("file", *(f"{k + 1}." for k in range(top)), box=SIMPLE_HEAD)
+        for file, row in zip(self.files[:limit], self.probabilities, strict=False):
+            best = np.argsort(-row, kind="stable")[:top]
+            cells = [f"{self.class_names[label]} {row[label]:.3f}" for label in best]
+            table.add_row(*(Text(one_line(cell)) for cell in (_name(file), *cells)))
+        return table
+
+    def csv(self) -> str:
+        """Return a header and a line for each file: file, predicted, probability, each class."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["file", "predicted", "probability", *self.class_names])
+        for file, row in zip(self.files, self.probabilities, strict=True):
+            label = int(row.argmax())
+            values = [f"{value:.9g}" for value in (row[label], *row)]
+            writer.writerow([_name(file), self.class_names[label], *values])
+        return text.getvalue()
+
+
+def _name(file: Path) -> str:
+    """Return a path as text, bytes of it that are no UTF-8 escaped."""
+    return os.fsencode(file).decode("utf-8", "backslashreplace")

@@ -1,0 +1,123 @@
+"""Image files to predict: which there are, and their pixels as a run's own images have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import data
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files below what was named, and how many others a folder held.
+
+    Attributes:
+        files: in the order named, those of a folder sorted by path.
+        num_others: files of folders whose name has no ending of an image.
+    """
+
+    files: tuple[Path, ...]
+    num_others: int
+
+
+def find(paths: Iterable[Path]) -> Found:
+    """Return the files named, and the image files of the folders named and all folders in them.
+
+    A file that is named is always taken; names that begin with a dot are left out of a folder.
+    """
+    from PIL import Image
+
+    endings = Image.registered_extensions()
+    files: list[Path] = []
+    num_others = 0
+    for path in paths:
+        inside = sorted(_below(path)) if path.is_dir() else [path]
+        taken = [f for f in inside if f == path or f.suffix.lower() in endings]
+        files += taken
+        num_others += len(inside) - len(taken)
+    return Found(tuple(dict.fromkeys(files)), num_others)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a run's images were prepared.
+
+    Args:
+        shape: Channels, height and width of what its model takes.
+        size: Side that the run resized its images to, None where it took them as they are.
+    """
+
+    shape: data.ImageShape
+    size: int | None
+
+    def image(self, path: Path) -> Tensor:
+        """Decode a file to uint8 (C, H, W).
+
+        Raises:
+            DataError: it cannot be read, or does not fit the model.
+        """
+        image = data.decode(path, size=self.size)
+        channels, height, width = self.shape
+        if tuple(image.shape[1:]) != (height, width):
+            raise data.DataError(
+                f"{path} is {image.shape[2]}x{image.shape[1]} pixels and this run takes "
+                f"{width}x{height}: resize it"
+            )
+        if channels == 1:
+            if not (image == image[:1]).all():
+                raise data.DataError(
+                    f"{path} is in colour and this run takes greyscale: convert it"
+                )
+            image = image[:1]
+        return image
+
+    def batches(self, files: Sequence[Path], *, batch_size: int) -> Iterator[Decoded]:
+        """Yield the files in groups of ``batch_size``, decoded in threads."""
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(files), batch_size):
+                group = files[start : start + batch_size]
+                yield Decoded.of(group, list(pool.map(self._image_or_reason, group)))
+
+    def _image_or_reason(self, path: Path) -> Tensor | str:
+        try:
+            return self.image(path)
+        except data.DataError as error:
+            return str(error)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A group of files: those that are images, and a line for each of the others.
+
+    Attributes:
+        files: N of them.
+        images: uint8 (N, C, H, W).
+        mistakes: one line for each file that is no image for this run.
+    """
+
+    files: list[Path]
+    images: Tensor
+    mistakes: list[str]
+
+    @classmethod
+    def of(cls, files: Sequence[Path], found: Sequence[Tensor | str]) -> Decoded:
+        """Sort what was decoded from what was not."""
+        pairs = [(f, x) for f, x in zip(files, found, strict=True) if isinstance(x, Tensor)]
+        images = torch.stack([image for _, image in pairs]) if pairs else torch.empty(0)
+        return cls([f for f, _ in pairs], images, [x for x in found if isinstance(x, str)])
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _below(path)
+        elif path.is_file():
+            yield path

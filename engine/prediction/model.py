@@ -1,0 +1,93 @@
+"""A trained run as a function from images to class probabilities, as the run computed them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import data
+from engine.training.build import LoadedRun, Rule, load_run, read_facts, weight_layout
+from engine.training.predict_loop import predict
+from engine.training.runtime import Precision, choose_device, choose_precision
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded run on a device, at the precision that it was evaluated in.
+
+    Attributes:
+        run: whose model is on ``device``.
+        image_shape: channels, height and width of its images.
+        num_outputs: logits of the model, 1 for a binary task with a sigmoid loss.
+        device: where it computes.
+        precision: in which it computes.
+    """
+
+    run: LoadedRun
+    image_shape: data.ImageShape
+    num_outputs: int
+    device: torch.device
+    precision: Precision
+
+    @classmethod
+    def of(cls, folder: Path, *, rule: Rule | None, device: str) -> Model:
+        """Load the run of a folder.
+
+        Raises:
+            ConfigError: it is no whole run, has no weights by that rule, or the device is missing.
+        """
+        chosen = choose_device(device)
+        run = load_run(folder, rule=rule)
+        precision = choose_precision(run.config.runtime.precision, chosen)
+        run.model.to(chosen).to(memory_format=weight_layout(chosen, precision=precision))
+        facts = read_facts(folder)
+        return cls(
+            run,
+            data.ImageShape(*facts["image_shape"]),
+            facts["num_outputs"],
+            device=chosen,
+            precision=precision,
+        )
+
+    @property
+    def size(self) -> int | None:
+        """The side that the run resized its images to, None where it took them as they are."""
+        return getattr(self.run.config.data, "size", None)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in label order."""
+        return self.run.class_names
+
+    @property
+    def num_epochs(self) -> int:
+        """The epochs that the run was to train."""
+        return self.run.config.schedule.epochs
+
+    def probabilities(self, images: Tensor) -> np.ndarray:
+        """Return class probabilities (N, C) float64 of uint8 images (N, channels, H, W).
+
+        They go through the loader and the batch loop of evaluation, without labels.
+        """
+        positions = torch.arange(len(images))
+        loader = data.Loader(
+            data.Split(images, targets=torch.zeros_like(positions), index=positions),
+            batch_size=len(images),
+            mean=self.run.mean,
+            std=self.run.std,
+            device=self.device,
+            seed=0,
+        )
+        found = predict(
+            self.run.model,
+            loader.epoch(positions, epoch=0),
+            device=self.device,
+            precision=self.precision,
+        )
+        logits = torch.from_numpy(found.logits).double()
+        logits = logits[:, 1:] if self.num_outputs == 1 else logits
+        return self.run.readout.predict(logits).numpy()

@@ -1,0 +1,322 @@
+"""predict.py on real trained runs: the answers are the run's own, and every mistake is one line."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import predict
+import train
+from data.digits import Digits
+from engine.config.components import ROOT
+from engine.config.load import load
+from engine.prediction.answers import Answers
+from engine.prediction.command_line import OPTIONS, USAGE
+from engine.prediction.image_files import find
+from tests._runs import quiet_screen
+from tests.data._files import write_folder, write_image
+
+COMMON = (
+    "model.name=cifar_resnet8",
+    "optim.batch_size=16",
+    "schedule.epochs=2",
+    "runtime.threads=1",
+    "track.wandb=disabled",
+    "track.figures=false",
+)
+COUNTS = {
+    "train": {"cat": 9, "dog": 6, "emu": 4},
+    "val": {"cat": 2, "dog": 2, "emu": 2},
+    "test": {"cat": 4, "dog": 3, "emu": 3},
+}
+
+
+def trained(root: Path, *words: str) -> Path:
+    """Train a small run and return its folder."""
+    config = load(overrides=[*COMMON, f"track.root={root / 'runs'}", *words])
+    train.run(config, screen=quiet_screen())
+    (folder,) = (root / "runs").glob("*/*")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of photographs, 9x6, and in ``runs`` a run that has seen them as 8x8."""
+    root = tmp_path_factory.mktemp("photos")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATA_ROOT", str(root / "data"))
+        folder = write_folder(root / "pets", COUNTS)
+        for number, path in enumerate(sorted(folder.glob("*/*/*.png"))):
+            write_image(path, seed=number, width=9, height=6)
+        trained(root, "data=image_folder", f"data.path={folder}", "data.size=8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Greyscale PNGs of the test digits in ``images``, and in ``runs`` a run of digits."""
+    root = tmp_path_factory.mktemp("digits")
+    (root / "images").mkdir()
+    for position, image in enumerate(Digits().load().test.images[::10]):
+        Image.fromarray(image[0].numpy()).save(root / "images" / f"{10 * position:03}.png")
+    trained(root, "data=digits")
+    return root
+
+
+def run_of(root: Path) -> Path:
+    (folder,) = (root / "runs").glob("*/*")
+    return folder
+
+
+def predicted(root: Path, *words: str | Path) -> list[dict[str, str]]:
+    """Predict into a CSV, which must succeed, and return its lines."""
+    out = root / "out.csv"
+    assert predict.main([str(run_of(root)), *map(str, words), "--csv", str(out)]) == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def own_probabilities(run: Path, *, rule: str) -> np.ndarray:
+    """What the run itself said of its test images."""
+    stored = np.load(run / "predictions" / f"test.{rule}.npz")
+    logits = torch.from_numpy(stored["logits"])[np.argsort(stored["index"])]
+    return logits.double().softmax(1).numpy()
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", ["last", "val"])
+@pytest.mark.parametrize("batch_size", ["3", "256"])
+def test_images_of_the_test_folder_get_the_runs_own_test_predictions(
+    photos: Path, rule: str, batch_size: str
+) -> None:
+    words = ("--rule", rule, "--batch-size", batch_size)
+    lines = predicted(photos, photos / "pets" / "test", *words)
+    found = [[float(line[name]) for name in ("cat", "dog", "emu")] for line in lines]
+    own = own_probabilities(run_of(photos), rule=rule)
+    assert np.allclose(found, own, rtol=0, atol=1e-6)
+    assert [line["predicted"] for line in lines] == [
+        ("cat", "dog", "emu")[label] for label in own.argmax(1)
+    ]
+    assert [float(line["probability"]) for line in lines] == [max(row) for row in found]
+    assert [line["file"] for line in lines] == [
+        str(path) for path in sorted((photos / "pets" / "test").glob("*/*"))
+    ]
+
+
+def test_the_two_rules_are_two_models(photos: Path) -> None:
+    last, val = (own_probabilities(run_of(photos), rule=rule) for rule in ("last", "val"))
+    assert not np.allclose(last, val, rtol=0, atol=1e-3)
+
+
+def test_greyscale_files_of_digits_get_the_runs_own_test_predictions(digits: Path) -> None:
+    lines = predicted(digits, digits / "images", "--rule", "val")
+    found = np.array([[float(v) for v in list(line.values())[3:]] for line in lines])
+    own = own_probabilities(run_of(digits), rule="val")[::10]
+    assert np.allclose(found, own, rtol=0, atol=1e-6)
+    assert list(lines[0])[:5] == ["file", "predicted", "probability", "zero", "one"]
+
+
+def test_a_greyscale_image_stored_as_rgb_is_the_same_image(digits: Path, tmp_path: Path) -> None:
+    grey = digits / "images" / "010.png"
+    Image.open(grey).convert("RGB").save(tmp_path / "colours.png")
+    first, second = predicted(digits, grey, tmp_path / "colours.png")
+    assert list(first.values())[1:] == list(second.values())[1:]
+
+
+def test_a_model_of_one_output_has_the_probability_of_both_classes(
+    digits: Path, tmp_path: Path
+) -> None:
+    run = trained(tmp_path, "data=digits", "data.one_vs_rest=three", "loss=sigmoid_focal")
+    out = tmp_path / "out.csv"
+    assert predict.main([str(run), str(digits / "images"), "--csv", str(out)]) == 0
+    found = np.loadtxt(out, delimiter=",", skiprows=1, usecols=(3, 4))
+    own = own_probabilities(run, rule="val")[::10]
+    assert np.allclose(found, own, rtol=0, atol=1e-6)
+
+
+def test_logit_adjustment_of_the_run_is_part_of_its_predictions(
+    digits: Path, tmp_path: Path
+) -> None:
+    from engine.training.build import load_run
+
+    run = trained(tmp_path, "data=digits", "evaluate.logit_adjustment=1")
+    out = tmp_path / "out.csv"
+    assert predict.main([str(run), str(digits / "images"), "--csv", str(out)]) == 0
+    found = np.loadtxt(out, delimiter=",", skiprows=1, usecols=range(3, 13))
+    images = Digits().load().test.images[::10]
+    assert np.allclose(found, load_run(run).predict(images).numpy(), rtol=0, atol=1e-5)
+    assert not np.allclose(found, own_probabilities(run, rule="val")[::10], atol=1e-2)
+
+
+# --- what is shown --------------------------------------------------------------------------------
+
+
+def test_the_table_names_the_epoch_and_the_most_probable_classes_first(
+    digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = digits / "images" / "000.png"
+    assert predict.main([str(run_of(digits)), str(image), "--top", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "weights after epoch " in printed and "000.png" in printed
+    own = own_probabilities(run_of(digits), rule="val")[0]
+    names = Digits().load().class_names
+    first, second = np.argsort(-own)[:2]
+    line = next(line for line in printed.splitlines() if "000.png" in line)
+    assert line.split()[1:] == [
+        names[first],
+        f"{own[first]:.3f}",
+        names[second],
+        f"{own[second]:.3f}",
+    ]
+
+
+def test_beside_a_csv_the_table_ends_after_twenty_images(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    predict.main([str(run_of(digits)), str(digits / "images"), "--csv", str(out)])
+    printed = capsys.readouterr().out
+    assert printed.count(".png") == predict.SHOWN
+    assert f"and 30 more, all in {out}" in printed
+
+
+def test_names_with_commas_quotes_and_line_breaks_stay_one_cell(tmp_path: Path) -> None:
+    name = 'a "b",\nc.png'
+    answers = Answers([Path(name)], np.array([[0.25, 0.75]]), ["x, y", "z"])
+    (line,) = csv.DictReader(answers.csv().splitlines(keepends=True))
+    assert line == {
+        "file": name,
+        "predicted": "z",
+        "probability": "0.75",
+        "x, y": "0.25",
+        "z": "0.75",
+    }
+
+
+# --- which files ----------------------------------------------------------------------------------
+
+
+def test_a_folder_gives_its_image_files_at_any_depth_and_a_named_file_is_always_taken(
+    tmp_path: Path,
+) -> None:
+    for name in ("b.png", "a/c.JPG", "a/.hidden.png", ".git/d.png", "notes.txt", "odd"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find([tmp_path, tmp_path / "odd", tmp_path / "b.png"])
+    assert found.files == (tmp_path / "a/c.JPG", tmp_path / "b.png", tmp_path / "odd")
+    assert found.num_others == 2
+
+
+def test_a_link_to_the_folder_above_is_not_followed_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.png").touch()
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    assert find([tmp_path]).files == (tmp_path / "a" / "b.png",)
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def test_bad_images_are_one_line_each_and_the_others_are_predicted(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = tmp_path / "good.png"
+    good.write_bytes((digits / "images" / "000.png").read_bytes())
+    (tmp_path / "broken.png").write_bytes(good.read_bytes()[:40])
+    Image.new("L", (9, 8)).save(tmp_path / "wide.png")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    (tmp_path / "notes.txt").touch()
+    out = tmp_path / "out.csv"
+    code = predict.main(
+        [str(run_of(digits)), str(tmp_path), "--csv", str(out), "--batch-size", "2"]
+    )
+    assert code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "left out, not image files by name: 1"
+    assert lines[1].startswith(f"{tmp_path / 'broken.png'} cannot be read as an image")
+    assert lines[2] == (
+        f"{tmp_path / 'red.png'} is in colour and this run takes greyscale: convert it"
+    )
+    assert lines[3] == (f"{tmp_path / 'wide.png'} is 9x8 pixels and this run takes 8x8: resize it")
+    assert lines[4:] == ["not predicted: 3 of 4 files"]
+    assert [line.split(",")[0] for line in out.read_text().splitlines()[1:]] == [str(good)]
+
+
+def test_without_a_single_good_image_no_csv_is_written(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").touch()
+    out = tmp_path / "out.csv"
+    words = [str(run_of(digits)), str(tmp_path / "broken.png"), "--csv", str(out)]
+    assert predict.main(words) == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["{run}"], "expected images after the run folder {run}"),
+        (["{run}", "nowhere"], "nowhere: no such file or folder"),
+        (["{run}", "{empty}"], "{empty}: no image files there"),
+        (["nowhere", "{images}"], "nowhere: no such run folder"),
+        (["{images}", "{images}"], "{images}: is no run folder: it has no config.yaml"),
+        (["{runs}", "{images}"], "{runs}: is no run folder; it holds {run}: name one"),
+        (["{run}", "{images}", "--rule=best"], "--rule best: expected one of last | val"),
+        (["{run}", "{images}", "--device=cdua"], "(did you mean cuda?)"),
+        (["{run}", "{images}", "--top=0"], "--top 0: expected a whole number >= 1"),
+        (["{run}", "{images}", "--batch-size=0"], "--batch-size 0: expected a whole number >= 1"),
+        (["{run}", "{images}", "--csv=x.txt"], "--csv x.txt: expected a file that ends in .csv"),
+        (["{run}", "{images}", "--csv=no/x.csv"], "expected a file in a folder that is there"),
+        (["{run}", "{images}", "--roule", "val"], "--roule: unknown option (did you mean --rule?)"),
+        ([], "expected a run folder and images, as in: python predict.py runs/digits/... images"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    digits: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    expected: str,
+) -> None:
+    run = run_of(digits)
+    (tmp_path / "empty").mkdir()
+    places = {
+        "run": run,
+        "runs": run.parent,
+        "images": digits / "images",
+        "empty": tmp_path / "empty",
+    }
+    assert predict.main([word.format(**places) for word in words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected.format(**places) in line
+
+
+def test_help_names_every_option_and_neither_it_nor_a_typo_imports_torch() -> None:
+    script = "import sys, predict\ncode = predict.main(sys.argv[1:])\n"
+    script += "heavy = {'torch', 'numpy', 'PIL', 'rich'} & set(sys.modules)\n"
+    script += "sys.exit(f'imported {heavy}' if heavy else code)"
+    for words, code in (["--help"], 0), (["--hlep"], 2):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+    assert set(OPTIONS) == {
+        "--csv",
+        "--rule",
+        "--top",
+        "--batch-size",
+        "--device",
+        "--help",
+    }
+    assert all(len(line) <= 100 for line in USAGE.splitlines())
