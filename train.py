@@ -408,6 +408,7 @@ def run(
                     best_epoch=headline.epoch if summary.headline == "val" else None,
                     data_title=dataset.title,
                     rule=summary.headline,
+                    say=screen.say,
                 )
             trackers.close(tracking.closing_of(summary, test=headline.test, figures=figures))
             write_json(folder.summary, summary.model_dump(mode="json"))

@@ -16,7 +16,7 @@ class Grid(NamedTuple):
 
     title: str
     headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 def measures(summary: Summary) -> dict[str, str]:
@@ -34,7 +34,7 @@ def measures(summary: Summary) -> dict[str, str]:
 def metric_grid(summaries: Sequence[Summary]) -> Grid:
     """Return mean, standard deviation (n - 1) and n over seeds, one column a selection rule."""
     first, n = summaries[0], len(summaries)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, heading in measures(first).items():
         found = [[s.rules[rule].test.get(name) for s in summaries] for rule in first.rules]
         rows.append((heading, *(_spread(values) for values in found)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.report import figures
+from engine.report.figures.style import illegible
 from engine.training.evaluation import Assessment
 
 
@@ -22,11 +23,29 @@ def draw_figures(
     best_epoch: int | None,
     data_title: str,
     rule: str,
+    say: Callable[[str], None],
 ) -> dict[str, Path]:
-    """Draw the figures of a run as PNG and PDF; returns the PNGs by name."""
+    """Draw the figures of a run as PNG and PDF; return the PNGs by name.
+
+    Args:
+        folder: Where they are written.
+        test: Predictions on test by the headline's rule, and their metrics.
+        class_counts: (C,) training images.
+        class_names: C names.
+        rows: The lines of metrics.jsonl.
+        best_epoch: Marked in the curves; None marks none.
+        data_title: Of the data set, for the titles.
+        rule: The headline's selection rule, for the titles.
+        say: Called with one line where names have letters that no font here has.
+    """
     targets, title = test.predictions.targets, f"{data_title}, test, rule {rule}"
     shown = np.flatnonzero((class_counts > 0) | (test.metrics.per_class.support > 0))
     counts, names = class_counts[shown], [class_names[label] for label in shown.tolist()]
+    if lacking := illegible([*names, data_title]):
+        say(
+            f"figures: no font here has {lacking[:10]}, which become boxes; install one, such as "
+            "Noto Sans CJK"
+        )
     drawn = {
         "recall_by_class_count": figures.recall_by_class_count(
             test.metrics.per_class.recall[shown], counts, names, title=title

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.config.messages import one_line, shown
-from engine.report.statistics import spread
+from engine.report.statistics import DASH, spread
 from engine.tuning.confirm.confirm import Candidate
-from engine.tuning.confirm.confirmed_rows import DASH, Row, chosen
+from engine.tuning.confirm.confirmed_rows import Row, chosen
 
 VERDICT = "verdict"
 
