@@ -50,7 +50,7 @@ def _predict(given: Arguments) -> int:
 
     # --- images to probabilities -------------------------------------------------------------
     files, probabilities, num_mistakes = [], [], 0
-    preparation = Preparation(model.image_shape, model.size)
+    preparation = Preparation(model.image_shape, model.size, model.grey_bits)
     for group in preparation.batches(found.files, batch_size=given.batch_size):
         num_mistakes += len(group.mistakes)
         for mistake in group.mistakes:

@@ -33,7 +33,7 @@ def sweep(
 
     Raises:
         ConfigError: a mistake in the search file, the config, or one that only the data can tell.
-        Interrupted: by a signal; the same command goes on.
+        Interrupted: by a signal; the same command resumes the sweep.
         WriteError: the disk is full, say, or the storage has been gone for too long.
     """
     # --- check: every corner of the space loads before anything is run or written ----------------
@@ -212,10 +212,10 @@ def _stopped_cleanly(arguments: command_line.Arguments, argv: Sequence[str]) -> 
         with contextlib.ExitStack() as stack:
             return (compare if arguments.methods else sweep)(arguments, argv=argv, stack=stack)
     except Interrupted as stop:
-        print(f"{stop}; the same command goes on from here")
+        print(f"{stop}; run the same command to resume")
         return stop.exit_code
     except KeyboardInterrupt:
-        print("stopped by SIGINT; the same command goes on from here")
+        print("stopped by SIGINT; run the same command to resume")
         return 130
     except WriteError as error:
         print(error, file=sys.stderr)

@@ -8,7 +8,6 @@ Heavy imports wait until a run starts, so that ``--help`` and a typo answer at o
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
 import time
@@ -18,17 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from engine.config import command_line, rules
 from engine.config.calendar import start_epoch
-from engine.config.load import dump, fingerprint, load
+from engine.config.load import dump, load
 from engine.config.metrics import metrics
-from engine.config.mistakes import ConfigError
+from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config
 
 if TYPE_CHECKING:
     import data
     from engine.report.terminal import Terminal
-    from engine.training.metrics.per_class import PerClass
     from engine.training.summary import Summary
-    from engine.training.train_loop import Step
 
 Report = Callable[[int, Mapping[str, Any]], None]
 
@@ -43,7 +40,7 @@ def run(
     command: Sequence[str] = ("train.run",),
     screen: Terminal | None = None,
 ) -> Summary:
-    """One run, top to bottom; resumes an interrupted one, returns the summary of a finished one.
+    """Train, test and describe one run; resume an interrupted one, return a finished one's summary.
 
     Processes that ``engine.training.processes.joined`` has joined run it together, and all get the
     summary.
@@ -53,9 +50,8 @@ def run(
         report: called in the main process after each epoch with its number (1-based) and its line
             of metrics.jsonl; what it raises ends the run, which can be resumed.
         test: predict test at the end. Without, the summary has validation numbers only and is kept
-            as validation.json; the run counts as unfinished, and with test goes on from there.
-        dataset: as ``engine.training.build.build_dataset`` made it for the same ``data`` section,
-            where the caller has it in memory.
+            as validation.json; the run counts as unfinished, and can be finished with test later.
+        dataset: from :func:`engine.training.setup.load_dataset`, where the caller has it.
         fresh: run again although the folder exists; the old one is renamed and kept.
         command: recorded in environment.json.
         screen: where to print; default the terminal.
@@ -66,216 +62,64 @@ def run(
         Interrupted: by a signal, after a checkpoint.
         LostProcessError: another process of the run has ended.
     """
-    import torch
-
     import data
-    from engine.report import tracking
     from engine.report.figures.run_figures import draw_figures
+    from engine.report.run_trackers import tracked
     from engine.report.terminal import Header, Terminal
-    from engine.training import build, evaluation, provenance, summarise
+    from engine.report.tracking import check_installed
     from engine.training.checkpoint import Checkpointer, Progress
-    from engine.training.code_hash import code_hash
-    from engine.training.files import write_json, write_text
-    from engine.training.predict_loop import predict
-    from engine.training.processes import Processes
-    from engine.training.provenance import describe_segment
-    from engine.training.run_folder import RunFolder
-    from engine.training.runtime import (
-        choose_device,
-        choose_precision,
-        cpu_threads,
-        derive_seed,
-        determinism,
-        device_name,
-        precision_note,
-        preserved_randomness,
-    )
+    from engine.training.epoch_totals import EpochTotals
+    from engine.training.evaluation import row_of
+    from engine.training.journal import Journal
+    from engine.training.machine import machine
+    from engine.training.runtime import device_name
     from engine.training.selection import Selection
-    from engine.training.signals import EndedEarly, interruptions
-    from engine.training.train_loop import EpochTotals
+    from engine.training.setup import load_dataset, set_up
+    from engine.training.signals import interruptions
+    from engine.training.summarise import assess_rule
 
-    tracking.check_installed(config.track.to)
+    check_installed(config.track.to)
     if config.evaluate.test_every_epoch and not test:
         raise ConfigError(["evaluate.test_every_epoch=true: this run is to leave test alone"])
-    began = time.perf_counter()
-    processes = Processes.current()
-    screen = (screen or Terminal()) if processes.is_main else Terminal.silent()
-    epochs = config.schedule.epochs
-    name = config.track.name or config.data.name
-    folder = RunFolder(Path(config.track.root).expanduser() / name / fingerprint(config))
+    began, epochs, screen = time.perf_counter(), config.schedule.epochs, screen or Terminal()
 
     with contextlib.ExitStack() as stack:
-        # --- machine -----------------------------------------------------------------------------
-        stack.enter_context(build.mistakes_of(data.DataError))
-        stack.enter_context(preserved_randomness())
-        threads = stack.enter_context(cpu_threads(config.runtime.threads))
-        stack.enter_context(determinism(is_on=config.runtime.deterministic))
-        device = choose_device(config.runtime.device)
-        precision = choose_precision(config.runtime.precision, device)
-        if (note := precision_note(config.runtime.precision, precision, device)) is not None:
-            screen.say(note)
-
-        # --- data; a finished run ends here ------------------------------------------------------
+        # --- machine, data; a finished run ends here ---------------------------------------------
+        stack.enter_context(mistakes_of(data.DataError))
+        computer = stack.enter_context(machine(config.runtime, say=screen.say))
         if dataset is None:
-            with processes.one_a_machine_first():
-                dataset = build.build_dataset(config)
-        code = code_hash(config.data.name, config.loss.name)
-        identity = {
-            "fingerprint": fingerprint(config),
-            "group": fingerprint(config, without_seeds=True),
-            "split_fingerprint": dataset.split_fingerprint,
-        }
-
-        def past() -> Summary | None:
-            provenance.check_split(folder, dataset.split_fingerprint)
-            return provenance.finished_summary(folder, test=test)
-
-        if not fresh and (finished := processes.on_main(past)) is not None:
+            dataset = load_dataset(config)
+        journal = Journal(config, dataset, machine=computer, say=screen.say, report=report)
+        if not fresh and (finished := journal.finished(test=test)) is not None:
             if test:
                 screen.say("this run is finished; --fresh runs it again")
-                screen.summary(finished, folder.path, code_now=code)
+                screen.summary(finished, journal.folder.path, code_now=journal.code)
             return finished
 
         # --- model, loss, optimizer --------------------------------------------------------------
-        trainer = build.build_trainer(config, dataset, device=device)
-        class_weights = build.build_class_weights(config, dataset)
-        loader_settings: dict[str, Any] = {
-            "batch_size": config.optim.batch_size,
-            "mean": dataset.mean,
-            "std": dataset.std,
-            "device": device,
-            "seed": derive_seed(config.seed, "loader"),
-            "workers": config.runtime.workers,
-        }
-        train_loader = data.Loader(
-            dataset.train,
-            augment=build.augmentation(config),
-            rank=processes.rank,
-            world=processes.world,
-            smallest_share=2,
-            **loader_settings,
-        )
-        class_index = data.ClassIndex.from_targets(
-            dataset.train.targets, num_classes=dataset.num_classes
-        )
-        steps = train_loader.num_batches(len(dataset.train))
-        build.check_lone_images(
-            config,
-            trainer.model,
-            dataset,
-            smallest_batch=min(train_loader.batch_sizes(len(dataset.train))),
-            processes=processes.world,
-        )
-
-        for remark in build.opening_notes(config, dataset):
-            screen.say(remark)
+        setup = set_up(config, dataset, computer)
+        trainer, evaluator, steps = setup.trainer, setup.evaluator, setup.steps
+        selection = Selection.of(config, has_validation=dataset.val is not None)
 
         # --- run folder, resume ------------------------------------------------------------------
-        def own() -> None:
-            if fresh and (aside := folder.set_aside()) is not None:
-                screen.say(f"--fresh: the earlier run is kept in {aside}")
-            stack.enter_context(folder.owned())
-
-        processes.on_main(own)
-        interruption = stack.enter_context(interruptions())
+        stack.enter_context(journal.owned(fresh=fresh))
         progress = Progress()
         checkpoints = Checkpointer(
-            folder.checkpoints,
+            journal.folder.checkpoints,
             trainer,
             progress=progress,
-            interruption=interruption,
+            interruption=stack.enter_context(interruptions()),
             seconds=config.runtime.checkpoint_seconds,
         )
-        for problem in checkpoints.resume():
-            screen.say(problem)
-        if progress.has_begun:
-            screen.say(f"resuming at epoch {progress.epoch + 1}, step {progress.totals.steps + 1}")
-        ran = describe_segment(
-            command=command,
-            device=device_name(device),
-            precision=precision,
-            threads=threads,
-            code=code,
-            processes=processes.world,
-        )
-
-        facts = build.facts_of(config, dataset, teacher=trainer.teacher)
-
-        def begin() -> dict[str, Any]:
-            provenance.check_teacher(folder, facts["teacher_weights"])
-            folder.cut_rows(progress.epoch)
-            environment = provenance.add_segment(
-                folder,
-                ran,
-                position=provenance.Position(progress.epoch, progress.totals.steps),
-                facts=facts,
-                identity=identity,
-                say=screen.say,
-            )
-            write_text(folder.config, dump(config))
-            return environment
-
-        environment = processes.on_main(begin)
-        tracked = tracking.TrackedRun(
-            folder=folder.path,
-            root=Path(config.track.root).expanduser(),
-            run_id=environment["wandb_id"],
-            name=tracking.run_name(config),
-            group=config.track.group or identity["group"],
-            config=config.model_dump(mode="json"),
-        )
-        trackers = tracking.Trackers()
-        if processes.is_main:
-            trackers = tracking.start(config.track, tracked, say=screen.say)
-
-        def end_trackers(kind: type[BaseException] | None, *_: object) -> None:
-            if kind is EndedEarly and progress.best is not None:
-                values = {"objective": progress.best["value"], "ended_early": True}
-                trackers.close(tracking.Closing(values))
-            trackers.finish(failed=kind not in (None, EndedEarly))
-
-        stack.push(end_trackers)
-        for past_row in tracking.logged_again(folder.rows()):
-            values = tracking.values_of(past_row, dataset.class_names, mode=config.track.per_class)
-            trackers.log(values, step=past_row["epoch"])
+        for line in (*setup.remarks, *checkpoints.resume()):
+            screen.say(line)
+        journal.begin(progress, facts=setup.facts, command=command)
+        trackers = stack.enter_context(tracked(journal, progress=progress))
 
         # --- epochs ------------------------------------------------------------------------------
-        # Without a validation split nothing asks for "val".
-        splits = {"val": dataset.val or dataset.test, "test": dataset.test}
-        readout = build.build_readout(
-            config,
-            trainer.loss,
-            class_counts=torch.from_numpy(dataset.class_counts),
-            classes=dataset.classes.predicted,
-        )
-        loader_of = functools.cache(lambda split: data.Loader(splits[split], **loader_settings))
-
-        def assess(
-            split: str, *, after_batch: Callable[[], None], **options: Any
-        ) -> evaluation.Assessment:
-            num_images = len(splits[split])
-            share = predict(
-                trainer.evaluated,
-                loader_of(split).epoch(processes.share(torch.arange(num_images)), epoch=0),
-                device=device,
-                precision=precision,
-                after_batch=after_batch,
-            )
-            return evaluation.assess(
-                share.joined(processes, num_images=num_images),
-                readout,
-                class_counts=dataset.class_counts,
-                num_outputs=build.num_outputs(config, dataset.num_classes),
-                old_classes=dataset.classes.old,
-                **options,
-            )
-
-        def after_step(step: Step) -> None:
-            checkpoints.poll()
-            screen.step(step, epoch=progress.epoch, steps=steps, rate=trainer.current_rate)
-
-        selection = Selection.of(config)
         stack.enter_context(checkpoints.named_on_divergence())
+        done = progress.epoch * steps + progress.totals.steps
+        chosen_by = None if dataset.val is None else metrics()[selection.metric].heading
         screen.header(
             Header(
                 title=dataset.title,
@@ -284,140 +128,76 @@ def run(
                 num_test=len(dataset.test),
                 model=config.model.name,
                 num_parameters=sum(p.numel() for p in trainer.evaluated.parameters()),
-                device=device_name(device),
-                threads=threads,
+                device=device_name(computer.device),
+                threads=computer.threads,
                 epochs=epochs,
                 steps=steps,
-                chosen_by=None if dataset.val is None else metrics()[selection.metric].heading,
-                folder=folder.path,
+                chosen_by=chosen_by,
+                folder=journal.folder.path,
             )
         )
-        with screen.training(
-            epochs=epochs, done=progress.epoch * steps + progress.totals.steps, total=epochs * steps
-        ):
+        with screen.training(epochs=epochs, done=done, total=epochs * steps):
             for epoch in range(progress.epoch, epochs):
-                sampler = config.sampler
-                is_sampling = epoch >= start_epoch(sampler.start, epochs)
-                positions = data.draw_epoch(
-                    sampler.name if is_sampling else "instance",
-                    class_index,
-                    seed=derive_seed(config.seed, "order"),
-                    epoch=epoch,
-                    progress=epoch / max(epochs - 1, 1),
-                    beta=sampler.beta,
-                )
+                is_sampling = epoch >= start_epoch(config.sampler.start, epochs)
+                positions = setup.draw(config.sampler.name if is_sampling else "instance", epoch)
                 is_weighting = epoch >= start_epoch(config.reweight.start, epochs)
-                trainer.loss.set_weight(
-                    class_weights.to(device) if is_weighting and class_weights is not None else None
-                )
+                trainer.loss.set_weight(setup.class_weights if is_weighting else None)
                 trainer.loss.set_progress(epoch, epochs)
                 trainer.train_epoch(
-                    train_loader.epoch(positions, epoch=epoch, start=progress.totals.steps),
+                    setup.loader.epoch(positions, epoch=epoch, start=progress.totals.steps),
                     epoch=epoch,
                     steps=steps,
                     totals=progress.totals,
-                    after_step=after_step,
+                    poll=checkpoints.poll,
+                    after_step=screen.step,
                 )
 
-                row: dict[str, Any] = {
-                    "epoch": epoch + 1,
-                    "step": (epoch + 1) * steps,
-                    "lr": trainer.current_rate,
-                    **{f"train/{k}": v for k, v in progress.totals.metrics().items()},
-                    "train/class_histogram": data.class_histogram(
-                        positions, dataset.train.targets, dataset.num_classes
-                    ).tolist(),
-                }
-                scores: PerClass | None = None
+                row = progress.totals.row(epoch, steps=steps, rate=trainer.current_rate)
+                row["train/class_histogram"] = setup.histogram(positions)
+                val = None
                 if dataset.val is not None:
-                    val = assess(
-                        "val", after_batch=checkpoints.poll, ranking=selection.needs_ranking
-                    )
-                    row |= evaluation.row_of("val", val.metrics)
-                    scores = val.metrics.per_class
-                    progress.best = selection.updated(
-                        progress.best, row, weights=trainer.evaluated.state_dict
-                    )
+                    ranking = selection.needs_ranking
+                    val = evaluator.assess("val", after_batch=checkpoints.poll, ranking=ranking)
+                    row |= row_of("val", val.metrics)
                 if config.evaluate.test_every_epoch:
-                    tested_now = assess("test", after_batch=checkpoints.poll)
-                    row |= evaluation.row_of("test", tested_now.metrics)
+                    tested = evaluator.assess("test", after_batch=checkpoints.poll)
+                    row |= row_of("test", tested.metrics)
                 row |= progress.totals.timing()
 
-                if processes.is_main:
-                    folder.append_row(row)
+                journal.write_row(row)
+                progress.best = selection.update(
+                    progress.best, row, weights=trainer.evaluated.state_dict
+                )
                 progress.epoch, progress.totals = epoch + 1, EpochTotals()
                 checkpoints.save()
-                values = tracking.values_of(
-                    row, dataset.class_names, mode=config.track.per_class, scores=scores
-                )
-                trackers.log(values, step=epoch + 1)
-                best_epoch = progress.best["epoch"] if progress.best else None
+                trackers.epoch(row, val=val)
+                best_epoch = selection.best_epoch(progress.best)
                 screen.epoch(row, metric=selection.metric, best_epoch=best_epoch)
-                if report is not None and processes.is_main:
-                    report(epoch + 1, row)
+                journal.report(row)
                 checkpoints.stop_if_asked()
 
         # --- test (unless left alone), once for each selection rule ------------------------------
-        rules = {"last": (epochs, trainer.evaluated.state_dict())}
-        if progress.best is not None:
-            rules["val"] = (progress.best["epoch"], progress.best["state"])
         results = {}
-        for rule, (epoch, weights) in rules.items():
+        weights = trainer.evaluated.state_dict
+        for rule, chosen in selection.chosen(progress.best, epochs=epochs, weights=weights).items():
+            trainer.evaluated.load_state_dict(chosen.weights)
             # From here on a signal stops without a checkpoint: the one of the last epoch stands.
             stop = checkpoints.stop_if_asked
-            trainer.evaluated.load_state_dict(weights)
-            held_out: evaluation.Assessment | None = None
-            if dataset.val is not None:
-                held_out = assess("val", after_batch=stop, ranking=True)
-            tested: evaluation.Assessment | None = None
-            if test:
-                limit = summarise.threshold(held_out)
-                tested = assess("test", after_batch=stop, ranking=True, threshold=limit)
-            results[rule] = summarise.RuleAssessment(epoch, val=held_out, test=tested)
-            if processes.is_main:
-                results[rule].save_predictions(folder.predictions, rule, dataset=dataset)
+            results[rule] = assess_rule(evaluator, chosen.epoch, test=test, after_batch=stop)
+            journal.save_predictions(rule, results[rule])
 
         # --- summary, figures --------------------------------------------------------------------
-        def close() -> Summary:
-            summary = summarise.summarise(
-                results,
-                rows=folder.rows(),
-                selection=selection,
-                dataset=dataset,
-                seed=config.seed,
-                identity=identity,
-                code_hash=code,
-                notes=(*build.notes(config), *provenance.changes(environment)),
-                seconds=time.perf_counter() - began,
+        summary = journal.summarise(results, selection=selection, notes=setup.notes, since=began)
+        figures, headline = {}, results[summary.headline].test
+        if headline is not None and config.track.figures:
+            rows = journal.rows()
+            figures = draw_figures(
+                journal.folder.figures, headline, summary=summary, rows=rows, say=screen.say
             )
-            headline = results[summary.headline]
-            if headline.test is None:
-                objective = headline.val.metrics.scalars[selection.metric] if headline.val else None
-                values = {**tracking.closing_values(summary), "objective": objective}
-                trackers.close(tracking.Closing(values))
-                write_json(folder.validation, summary.model_dump(mode="json"))
-                return summary
-            figures = {}
-            if config.track.figures:
-                figures = draw_figures(
-                    folder.figures,
-                    headline.test,
-                    class_counts=dataset.class_counts,
-                    class_names=dataset.class_names,
-                    rows=folder.rows(),
-                    best_epoch=headline.epoch if summary.headline == "val" else None,
-                    data_title=dataset.title,
-                    rule=summary.headline,
-                    say=screen.say,
-                )
-            trackers.close(tracking.closing_of(summary, test=headline.test, figures=figures))
-            write_json(folder.summary, summary.model_dump(mode="json"))
-            return summary
-
-        summary = processes.on_main(close)
-        if not test:
-            return summary
-        screen.summary(summary, folder.path, code_now=code)
+        trackers.result(summary, test=headline, figures=figures)
+        journal.finish(summary)
+        if test:
+            screen.summary(summary, journal.folder.path, code_now=journal.code)
         return summary
 
 
@@ -434,7 +214,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         return _run_seeds(config, arguments)
     except ConfigError as error:
-        # Whatever is wrong with the command is wrong for every process of a run; one says so.
+        # A mistake in the command is the same in every process of a run; the first prints it.
         for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():
             print(mistake, file=sys.stderr)
         return 2
@@ -460,7 +240,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
                 seeded = config.model_copy(update={"seed": seed})
                 summaries.append(run(seeded, fresh=arguments.fresh, command=command, screen=screen))
     except Interrupted as stop:
-        screen.say(f"{stop}; the same command goes on from here")
+        screen.say(f"{stop}; run the same command to resume")
         return stop.exit_code
     except (WriteError, LostProcessError) as error:
         print(error, file=sys.stderr)
@@ -472,8 +252,8 @@ def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
         print(_out_of_memory(config), file=sys.stderr)
         return 1
     if arguments.seeds and processes.is_main:
-        name = config.track.name or config.data.name
         root = Path(config.track.root).expanduser()
+        name = config.track.name or config.data.name
         file = root / name / f"seeds-{summaries[0].group}.md"
         write_text(file, seeds.markdown(summaries))
         screen.seeds(summaries, file=file)

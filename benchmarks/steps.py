@@ -18,8 +18,9 @@ from benchmarks import timing
 from engine.config.schema import Config
 from engine.training import build
 from engine.training.checkpoint import Checkpointer, Progress
+from engine.training.epoch_totals import EpochTotals
 from engine.training.signals import Interruption
-from engine.training.train_loop import EpochTotals, Trainer
+from engine.training.train_loop import Trainer
 from models import Output
 
 WORKERS = 2

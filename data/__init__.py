@@ -18,7 +18,7 @@ from data._base import (
     Split,
     data_root,
 )
-from data._decode import decode
+from data._decode import decode, quiet_pillow
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._notes import Validation
@@ -49,4 +49,5 @@ __all__ = [
     "decode",
     "draw_epoch",
     "label_order",
+    "quiet_pillow",
 ]

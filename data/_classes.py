@@ -74,7 +74,7 @@ def find_class(pool: Pool, wanted: int | str, *, key: str) -> int:
     )
 
 
-def only(split: Split, labels: Sequence[int]) -> Split:
+def select_classes(split: Split, labels: Sequence[int]) -> Split:
     """Return the images of these classes, in their order."""
     kept = torch.nonzero(torch.isin(split.targets, torch.tensor(labels))).flatten()
     if len(kept) == len(split):

@@ -94,9 +94,10 @@ def is_deep_grey(path: Path) -> bool:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Keep to itself what Pillow warns of: large photos, damaged EXIF data. Not for threads.
+    """Silence Pillow's warnings about large photos and damaged EXIF data.
 
-    Files that it takes for decompression bombs, of twice the size, stay errors.
+    Images of more than twice the size it warns at stay errors. Enter it in one thread and
+    around all others: the filters of warnings belong to the process.
     """
     from PIL import Image
 

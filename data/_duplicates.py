@@ -17,7 +17,7 @@ from data._progress import progress
 
 _SAMPLE = 4096  # bytes from the middle of a file, looked at before the whole of it
 _CHUNK = 256
-_MANY = 10_000  # files to open from which on the user is shown how far it is
+_MANY = 10_000  # files to open from which on the progress is shown
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def find_duplicates(listing: Listing) -> Duplicates:
         pairs = [pair for group in groups for pair in _pairs(group, split_of, first=a, second=b)]
         if pairs:
             overlaps.append(
-                f"{len(pairs)} of {len(every[b])} {second} images are in {first}, too "
+                f"{second} images that are in {first}, too: {len(pairs)} of {len(every[b])} "
                 f"({same(*pairs[0])})"
             )
     repeats = []
@@ -65,13 +65,14 @@ def find_duplicates(listing: Listing) -> Duplicates:
         if inside:
             extra = sum(len(own) - 1 for own in inside)
             repeats.append(
-                f"{extra} of {len(every[a])} {split} images repeat another ({same(*inside[0][:2])})"
+                f"{split} images that repeat another: {extra} of {len(every[a])} "
+                f"({same(*inside[0][:2])})"
             )
         torn = [own for own in inside if (labels[own] != labels[own[0]]).any()]
         if torn:
             other = torn[0][labels[torn[0]] != labels[torn[0][0]]][0]
             repeats.append(
-                f"{len(torn)} {split} images are in more than one class ({same(torn[0][0], other)})"
+                f"{split} images in more than one class: {len(torn)} ({same(torn[0][0], other)})"
             )
     return Duplicates(tuple(overlaps), tuple(repeats))
 
@@ -105,7 +106,7 @@ def _grouped(index: np.ndarray, keys: np.ndarray) -> list[np.ndarray]:
 
 
 def _all(digest: Callable[[Path], bytes], paths: list[Path]) -> Iterable[bytes]:
-    """Apply ``digest`` to files in threads; of many it is shown how far it is."""
+    """Return the digest of each file, in threads; show the progress if there are many."""
     if len(paths) < _MANY:
         with ThreadPoolExecutor() as pool:
             return list(pool.map(digest, paths))

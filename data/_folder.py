@@ -99,7 +99,7 @@ def list_folder(folder: Path, *, test_fraction: float | None = None) -> Listing:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn what the system says against reading files below ``path`` into one line."""
+    """Turn an error of the system while reading below ``path`` into one line that names it."""
     try:
         yield
     except OSError as error:
@@ -136,7 +136,7 @@ def _split_places(folder: Path, *, is_drawn: bool) -> dict[str, str]:
 
 
 def _missing(folder: Path, split: str) -> str:
-    """Return what to say of a folder without ``split``, and what it has instead."""
+    """Return the message about a folder without ``split``, with what it has instead."""
     line = (
         f"data.path: {folder} has no folder {split}: images are expected in {split}/<class>/, "
         f"beside {'test' if split == 'train' else 'train'}/<class>/"
@@ -154,11 +154,12 @@ def _missing(folder: Path, split: str) -> str:
 
 
 def _unused_notes(folder: Path, places: dict[str, str]) -> list[str]:
-    """Name the folders beside those of the splits, which may have been meant for one."""
+    """Name the folders that are no split; one of them may have been meant to be."""
     if places["train"] == ".":
         return []
     unused = [name for name in _folders(folder) if name not in places.values()]
-    return [f"not used: {_named(unused)} beside {', '.join(places.values())}"] if unused else []
+    used = ", ".join(places.values())
+    return [f"not used: {_named(unused)} (beside {used})"] if unused else []
 
 
 def _named(names: list[str]) -> str:

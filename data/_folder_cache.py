@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import hashlib
 import json
 import math
 import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +22,7 @@ from data._decode import DECODER_VERSION, DEEPEST, decode, stored_shape
 from data._duplicates import Duplicates, find_duplicates
 from data._folder import Listing
 from data._progress import progress
+from data._scratch import written_whole
 
 _CHUNK = 256  # files decoded before their pixels are written
 _MANY = 10_000  # files from which on it is kept which of them are the same
@@ -69,7 +66,7 @@ class FolderCache:
                 )
                 for name, files in listing.splits.items()
             }
-        with _written_whole(
+        with written_whole(
             entry, needed=total, is_whole=lambda: _open(entry, listing) is not None
         ) as scratch:
             self._decode_all(listing, scratch, shape=shape)
@@ -78,7 +75,7 @@ class FolderCache:
         return dict(mapped)
 
     def duplicates(self, listing: Listing) -> Duplicates:
-        """Return what is in the folder twice; of a large folder it is looked for once.
+        """Return what is in the folder twice; for a large folder the answer is kept.
 
         Raises:
             DataError: If a file cannot be read.
@@ -91,7 +88,7 @@ class FolderCache:
         found = find_duplicates(listing)
         with (
             contextlib.suppress(DataError),  # no room: it is looked for again next time
-            _written_whole(
+            written_whole(
                 entry, needed=0, is_whole=lambda: _read_duplicates(entry) is not None
             ) as scratch,
         ):
@@ -129,7 +126,7 @@ class FolderCache:
                 for path, found in zip(chunk, pool.map(stored_shape, chunk), strict=True):
                     _check_same(path, found, first=paths[0], shape=shape)
                 advance(len(chunk))
-        with _written_whole(checked, needed=0, is_whole=checked.is_dir):
+        with written_whole(checked, needed=0, is_whole=checked.is_dir):
             pass  # the empty folder says that it was done
 
     def _decode_all(self, listing: Listing, scratch: Path, *, shape: ImageShape) -> None:
@@ -175,82 +172,6 @@ def _read_duplicates(entry: Path) -> Duplicates | None:
         return Duplicates(tuple(found["overlaps"]), tuple(found["repeats"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-@contextlib.contextmanager
-def _written_whole(entry: Path, *, needed: int, is_whole: Callable[[], bool]) -> Iterator[Path]:
-    """Yield a scratch folder that becomes ``entry`` in one step once it is filled.
-
-    An entry that another process has written meanwhile is kept if it ``is_whole``: that process
-    may have it open already. A damaged one is replaced.
-    """
-    scratch = entry.with_name(f".{entry.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    lock = None
-    try:
-        lock = _locked_folder(scratch)
-        for other in entry.parent.glob(".*"):
-            _remove_if_left(other)
-        free = shutil.disk_usage(scratch).free
-        if free < needed:
-            raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
-        yield scratch
-        _sync_folder(scratch)
-        try:
-            scratch.rename(entry)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            if not is_whole():
-                shutil.rmtree(entry)
-                scratch.rename(entry)
-        _sync_folder(entry.parent)
-    except OSError as error:
-        raise DataError(
-            f"the image cache {entry.parent} cannot be written ({error.strerror}): make room, set "
-            "DATA_ROOT to another folder, or set data.cache_gb=0 to read images from their files"
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
-
-
-def _locked_folder(folder: Path) -> int:
-    """Make a folder and hold its lock; returns the handle to close, which a killed process lets go.
-
-    Another process may take the folder for one that was left, in the moment before it is locked.
-    """
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            handle = os.open(folder, os.O_RDONLY)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if folder.is_dir():
-                return handle
-            os.close(handle)
-
-
-def _remove_if_left(folder: Path) -> None:
-    """Remove a scratch folder that a killed process has left: nobody holds its lock."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # another process was quicker
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(handle)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _check_same(path: Path, found: ImageShape, *, first: Path, shape: ImageShape) -> None:

@@ -12,7 +12,7 @@ from data._decode import DEEPEST, is_deep_grey, largest_grey
 _Fact = TypeVar("_Fact")
 
 _LOOKED_AT = 8  # files, evenly spaced
-_ENOUGH_BITS = 15  # one bit less is a dark set of images as soon as a file of fewer bits
+_ENOUGH_BITS = 15  # images may just be dark; with fewer, bits are unused
 
 
 def grey_notes(paths: Sequence[Path], *, grey_bits: int) -> tuple[str, ...]:

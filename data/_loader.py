@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from data._augment import Augment, Offsets, augment_batch, draw_offsets
-from data._base import DataError, Images, Split, image_shape
+from data._base import DataError, Split, image_shape
+from data._prepared import PreparedImages, as_is
 from data._samplers import occurrences
 from data._transforms import ImageTransform
 
@@ -183,13 +184,13 @@ class Loader:
             transform = ImageTransform(self._augment, shape=shape, seed=self._seed, epoch=epoch)
         # A generator of its own: without one DataLoader draws from torch's global generator.
         for images in DataLoader(
-            _Prepared(self._images, transform, takes_whole=self._augment.resized_crop > 0),
+            PreparedImages(self._images, transform, takes_whole=self._augment.resized_crop > 0),
             batch_sampler=(
                 list(zip(row.tolist(), key.tolist(), strict=True))
                 for row, key in zip(rows, keys, strict=True)
             ),
             num_workers=self._workers,
-            collate_fn=_as_is,
+            collate_fn=as_is,
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator().manual_seed(self._seed),
         ):
@@ -233,56 +234,6 @@ class Loader:
                     f"data.augment.{key}={getattr(self._augment, key)} must be smaller than the "
                     f"images, whose shorter side has {side} pixels"
                 )
-
-
-class _Prepared(Dataset[Tensor]):
-    """Decodes and augments a whole batch at once; runs in the worker processes.
-
-    Args:
-        images: On disk, or in memory.
-        transform: Augmentation image by image, None for none.
-        takes_whole: Whether the transform wants files as they are, before they are resized.
-    """
-
-    def __init__(
-        self, images: Images, transform: ImageTransform | None, *, takes_whole: bool
-    ) -> None:
-        self._images, self._transform, self._takes_whole = images, transform, takes_whole
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, drawn: tuple[int, int]) -> Tensor:
-        position, key = drawn
-        image = self._stored(position)
-        return image if self._transform is None else self._transform(image, key)
-
-    def __getitems__(self, drawn: list[tuple[int, int]]) -> Tensor | DataError:
-        from data._decode import quiet_pillow
-
-        # Returned, not raised: DataLoader would wrap the one line in a worker's traceback.
-        try:
-            with quiet_pillow():
-                return torch.stack([self[one] for one in drawn])
-        except DataError as error:
-            return error
-
-    def _stored(self, position: int) -> Tensor:
-        if isinstance(self._images, Tensor):
-            return self._images[position]
-        from data._decode import decode
-
-        path = self._images.path(position)
-        size = None if self._takes_whole else self._images.size
-        image = decode(path, size=size, grey_bits=self._images.grey_bits)
-        if tuple(image.shape) != self._images.shape and not self._takes_whole:
-            raise DataError(f"{path} has changed its size since it was listed")
-        return image
-
-
-def _as_is(batch: Any) -> Any:
-    """Collate nothing: the data set makes whole batches, or an error in place of one."""
-    return batch
 
 
 def _near(images: Tensor, device: torch.device) -> Tensor:

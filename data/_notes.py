@@ -88,6 +88,7 @@ def class_notes(classes: Classes, class_names: tuple[str, ...]) -> list[str]:
 
 
 def title_of(pool: Pool, classes: Classes) -> str:
+    """Return the title for tables, which says when a run leaves classes out."""
     num_classes = len(pool.class_names)
     if len(classes.trained) == len(classes.tested) == num_classes:
         return pool.title

@@ -20,7 +20,7 @@ from data._base import (
     Split,
     select_images,
 )
-from data._classes import choose_classes, only
+from data._classes import choose_classes, select_classes
 from data._imbalance import Imbalance, class_label, class_orders, class_sizes
 from data._notes import (
     Plan,
@@ -144,7 +144,7 @@ def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary
 
 
 def _draw(pool: Pool, plan: Plan, *, has_validation: bool) -> _Splits:
-    """Take the splits of all classes."""
+    """Return the splits of all classes."""
     val = _take(pool.train, plan.val) if has_validation else None
     if pool.val is not None:
         val = _whole(pool.val)
@@ -152,15 +152,15 @@ def _draw(pool: Pool, plan: Plan, *, has_validation: bool) -> _Splits:
 
 
 def _of_classes(drawn: _Splits, classes: Classes, *, title: str) -> _Splits:
-    """Leave out the images of all other classes.
+    """Return the splits without the images of all other classes.
 
     Raises:
         DataError: If a split would be empty.
     """
     splits = _Splits(
-        only(drawn.train, classes.trained),
-        None if drawn.val is None else only(drawn.val, classes.trained),
-        only(drawn.test, classes.tested),
+        select_classes(drawn.train, classes.trained),
+        None if drawn.val is None else select_classes(drawn.val, classes.trained),
+        select_classes(drawn.test, classes.tested),
     )
     for key, name, split in zip(
         ("data.classes", "data.classes", "data.test_classes"),

@@ -118,11 +118,11 @@ class ImageFolder:
         )
 
     def _check_overlaps(self, overlaps: tuple[str, ...]) -> None:
-        """Refuse images in two splits unless they are allowed, and the permission if it is idle."""
+        """Refuse images in two splits unless that is allowed, and to allow what is not there."""
         if overlaps and not self._allow_overlap:
             raise DataError(
                 f"data.path: {self._folder} has the same images in two splits: "
-                f"{'; '.join(overlaps)}; remove them from one, or set data.allow_overlap=true"
+                f"{'; '.join(overlaps)}; remove the copies, or set data.allow_overlap=true"
             )
         if self._allow_overlap and not overlaps:
             raise DataError(

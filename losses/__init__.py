@@ -15,9 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import cast
 
-from torch import Tensor
-
 from ._base import FixedPoint, Loss
+from ._inputs import ClassValues, as_tensor
 from ._weights import WeightScheme, class_weights
 
 __all__ = ["FixedPoint", "Loss", "WeightScheme", "build", "class_weights", "names"]
@@ -37,7 +36,7 @@ def build(
     name: str,
     keys: Mapping[str, object] | None = None,
     *,
-    class_counts: Tensor,
+    class_counts: ClassValues,
     old_classes: Sequence[int] | None = None,
 ) -> Loss:
     """Make the loss called `name`; of the facts of a run it gets those its constructor names.
@@ -57,9 +56,10 @@ def build(
         raise ValueError(f"no loss is called {name!r}: choose from {', '.join(names())}{hint}")
     module = importlib.import_module(f".{name}", __package__)
     component = _component(module)
-    num_classes = len(class_counts)
+    counts = as_tensor(class_counts, name="class_counts")
+    num_classes = len(counts)
     known = {
-        "class_counts": class_counts,
+        "class_counts": counts,
         "num_classes": num_classes,
         "old_classes": range(num_classes) if old_classes is None else old_classes,
     }

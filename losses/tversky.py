@@ -35,6 +35,9 @@ def tversky_loss(
     softmax(logits). beta above alpha asks for recall. At alpha = beta = 1/2 it is the Dice loss at
     twice the smoothing. A class that the targets of a region do not hold is left out of the mean.
 
+    With soft targets it is not smallest at p = t: one-hot predictions of each target's largest
+    class cost less, and it is smallest near them.
+
     Args:
         logits: (N, C) or (N, C, ...).
         targets: (N,) or (N, ...) int64 labels, or floating class probabilities of the logits'

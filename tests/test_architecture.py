@@ -178,3 +178,15 @@ def test_importing_a_module_seeds_nothing_parses_nothing_and_leaves_cuda_alone(
 
 def test_a_module_that_seeds_when_imported_is_seen(import_side_effects: list[str]) -> None:
     assert "seeds_when_imported" in import_side_effects
+
+
+def test_the_story_of_a_run_is_short_has_no_inner_functions_and_knows_no_ranks() -> None:
+    tree = ast.parse((ROOT / "train.py").read_text(encoding="utf-8"))
+    (run,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "run")
+    assert run.end_lineno is not None
+    assert run.end_lineno - run.lineno + 1 <= 150
+    inside = [n for n in ast.walk(run) if isinstance(n, ast.FunctionDef | ast.Lambda)]
+    assert inside == [run]
+    named = {n.attr for n in ast.walk(run) if isinstance(n, ast.Attribute)}
+    assert named & {"is_main", "on_main", "rank", "world", "processes"} == set()
+    assert {"sampler", "reweight", "update", "train_epoch"} <= named

@@ -13,7 +13,7 @@ import train
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
-from engine.training import build, checkpoint
+from engine.training import checkpoint, trained
 from tests._runs import (
     assert_same_run,
     folder_of,
@@ -145,17 +145,17 @@ def test_a_config_that_was_edited_is_not_taken_for_that_of_the_weights(
     text = (folder / "config.yaml").read_text()
     edit(folder, "optim.lr", 0.25)
     with pytest.raises(ConfigError, match=rf"config\.yaml: was edited: the run is {folder.name},"):
-        build.load_run(folder)
+        trained.load_run(folder)
     with pytest.raises(ConfigError, match=r"model\.init_from=.*config\.yaml: was edited"):
         load(overrides=small_words(tmp_path, f"model.init_from={folder}"))
     (folder / "config.yaml").write_text(text)
-    assert build.load_run(folder).epoch == 1
+    assert trained.load_run(folder).epoch == 1
 
 
 def test_an_edit_that_changes_no_number_is_nobodys_business(finished_root: Path) -> None:
     folder = folder_of(finished_root, "schedule.epochs=1")
     edit(folder, "runtime.workers", 1)
-    assert build.load_run(folder).config.runtime.workers == 1
+    assert trained.load_run(folder).config.runtime.workers == 1
 
 
 def test_a_config_of_another_version_cannot_be_compared_and_is_taken_as_it_is(
@@ -166,7 +166,7 @@ def test_a_config_of_another_version_cannot_be_compared_and_is_taken_as_it_is(
     environment = json.loads((folder / "environment.json").read_text())
     environment |= {"config_version": 0, "fingerprint": "0123456789ab"}
     (folder / "environment.json").write_text(json.dumps(environment))
-    assert build.load_run(folder).epoch == 1
+    assert trained.load_run(folder).epoch == 1
 
 
 def test_a_resumed_run_writes_the_config_it_runs_with(tmp_path: Path, stopped: Path) -> None:

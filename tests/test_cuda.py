@@ -24,8 +24,9 @@ import torch.distributed as dist
 import losses
 import train
 from engine.config.components import ROOT
+from engine.training.epoch_totals import EpochTotals
 from engine.training.processes import Processes
-from engine.training.train_loop import EpochTotals, Trainer
+from engine.training.train_loop import Trainer
 from losses.conformance import find_subject, own_subjects
 from losses.conformance._range import EXTREMES, PRECISIONS
 from losses.conformance._subject import Batch, kinds_of_targets, random_batch
@@ -196,7 +197,8 @@ def test_a_cuda_run_loads_without_cuda(tmp_path: Path) -> None:
     small_run(tmp_path, *ON_CUDA)
     folder = folder_of(tmp_path, *ON_CUDA)
     code = (
-        "import sys; from engine.training import build; model = build.load_run(sys.argv[1]).model; "
+        "import sys; from engine.training.trained import load_run; "
+        "model = load_run(sys.argv[1]).model; "
         "print(sorted({p.device.type for p in model.parameters()}))"
     )
     found = subprocess.run(
@@ -289,7 +291,7 @@ def test_nccl_and_gloo_carry_what_processes_exchange(tmp_path: Path) -> None:
         alone = [p.detach().clone() for p in model.parameters()]
         shared = processes.sharing_gradients(model)
         assert isinstance(shared, torch.nn.parallel.DistributedDataParallel)
-        processes.for_gradients(shared(rows).square().mean()).backward()
+        processes.scaled_for_mean(shared(rows).square().mean()).backward()
         processes.copy_buffers(model)
         gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
         model.zero_grad()

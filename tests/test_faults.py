@@ -48,7 +48,7 @@ def test_a_full_disk_stops_the_run_in_one_line_and_it_goes_on_once_there_is_room
     assert "exit code 1" in done.stdout
     (line,) = (tmp_path / "errors").read_text().splitlines()
     assert "No space left on device" in line
-    assert "the same command goes on" in line
+    assert "run the same command to resume" in line
     assert "resuming at epoch" in done.stdout
     assert_same_run(kept / folder_of(disk).relative_to(disk), folder_of(tmp_path / "whole"))
 

@@ -14,12 +14,16 @@ import pytest
 import torch
 from rich.console import Console
 
+import data
 import train
 from engine.config.components import names, read
-from engine.config.load import fingerprint, load
+from engine.config.load import fingerprint, load, load_run_config
 from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
 from engine.report.terminal import Terminal
-from engine.training import build, checkpoint
+from engine.training import build, checkpoint, setup, trained
+from engine.training.epoch_totals import EpochTotals
+from engine.training.machine import machine
 from engine.training.train_loop import Trainer
 from tests._runs import (
     assert_same_run,
@@ -80,8 +84,8 @@ def test_a_run_on_some_classes_keeps_the_label_space_and_predicts_those_alone(
     assert [row["group"] for row in result["classes"]] == ["medium", "medium", None, None]
     assert result["test"]["few_accuracy"] is None
     assert summary["group_sizes"] == {"many": 0, "medium": 2, "few": 0}
-    run = build.load_run(teacher)
-    images = build.build_dataset(small_config(teacher, *FIRST)).test.images
+    run = trained.load_run(teacher)
+    images = setup.load_dataset(small_config(teacher, *FIRST)).test.images
     probabilities = run.predict(images)
     assert not probabilities[:, 2:].any()
     torch.testing.assert_close(probabilities.sum(1), torch.ones(20, dtype=torch.float64))
@@ -135,10 +139,10 @@ def test_the_teacher_sees_the_models_own_images_in_eval_mode_and_stays_as_it_was
 ) -> None:
     words = (*student_words(teacher), "data.augment.crop=2", "mixup.cutmix=1")
     config = small_config(tmp_path, *words)
-    dataset = build.build_dataset(config)
-    trainer = build.build_trainer(config, dataset, device=torch.device("cpu"))
+    dataset = setup.load_dataset(config)
+    trainer = trainer_of(config, dataset)
     assert trainer.teacher is not None
-    before = build.weights_hash(trainer.teacher)
+    before = trained.weights_hash(trainer.teacher)
     seen: dict[str, list[torch.Tensor]] = {"model": [], "teacher": []}
 
     def note(name: str) -> Any:
@@ -154,15 +158,17 @@ def test_the_teacher_sees_the_models_own_images_in_eval_mode_and_stays_as_it_was
     train_one_epoch(trainer, config, dataset)
     assert len(seen["teacher"]) == len(seen["model"]) > 0
     assert all(torch.equal(a, b) for a, b in zip(*seen.values(), strict=True))
-    assert build.weights_hash(trainer.teacher) == before
+    assert trained.weights_hash(trainer.teacher) == before
     assert all(p.grad is None for p in trainer.teacher.parameters())
     assert not any(key.startswith("teacher") for key in trainer.state_dict())
 
 
-def train_one_epoch(trainer: Trainer, config: Any, dataset: Any) -> None:
-    import data
-    from engine.training.train_loop import EpochTotals
+def trainer_of(config: Config, dataset: data.LongTailed) -> Trainer:
+    with machine(config.runtime) as computer:
+        return setup.set_up(config, dataset, computer).trainer
 
+
+def train_one_epoch(trainer: Trainer, config: Any, dataset: Any) -> None:
     loader = data.Loader(
         dataset.train,
         batch_size=config.optim.batch_size,
@@ -184,13 +190,10 @@ def train_one_epoch(trainer: Trainer, config: Any, dataset: Any) -> None:
 def test_distillation_learns_from_what_the_headline_weights_of_the_teacher_say(
     tmp_path: Path, teacher: Path
 ) -> None:
-    trainer = build.build_trainer(
-        config := small_config(tmp_path, *student_words(teacher)),
-        build.build_dataset(config),
-        device=torch.device("cpu"),
-    )
+    config = small_config(tmp_path, *student_words(teacher))
+    trainer = trainer_of(config, setup.load_dataset(config))
     assert trainer.teacher is not None
-    wanted = build.load_weights(teacher).state
+    wanted = trained.load_weights(teacher).state
     found = trainer.teacher.state_dict()
     assert all(torch.equal(found[key], value) for key, value in wanted.items())
 
@@ -215,8 +218,8 @@ def test_a_third_run_keeps_what_the_first_two_learnt(tmp_path: Path, teacher: Pa
         small_run(tmp_path, *words)
         folders.append(folder_of(tmp_path, *words))
     assert set(stored(folders[2], "test")["targets"].tolist()) == set(range(6))
-    assert build.read_facts(folders[2])["taught_classes"] == [0, 1, 2, 3]
-    assert build.load_run(folders[2]).predict(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)).all()
+    assert trained.read_facts(folders[2])["taught_classes"] == [0, 1, 2, 3]
+    assert trained.load_run(folders[2]).predict(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)).all()
 
 
 def test_a_teacher_of_all_classes_teaches_all(tmp_path: Path) -> None:
@@ -257,8 +260,8 @@ def test_a_run_killed_inside_an_epoch_goes_on_with_its_teacher_bit_for_bit(
 
 
 def test_the_loaded_student_predicts_what_the_run_did(tmp_path: Path, student: Path) -> None:
-    run = build.load_run(student)
-    dataset = build.build_dataset(run.config)
+    run = trained.load_run(student)
+    dataset = setup.load_dataset(run.config)
     expected = torch.from_numpy(stored(student, "test")["logits"]).double().softmax(1)
     torch.testing.assert_close(run.predict(dataset.test.images), expected, atol=1e-5, rtol=1e-4)
 
@@ -270,9 +273,9 @@ def test_a_student_loads_where_its_teacher_is_gone(tmp_path: Path, teacher: Path
     small_run(tmp_path / "runs", *words)
     folder = folder_of(tmp_path / "runs", *words)
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
-    before = build.load_run(folder).predict(images)
+    before = trained.load_run(folder).predict(images)
     shutil.rmtree(copy)
-    assert torch.equal(build.load_run(folder).predict(images), before)
+    assert torch.equal(trained.load_run(folder).predict(images), before)
     with pytest.raises(ConfigError, match="not a run folder"):
         load([folder / "config.yaml"])
 
@@ -281,7 +284,7 @@ def test_the_terminal_says_what_was_trained_and_tested_and_splits_old_from_new(
     student: Path,
 ) -> None:
     out = io.StringIO()
-    config = build.load_run_config(student)
+    config = load_run_config(student)
     train.run(config, screen=Terminal(Console(file=out, width=200)))
     text = " ".join(out.getvalue().split())
     assert "Synthetic (trained on 2 of 4 classes, tested on 4): test by class" in text
@@ -380,7 +383,7 @@ def test_a_teacher_of_other_data_is_refused(
         own = [w for w in own if not w.startswith("data.")]
         config = load(overrides=["data=digits", *own, f"track.root={tmp_path}"])
         with pytest.raises(ConfigError, match=message):
-            build.build_dataset(config)
+            setup.load_dataset(config)
         return
     (line,) = lines_of(tmp_path, *(w for w in own if w.partition("=")[0] not in given), *words)
     assert line.startswith(f"teacher={teacher}")
@@ -413,7 +416,7 @@ def test_a_teacher_that_was_trained_again_and_differs_stops_the_run(
     last = copy / "checkpoints" / "last.pt"
     found = checkpoint.load_latest(copy / "checkpoints")
     assert found.state is not None
-    found.state["best"]["state"]["head.bias"] += 1
+    found.state["best"]["val"]["state"]["head.bias"] += 1
     last.unlink()
     checkpoint.save(copy / "checkpoints", found.state)
     with pytest.raises(ConfigError, match="began with other weights of its teacher"):
@@ -462,8 +465,8 @@ def test_logits_are_adjusted_after_training_for_validation_test_and_loaded_model
     assert plain.rules["last"].test["nll"] != pytest.approx(nll)
     assert rows_of(before)[-1]["val/nll"] != pytest.approx(rows_of(folder)[-1]["val/nll"])
     assert any("predictions use logits - 1.5 log" in note for note in adjusted.notes)
-    run = build.load_run(folder, rule="last")
-    images = build.build_dataset(run.config).test.images
+    run = trained.load_run(folder, rule="last")
+    images = setup.load_dataset(run.config).test.images
     torch.testing.assert_close(run.predict(images), by_hand, atol=1e-5, rtol=1e-4)
 
 
@@ -476,8 +479,8 @@ def test_one_output_is_adjusted_by_the_odds_of_its_two_classes(tmp_path: Path) -
     folder = folder_of(tmp_path, *words)
     logits = np.load(folder / "predictions" / "test.last.npz")["logits"].astype(np.float64)
     rest, positive = summary.class_counts
-    run = build.load_run(folder, rule="last")
-    images = build.build_dataset(run.config).test.images
+    run = trained.load_run(folder, rule="last")
+    images = setup.load_dataset(run.config).test.images
     expected = 1 / (1 + np.exp(-(logits[:, 1] - np.log(positive / rest))))
     np.testing.assert_allclose(run.predict(images)[:, 1], expected, atol=1e-5)
 

@@ -9,7 +9,7 @@ import torch
 
 import train
 from engine.config.load import ConfigError
-from engine.training.train_loop import piece_sizes
+from engine.training.pieces import piece_sizes
 from tests._runs import (
     assert_same_run,
     folder_of,

@@ -82,7 +82,7 @@ import data
 from engine.training import build
 from engine.config.load import load
 from engine.training.processes import joined
-from engine.training.train_loop import EpochTotals
+from engine.training.epoch_totals import EpochTotals
 
 out, *words = sys.argv[1:]
 config = load(overrides=words)
@@ -249,7 +249,7 @@ def test_a_signal_to_one_stops_both_after_a_checkpoint(tmp_path: Path, asked: in
         processes[asked].send_signal(signal.SIGTERM)
         printed = finished(processes, seconds=30)
     assert [process.returncode for process in processes] == [143, 143], printed
-    assert printed[0].splitlines()[-1] == "stopped by SIGTERM; the same command goes on from here"
+    assert printed[0].splitlines()[-1] == "stopped by SIGTERM; run the same command to resume"
     assert (folder_of(tmp_path, *LONG) / "checkpoints" / "last.pt").exists()
 
 

@@ -109,8 +109,7 @@ def test_the_loss_of_the_readme_works_by_adding_one_file(tmp_path: Path) -> None
         shutil.copytree(
             ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
         )
-    for file in ("train.py", "engine/training/build.py"):
-        shutil.copy(ROOT / file, tmp_path)
+    shutil.copy(ROOT / "train.py", tmp_path)
     source = next(text for _, text in BLOCKS if text.startswith("# losses/"))
     name = source.splitlines()[0].removeprefix("# ")
     (tmp_path / name).write_text(source, encoding="utf-8")
@@ -126,3 +125,12 @@ def test_the_loss_of_the_readme_works_by_adding_one_file(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     (config,) = tmp_path.glob("runs/*/*/config.yaml")
     assert "q: 0.5" in config.read_text(encoding="utf-8")
+    for argument in ("generalized_cross_entropy", "--cards"):
+        subprocess.run(
+            [sys.executable, "-m", "losses.conformance", argument],
+            cwd=tmp_path,
+            capture_output=True,
+            check=True,
+        )
+    cards = (tmp_path / "losses/README.md").read_text(encoding="utf-8")
+    assert "### generalized_cross_entropy\n" in cards

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pickle
@@ -15,11 +16,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
+import train
 from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError
+from engine.report.terminal import Terminal
 from engine.training import checkpoint
-from tests._runs import assert_same_run, folder_of, rows_of, small_run, small_words, summary_of
+from tests._runs import (
+    assert_same_run,
+    folder_of,
+    rows_of,
+    small_config,
+    small_run,
+    small_words,
+    summary_of,
+)
 
 Start = Callable[..., subprocess.Popen[str]]
 LONG = (
@@ -102,7 +114,7 @@ def test_a_signal_checkpoints_inside_the_epoch_and_the_run_goes_on_from_there(
     process.send_signal(number)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == code, output
-    assert "the same command goes on from here" in output
+    assert "run the same command to resume" in output
     small_run(tmp_path, *LONG)
     assert_same_run(folder, uninterrupted)
 
@@ -269,3 +281,15 @@ def test_a_change_of_threads_between_segments_is_recorded_and_told(tmp_path: Pat
     ]
     assert threads == [1, 2]
     assert "threads changed during the run: 1 -> 2" in summary_of(folder)["notes"]
+
+
+def test_a_run_folder_older_than_a_recorded_key_resumes_and_says_so(tmp_path: Path) -> None:
+    folder = stopped_run(tmp_path)
+    path = folder / "environment.json"
+    environment = json.loads(path.read_text())
+    del environment["segments"][0]["processes"]
+    path.write_text(json.dumps(environment))
+    out = io.StringIO()
+    train.run(small_config(tmp_path), screen=Terminal(Console(file=out, width=200)))
+    assert "note: processes was not recorded and is 1 from here on" in out.getvalue()
+    assert "processes changed during the run: not recorded -> 1" in summary_of(folder)["notes"]

@@ -18,7 +18,7 @@ import train
 from engine.config.components import ROOT
 from engine.config.load import dump, fingerprint, load
 from engine.config.mistakes import ConfigError
-from engine.training import build
+from engine.training import setup, trained
 from engine.training.divergence import NonFiniteLossError
 from tests._runs import (
     assert_same_run,
@@ -99,8 +99,8 @@ def test_environment_json_says_what_made_it(finished: Path) -> None:
 
 
 def test_load_run_gives_the_stored_predictions_back(finished: Path) -> None:
-    run = build.load_run(finished)
-    dataset = build.build_dataset(run.config)
+    run = trained.load_run(finished)
+    dataset = setup.load_dataset(run.config)
     found = run.predict(dataset.test.images)
     stored = torch.from_numpy(np.load(finished / "predictions" / "test.val.npz")["logits"])
     assert torch.allclose(found, stored.double().softmax(1), atol=1e-5)
@@ -109,14 +109,14 @@ def test_load_run_gives_the_stored_predictions_back(finished: Path) -> None:
 
 
 def test_load_run_takes_the_weights_of_the_rule_that_was_asked_for(finished: Path) -> None:
-    last = build.load_run(finished, rule="last")
+    last = trained.load_run(finished, rule="last")
     final = weights_of(finished)
     assert all(torch.equal(final[k], v) for k, v in last.model.state_dict().items())
 
 
 def test_load_run_of_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
-        build.load_run(tmp_path)
+        trained.load_run(tmp_path)
 
 
 # --- selection ------------------------------------------------------------------------------------
@@ -128,20 +128,21 @@ def test_poisoned_test_labels_change_test_numbers_and_nothing_else(
     """Whatever looked at test before the end would choose other weights here."""
     words = ("evaluate.test_every_epoch=true", "schedule.epochs=4")
     small_run(tmp_path / "honest", *words)
-    build_dataset = build.build_dataset
+    load_dataset = setup.load_dataset
 
     def poisoned(config: object) -> object:
-        dataset = build_dataset(config)  # type: ignore[arg-type]
+        dataset = load_dataset(config)  # type: ignore[arg-type]
         wrong = (dataset.test.targets + 1) % dataset.num_classes
         return dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, targets=wrong))
 
-    monkeypatch.setattr(build, "build_dataset", poisoned)
+    monkeypatch.setattr(setup, "load_dataset", poisoned)
     small_run(tmp_path / "poisoned", *words)
     honest = folder_of(tmp_path / "honest", *words)
     other = folder_of(tmp_path / "poisoned", *words)
     a, b = (torch.load(f / "checkpoints" / "last.pt", weights_only=True) for f in (honest, other))
-    assert a["best"]["epoch"] == b["best"]["epoch"]
-    assert all(torch.equal(v, b["best"]["state"][k]) for k, v in a["best"]["state"].items())
+    kept, wrong = a["best"]["val"], b["best"]["val"]
+    assert kept["epoch"] == wrong["epoch"]
+    assert all(torch.equal(v, wrong["state"][k]) for k, v in kept["state"].items())
     rules, wrong_rules = summary_of(honest)["rules"], summary_of(other)["rules"]
     assert rules["val"]["val"] == wrong_rules["val"]["val"]
     assert rules["val"]["test"] != wrong_rules["val"]["test"]
@@ -403,7 +404,7 @@ def test_averaged_weights_are_what_is_evaluated(tmp_path: Path) -> None:
     small_run(tmp_path, *words)
     folder = folder_of(tmp_path, *words)
     state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
-    last = build.load_run(folder, rule="last")
+    last = trained.load_run(folder, rule="last")
     found = last.model.state_dict()
     assert all(torch.equal(found[k], v) for k, v in state["ema"].items())
     assert any(not torch.equal(state["model"][k], v) for k, v in state["ema"].items())
@@ -430,7 +431,7 @@ def test_classifier_retraining_starts_from_a_run_and_freezes_its_backbone(
         "sampler=class_balanced",
     )
     small_run(tmp_path, *words)
-    old = build.load_weights(finished).state
+    old = trained.load_weights(finished).state
     new = weights_of(folder_of(tmp_path, *words))
     assert all(torch.equal(old[k], v) for k, v in new.items() if not k.startswith("head."))
     assert not torch.equal(old["head.weight"], new["head.weight"])
@@ -501,6 +502,7 @@ def test_float16_scales_its_loss_and_resumes_with_the_scale(tmp_path: Path) -> N
         (["optim.batch_size=48"], "optim.accumulate=2 keeps the batch"),
         (["optim.batch_size=48", "optim.accumulate=4"], "optim.accumulate=8 keeps the batch"),
         (["optim.batch_size=3", "optim.accumulate=3"], "no smaller piece is left"),
+        (["loss=dice", "optim.batch_size=48"], "dice cannot be computed in pieces of a batch"),
     ],
 )
 def test_without_memory_on_the_gpu_the_next_batch_size_is_named(

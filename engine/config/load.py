@@ -72,7 +72,7 @@ def load(
     overrides: Sequence[str] = (),
     *,
     values: Mapping[str, Any] | None = None,
-    alone: bool = False,
+    check_named_runs: bool = True,
     planned: Mapping[str, str] | None = None,
 ) -> Config:
     """Merge YAML ``files``, ``key=value`` words and ``values`` (dotted keys) over the defaults.
@@ -81,7 +81,8 @@ def load(
         files: YAML files, the later over the earlier.
         overrides: words such as ``loss.gamma=1``, values in YAML spelling.
         values: the same as Python values, with the same precedence as ``overrides``.
-        alone: the runs that it names need not be there; it then has no fingerprint.
+        check_named_runs: refuse a config that names a run (``teacher``, ``model.init_from``) that
+            cannot be read. A config that names one has no fingerprint without it.
         planned: folders of runs that are still to be made, and their fingerprints; these alone
             need not be there.
 
@@ -110,7 +111,7 @@ def load(
     config = _validate(model, judged, mistakes)
     if config is not None:
         mistakes += rules.check(config)
-        mistakes += [] if alone else _unreadable_runs(config, planned or {})
+        mistakes += _unreadable_runs(config, planned or {}) if check_named_runs else []
     if mistakes or config is None:
         raise ConfigError(mistakes)
     return config
@@ -162,19 +163,20 @@ def fingerprint(
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def load_run_config(run: str | Path, *, alone: bool = False) -> Config:
+def load_run_config(run: str | Path, *, check_named_runs: bool = True) -> Config:
     """The config of a run folder.
 
     Args:
         run: the folder.
-        alone: the runs that it names may be gone; nothing tells then whether it was edited.
+        check_named_runs: refuse the config where a run that it names cannot be read. Without, the
+            config of such a run is returned unchecked, as it may have been edited.
 
     Raises:
         ConfigError: there is no readable ``config.yaml``, or it was edited since.
     """
     folder = Path(run).expanduser()
-    config = load([folder / "config.yaml"], alone=alone)
-    if alone and _unreadable_runs(config):
+    config = load([folder / "config.yaml"], check_named_runs=check_named_runs)
+    if not check_named_runs and _unreadable_runs(config):
         return config
     try:
         made = json.loads((folder / "environment.json").read_bytes())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from engine.config.messages import one_line
 
@@ -14,6 +15,15 @@ class ConfigError(Exception):
     def __init__(self, mistakes: Iterable[str]) -> None:
         self.mistakes = tuple(one_line(mistake) for mistake in mistakes)
         super().__init__("\n".join(self.mistakes))
+
+
+@contextlib.contextmanager
+def mistakes_of(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn a package's own error into a :class:`ConfigError`: one line, exit code 2."""
+    try:
+        yield
+    except kinds as error:
+        raise ConfigError([str(error)]) from error
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from engine.config import components
 from engine.config.calendar import deferred_starts, start_epoch
 from engine.config.messages import shown
 from engine.config.schema import Config, DataConfig, standard, tracker_fields
+from engine.config.selection_rules import FINAL
 
 
 class Needs(NamedTuple):
@@ -60,6 +61,14 @@ def depends_on(key: str, section: str) -> bool:
     if section == "data":
         return key.startswith("data.") and key.split(".")[1] not in DataConfig.model_fields
     return any(n.key == key and n.selector.rpartition(".")[0] == section for n in NEEDS)
+
+
+def has_validation(config: Config) -> bool:
+    """Whether there is a validation split, or may be: a data set can bring its own."""
+    validation = config.data.validation
+    facts = components.read("data", config.data.name).class_facts
+    is_drawn = validation.per_class is not None or validation.fraction is not None
+    return is_drawn or bool(facts.get("may_bring_validation"))
 
 
 def _get(config: Config, key: str) -> Any:
@@ -160,14 +169,23 @@ def _one_kind_of_validation(config: Config) -> Iterator[str]:
 
 
 def _a_validation_metric_needs_validation(config: Config) -> Iterator[str]:
-    validation = config.data.validation
-    facts = components.read("data", config.data.name).class_facts
-    has_none = validation.per_class is None and validation.fraction is None
-    if has_none and not facts.get("may_bring_validation") and _is_set(config, "evaluate.metric"):
-        yield (
-            "evaluate.metric: has no effect without a validation split; set "
-            "data.validation.per_class or data.validation.fraction"
-        )
+    for key in ("evaluate.metric", "evaluate.rules"):
+        if not has_validation(config) and _is_set(config, key):
+            yield (
+                f"{key}: has no effect without a validation split; set "
+                "data.validation.per_class or data.validation.fraction"
+            )
+
+
+def _the_final_weights_are_kept(config: Config) -> Iterator[str]:
+    if FINAL not in config.evaluate.rules:
+        yield f"evaluate.rules: must name {FINAL}, whose weights every checkpoint holds"
+
+
+def _a_metric_needs_a_rule_that_reads_it(config: Config) -> Iterator[str]:
+    is_read = "val" in config.evaluate.rules or config.evaluate.test_every_epoch
+    if _is_set(config, "evaluate.metric") and not is_read:
+        yield "evaluate.metric: has no effect without val in evaluate.rules"
 
 
 def _class_weights_need_a_loss_that_takes_them(config: Config) -> Iterator[str]:
@@ -319,6 +337,8 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _a_teacher_needs_a_loss_that_listens,
     _one_kind_of_validation,
     _a_validation_metric_needs_validation,
+    _the_final_weights_are_kept,
+    _a_metric_needs_a_rule_that_reads_it,
     _class_weights_need_a_loss_that_takes_them,
     _mixing_needs_soft_targets,
     _logits_are_adjusted_once,

@@ -7,16 +7,26 @@ The keys of components (a loss, a data set) come from their constructors
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
-from engine.config import components
+from engine.config import components, selection_rules
 from engine.config.metrics import selectable
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 PathSafe = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+if TYPE_CHECKING:
+    RuleName = str
+else:
+    RuleName = Literal.__getitem__(tuple(selection_rules.catalogue()))
+
+
+def _each_once(rules: tuple[str, ...]) -> tuple[str, ...]:
+    """Rules in the order of the catalogue: two orders of the same rules are one config."""
+    return tuple(name for name in selection_rules.catalogue() if name in rules)
 
 
 class Section(BaseModel):
@@ -225,6 +235,12 @@ class EvaluateConfig(Section):
         pattern=f"^val/({'|'.join(selectable())})$",
         description="validation metric that chooses the epoch of the rule val, once all that is "
         "deferred has begun",
+    )
+    rules: Annotated[tuple[RuleName, ...], AfterValidator(_each_once)] = Field(
+        selection_rules.DEFAULT,
+        description="selection rules, each with weights that are kept and numbers in every table; "
+        "those that choose by validation are left out where there is none; "
+        + "; ".join(f"{r.name}: {r.meaning}" for r in selection_rules.catalogue().values()),
     )
     test_every_epoch: bool = Field(
         False, description="also log test each epoch, for the oracle column; selects nothing"

@@ -6,9 +6,10 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 from engine.config.mistakes import ConfigError, nearest
+from engine.config.selection_rules import catalogue
 
 USAGE = """\
 usage: python predict.py RUN IMAGES ... [options]
@@ -38,7 +39,7 @@ An image that cannot be read is one line on the error output, and the others are
 code: 0 all images were predicted, 1 some could not be, 2 a mistake in the command.
 """
 OPTIONS = tuple(re.findall(r"^  (?:-h, )?(--[a-z-]+)", USAGE, flags=re.MULTILINE))
-CHOICES = {"rule": ("last", "val"), "device": ("auto", "cpu", "cuda", "mps")}
+CHOICES = {"rule": tuple(catalogue()), "device": ("auto", "cpu", "cuda", "mps")}
 
 
 class Arguments(argparse.Namespace):
@@ -46,7 +47,7 @@ class Arguments(argparse.Namespace):
 
     words: list[Path]
     csv: Path | None
-    rule: Literal["last", "val"] | None
+    rule: str | None
     top: int
     batch_size: int
     device: str

@@ -51,10 +51,12 @@ class Preparation:
     Args:
         shape: Channels, height and width of what its model takes.
         size: Side that the run resized its images to, None where it took them as they are.
+        grey_bits: Bits in use of its 16-bit greyscale files.
     """
 
     shape: data.ImageShape
     size: int | None
+    grey_bits: int = 16
 
     def image(self, path: Path) -> Tensor:
         """Decode a file to uint8 (C, H, W).
@@ -62,7 +64,7 @@ class Preparation:
         Raises:
             DataError: it cannot be read, or does not fit the model.
         """
-        image = data.decode(path, size=self.size)
+        image = data.decode(path, size=self.size, grey_bits=self.grey_bits)
         channels, height, width = self.shape
         if tuple(image.shape[1:]) != (height, width):
             raise data.DataError(
@@ -82,7 +84,9 @@ class Preparation:
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(files), batch_size):
                 group = files[start : start + batch_size]
-                yield Decoded.of(group, list(pool.map(self._image_or_reason, group)))
+                with data.quiet_pillow():
+                    found = list(pool.map(self._image_or_reason, group))
+                yield Decoded.of(group, found)
 
     def _image_or_reason(self, path: Path) -> Tensor | str:
         try:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import data
-from engine.training.build import LoadedRun, Rule, load_run, read_facts, weight_layout
+from engine.training.build import weight_layout
 from engine.training.predict_loop import predict
 from engine.training.runtime import Precision, choose_device, choose_precision
+from engine.training.trained import LoadedRun, load_run, read_facts
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Model:
     precision: Precision
 
     @classmethod
-    def of(cls, folder: Path, *, rule: Rule | None, device: str) -> Model:
+    def of(cls, folder: Path, *, rule: str | None, device: str) -> Model:
         """Load the run of a folder.
 
         Raises:
@@ -57,6 +58,11 @@ class Model:
     def size(self) -> int | None:
         """The side that the run resized its images to, None where it took them as they are."""
         return getattr(self.run.config.data, "size", None)
+
+    @property
+    def grey_bits(self) -> int:
+        """The bits in use of the run's 16-bit greyscale files."""
+        return getattr(self.run.config.data, "grey_bits", 16)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -27,8 +27,9 @@ from rich.text import Text
 from engine.config.messages import counted, one_line
 from engine.report import seeds
 from engine.report.statistics import DASH
+from engine.training.epoch_totals import Step
+from engine.training.processes import Processes
 from engine.training.summary import ClassResult, Summary
-from engine.training.train_loop import Step
 
 CLASSES_SHOWN = 20
 FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json")
@@ -74,12 +75,15 @@ class Terminal:
     """What one run prints; plain lines where output is not a terminal.
 
     Args:
-        console: Where to print; the standard output by default.
+        console: Where to print; by default the standard output, and nowhere in a process that is
+            not the main one of its run.
         is_brief: One line for a finished run instead of its tables, as one of several seeds.
     """
 
     def __init__(self, console: Console | None = None, *, is_brief: bool = False) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Console(
+            highlight=False, soft_wrap=True, quiet=not Processes.current().is_main
+        )
         self._is_brief = is_brief
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -150,16 +154,17 @@ class Terminal:
             yield
         self._progress = None
 
-    def step(self, step: Step, *, epoch: int, steps: int, rate: float) -> None:
-        """Move the bar to ``step`` of an epoch of ``steps`` steps."""
+    def step(self, step: Step) -> None:
+        """Move the bar to a step."""
         if self._progress is None or self._task is None:
             return
         loss = step.totals.metrics()["loss"]
         speed = step.totals.timing()["time/images_per_second"]
-        text = f"epoch {epoch + 1}/{self._epochs}  loss {loss:.4f}  lr {rate:.2g}"
+        text = f"epoch {step.epoch + 1}/{self._epochs}  loss {loss:.4f}  lr {step.rate:.2g}"
         if not self._is_narrow:
             text += f"  {speed:,.0f} images/s"
-        self._progress.update(self._task, completed=epoch * steps + step.step, description=text)
+        done = step.epoch * step.steps + step.step
+        self._progress.update(self._task, completed=done, description=text)
 
     def epoch(self, row: Mapping[str, Any], *, metric: str, best_epoch: int | None) -> None:
         """One line for a finished epoch."""

@@ -30,14 +30,7 @@ from engine.tables.record import RunRecord
 METRICS = {name: metric.column for name, metric in metrics().items() if metric.column}
 """Columns, the first being the one whose difference is printed."""
 
-HEADINGS = METRICS | {
-    "macro_f1": "macro F1",
-    "geometric_mean": "geometric mean",
-    "mcc": "MCC",
-    "auroc": "AUROC",
-    "average_precision": "AP",
-    "brier": "Brier",
-}
+HEADINGS = {name: metric.column or metric.heading for name, metric in metrics().items()}
 """Every metric that may be a column."""
 
 PRIMARY = next(iter(METRICS))
@@ -126,7 +119,7 @@ class Wanted:
     """What a table should hold, as far as somebody said.
 
     Attributes:
-        rule: ``last`` or ``val``; None takes the runs' headline.
+        rule: a selection rule; None takes the runs' headline.
         baseline: the row to compare with; None takes ``cross_entropy``, else the first.
         methods: all rows, in order; others follow as they come.
         settings: all settings, in order.

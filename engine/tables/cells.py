@@ -9,11 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.config import command_line, components
+from engine.config import command_line
 from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError, nearest
+from engine.config.rules import has_validation
 from engine.config.schema import Config, ModelConfig
+from engine.config.selection_rules import FINAL, catalogue
 from engine.tables.table_file import TableFile, Words
+from engine.training.run_folder import RunFolder
 
 # A table is many runs: each leaves numbers and predictions, and no W&B folder and no figures.
 QUIET = {"track.wandb": "disabled", "track.figures": "false"}
@@ -52,17 +55,12 @@ class Cell:
     @property
     def folder(self) -> Path:
         """The run folder, as train.py chooses it."""
-        track = self.config.track
-        return Path(track.root).expanduser() / self._name / self.fingerprint
+        return RunFolder.of(self.config, fingerprint=self.fingerprint).path
 
     @property
     def usual_folder(self) -> Path:
         """The run folder where its words alone put it."""
         return USUAL_ROOT / self.config.data.name / self.fingerprint
-
-    @property
-    def _name(self) -> str:
-        return self.config.track.name or self.config.data.name
 
     def stages_before(self) -> list[Cell]:
         """Return the runs it starts from, the first stage first."""
@@ -167,8 +165,13 @@ def _runs(
     usual = load(
         given.files, [*words, *_seed_words(*table.seed_pairs[0]), *start, *track], planned=planned
     )
-    if table.rule == "val" and not _validates(usual):
-        raise ConfigError(["rule=val: the run has no validation split; set rule: last"])
+    if catalogue()[table.rule].needs_validation and not has_validation(usual):
+        raise ConfigError(
+            [f"rule={table.rule}: the run has no validation split; set rule: {FINAL}"]
+        )
+    if table.rule not in usual.evaluate.rules:
+        kept = ", ".join((*usual.evaluate.rules, table.rule))
+        raise ConfigError([f"rule={table.rule}: needs evaluate.rules=[{kept}]"])
     runs = []
     for number, (seed, subset) in enumerate(table.seed_pairs):
         earlier = after[number] if after else None
@@ -202,13 +205,6 @@ def _model(config: Config, after: Cell | None) -> ModelConfig:
 
 def _seed_words(seed: int, subset_seed: int) -> Words:
     return f"seed={seed}", f"data.imbalance.seed={subset_seed}"
-
-
-def _validates(config: Config) -> bool:
-    validation = config.data.validation
-    facts = components.read("data", config.data.name).class_facts
-    has_split = validation.per_class is not None or validation.fraction is not None
-    return has_split or bool(facts.get("may_bring_validation"))
 
 
 def _place(where: Sequence[tuple[str, str]], table: TableFile) -> str:

@@ -102,7 +102,10 @@ def _draw_scores(axes: Axes, rows: Sequence[Row], *, rule: str) -> None:
 
 
 def _draw_differences(axes: Axes, block: Block, *, baseline: str) -> None:
-    axes.set_xlabel(legible(f"difference to {baseline}, paired, 95 % interval"))
+    every = [row.scores[PRIMARY].difference for row in block.rows]
+    counts = sorted({difference.n for difference in every if difference is not None})
+    n = f", n = {' or '.join(map(str, counts))}" if counts else ""
+    axes.set_xlabel(legible(f"difference to {baseline}, paired, 95 % interval{n}"))
     axes.axvline(0, color=INK, linewidth=0.9)
     if all(row.scores[PRIMARY].difference is None for row in block.rows):
         axes.set_xticks([0])

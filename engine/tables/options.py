@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.config.metrics import metrics
 from engine.config.mistakes import ConfigError, nearest
+from engine.config.selection_rules import catalogue
 from engine.tables.command_line import Parser
 
-USAGE = """\
+INDENT = " " * 22
+MORE = textwrap.fill(
+    ", ".join(name for name, metric in metrics().items() if not metric.column),
+    width=100,
+    initial_indent=INDENT,
+    subsequent_indent=INDENT,
+)
+
+USAGE = f"""\
 usage: python -m engine.tables RESULTS.jsonl | TABLE.yaml [options]
 
 Print a table from the lines that reproduce.py wrote: a row for each method, a block for
@@ -54,13 +65,14 @@ A run folder's predictions/<split>.<rule>.npz, split val or test, for NumPy:
                class and then by name; engine.tables.predictions.files_of(run, split) names them
 
 options:
-  --rule R            selection rule: last or val (default: the table's, else the runs' headline)
+  --rule R            selection rule of evaluate.rules (default: the table's, else the runs'
+                      headline)
   --baseline ROW      row to compare with (default: the table's, else cross_entropy)
   --metric M          this metric alone, settings side by side; accuracies have published numbers
                       in brackets
   --columns M,M       these metrics; the difference to the baseline is that of the first;
-                      also macro_f1, geometric_mean, mcc, auroc,
-                      average_precision, brier
+                      of the others there are
+{MORE}
   --per-class         the mean recall of every class instead
   --percent           in percent, but for what is no share (NLL, Brier score, MCC)
   --best              the best mean of a column is bold and the second underlined
@@ -125,10 +137,12 @@ def _mistakes(given: argparse.Namespace) -> list[str]:
         found.append(f"{given.source}: expected a .jsonl file of results or the .yaml of a table")
     if given.rule == "oracle":
         found.append(
-            "--rule oracle: it chooses by the test set, and is only shown beside; last | val"
+            "--rule oracle: it chooses by the test set, and is only shown beside; "
+            + " | ".join(catalogue())
         )
-    elif given.rule not in (None, "last", "val"):
-        found.append(f"--rule {given.rule}: one of last | val")
+    elif given.rule is not None and given.rule not in catalogue():
+        hint = nearest(given.rule, catalogue())
+        found.append(f"--rule {given.rule}: unknown{hint}; one of {' | '.join(catalogue())}")
     if given.format is not None and given.format not in FORMATS:
         found.append(f"--format {given.format}: one of {' | '.join(FORMATS)}")
     if given.figure is not None and given.figure.suffix not in (".png", ".pdf"):

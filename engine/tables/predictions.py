@@ -7,10 +7,10 @@ from typing import Literal
 
 import data
 from engine.config.load import load_run_config
-from engine.config.mistakes import ConfigError
-from engine.training.build import build_dataset, mistakes_of
+from engine.config.mistakes import ConfigError, mistakes_of
 from engine.training.files import read_json
 from engine.training.run_folder import RunFolder
+from engine.training.setup import load_dataset
 
 
 def files_of(run: str | Path, split: Literal["val", "test"]) -> dict[int, Path]:
@@ -29,15 +29,16 @@ def files_of(run: str | Path, split: Literal["val", "test"]) -> dict[int, Path]:
     Raises:
         ConfigError: the run's images are not files, or no longer those that it was made of.
     """
-    config = load_run_config(run, alone=True)
+    config = load_run_config(run, check_named_runs=False)
     if not hasattr(config.data, "cache_gb"):
         raise ConfigError([f"{run}: the images of data.name={config.data.name} are not files"])
-    # Nothing is decoded: the splits alone are drawn again.
-    listed = config.data.model_copy(update={"cache_gb": 0.0, "normalize": "imagenet"})
-    with mistakes_of(data.DataError):
-        dataset = build_dataset(config.model_copy(update={"data": listed}))
     made = read_json(RunFolder(Path(run).expanduser()).environment) or {}
-    if made.get("split_fingerprint") != dataset.split_fingerprint:
+    # As the run had them, to see that they are the same; then as files, which have names.
+    on_disk = config.data.model_copy(update={"cache_gb": 0.0, "normalize": "imagenet"})
+    with mistakes_of(data.DataError):
+        now = load_dataset(config).split_fingerprint
+        dataset = load_dataset(config.model_copy(update={"data": on_disk}))
+    if made.get("split_fingerprint") != now:
         raise ConfigError([f"{run}: was made on other files than the folder holds now"])
     part = dataset.test if split == "test" else dataset.val
     if part is None:

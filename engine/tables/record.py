@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -50,7 +50,7 @@ class RunRecord(BaseModel):
         class_counts: training images of each class.
         group_sizes: number of classes that are many, medium and few.
         headline: the rule whose numbers represent the run.
-        rules: results of ``last``, and of ``val`` where there was a validation split.
+        rules: results by selection rule: ``last``, and others where there was validation.
         oracle: best test epoch, where test was logged every epoch; never a result.
         notes: what the run had to say about its splits and its segments.
         seconds: spent in training epochs, all segments together.
@@ -77,7 +77,7 @@ class RunRecord(BaseModel):
     model: str
     class_counts: tuple[int, ...]
     group_sizes: dict[str, int]
-    headline: Literal["last", "val"]
+    headline: str
     rules: dict[str, RuleRecord]
     oracle: Oracle | None
     notes: tuple[str, ...]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import PathSafe
+from engine.config.schema import PathSafe, RuleName
 from engine.config.strict_yaml import read_yaml
 
 PAPERS = ROOT / "experiments" / "papers"
@@ -67,7 +67,7 @@ class TableFile(_Section):
         "crossed", description="every seed on every subset, or the n-th seed on the n-th subset"
     )
     baseline: str = Field(description="the method that others are compared with")
-    rule: Literal["last", "val"] = Field(description="selection rule of the table's numbers")
+    rule: RuleName = Field(description="selection rule of the table's numbers")
     labels: dict[Label, str] = Field({}, description="method: how the printed table calls it")
     published: tuple[Published, ...] = Field((), description="the same table in the literature")
     notes: str = Field("", description="what a reader has to know; free text")

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import torch
 
 from engine.training.divergence import DivergenceError
+from engine.training.epoch_totals import EpochTotals
 from engine.training.files import write_bytes
+from engine.training.selection import Kept
 from engine.training.signals import Interrupted, Interruption
-from engine.training.train_loop import EpochTotals, Trainer
+from engine.training.train_loop import Trainer
 
 FORMAT = 1
 
@@ -29,12 +31,12 @@ class Progress:
     Attributes:
         epoch: epochs that are done.
         totals: sums over the part of the next epoch that is done.
-        best: epoch, value and weights that the rule ``val`` would choose now.
+        best: what each selection rule would choose now, by its name.
     """
 
     epoch: int = 0
     totals: EpochTotals = field(default_factory=EpochTotals)
-    best: dict[str, Any] | None = None
+    best: dict[str, Kept] = field(default_factory=dict)
 
     @property
     def has_begun(self) -> bool:
@@ -68,14 +70,22 @@ class Checkpointer:
         self._saved = time.monotonic()
 
     def resume(self) -> tuple[str, ...]:
-        """Load the newest whole checkpoint, if any; returns lines on files passed over."""
+        """Load the newest whole checkpoint, if any.
+
+        Returns:
+            Lines for the user: files that were passed over, and where training goes on.
+        """
         state, problems = self.processes.on_main(self._latest)
-        if state is not None:
-            self.trainer.load_state_dict(state)
-            self.progress.epoch = state["epoch"]
-            self.progress.totals = EpochTotals(**state["totals"])
-            self.progress.best = state["best"]
-        return problems
+        progress = self.progress
+        if state is None:
+            return problems
+        self.trainer.load_state_dict(state)
+        progress.epoch, progress.totals = state["epoch"], EpochTotals(**state["totals"])
+        progress.best = state["best"]
+        if not progress.has_begun:
+            return problems
+        where = f"epoch {progress.epoch + 1}, step {progress.totals.steps + 1}"
+        return (*problems, f"resuming at {where}")
 
     def _latest(self) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
         state, problems, path = load_latest(self.folder)
@@ -193,4 +203,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError("refused, it holds more than plain tensors and values") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"not a checkpoint of this format ({FORMAT})")
-    return state
+    return {**state, "best": _by_rule(state.get("best"))}
+
+
+def _by_rule(best: dict[str, Any] | None) -> dict[str, Any]:
+    """What rules keep, by name; checkpoints once held that of the rule ``val`` alone."""
+    if not best:
+        return {}
+    return {"val": best} if "state" in best else best

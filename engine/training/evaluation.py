@@ -1,21 +1,39 @@
-"""From stored logits to metrics, files and figures."""
+"""From a split to its predictions, their metrics and their file."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from engine.training.files import write_bytes
 from engine.training.metrics import Metrics, evaluate
-from engine.training.predict_loop import Predictions
+from engine.training.predict_loop import Predictions, predict
 from engine.training.probabilities import PredictsProbabilities
 from engine.training.summary import defined
+from engine.training.train_loop import Trainer
+
+
+class Split(Protocol):
+    """A held-out split: as many images as ``len`` says."""
+
+    def __len__(self) -> int:
+        """How many images it has."""
+        ...
+
+
+class Loader(Protocol):
+    """What serves the batches of a split."""
+
+    def epoch(self, positions: Tensor, *, epoch: int) -> Iterator[Any]:
+        """Yield the batches of these positions."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -27,38 +45,81 @@ class Assessment:
     metrics: Metrics
 
 
-def assess(
-    predictions: Predictions,
-    readout: PredictsProbabilities,
-    *,
-    class_counts: np.ndarray,
-    num_outputs: int,
-    old_classes: Sequence[int] = (),
-    ranking: bool = False,
-    threshold: float | None = None,
-) -> Assessment:
-    """Probabilities, and the metrics of them.
+class Evaluator:
+    """Predicts the held-out splits of a run with the weights of the moment.
+
+    Joined processes share the images of a split; all get the whole assessment.
 
     Args:
-        predictions: from :func:`engine.training.predict_loop.predict`.
+        trainer: whose evaluated weights predict.
+        splits: the held-out splits by name.
+        make_loader: called with a split when it is first predicted.
         readout: its ``predict`` turns logits into probabilities.
         class_counts: (C,) training images.
-        num_outputs: logits of the model; 1 for a binary task with a sigmoid loss.
-        old_classes: labels that an earlier run learnt: also their accuracy and that of the others.
-        ranking: also AUROC and average precision.
-        threshold: binary tasks: also F1 at this probability.
+        old_classes: labels that an earlier run learnt: test also gets their accuracy and that of
+            the others.
     """
-    logits = torch.from_numpy(predictions.logits).double()
-    found = readout.predict(logits[:, 1:] if num_outputs == 1 else logits).numpy()
-    metrics = evaluate(
-        found,
-        predictions.targets,
-        class_counts,
-        old_classes=old_classes,
-        ranking=ranking,
-        threshold=threshold,
-    )
-    return Assessment(predictions, found, metrics)
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        splits: Mapping[str, Split],
+        *,
+        make_loader: Callable[[Any], Loader],
+        readout: PredictsProbabilities,
+        class_counts: np.ndarray,
+        old_classes: Sequence[int] = (),
+    ) -> None:
+        self.trainer, self.splits, self.readout = trainer, splits, readout
+        self.class_counts, self.old_classes = class_counts, old_classes
+        self._make_loader = make_loader
+        self._loaders: dict[str, Loader] = {}
+
+    def assess(
+        self,
+        split: str,
+        *,
+        after_batch: Callable[[], None],
+        ranking: bool = False,
+        threshold: float | None = None,
+    ) -> Assessment:
+        """Predict a split and compute its metrics.
+
+        Args:
+            split: ``val`` or ``test``.
+            after_batch: called between batches.
+            ranking: also AUROC and average precision.
+            threshold: binary tasks: also F1 at this probability.
+
+        Raises:
+            KeyError: the run has no such split.
+            NonFinitePredictionsError: the model has diverged.
+        """
+        trainer, num_images = self.trainer, len(self.splits[split])
+        share = predict(
+            trainer.evaluated,
+            self._loader(split).epoch(trainer.processes.share(torch.arange(num_images)), epoch=0),
+            device=trainer.device,
+            precision=trainer.precision,
+            after_batch=after_batch,
+        )
+        predictions = share.joined(trainer.processes, num_images=num_images)
+        logits = torch.from_numpy(predictions.logits).double()
+        found = self.readout.predict(logits[:, 1:] if trainer.num_outputs == 1 else logits).numpy()
+        metrics = evaluate(
+            found,
+            predictions.targets,
+            self.class_counts,
+            old_classes=self.old_classes,
+            ranking=ranking,
+            threshold=threshold,
+        )
+        return Assessment(predictions, found, metrics)
+
+    def _loader(self, split: str) -> Loader:
+        if split not in self._loaders:
+            self._loaders[split] = self._make_loader(self.splits[split])
+        return self._loaders[split]
 
 
 def row_of(split: str, metrics: Metrics) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The processes of one run: who is who, and what they tell each other.
+"""The processes of one run: their ranks, and the collectives between them.
 
 ``torchrun --nproc-per-node N train.py ...`` starts N of them. Each has the whole model and a share
 of every batch; process 0, the main one, alone writes files and the terminal.
@@ -120,7 +120,7 @@ class Processes:
         # Buffers are copied once an epoch: in training BatchNorm uses the batch's own statistics.
         return DistributedDataParallel(model, forward_sync_buffers=False)
 
-    def for_gradients(self, loss: Tensor) -> Tensor:
+    def scaled_for_mean(self, loss: Tensor) -> Tensor:
         """A share of the loss, so scaled that the average of gradients becomes their sum."""
         return loss if self.world == 1 else loss * self.world
 
@@ -133,7 +133,7 @@ class Processes:
                 dist.broadcast(buffer, src=0)
 
     @contextlib.contextmanager
-    def one_a_machine_first(self) -> Iterator[None]:
+    def local_main_first(self) -> Iterator[None]:
         """Let one process of each machine do the block before the others, which find its caches."""
         is_first = int(os.environ.get("LOCAL_RANK", "0")) == 0
         if self.world > 1 and not is_first:
@@ -178,7 +178,7 @@ def joined(device: str) -> Iterator[Processes]:
             raise
         raise LostProcessError(
             f"process {rank} of {world}: another one has ended or cannot be "
-            "reached, so this one ends too; the same command goes on from the last checkpoint"
+            "reached, so this one ends too; run the same command to resume from the last checkpoint"
         ) from error
     finally:
         if dist.is_initialized():

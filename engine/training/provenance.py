@@ -24,6 +24,8 @@ from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
+# What a change of is told, and kept in the summary: it can change a number.
+WATCHED = ("code_hash", "precision", "threads", "processes", "device")
 # What makes a checkout differ from its commit: anything but the results that runs add to it.
 CODE_PATHS = (".", ":(exclude)experiments/results")
 
@@ -124,9 +126,10 @@ def add_segment(
     }
     if environment["segments"]:
         before = environment["segments"][-1]
-        for key in ("code_hash", "precision", "threads", "processes", "device"):
+        for key in WATCHED:
             if before.get(key) != segment[key]:
-                say(f"note: {key} was {before[key]} and is {segment[key]} from here on")
+                was = before.get(key, "not recorded")
+                say(f"note: {key} was {was} and is {segment[key]} from here on")
     environment["segments"].append(
         {
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -152,8 +155,8 @@ def _environment(folder: RunFolder) -> dict[str, Any] | None:
 def changes(environment: Mapping[str, Any]) -> tuple[str, ...]:
     """Sentences on what changed between the segments of a run, for the tables."""
     lines = []
-    for key in ("code_hash", "precision", "threads", "processes", "device"):
-        seen = list(dict.fromkeys(str(s.get(key)) for s in environment["segments"]))
+    for key in WATCHED:
+        seen = list(dict.fromkeys(str(s.get(key, "not recorded")) for s in environment["segments"]))
         if len(seen) > 1:
             lines.append(f"{key} changed during the run: {' -> '.join(seen)}")
     return tuple(lines)

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from engine.config import load
 from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
 from engine.training.files import WRITE_FAILURES, WriteError, write_text
 
 
@@ -37,6 +39,18 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.predictions = path / "predictions"
         self.figures = path / "figures"
+
+    @classmethod
+    def of(cls, config: Config, *, fingerprint: str | None = None) -> RunFolder:
+        """Return the folder of a run: ``<track.root>/<track.name or data.name>/<fingerprint>``.
+
+        Args:
+            config: of the run.
+            fingerprint: of the run, where the caller has it.
+        """
+        track = config.track
+        root = Path(track.root).expanduser() / (track.name or config.data.name)
+        return cls(root / (fingerprint or load.fingerprint(config)))
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
@@ -71,8 +85,8 @@ class RunFolder:
                 if error.errno not in WRITE_FAILURES:
                     raise
                 raise WriteError(
-                    f"{error.filename or self.path}: {error.strerror}; what was finished is whole, "
-                    "and the same command goes on from there once this is mended"
+                    f"{error.filename or self.path}: {error.strerror}; what was finished is whole; "
+                    "mend this and run the same command to resume"
                 ) from error
 
     def is_owned(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from engine.training.evaluation import Assessment, save_predictions
+from engine.training.evaluation import Assessment, Evaluator, save_predictions
 from engine.training.metrics import best_threshold, few_shot_groups
-from engine.training.selection import Selection, oracle
+from engine.training.selection import HeldOut, Selection, headline_of, oracle
 from engine.training.summary import RuleResult, Summary, class_results
 
 
@@ -71,6 +71,26 @@ class RuleAssessment:
         )
 
 
+def assess_rule(
+    evaluator: Evaluator, epoch: int, *, test: bool, after_batch: Callable[[], None]
+) -> RuleAssessment:
+    """Predict the held-out splits with the weights of the moment, which a selection rule chose.
+
+    Args:
+        evaluator: of the run.
+        epoch: after which these weights were taken.
+        test: whether to look at test.
+        after_batch: called between batches.
+    """
+    val = tested = None
+    if "val" in evaluator.splits:
+        val = evaluator.assess("val", after_batch=after_batch, ranking=True)
+    if test:
+        limit = threshold(val)
+        tested = evaluator.assess("test", after_batch=after_batch, ranking=True, threshold=limit)
+    return RuleAssessment(epoch, val=val, test=tested)
+
+
 def threshold(val: Assessment | None) -> float | None:
     """Binary tasks: the probability of class 1 with the best F1 on validation."""
     if val is None or val.probabilities.shape[1] != 2:
@@ -92,7 +112,10 @@ def summarise(
 ) -> Summary:
     """Join the rules' results; the headline is ``val`` where it exists, else ``last``."""
     results = {rule: found.result(dataset) for rule, found in assessments.items()}
-    headline = "val" if "val" in results else "last"
+    headline = headline_of(results)
+    held_out = None
+    if dataset.val is not None:
+        held_out = HeldOut(len(dataset.val), is_balanced=dataset.val_is_balanced)
     trained = sum(row["time/epoch_seconds"] for row in rows)
     return Summary(
         title=dataset.title,
@@ -102,7 +125,9 @@ def summarise(
         headline=headline,
         rules=results,
         oracle=oracle(rows, selection.metric, results[headline].test),
-        selection=_selection_sentence(results[headline], selection, dataset),
+        selection=selection.sentence(
+            {rule: result.epoch for rule, result in results.items()}, rows, held_out
+        ),
         class_counts=tuple(dataset.class_counts.tolist()),
         group_sizes=_group_sizes(assessments[headline], dataset),
         notes=(*dataset.notes, *notes),
@@ -117,16 +142,3 @@ def _group_sizes(headline: RuleAssessment, dataset: _Dataset) -> dict[str, int]:
         return predicted.metrics.group_sizes
     groups = few_shot_groups(dataset.class_counts)
     return {name: int(mask.sum()) for name, mask in groups.items()}
-
-
-def _selection_sentence(result: RuleResult, selection: Selection, dataset: _Dataset) -> str:
-    if dataset.val is None:
-        return f"rule last: weights after epoch {result.epoch}; no validation labels were used"
-    kind = "balanced" if dataset.val_is_balanced else "not balanced"
-    since = ""
-    if selection.reason:
-        since = f" from epoch {selection.first_epoch} on ({selection.reason})"
-    return (
-        f"rule val: epoch {result.epoch} has the best {selection.key}{since} on "
-        f"{len(dataset.val)} validation labels ({kind}); test chose nothing"
-    )

@@ -60,11 +60,11 @@ class Summary(_Record):
     Attributes:
         fingerprint: the run; ``group`` is the same without the seeds.
         headline: the rule whose numbers represent the run: ``val`` where it exists, else ``last``.
-        rules: results by rule; ``last`` always, ``val`` with a validation split.
+        rules: results by rule; ``last`` always, others with a validation split.
         oracle: best test epoch by the metric of ``evaluate.metric``, if test was logged each epoch.
         selection: in words, what chose the epoch and how many labels that used.
         notes: what the data set had to say about the splits.
-        time: seconds of training and of the last segment; not part of the result.
+        time: seconds of training, and of the last segment; not part of the result.
     """
 
     title: str
@@ -73,7 +73,7 @@ class Summary(_Record):
     seed: int
     split_fingerprint: str
     code_hash: str
-    headline: Literal["last", "val"]
+    headline: str
     rules: dict[str, RuleResult]
     oracle: Oracle | None
     selection: str

@@ -298,6 +298,8 @@ WITHOUT_EFFECT = {
     "schedule.decay=0.5": [],
     "schedule.unit=epoch": ["schedule=constant", "schedule.warmup=0"],
     "evaluate.metric=val/accuracy": ["data.validation.per_class=null"],
+    "evaluate.metric=val/mcc": ["evaluate.rules=[last]"],
+    "evaluate.rules=[last]": ["data.validation.per_class=null"],
     "track.group=mine": ["track.wandb=disabled"],
     "track.per_class=off": ["track.wandb=disabled"],
     "model.init_head=false": [],
@@ -383,6 +385,7 @@ def test_an_option_without_effect_is_a_mistake_and_reset_it_is_none(word: str) -
         (["reweight=inverse", "reweight.start=0.6", "schedule.epochs=2"], "never begins"),
         (["schedule=steps", "schedule.steps=[0.9, 0.8]"], "rising order"),
         (["optim.batch_size=10", "optim.accumulate=3"], "must divide"),
+        (["evaluate.rules=[val]"], "evaluate.rules: must name last"),
     ],
 )
 def test_keys_that_cannot_go_together_are_a_mistake(

@@ -46,7 +46,7 @@ def test_test_images_that_are_training_images_are_refused(pets: Path, root: Path
         (pets / "test/cat").symlink_to(pets / "train/cat")
     num = "4 of 6" if way == "linked folder" else "2 of 4"
     with pytest.raises(
-        DataError, match=rf"{num} test images are in train, too \(test/cat/000"
+        DataError, match=rf"test images that are in train, too: {num} \(test/cat/000"
     ) as e:
         ImageFolder(root, path=str(pets)).load()
     assert "data.allow_overlap=true" in str(e.value)
@@ -56,7 +56,7 @@ def test_test_images_that_are_training_images_are_refused(pets: Path, root: Path
 def test_images_on_disk_are_looked_at_too(pets: Path, root: Path) -> None:
     copy(pets, "train/cat/001.png", "test/cat/000.png")
     source = ImageFolder(root, path=str(pets), cache_gb=0, normalize="imagenet")
-    with pytest.raises(DataError, match="1 of 4 test images are in train, too"):
+    with pytest.raises(DataError, match="test images that are in train, too: 1 of 4"):
         source.load()
 
 
@@ -64,7 +64,7 @@ def test_with_the_key_the_overlap_is_a_note_of_the_run(pets: Path, root: Path) -
     copy(pets, "train/dog/001.png", "test/cat/000.png")
     source = ImageFolder(root, path=str(pets), allow_overlap=True)
     dataset = build(source, imbalance=Imbalance("none"), validation=Validation(per_class=None))
-    expected = "1 of 4 test images are in train, too (test/cat/000.png = train/dog/001.png)"
+    expected = "test images that are in train, too: 1 of 4 (test/cat/000.png = train/dog/001.png)"
     assert dataset.notes[0] == expected
 
 
@@ -76,7 +76,7 @@ def test_the_key_without_an_overlap_has_no_effect(pets: Path, root: Path) -> Non
 def test_validation_is_one_of_the_splits(pets: Path, root: Path) -> None:
     write_folder(pets, {"val": {"cat": 1}})
     copy(pets, "test/cat/001.png", "val/cat/000.png")
-    with pytest.raises(DataError, match="1 of 4 test images are in val, too"):
+    with pytest.raises(DataError, match="test images that are in val, too: 1 of 4"):
         ImageFolder(root, path=str(pets)).load()
 
 
@@ -85,8 +85,8 @@ def test_repeats_within_a_split_are_counted_and_one_is_named(pets: Path, root: P
     copy(pets, "train/cat/000.png", "train/cat/twin.png")
     copy(pets, "train/cat/001.png", "train/dog/wrong.png")
     assert ImageFolder(root, path=str(pets)).load().notes == (
-        "3 of 10 train images repeat another (train/cat/copy.png = train/cat/000.png)",
-        "1 train images are in more than one class (train/dog/wrong.png = train/cat/001.png)",
+        "train images that repeat another: 3 of 10 (train/cat/copy.png = train/cat/000.png)",
+        "train images in more than one class: 1 (train/dog/wrong.png = train/cat/001.png)",
     )
 
 
@@ -97,7 +97,7 @@ def test_files_of_one_size_and_one_middle_are_told_apart_by_their_ends(pets: Pat
     (pets / "train/cat/c.png").write_bytes(b"2" + content)
     found = find_duplicates(list_folder(pets))
     assert found.repeats == (
-        "1 of 10 train images repeat another (train/cat/c.png = train/cat/b.png)",
+        "train images that repeat another: 1 of 10 (train/cat/c.png = train/cat/b.png)",
     )
 
 

@@ -3,6 +3,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,12 +148,12 @@ def test_an_entry_that_another_process_writes_first_is_kept(
     original = decode
     inodes: list[int] = []
 
-    def overtaken(path: Path, *, size: int | None) -> torch.Tensor:
+    def overtaken(path: Path, **options: Any) -> torch.Tensor:
         monkeypatch.setattr(_folder_cache, "decode", original)
         if not inodes:
             ImageFolder(root, path=str(pets)).load()
             inodes.append(entry_inode(root))
-        return original(path, size=size)
+        return original(path, **options)
 
     monkeypatch.setattr(_folder_cache, "decode", overtaken)
     monkeypatch.setattr(_folder_cache, "ThreadPoolExecutor", lambda: ThreadPoolExecutor(1))

@@ -44,7 +44,7 @@ def test_two_folders_for_validation_are_refused(pets: Path) -> None:
 
 def test_a_folder_that_is_not_used_is_named(pets: Path) -> None:
     write_folder(pets, {"holdout": {"dog": 2}})
-    assert load(pets).notes == ("not used: holdout beside train, test",)
+    assert load(pets).notes == ("not used: holdout (beside train, test)",)
 
 
 def test_a_folder_without_test_names_the_key_that_draws_one(pets: Path) -> None:

@@ -76,6 +76,14 @@ def test_keys_reach_the_loss() -> None:
     assert loss.gamma == 0.5
 
 
+def test_class_counts_may_be_a_list() -> None:
+    logits, targets = torch.eye(3), torch.arange(3)
+    values = [
+        losses.build("ldam", class_counts=counts)(logits, targets) for counts in (COUNTS, [6, 3, 1])
+    ]
+    assert values[0] == values[1]
+
+
 def test_a_misspelt_loss_names_its_neighbour_and_never_falls_back() -> None:
     with pytest.raises(ValueError, match="did you mean softmax_focal"):
         losses.build("sofmax_focal", class_counts=COUNTS)

@@ -118,6 +118,19 @@ def test_seventeen_million_pixels_are_counted(dtype: torch.dtype) -> None:
         assert found[0].tolist() == pytest.approx([1 - value for value in index], rel=1e-6)
 
 
+@pytest.mark.parametrize("smooth", [0.0, 1.0])
+def test_soft_targets_are_best_met_by_hard_predictions_unless_squared(smooth: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    soft = torch.rand(64, 3, generator=generator, dtype=torch.float64)
+    soft = soft / soft.sum(1, keepdim=True)
+    hard = 1e3 * torch.nn.functional.one_hot(soft.argmax(1), 3).double()
+    for loss in (dice_loss, tversky_loss):
+        assert loss(hard, soft, smooth=smooth) < loss(soft.log(), soft, smooth=smooth) - 0.05
+    squared = dice_loss(soft.log(), soft, squared=True, smooth=smooth)
+    assert squared.item() == pytest.approx(0, abs=1e-12)
+    assert dice_loss(hard, soft, squared=True, smooth=smooth) > 0.1
+
+
 def test_sums_are_float64_in_which_every_pixel_counts() -> None:
     logits, targets = batch()
     for dtype in (torch.float16, torch.float32):

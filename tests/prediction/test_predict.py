@@ -112,6 +112,20 @@ def test_images_of_the_test_folder_get_the_runs_own_test_predictions(
     ]
 
 
+def test_scans_of_twelve_bits_are_predicted_with_the_bits_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
+    folder = write_folder(tmp_path / "scans", COUNTS)
+    for number, path in enumerate(sorted(folder.glob("*/*/*.png"))):
+        values = np.random.default_rng(number).integers(0, 4096, (8, 8))
+        Image.fromarray(values.astype(np.uint16)).save(path)
+    trained(tmp_path, "data=image_folder", f"data.path={folder}", "data.grey_bits=12")
+    lines = predicted(tmp_path, folder / "test", "--rule", "last")
+    found = [[float(line[name]) for name in ("cat", "dog", "emu")] for line in lines]
+    assert np.allclose(found, own_probabilities(run_of(tmp_path), rule="last"), rtol=0, atol=1e-6)
+
+
 def test_the_two_rules_are_two_models(photos: Path) -> None:
     last, val = (own_probabilities(run_of(photos), rule=rule) for rule in ("last", "val"))
     assert not np.allclose(last, val, rtol=0, atol=1e-3)
@@ -268,7 +282,7 @@ def test_without_a_single_good_image_no_csv_is_written(digits: Path, tmp_path: P
         (["nowhere", "{images}"], "nowhere: no such run folder"),
         (["{images}", "{images}"], "{images}: is no run folder: it has no config.yaml"),
         (["{runs}", "{images}"], "{runs}: is no run folder; it holds {run}: name one"),
-        (["{run}", "{images}", "--rule=best"], "--rule best: expected one of last | val"),
+        (["{run}", "{images}", "--rule=best"], "--rule best: expected one of last | val | val_nll"),
         (["{run}", "{images}", "--device=cdua"], "(did you mean cuda?)"),
         (["{run}", "{images}", "--top=0"], "--top 0: expected a whole number >= 1"),
         (["{run}", "{images}", "--batch-size=0"], "--batch-size 0: expected a whole number >= 1"),

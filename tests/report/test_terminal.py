@@ -13,8 +13,8 @@ from rich.console import Console
 from engine.report import seeds
 from engine.report.statistics import DASH
 from engine.report.terminal import Header, Terminal
+from engine.training.epoch_totals import EpochTotals, Step
 from engine.training.summary import ClassResult, Oracle, RuleResult, Summary
-from engine.training.train_loop import EpochTotals, Step
 
 FOLDER = Path("runs/synthetic/0123456789ab")
 
@@ -101,7 +101,7 @@ ROW = {
 def train_one_epoch(shown: Terminal) -> None:
     with shown.training(epochs=10, done=8, total=80):
         totals = EpochTotals(loss=30.0, correct=5.0, images=20, steps=4, seconds=0.5)
-        shown.step(Step(4, totals), epoch=1, steps=8, rate=0.025)
+        shown.step(Step(epoch=1, step=4, steps=8, rate=0.025, totals=totals))
         shown.epoch(ROW, metric="balanced_accuracy", best_epoch=2)
 
 
@@ -176,7 +176,7 @@ def test_a_bar_of_80_columns_cuts_nothing_off() -> None:
     shown = screen(terminal=True, width=80)
     with shown.training(epochs=200, done=0, total=60_000):
         totals = EpochTotals(loss=30.0, correct=5.0, images=20, steps=4, seconds=0.5)
-        shown.step(Step(300, totals), epoch=198, steps=300, rate=2.5e-05)
+        shown.step(Step(epoch=198, step=300, steps=300, rate=2.5e-05, totals=totals))
     assert not any("…" in line for line in plain(shown))
 
 

@@ -107,6 +107,29 @@ def test_n_counts_what_is_independent(subsets: tuple[int, ...], n: int, says: st
     assert says in block.scope.text
 
 
+@pytest.mark.parametrize(
+    "pairs",
+    [[(s, s) for s in range(5)], [(s, t) for s in range(5) for t in (0, 1)]],
+    ids=["paired", "crossed"],
+)
+def test_subset_seeds_that_give_one_split_are_one_subset(pairs: list[tuple[int, int]]) -> None:
+    """As of data that are long-tailed by themselves and bring a validation list."""
+    records = [
+        line(method, seed=seed, subset=subset, value=values[seed], split_fingerprint="the one")
+        for method, values in (("cross_entropy", BASE), ("focal", BETTER))
+        for seed, subset in pairs
+    ]
+    block = only_block(records)
+    row = row_of(block, "focal")
+    difference = row.scores["accuracy"].difference
+    assert difference is not None
+    assert (difference.n, difference.pairs) == (5, len(pairs))
+    assert difference.mean == pytest.approx(statistics.mean(BETTER) - statistics.mean(BASE))
+    assert block.scope.text == "n counts seeds; all ran on one subset, and others may differ"
+    assert any("subset seeds, one split" in note for note in block.notes)
+    assert sheet_of(block).rows[1][1].text == "5 × 1"
+
+
 def test_a_seed_that_lacks_a_subset_is_left_out_of_the_difference_and_named() -> None:
     records = lines("cross_entropy", BASE, subsets=(0, 1))
     records += lines("focal", BETTER, subsets=(0, 1))[:-1]
@@ -212,6 +235,9 @@ def test_a_run_that_diverged_is_left_out_and_named() -> None:
 def test_uncommitted_changes_are_counted() -> None:
     records = [*lines("cross_entropy", BASE[:4]), line(seed=4, dirty=True)]
     assert "1 of 5 runs from a checkout with uncommitted changes" in only_block(records).notes
+    all_dirty = lines("cross_entropy", BASE, dirty=True)
+    assert "all runs from a checkout with uncommitted changes" in only_block(all_dirty).notes
+    assert "its run from a checkout with uncommitted changes" in only_block(all_dirty[:1]).notes
 
 
 def test_words_that_no_longer_give_the_run_are_said() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,13 @@ import pytest
 from engine.config.components import ROOT
 from engine.config.load import load
 from engine.config.schema import Config
+from engine.tables.aggregate import Wanted, blocks
+from engine.tables.beside import unmatched
 from engine.tables.cells import cells
 from engine.tables.published import SAME_SUBSET, Published, find, read
+from engine.tables.table_file import Published as Reference
 from engine.tables.table_file import read_table_file
+from tests.tables._lines import line
 
 EXPERIMENTS = ROOT / "experiments"
 LDAM_RECIPE = [EXPERIMENTS / "cifar10_lt.yaml", EXPERIMENTS / "recipes/published.yaml"]
@@ -241,3 +246,147 @@ def test_there_is_no_number_for_other_data() -> None:
         config = load([EXPERIMENTS / "cifar10_lt.yaml"], words) if words else load()
         found = find(config, paper="LDAM", table="Table 2", method="LDAM", rule="last", subsets={0})
         assert found is None
+
+
+# --- groups, natural sets, and lines without a row -----------------------------------------------
+
+GROUP_SIZES = {
+    "ImageNet-LT": (385, 479, 136),
+    "Places-LT": (131, 163, 71),
+    "iNaturalist2018": (842, 4076, 3224),
+}
+ROW = ["paper", "table_or_place", "dataset", "backbone", "epochs", "method", "source"]
+
+
+def rounding(printed: pd.Series) -> float:
+    """Half a unit of the last printed digit; one decimal is never printed coarser than that."""
+    return 0.05 if all(round(value, 1) == value for value in printed) else 0.005
+
+
+def test_what_cannot_come_from_its_groups_is_flagged_and_nothing_else_is() -> None:
+    table = read()
+    with_groups = table[
+        table[ROW].apply(tuple, axis=1).isin(table[table.split == "many"][ROW].apply(tuple, axis=1))
+    ]
+    flagged, rows = 0, with_groups.groupby(ROW)
+    assert len(rows) == 96
+    for _, row in rows:
+        value = row.drop_duplicates("split").set_index("split").value
+        sizes = GROUP_SIZES[row.dataset.iloc[0]]
+        groups = value[["many", "medium", "few"]]
+        from_groups = sum(n * v for n, v in zip(sizes, groups, strict=True)) / sum(sizes)
+        bound = rounding(groups) + rounding(value[["all"]])
+        cannot = abs(from_groups - value["all"]) > bound + 1e-9
+        is_flagged = row.flag_reason.str.contains("its groups of").all()
+        assert cannot == is_flagged, row[ROW].iloc[0].tolist()
+        flagged += is_flagged
+    assert flagged == 7
+
+
+IMAGENET_LT = [
+    "data=image_folder",
+    "data.path=imagenet-lt",
+    "data.title=ImageNet-LT",
+    "data.validation.fraction=null",
+    "schedule.epochs=90",
+]
+
+
+def imagenet(*words: str, split: str = "all", method: str = "DisAlign") -> Published | None:
+    said = {word.partition("=")[0] for word in words}
+    kept = [word for word in IMAGENET_LT if word.partition("=")[0] not in said]
+    return find(
+        load(overrides=[*kept, *words]),
+        paper="DisAlign",
+        table="Table 1",
+        method=method,
+        rule="last",
+        subsets={0},
+        split=split,
+    )
+
+
+def test_a_naturally_long_tailed_set_and_its_groups_find_their_numbers() -> None:
+    ours = "model=resnext50_32x4d"
+    found = {split: imagenet(ours, split=split) for split in ("all", "many", "medium", "few")}
+    assert {k: v and v.accuracy for k, v in found.items()} == pytest.approx(
+        {"all": 0.526, "many": 0.615, "medium": 0.507, "few": 0.331}
+    )
+    few = found["few"]
+    assert few is not None and few.place == "DisAlign, Table 1, DisAlign, few"
+    assert imagenet("data.imbalance={kind: exponential, factor: 256}") is None
+
+
+def test_nothing_is_said_of_theirs_that_the_file_does_not_say() -> None:
+    found = imagenet("model=cifar_resnet20")
+    assert found is not None
+    assert "augmentation (theirs not stated)" in found.differs
+    assert "recipe (theirs not stated)" in found.differs
+    table, named = read(), ["paper", "table_or_place", "method"]
+    words = {word for column in ("augmentation", "recipe", "groups") for word in table[column]}
+    config = load(LDAM_RECIPE)
+    cifar = table[(table.dataset == "CIFAR-10") & (table.imbalance_factor == 100)]
+    for paper, name, method in cifar[named].drop_duplicates(named[:2]).values:
+        beside_ours = find(config, paper=paper, table=name, method=method, rule="val", subsets={3})
+        for reason in beside_ours.differs if beside_ours else ():
+            for key in ("augmentation", "recipe", "groups"):
+                if reason.startswith(f"{key} (theirs "):
+                    assert reason[len(key) + 9 : -1] in words | {"not stated"}
+
+
+def test_the_line_with_our_backbone_and_epochs_stands_beside() -> None:
+    table = {"paper": "DisAlign", "table": "Table 3", "method": "cRT", "rule": "last"}
+    accuracy = {}
+    for backbone, epochs in (("resnet50", 90), ("resnet152", 90), ("resnet152", 200)):
+        words = [f"model={backbone}", f"schedule.epochs={epochs}", "data.title=iNaturalist 2018"]
+        kept = [word for word in IMAGENET_LT if not word.startswith(("data.title", "schedule"))]
+        found = find(load(overrides=[*kept, *words]), **table, subsets={0})
+        assert found is not None
+        accuracy[backbone, epochs] = found.accuracy
+    assert list(accuracy.values()) == pytest.approx([0.652, 0.685, 0.712])
+
+
+@pytest.mark.parametrize("title", ["ImageNet-LT", "imagenet lt", "ImageNet_LT (our copy)"])
+def test_a_data_set_is_known_however_its_title_is_written(title: str) -> None:
+    assert imagenet(f"data.title={title}") is not None
+
+
+def test_what_many_means_is_said_where_it_is_something_else() -> None:
+    table = read()
+    fixed = table[table.groups != ""]
+    assert set(fixed.paper) == {"MiSLAS", "CMO"}
+    assert fixed[fixed.paper == "MiSLAS"].groups.str.contains("390, 445 and 165").all()
+
+
+def block_on(*words: str) -> list[Any]:
+    files = ("experiments/cifar10_lt.yaml", "experiments/recipes/published.yaml")
+    return blocks([line("ours", words=(*files, *words))], Wanted(baseline="ours"))
+
+
+def test_every_line_that_stands_beside_no_row_is_counted_with_its_reason() -> None:
+    reference = Reference(paper="LDAM", table="Table 2", methods={"ours": "LDAM", "late": "Focal"})
+    (said,) = unmatched(block_on(), [reference])
+    lines = where(paper="LDAM", table_or_place="Table 2")
+    assert said.startswith(f"LDAM, Table 2: {len(lines) - 1} of {len(lines)} lines stand beside no")
+    counted = {int(number) for number in re.findall(r"(\d+) (?:of|no|behind)\b", said)}
+    assert sum(int(n) for n in re.findall(r"[:;] (\d+) (?:of a|of late|no run)", said)) == (
+        len(lines) - 1
+    ), counted
+    assert "1 no run on CIFAR-10 step 100" in said
+    assert "4 no run on CIFAR-100" in said
+    assert "8 of late, which has not run" in said
+
+
+def test_a_table_that_is_shown_whole_says_nothing() -> None:
+    reference = Reference(paper="Decoupling", table="nowhere", methods={"ours": "cRT"})
+    assert unmatched(block_on(), [reference]) == []
+
+
+def test_lines_in_another_metric_are_named() -> None:
+    table = "Table 3"
+    reference = Reference(
+        paper="Class-Balanced loss", table=table, methods={"ours": "CB Focal b=.999 g=.5"}
+    )
+    (said,) = unmatched(block_on(), [reference])
+    assert "top5 err % is no top-1 accuracy" in said
+    assert "no run on iNaturalist2018" in said

@@ -1,4 +1,4 @@
-"""The generated tables of docs/results.md and the README are those of the committed results."""
+"""The tables of docs/results.md and of the README are those of the committed results."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ import pytest
 
 from engine.config.components import ROOT
 from engine.tables.record import append, read
+from engine.tables.table_file import TableFile
 from engine.training.run_folder import RunFolder
 from reproduce import main
 from tests.tables._tables import cells_of, lines_of, write_table
@@ -294,3 +295,28 @@ def test_data_that_are_missing_stop_the_table_in_one_line(
     error = capsys.readouterr().err
     assert error.startswith("cross_entropy / factor 8 / seed 0 / subset 0: ")
     assert error.count("\n") == 1
+
+
+def test_the_list_says_that_finished_runs_only_get_their_lines(
+    tmp_path: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, elsewhere = made / "tiny.yaml", tmp_path / "lines.jsonl"
+    assert main([str(table), "--results", str(elsewhere), "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert "0 of 8 runs done\n" in listed
+    assert "8 of those left are finished without a line: each gets its line from" in listed
+    assert main([str(table), "--results", str(elsewhere)]) == 0
+    assert lines_of(elsewhere) == lines_of(made / "lines.jsonl")
+    assert segments(made) == [1] * 8
+    capsys.readouterr()
+    assert main([str(table), "--results", str(elsewhere), "--list"]) == 0
+    assert capsys.readouterr().out.endswith("8 of 8 runs done\n")
+
+
+def test_help_explains_every_key_of_a_table_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for key in TableFile.model_fields:
+        assert f"\n  {key} " in text
+    for key in ("methods.ROW.after", "methods.ROW.words", "published.N.paper"):
+        assert f"\n  {key}" in text

@@ -21,9 +21,11 @@ from engine.config.components import ROOT
 from engine.tables import table_file
 from engine.tables.__main__ import main
 from engine.tables.dot_plot import draw
-from engine.tables.options import OPTIONS
-from engine.tables.record import from_run_folder, read
-from engine.tables.table import blocks_of, read_table
+from engine.tables.formats import latex
+from engine.tables.layout import Entry, Sheet
+from engine.tables.options import OPTIONS, USAGE
+from engine.tables.record import RunRecord, from_run_folder, read
+from engine.tables.table import blocks_of, read_table, style_of
 from tests._runs import folder_of, small_run, small_words
 from tests.tables._lines import METHODS, QUIET, around, line, lines, write_lines
 
@@ -305,11 +307,21 @@ def test_a_command_that_would_make_another_run_is_not_printed(
         (["x.jsonl", "y.jsonl"], "y.jsonl: one table at a time"),
         (["x.jsonl", "--fromat=csv"], "--fromat=csv: unknown option (did you mean --format?)"),
         (["x.jsonl", "--format=html"], "--format html: one of terminal | markdown | latex | csv"),
-        (["x.jsonl", "--rule=best"], "--rule best: one of last | val"),
+        (["x.jsonl", "--rule=best"], "--rule best: unknown; one of last | val | val_nll"),
         (["x.jsonl", "--rule=oracle"], "--rule oracle: it chooses by the test set"),
         (["x.jsonl", "--figure=x.svg"], "--figure x.svg: expected a name that ends in .png"),
         (["x.jsonl", "--figure=x.png", "--format=csv"], "--format csv: has no effect with --fig"),
         (["x.jsonl", "--command=a", "--rule=val"], "--rule val: has no effect with --command"),
+        (["x.jsonl", "--format=csv", "--percent"], "--percent: has no effect with --format csv"),
+        (["x.jsonl", "--figure=x.png", "--best"], "--best: has no effect with --figure"),
+        (
+            ["x.jsonl", "--metric=nll", "--columns=nll"],
+            "--columns nll: has no effect with --metric",
+        ),
+        (
+            ["x.jsonl", "--per-class", "--metric=nll"],
+            "--metric nll: has no effect with --per-class",
+        ),
         (["x.jsonl", "--readme"], "source x.jsonl: has no effect with --readme"),
         (["x.jsonl", "--rule"], "argument --rule: expected one argument; see python -m"),
     ],
@@ -406,6 +418,132 @@ def test_an_unknown_metric_names_the_nearest(
     assert said.startswith("--metric balanced_acuracy: unknown (did you mean balanced_accuracy?)")
     said = mistake(capsys, results, "--columns", "balanced_accuracy,auroch")
     assert said.startswith("--columns auroch: unknown (did you mean auroc?)")
+
+
+# --- tables to paste -----------------------------------------------------------------------------
+
+
+def test_columns_are_those_asked_for_and_the_first_is_compared(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--columns", "accuracy,nll", "--format", "markdown"]
+    text = output(capsys, results, *asked)
+    header, _, _, better = (line for line in text.splitlines() if line.startswith("| "))
+    assert [cell.strip() for cell in header.split("|")[1:6]] == [
+        "method",
+        "seeds × subsets",
+        "overall",
+        "difference to cross_entropy [95 %], n = 5",
+        "NLL",
+    ]
+    mean = sum(BETTER) / 5 - sum(BASE) / 5
+    assert f"**+{mean:.3f} [" in better
+
+
+def test_percent_is_for_shares_and_says_so(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = output(capsys, results, "--columns", "accuracy,nll", "--percent", "--format", "markdown")
+    header, _, base, better = (line for line in text.splitlines() if line.startswith("| "))
+    assert "overall (%)" in header and "| NLL |" in header
+    assert f"| {sum(BASE) / 0.05:.1f} ± " in base
+    assert base.rstrip("| –").endswith("0.500 ± 0.000")
+    assert re.search(r"\*\*\+\d\.\d \[\+\d\.\d, \+\d+\.\d\]\*\*", better)
+    assert "NLL not in percent" in text
+
+
+def test_best_and_second_of_a_column_are_marked_whatever_can_be_told_apart(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = read(results) + lines("inverse_weights", around(0.5))
+    write_lines(results, records)
+    text = output(capsys, results, "--columns", "accuracy", "--best", "--format", "markdown")
+    base, better, worst = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert re.search(r"\| \*\*0\.8\d\d ± 0\.0\d\d\*\* \|", better)
+    assert re.search(r"\| <u>0\.\d+ ± 0\.0\d\d</u> \|", base)
+    assert "**" not in worst and "<u>" not in worst
+    assert "neither says that the difference is distinguishable" in text
+    latex = output(capsys, results, "--columns", "accuracy", "--best", "--format", "latex")
+    assert latex.count(r"\textbf{") == latex.count(r"\underline{") == 1
+
+
+def test_the_lowest_nll_is_the_best(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    low = lines("inverse_weights", BASE, scores={"nll": 0.1})
+    write_lines(results, read(results) + low)
+    asked = ["--metric", "nll", "--best", "--format", "markdown"]
+    rows = [line for line in output(capsys, results, *asked).splitlines() if line.startswith("| ")]
+    assert "**0.100 ± 0.000**" in rows[-1]
+    assert all("<u>0.500 ± 0.000</u>" in row for row in rows[2:4])
+
+
+def test_rows_go_by_their_labels_in_every_format(
+    described: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load(described.read_text(encoding="utf-8"))
+    content["labels"] = {"ours": "Ours, τ = 1 (β)", "focal": "Focal_\N{GREEK SMALL LETTER ALPHA}"}
+    described.write_text(
+        yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8"
+    )
+    text = output(capsys, described, "--format", "markdown")
+    assert "| Ours, τ = 1 (β)" in text and "difference to Ours, τ = 1 (β)" in text
+    latex = output(capsys, described, "--format", "latex")
+    assert r"Ours, $\tau$ = 1 ($\beta$)" in latex and r"Focal\_$\alpha$" in latex
+    assert latex.isascii()
+    first = next(csv.DictReader(io.StringIO(output(capsys, described, "--format", "csv"))))
+    assert (first["method"], first["label"]) == ("ours", "Ours, τ = 1 (β)")
+    (scores, *_) = draw(
+        blocks_of(read_table(described)), style=style_of(read_table(described))
+    ).axes
+    assert scores.get_yticklabels()[0].get_text() == "Ours, τ = 1 (β)"
+
+
+def test_every_greek_letter_and_sign_becomes_latex() -> None:
+    codes = [*range(0x3B1, 0x3BF), 0x3C0, 0x3C1, *range(0x3C3, 0x3CA), *map(ord, "ΓΔΘΛΞΠΣΦΨΩ")]
+    greek = "".join(map(chr, codes))
+    sheet = Sheet(f"{greek}±×≥−–†<>", ("method",), ((Entry("a"),),), ())
+    text = latex([sheet])
+    assert text.isascii()
+    assert text.count("$") == 2 * (len(greek) + 6)
+    assert r"$\lambda$$\mu$" in text and r"$\Lambda$" in text
+
+
+def test_notes_stand_behind_the_float_of_latex(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = output(capsys, results, "--format", "latex")
+    inside = text.partition(r"\begin{table}")[2].partition(r"\end{table}")[0]
+    assert "footnotesize" not in inside
+    assert "mean $\\pm$ standard deviation" in text.partition(r"\end{table}")[2]
+
+
+def test_the_recall_of_each_class_is_a_column_with_its_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recalls = ([0.9, 0.5, None, 0.2], [0.7, 0.5, None, 0.4])
+    result = line().rules["val"].model_dump()
+    records = [
+        line(seed=seed, rules={"val": result | {"recall": recall}})
+        for seed, recall in enumerate(recalls)
+    ]
+    results = write_lines(tmp_path / "tiny.jsonl", records)
+    text = output(capsys, results, "--per-class", "--percent", "--format", "markdown")
+    header, _, row = (line for line in text.splitlines() if line.startswith("| "))
+    assert header == "| method | 0 (120) | 1 (60) | 2 (30) | 3 (20) |"
+    assert row == "| cross_entropy | 80.0 | 50.0 | – | 30.0 |"
+
+
+def test_any_row_is_the_baseline(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = output(capsys, results, "--baseline", "focal", "--format", "markdown")
+    header, _, base, better = (line for line in text.splitlines() if line.startswith("| "))
+    assert "difference to focal [95 %]" in header
+    assert "−0.0" in base and "| – |" in better
+
+
+def test_what_is_documented_of_a_results_line_is_all_that_it_holds() -> None:
+    text = USAGE.partition("is one run:")[2].partition("A run folder's")[0]
+    heads = [row.strip().partition("  ")[0] for row in text.splitlines() if row.strip()]
+    named = [name for head in heads for name in head.split(", ")]
+    assert sorted(named) == sorted(RunRecord.model_fields)
 
 
 # --- the figure ----------------------------------------------------------------------------------

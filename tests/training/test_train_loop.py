@@ -21,9 +21,11 @@ from engine.training.divergence import (
     NonFinitePredictionsError,
     NonFiniteWeightsError,
 )
+from engine.training.epoch_totals import EpochTotals, Step
+from engine.training.mixing import mixed
 from engine.training.predict_loop import predict
 from engine.training.signals import Interruption
-from engine.training.train_loop import EpochTotals, Step, Trainer, decided, mixed
+from engine.training.train_loop import Trainer, predicted_classes
 from losses.cross_entropy import CrossEntropy
 
 CPU = torch.device("cpu")
@@ -69,6 +71,7 @@ def trainer(loss: nn.Module | None = None, *, lr: float = 0.1) -> Trainer:
         rate=lambda *_: lr,
         seed=0,
         device=CPU,
+        num_outputs=CLASSES,
     )
 
 
@@ -339,5 +342,5 @@ def test_predictions_that_are_not_finite_are_an_error() -> None:
 
 
 def test_one_logit_decides_by_its_sign_and_several_by_the_largest() -> None:
-    assert decided(torch.tensor([[-0.1], [0.1]])).tolist() == [0, 1]
-    assert decided(torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]])).tolist() == [1, 0]
+    assert predicted_classes(torch.tensor([[-0.1], [0.1]])).tolist() == [0, 1]
+    assert predicted_classes(torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]])).tolist() == [1, 0]

@@ -118,7 +118,7 @@ def test_runs_are_paired_by_seed_where_one_is_missing() -> None:
     assert closing_table.cells(table[1])[4] == "4 (1 to come)"
     sentences = closing_table.explanation(table, seeds=SEEDS)
     assert "nothing is chosen: every setting lacks a run" in sentences
-    assert any("the same command goes on" in line for line in sentences)
+    assert any("run the same command to complete it" in line for line in sentences)
 
 
 def test_no_pair_is_no_difference() -> None:

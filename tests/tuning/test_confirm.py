@@ -17,7 +17,7 @@ from engine.config.components import ROOT
 from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
-from engine.training import build
+from engine.training import setup
 from engine.training.divergence import DivergenceError
 from engine.training.run_folder import BusyError, RunFolder
 from engine.training.summary import Summary
@@ -176,14 +176,14 @@ def test_the_same_command_again_trains_nothing(confirmed: Tiny) -> None:
 def test_poisoned_test_labels_change_test_numbers_and_nothing_that_chooses(
     tmp_path: Path, confirmed: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build_dataset = build.build_dataset
+    load_dataset = setup.load_dataset
 
     def poisoned(config: Config) -> object:
-        dataset = build_dataset(config)
+        dataset = load_dataset(config)
         wrong = (dataset.test.targets + 1) % dataset.num_classes
         return dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, targets=wrong))
 
-    monkeypatch.setattr(build, "build_dataset", poisoned)
+    monkeypatch.setattr(setup, "load_dataset", poisoned)
     case = tiny(tmp_path, top=1, seeds=1)
     case.confirm()
     honest = summaries_of(confirmed.folder)

@@ -130,7 +130,7 @@ def test_a_signal_stops_the_workers_after_a_checkpoint_and_the_same_command_goes
         assert process.poll() is None, said(tmp_path)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
-    assert "stopped by SIGTERM; the same command goes on from here" in said(tmp_path)
+    assert "stopped by SIGTERM; run the same command to resume" in said(tmp_path)
     assert "failed with value" not in said(tmp_path)  # Optuna's word for a trial that goes on
     states = {trial.state.name for trial in study_of(tmp_path).get_trials()}
     assert "RUNNING" not in states

@@ -16,7 +16,7 @@ import sweep
 import train
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
-from engine.training import build
+from engine.training import build, setup
 from engine.training.run_folder import RunFolder
 from engine.training.signals import EndedEarly
 from engine.tuning.search.search import Search
@@ -125,13 +125,13 @@ def test_trials_csv_has_a_row_for_each_trial_with_its_run_folder(mixed: Path) ->
 def test_data_are_loaded_once_for_all_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build_dataset, loaded = build.build_dataset, []
+    load_dataset, loaded = setup.load_dataset, []
 
     def counted(config: Config) -> Any:
         loaded.append(config.data.name)
-        return build_dataset(config)
+        return load_dataset(config)
 
-    monkeypatch.setattr(build, "build_dataset", counted)
+    monkeypatch.setattr(setup, "load_dataset", counted)
     assert small_sweep(tmp_path, MIXED, trials=2) == 0
     assert loaded == ["synthetic"]
 

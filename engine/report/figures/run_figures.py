@@ -11,37 +11,39 @@ import numpy as np
 from engine.report import figures
 from engine.report.figures.style import illegible
 from engine.training.evaluation import Assessment
+from engine.training.processes import Processes
+from engine.training.summary import Summary
 
 
 def draw_figures(
     folder: Path,
     test: Assessment,
     *,
-    class_counts: np.ndarray,
-    class_names: Sequence[str],
+    summary: Summary,
     rows: Sequence[Mapping[str, Any]],
-    best_epoch: int | None,
-    data_title: str,
-    rule: str,
     say: Callable[[str], None],
 ) -> dict[str, Path]:
     """Draw the figures of a run as PNG and PDF; return the PNGs by name.
 
+    Of joined processes the main one draws.
+
     Args:
-        folder: Where they are written.
-        test: Predictions on test by the headline's rule, and their metrics.
-        class_counts: (C,) training images.
-        class_names: C names.
-        rows: The lines of metrics.jsonl.
-        best_epoch: Marked in the curves; None marks none.
-        data_title: Of the data set, for the titles.
-        rule: The headline's selection rule, for the titles.
-        say: Called with one line where names have letters that no font here has.
+        folder: where they go.
+        test: predictions with the headline's weights.
+        summary: of the run.
+        rows: the lines of metrics.jsonl.
+        say: called with one line where names have letters that no font here has.
     """
-    targets, title = test.predictions.targets, f"{data_title}, test, rule {rule}"
+    if not Processes.current().is_main:
+        return {}
+    class_counts = np.array(summary.class_counts)
+    class_names = [row.name for row in summary.result.classes]
+    best_epoch = summary.result.epoch if summary.headline == "val" else None
+    title = f"{summary.title}, test, rule {summary.headline}"
+    targets = test.predictions.targets
     shown = np.flatnonzero((class_counts > 0) | (test.metrics.per_class.support > 0))
     counts, names = class_counts[shown], [class_names[label] for label in shown.tolist()]
-    if lacking := illegible([*names, data_title]):
+    if lacking := illegible([*names, summary.title]):
         say(
             f"figures: no font here has {lacking[:10]}, which become boxes; install one, such as "
             "Noto Sans CJK"
@@ -51,7 +53,7 @@ def draw_figures(
             test.metrics.per_class.recall[shown], counts, names, title=title
         ),
         "reliability": figures.reliability_diagram(test.probabilities, targets, title=title),
-        "curves": figures.learning_curves(rows, best_epoch=best_epoch, title=data_title),
+        "curves": figures.learning_curves(rows, best_epoch=best_epoch, title=summary.title),
     }
     if test.metrics.confusion is not None:
         drawn["confusion_matrix"] = figures.confusion_matrix(

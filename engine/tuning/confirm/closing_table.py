@@ -93,7 +93,7 @@ def explanation(table: Sequence[Row], *, seeds: Sequence[int]) -> list[str]:
     else:
         lines.append("nothing is chosen: every setting lacks a run")
     if any(row.missing for row in table):
-        lines.append("the confirm stage is not complete; the same command goes on with it")
+        lines.append("the confirm stage is not complete; run the same command to complete it")
     lines.append(
         f"mean ± std over the seeds {_seeds(seeds)}, none of which the search used, by rule val; "
         "test was predicted after training, once a run; all on one training subset "

@@ -60,9 +60,7 @@ class Job:
     @property
     def folder(self) -> RunFolder:
         """Where it trains."""
-        track = self.config.track
-        assert track.name is not None
-        return RunFolder(Path(track.root).expanduser() / track.name / fingerprint(self.config))
+        return RunFolder.of(self.config)
 
     @property
     def diverged(self) -> Path:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One setting by one metric, over the fresh seeds; rule ``val`` throughout.
+    """One setting by one metric, over the fresh seeds, by each run's headline: rule ``val``.
 
     Attributes:
         candidate: the setting.
@@ -92,7 +92,7 @@ def rows(
         found: dict[int, float] = {}
         for seed in seeds:
             if (summary := results.get((name, seed))) is not None:
-                scalars = getattr(summary.rules["val"], split) or {}
+                scalars = getattr(summary.result, split) or {}
                 if (value := scalars.get(measure)) is not None:
                     found[seed] = value
         return found

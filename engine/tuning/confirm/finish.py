@@ -81,7 +81,7 @@ def confirm_study(
     run: Callable[[Config], object],
     begins: Callable[[Job, int], None] | None = None,
 ) -> None:
-    """Train what the confirm stage lacks; any number of workers may, and the same command goes on.
+    """Train what the confirm stage lacks; any number of workers may, and the same command resumes.
 
     Args:
         search: of the study.

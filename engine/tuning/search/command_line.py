@@ -36,7 +36,7 @@ whether they can be told from the default. Files and key=value words are those o
   python sweep.py ... storage=postgresql://me@host/studies          the same study on many machines
   python sweep.py ... storage=postgresql://me@host/studies --join   one more worker, from anywhere
 
-The same command goes on with a sweep that was stopped or killed. Everything is in runs/<study>/:
+Run the same command to resume a sweep that was stopped or killed. Everything is in runs/<study>/:
 study.db, trials.csv, best.yaml, figures/, and the run folders of the trials in trials/.
 
 options:

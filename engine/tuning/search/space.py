@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.config import components
 from engine.config.calendar import complete_from
 from engine.config.load import NOT_IDENTITY, SEEDS, flatten, full_key
 from engine.config.messages import shown
 from engine.config.mistakes import ConfigError, nearest
+from engine.config.rules import has_validation
 from engine.config.schema import Config
 from engine.tuning.search.search import Search
 from engine.tuning.search.search_file import Axis, Choice, Range
@@ -132,10 +132,9 @@ def _forbidden(search: Search) -> Iterator[str]:
 def _without_validation(base: Config) -> Iterator[str]:
     if base.evaluate.test_every_epoch:
         yield "evaluate.test_every_epoch=true: a trial of a search never looks at test"
-    validation = base.data.validation
-    facts = components.read("data", base.data.name).class_facts
-    has_none = validation.per_class is None and validation.fraction is None
-    if has_none and not facts.get("may_bring_validation"):
+    if "val" not in base.evaluate.rules:
+        yield "evaluate.rules: a search compares trials by rule val; name it"
+    if not has_validation(base):
         yield (
             f"{base.evaluate.metric}: a search needs a validation split; set "
             "data.validation.per_class or data.validation.fraction"

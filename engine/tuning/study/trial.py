@@ -17,7 +17,7 @@ from engine.config.load import fingerprint
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.report.terminal import Terminal
-from engine.training import build
+from engine.training import setup
 from engine.training.divergence import DivergenceError
 from engine.training.run_folder import BusyError, RunFolder
 from engine.training.signals import EndedEarly
@@ -43,7 +43,7 @@ class KeptDataset:
         """The data set that ``config`` asks for."""
         key = config.data.model_dump_json()
         if self._dataset is None or key != self._key:
-            self._dataset, self._key = build.build_dataset(config), key
+            self._dataset, self._key = setup.load_dataset(config), key
             if self._dataset.val is None:
                 raise ConfigError(
                     [f"{config.evaluate.metric}: {self._dataset.title} has no validation split"]

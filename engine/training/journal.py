@@ -1,0 +1,192 @@
+"""The run folder of one run: what was there, what it writes, in which order, and by whom."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import data
+from engine.config.load import dump, fingerprint
+from engine.config.schema import Config
+from engine.training import provenance
+from engine.training.checkpoint import Progress
+from engine.training.code_hash import code_hash
+from engine.training.files import write_json, write_text
+from engine.training.machine import Machine
+from engine.training.run_folder import RunFolder
+from engine.training.runtime import device_name
+from engine.training.selection import Selection
+from engine.training.summarise import RuleAssessment, summarise
+from engine.training.summary import Summary
+
+Report = Callable[[int, Mapping[str, Any]], None]
+
+
+class Journal:
+    """Keeps a run's folder; the main process alone reads and writes, and tells the others.
+
+    Args:
+        config: of the run.
+        dataset: of the run.
+        machine: what it is trained on.
+        say: called with a line for the user.
+        report: see :func:`train.run`.
+
+    Attributes:
+        folder: the run folder.
+        identity: ``fingerprint``, ``group`` and ``split_fingerprint`` of the run.
+        code: the hash of the code as it is now.
+        environment: the content of environment.json, once :meth:`begin` has written it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: data.LongTailed,
+        *,
+        machine: Machine,
+        say: Callable[[str], None],
+        report: Report | None = None,
+    ) -> None:
+        self.config, self.dataset = config, dataset
+        self.machine, self.say = machine, say
+        self.processes = machine.processes
+        self.identity = {
+            "fingerprint": fingerprint(config),
+            "group": fingerprint(config, without_seeds=True),
+            "split_fingerprint": dataset.split_fingerprint,
+        }
+        self.folder = RunFolder.of(config, fingerprint=self.identity["fingerprint"])
+        self.code = code_hash(config.data.name, config.loss.name)
+        self.environment: Mapping[str, Any] = {}
+        self._report = report
+
+    def finished(self, *, test: bool) -> Summary | None:
+        """Return the summary of a run that is finished, or None.
+
+        Args:
+            test: whether it must have looked at test.
+
+        Raises:
+            ConfigError: it was made on another split, or one of its files is damaged.
+        """
+
+        def past() -> Summary | None:
+            provenance.check_split(self.folder, self.identity["split_fingerprint"])
+            return provenance.finished_summary(self.folder, test=test)
+
+        return self.processes.on_main(past)
+
+    @contextlib.contextmanager
+    def owned(self, *, fresh: bool) -> Iterator[None]:
+        """Hold the folder inside the block.
+
+        Args:
+            fresh: rename a folder that is there, and begin a new one.
+
+        Raises:
+            BusyError: another process is writing this run.
+            WriteError: the folder cannot be written any more.
+        """
+        with contextlib.ExitStack() as stack:
+
+            def own() -> None:
+                if fresh and (aside := self.folder.set_aside()) is not None:
+                    self.say(f"--fresh: the earlier run is kept in {aside}")
+                stack.enter_context(self.folder.owned())
+
+            self.processes.on_main(own)
+            yield
+
+    def begin(
+        self, progress: Progress, *, facts: Mapping[str, Any], command: Sequence[str]
+    ) -> None:
+        """Record that a stretch of the run begins, with all that made it.
+
+        Args:
+            progress: where the newest checkpoint left off.
+            facts: what loading the run again needs to know about its data.
+            command: what was typed.
+
+        Raises:
+            ConfigError: the folder does not agree with its checkpoint, or with the teacher.
+        """
+        segment = provenance.describe_segment(
+            command=command,
+            device=device_name(self.machine.device),
+            precision=self.machine.precision,
+            threads=self.machine.threads,
+            code=self.code,
+            processes=self.processes.world,
+        )
+
+        def write() -> dict[str, Any]:
+            provenance.check_teacher(self.folder, facts["teacher_weights"])
+            self.folder.cut_rows(progress.epoch)
+            environment = provenance.add_segment(
+                self.folder,
+                segment,
+                position=provenance.Position(progress.epoch, progress.totals.steps),
+                facts=facts,
+                identity=self.identity,
+                say=self.say,
+            )
+            write_text(self.folder.config, dump(self.config))
+            return environment
+
+        self.environment = self.processes.on_main(write)
+
+    def write_row(self, row: Mapping[str, Any]) -> None:
+        """Add the line of an epoch to metrics.jsonl; the checkpoint of the epoch comes after."""
+        if self.processes.is_main:
+            self.folder.append_row(row)
+
+    def report(self, row: Mapping[str, Any]) -> None:
+        """Tell the caller of the run about an epoch; what it raises ends the run."""
+        if self._report is not None and self.processes.is_main:
+            self._report(row["epoch"], row)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl."""
+        return self.processes.on_main(self.folder.rows)
+
+    def summarise(
+        self,
+        results: Mapping[str, RuleAssessment],
+        *,
+        selection: Selection,
+        notes: Sequence[str],
+        since: float,
+    ) -> Summary:
+        """Return the summary of the run; see :func:`engine.training.summarise.summarise`.
+
+        Args:
+            results: of each selection rule.
+            selection: chose the epochs.
+            notes: what tables must say beside the numbers.
+            since: when this segment began, by ``time.perf_counter``.
+        """
+        return summarise(
+            results,
+            rows=self.rows(),
+            selection=selection,
+            dataset=self.dataset,
+            seed=self.config.seed,
+            identity=self.identity,
+            code_hash=self.code,
+            notes=(*notes, *provenance.changes(self.environment)),
+            seconds=time.perf_counter() - since,
+        )
+
+    def save_predictions(self, rule: str, assessment: RuleAssessment) -> None:
+        """Write the predictions of the weights that a selection rule chose."""
+        if self.processes.is_main:
+            assessment.save_predictions(self.folder.predictions, rule, dataset=self.dataset)
+
+    def finish(self, summary: Summary) -> None:
+        """Write summary.json, which finishes the run; validation.json where test was left alone."""
+        if self.processes.is_main:
+            path = self.folder.summary if summary.result.test else self.folder.validation
+            write_json(path, summary.model_dump(mode="json"))

@@ -1,0 +1,61 @@
+"""What must be said of a run: before it trains, and beside its numbers."""
+
+from __future__ import annotations
+
+import data
+from engine.config import components, rules
+from engine.config.schema import Config
+
+
+def notes(config: Config) -> tuple[str, ...]:
+    """What tables must say about how the model was trained and predictions were made."""
+    loss, found = config.loss.name, []
+    if rules.fitted_prior(config) == "uniform":
+        found += [
+            f"balanced twice: {loss} fits a uniform prior by itself, {choice} balances training too"
+            for choice in rules.balancing(config)
+        ]
+    if rules.leaves_cosines_unscaled(config):
+        found.append(
+            f"logits are cosines, -1 to 1, which {loss} does not scale: no prediction is sure "
+            "(model.head=cosine)"
+        )
+    if (tau := config.evaluate.logit_adjustment) != 0:
+        share = "log(share of training images)"
+        found.append(f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)")
+    return tuple(found)
+
+
+def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
+    """What a user should know before training, not only after it."""
+    notes = dataset.source_notes
+    if has_idle_seed(config, dataset):
+        notes += (idle_seed(config, dataset),)
+    counts = dataset.class_counts[list(dataset.classes.trained)]
+    if config.reweight.scheme not in ("none", "explicit") and (counts == counts[0]).all():
+        notes += (
+            f"reweight.scheme={config.reweight.scheme} has no effect: every class has {counts[0]} "
+            "training images, so that all weights are equal",
+        )
+    if config.data.augment.flip and components.read("data", config.data.name).class_facts.get(
+        "may_have_sides"
+    ):
+        notes += (
+            "every second training image is mirrored (data.augment.flip=true); set it to false "
+            "where left and right matter, as for digits, signs and sides of a body",
+        )
+    return notes
+
+
+def has_idle_seed(config: Config, dataset: data.LongTailed) -> bool:
+    """Whether ``data.imbalance.seed`` is set and no image is drawn by it."""
+    default = type(config.data.imbalance).model_fields["seed"].default
+    return not dataset.is_drawn and config.data.imbalance.seed != default
+
+
+def idle_seed(config: Config, dataset: data.LongTailed) -> str:
+    """Return the sentence on a seed that draws nothing."""
+    return (
+        f"data.imbalance.seed={config.data.imbalance.seed}: has no effect, every training image "
+        f"of {dataset.title} is used and none is held out"
+    )

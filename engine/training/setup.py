@@ -1,0 +1,157 @@
+"""From a config to everything that one run needs, made once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import data
+from engine.config.schema import Config
+from engine.training import build, data_checks, notes, trained
+from engine.training.evaluation import Evaluator
+from engine.training.machine import Machine
+from engine.training.processes import Processes
+from engine.training.runtime import derive_seed
+from engine.training.train_loop import Trainer
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The objects of one run.
+
+    Attributes:
+        trainer: model, loss and optimizer.
+        loader: batches of the training split.
+        class_index: where the images of each class are, for the sampler.
+        class_weights: (C,) float32 of ``reweight``, on the device; or None.
+        evaluator: predicts a split with the weights of the moment.
+        steps: optimizer steps an epoch.
+        facts: what loading the run again needs to know about its data.
+        notes: what tables must say about how the model was trained and predictions were made.
+        remarks: what a user should know before training, not only after it.
+        config: of the run.
+        dataset: of the run.
+    """
+
+    trainer: Trainer
+    loader: data.Loader
+    class_index: data.ClassIndex
+    class_weights: Tensor | None
+    evaluator: Evaluator
+    steps: int
+    facts: Mapping[str, Any]
+    notes: tuple[str, ...]
+    remarks: tuple[str, ...]
+    config: Config
+    dataset: data.LongTailed
+
+    def draw(self, sampler: data.SamplerName, epoch: int) -> Tensor:
+        """Draw the positions (M,) of an epoch (0-based), in the order they are served."""
+        return data.draw_epoch(
+            sampler,
+            self.class_index,
+            seed=derive_seed(self.config.seed, "order"),
+            epoch=epoch,
+            progress=epoch / max(self.config.schedule.epochs - 1, 1),
+            beta=self.config.sampler.beta,
+        )
+
+    def histogram(self, positions: Tensor) -> list[int]:
+        """Return how often each class was drawn, C numbers."""
+        targets, num_classes = self.dataset.train.targets, self.dataset.num_classes
+        return data.class_histogram(positions, targets, num_classes).tolist()
+
+
+def load_dataset(config: Config) -> data.LongTailed:
+    """Load the data set, draw its splits, and check what only they can say about the config.
+
+    One process of each machine loads it before the others, which then find its caches.
+
+    Raises:
+        ConfigError: data are missing or do not allow what the config asks, or the teacher does not
+            fit them.
+    """
+    facts = None if config.teacher is None else trained.teacher_facts(config.teacher)
+    with Processes.current().local_main_first():
+        dataset = build.build_dataset(
+            config, taught=() if facts is None else trained.known_names(facts)
+        )
+    data_checks.check_config(config, dataset)
+    if facts is not None:
+        data_checks.check_teacher(config, dataset, facts)
+    return dataset
+
+
+def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
+    """Make model, loss, optimizer, loaders and what evaluates them.
+
+    Raises:
+        ConfigError: timm has no such model or optimizer, it cannot be built as asked, or the loss
+            does not fit the number of classes.
+    """
+    start = config.model.init_from
+    trainer = build.build_trainer(
+        config,
+        dataset,
+        device=machine.device,
+        start=None if start is None else trained.load_weights(start).state,
+        teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
+    )
+    class_weights = build.build_class_weights(config, dataset)
+    make_loader = functools.partial(
+        data.Loader,
+        batch_size=config.optim.batch_size,
+        mean=dataset.mean,
+        std=dataset.std,
+        device=machine.device,
+        seed=derive_seed(config.seed, "loader"),
+        workers=config.runtime.workers,
+    )
+    loader = make_loader(
+        dataset.train,
+        augment=build.augmentation(config),
+        rank=machine.processes.rank,
+        world=machine.processes.world,
+        smallest_share=2,
+    )
+    data_checks.check_lone_images(
+        config,
+        trainer.model,
+        dataset,
+        smallest_batch=min(loader.batch_sizes(len(dataset.train))),
+        processes=machine.processes.world,
+    )
+    held_out = {"val": dataset.val, "test": dataset.test}
+    readout = build.build_readout(
+        config,
+        trainer.loss,
+        class_counts=torch.from_numpy(dataset.class_counts),
+        classes=dataset.classes.predicted,
+    )
+    return Setup(
+        trainer=trainer,
+        loader=loader,
+        class_index=data.ClassIndex.from_targets(
+            dataset.train.targets, num_classes=dataset.num_classes
+        ),
+        class_weights=None if class_weights is None else class_weights.to(machine.device),
+        evaluator=Evaluator(
+            trainer,
+            {name: split for name, split in held_out.items() if split is not None},
+            make_loader=make_loader,
+            readout=readout,
+            class_counts=dataset.class_counts,
+            old_classes=dataset.classes.old,
+        ),
+        steps=loader.num_batches(len(dataset.train)),
+        facts=trained.facts_of(config, dataset, teacher=trainer.teacher),
+        notes=notes.notes(config),
+        remarks=notes.opening_notes(config, dataset),
+        config=config,
+        dataset=dataset,
+    )

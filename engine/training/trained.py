@@ -1,0 +1,235 @@
+"""Back from a run folder: its weights, what its data were, and its model, ready to predict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import data
+import models
+from engine.config.load import load_run_config
+from engine.config.mistakes import ConfigError, nearest
+from engine.config.schema import Config
+from engine.config.selection_rules import FINAL, catalogue
+from engine.training import checkpoint
+from engine.training.build import build_loss, build_readout, num_outputs
+from engine.training.image_checks import brightest
+from engine.training.probabilities import Readout
+from engine.training.runtime import preserved_randomness
+from engine.training.selection import Kept, headline_of
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict and the epoch (1-based) it was taken after."""
+
+    epoch: int
+    state: dict[str, Tensor]
+
+
+def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
+    """Return a run folder's weights by a selection rule.
+
+    Args:
+        run: the run folder.
+        rule: which; None takes that of the headline: ``val`` where the run has it, else ``last``.
+
+    Raises:
+        ConfigError: no finished epoch, no whole checkpoint, no such rule, or no weights by it.
+    """
+    if rule is not None and rule not in catalogue():
+        hint = nearest(rule, catalogue())
+        raise ConfigError([f"rule={rule}: unknown{hint}; one of {', '.join(catalogue())}"])
+    folder = Path(run).expanduser() / "checkpoints"
+    state, problems, _ = checkpoint.load_latest(folder)
+    if state is None:
+        raise ConfigError(problems or [f"{folder}: no checkpoint there"])
+    if state["epoch"] == 0:
+        raise ConfigError(
+            [f"{run}: was stopped in its first epoch; run its own command to resume it"]
+        )
+    best: Mapping[str, Kept] = state["best"]
+    rule = rule or headline_of(best)
+    if rule in best:
+        return Weights(best[rule]["epoch"], best[rule]["state"])
+    if rule != FINAL:
+        kept = ", ".join([FINAL, *best])
+        raise ConfigError([f"{run}: has no weights by rule {rule}; it has those of {kept}"])
+    return Weights(state["epoch"], state["model"] if state["ema"] is None else state["ema"])
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained classifier, as :func:`load_run` found it.
+
+    Attributes:
+        model: in eval mode; normalised images to ``(logits, features)``.
+        class_names: in label order.
+        config: of the run.
+        epoch: after which these weights were taken.
+        image_shape: (channels, height, width) of the images it was trained on.
+    """
+
+    model: models.Classifier
+    class_names: tuple[str, ...]
+    config: Config
+    epoch: int
+    image_shape: tuple[int, int, int]
+    readout: Readout
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @torch.no_grad()
+    def predict(
+        self, images: Tensor, *, max_value: float | None = None, batch_size: int = 256
+    ) -> Tensor:
+        """Return class probabilities (N, C) float64, on the CPU.
+
+        Args:
+            images: (N, channels, height, width), uint8; or floats, with ``max_value``.
+            max_value: full brightness in float images: 1 or 255.
+            batch_size: images that go through the model at once.
+
+        Raises:
+            TypeError: the images are no tensor.
+            ValueError: their shape, their type or their values do not fit the model.
+        """
+        white = brightest(images, shape=self.image_shape, max_value=max_value)
+        device = next(self.model.parameters()).device
+        mean, std = (
+            torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (self.mean, self.std)
+        )
+        found = []
+        for batch in images.split(batch_size):
+            logits = self.model((batch.to(device).float() / white - mean) / std).logits
+            found.append(self.readout.predict(logits.double().cpu()))
+        return torch.cat(found)
+
+
+def load_run(
+    path: str | Path, *, rule: str | None = None, device: str | torch.device = "cpu"
+) -> LoadedRun:
+    """Load a run folder for inference.
+
+    Args:
+        path: the run folder.
+        rule: the selection rule whose weights are loaded; None takes that of the headline.
+        device: where it predicts.
+
+    Raises:
+        ConfigError: no run folder, no finished epoch, no whole checkpoint, no such rule, or no
+            weights by it.
+
+    Three lines::
+
+        run = load_run("runs/digits/0123456789ab")
+        probabilities = run.predict(images)                       # uint8 (N, channels, H, W)
+        names = [run.class_names[c] for c in probabilities.argmax(1)]
+    """
+    path = Path(path).expanduser()
+    config = load_run_config(path, check_named_runs=False)
+    weights = load_weights(path, rule=rule)
+    facts = read_facts(path)
+    class_counts = torch.tensor(facts["class_counts"])
+    channels, *size = facts["image_shape"]
+    with preserved_randomness():
+        model = models.build(
+            config.model.name,
+            num_outputs=facts["num_outputs"],
+            in_channels=channels,
+            image_size=tuple(size),
+            head=config.model.head,
+            norm=config.model.norm,
+        )
+    model.load_state_dict(weights.state)
+    return LoadedRun(
+        model=model.to(device).eval(),
+        class_names=tuple(facts["class_names"]),
+        config=config,
+        epoch=weights.epoch,
+        image_shape=(channels, size[0], size[1]),
+        readout=build_readout(
+            config,
+            build_loss(config, class_counts, taught=facts["taught_classes"]),
+            class_counts=class_counts,
+            classes=facts["predicted_classes"],
+        ),
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+    )
+
+
+def load_teacher(run: str | Path) -> nn.Module:
+    """Load the headline weights of a run as a frozen model in eval mode."""
+    return load_run(run).model.requires_grad_(False)
+
+
+def teacher_facts(run: str) -> dict[str, Any]:
+    """Return what the teacher's run folder says of its data.
+
+    Raises:
+        ConfigError: the run is not finished, so that its weights would change.
+    """
+    if not (Path(run).expanduser() / "summary.json").exists():
+        raise ConfigError([f"teacher={run}: is not finished; run its own command to finish it"])
+    return read_facts(run)
+
+
+def known_names(facts: Mapping[str, Any]) -> list[str]:
+    """Return the names of the classes that a run, or a teacher of its, was trained on."""
+    return [facts["class_names"][label] for label in facts["known_classes"]]
+
+
+def read_facts(run: str | Path) -> dict[str, Any]:
+    """What :func:`facts_of` once said of a run folder's data; all classes where it said nothing.
+
+    Raises:
+        ConfigError: environment.json is missing or holds no facts.
+    """
+    path = Path(run).expanduser() / "environment.json"
+    try:
+        environment = json.loads(path.read_bytes())
+        facts = dict(environment["facts"])
+        every = list(range(len(facts["class_names"])))
+        usual = {"known_classes": every, "taught_classes": [], "predicted_classes": every}
+        return {**usual, "whole_fingerprint": environment["split_fingerprint"], **facts}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError([f"{path}: is missing or damaged; put it back"]) from error
+
+
+def facts_of(
+    config: Config, dataset: data.LongTailed, *, teacher: nn.Module | None = None
+) -> dict[str, Any]:
+    """What :func:`load_run` needs to know about the data without loading them, and the teacher."""
+    return {
+        "title": dataset.title,
+        "class_names": list(dataset.class_names),
+        "class_counts": dataset.class_counts.tolist(),
+        "val_images": 0 if dataset.val is None else len(dataset.val),
+        "test_images": len(dataset.test),
+        "image_shape": list(dataset.image_shape),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "num_outputs": num_outputs(config, dataset.num_classes),
+        "whole_fingerprint": dataset.whole_fingerprint,
+        "known_classes": list(dataset.classes.known),
+        "taught_classes": list(dataset.classes.taught),
+        "predicted_classes": list(dataset.classes.predicted),
+        "teacher_weights": None if teacher is None else weights_hash(teacher),
+    }
+
+
+def weights_hash(model: nn.Module) -> str:
+    """12 hex digits over every weight and buffer."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode() + b"\0")
+        digest.update(value.cpu().contiguous().numpy())
+    return digest.hexdigest()[:12]

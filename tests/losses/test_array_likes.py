@@ -1,0 +1,91 @@
+"""Numbers of classes in lists, arrays and tensors, in every function; and of a wrong length."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import losses
+from losses.binary_cross_entropy import BinaryCrossEntropy
+from losses.softmax_focal import SoftmaxFocal
+
+LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+TARGETS = torch.tensor([0, 1, 2, 3, 0, 1])
+NUMBERS = [5, 4, 2, 1]
+OTHERS: dict[str, Any] = {
+    "class_counts": NUMBERS,
+    "old_classes": [0, 1],
+    "new_classes": [0, 1, 2, 3],
+    "features": torch.ones(6, 3),
+    "teacher_logits": torch.zeros(6, 4),
+}
+
+
+def cases() -> list[tuple[str, str]]:
+    """Every loss function with each of its arguments of one number a class."""
+    found = []
+    for name in losses.names():
+        function = getattr(importlib.import_module(f"losses.{name}"), f"{name}_loss")
+        for key, parameter in inspect.signature(function).parameters.items():
+            if "ClassValues" in str(parameter.annotation):
+                found.append((name, key))
+    return found
+
+
+def value(name: str, **keys: Any) -> torch.Tensor:
+    function: Callable[..., torch.Tensor] = getattr(
+        importlib.import_module(f"losses.{name}"), f"{name}_loss"
+    )
+    known = inspect.signature(function).parameters
+    torch.manual_seed(0)
+    return function(LOGITS, TARGETS, **{k: v for k, v in OTHERS.items() if k in known} | keys)
+
+
+@pytest.mark.parametrize(("name", "key"), cases())
+def test_a_list_and_an_array_are_as_good_as_a_tensor(name: str, key: str) -> None:
+    expected = value(name, **{key: torch.tensor(NUMBERS)})
+    for given in (NUMBERS, tuple(NUMBERS), np.array(NUMBERS), np.array(NUMBERS[::-1])[::-1]):
+        torch.testing.assert_close(value(name, **{key: given}), expected)
+
+
+@pytest.mark.parametrize(("name", "key"), cases())
+@pytest.mark.parametrize("given", [[5, 4, 2], [5, 4, 2, 1, 1], 1.0, [[5, 4, 2, 1]], ["5"] * 4])
+def test_what_is_not_one_number_a_class_is_one_clear_error(
+    name: str, key: str, given: object
+) -> None:
+    with pytest.raises(ValueError, match=rf"^{key} must be (4 )?numbers.* not "):
+        value(name, **{key: given})
+
+
+def test_every_loss_but_lade_has_a_weight_of_classes() -> None:
+    assert {n for n in losses.names() if (n, "weight") not in cases()} == {"lade"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (SoftmaxFocal(3), "class weights must be 3 numbers, one for each class, not 4"),
+        (BinaryCrossEntropy(3), "class weights must be 3 numbers, one for each class, not 4"),
+        (
+            losses.build("balanced_softmax", class_counts=torch.ones(3)),
+            "class weights must be 3 numbers, one for each class, not 4",
+        ),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_weights_of_another_length_are_refused_as_they_are_set(
+    loss: losses.Loss, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        loss.set_weight(torch.ones(4))
+
+
+def test_logits_of_more_classes_than_a_loss_was_made_for_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"4 logits a sample do not fit a loss .* 3 classes"):
+        SoftmaxFocal(3)(LOGITS, TARGETS)

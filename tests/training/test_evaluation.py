@@ -1,0 +1,21 @@
+"""A held-out split is predicted only where the run has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.training.machine import machine
+from engine.training.setup import load_dataset, set_up
+from tests._runs import small_config
+
+
+def test_a_split_that_the_run_does_not_have_is_never_another_one(tmp_path: Path) -> None:
+    config = small_config(tmp_path, "data.validation.per_class=null")
+    with machine(config.runtime) as computer:
+        evaluator = set_up(config, load_dataset(config), computer).evaluator
+        assert list(evaluator.splits) == ["test"]
+        with pytest.raises(KeyError, match="val"):
+            evaluator.assess("val", after_batch=lambda: None)
+        assert len(evaluator.assess("test", after_batch=lambda: None).predictions.targets) == 40
