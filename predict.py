@@ -7,6 +7,12 @@ until something is to be predicted, so that ``--help`` and a typo answer at once
 from __future__ import annotations
 
 import sys
+
+if __name__ == "__main__":  # before all other imports, which take seconds and the environment
+    from engine.config.launch import launch
+
+    sys.exit(launch("predict"))
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -84,7 +90,3 @@ def _show(answers: Answers, given: Arguments) -> None:
     if given.csv is not None:
         rest = max(len(answers.files) - SHOWN, 0)
         print(f"{f'and {rest} more, ' if rest else ''}all in {given.csv}")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,12 @@ line to ``experiments/results/<table>.jsonl``; several processes may share one t
 from __future__ import annotations
 
 import sys
+
+if __name__ == "__main__":  # before all other imports, which take seconds and the environment
+    from engine.config.launch import launch
+
+    sys.exit(launch("reproduce"))
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -100,7 +106,3 @@ def _compare(plan: Plan, display: Display) -> int:
     for line in found.lines:
         display.say(line)
     return 0 if found.holds else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

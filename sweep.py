@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+
+if __name__ == "__main__":  # before all other imports, which take seconds and the environment
+    from engine.config.launch import launch
+
+    sys.exit(launch("sweep"))
+
+import contextlib
+from collections.abc import Sequence
 
 from engine.config.mistakes import ConfigError
 from engine.tuning.search import command_line
+from engine.tuning.search.checks import checked
 from engine.tuning.search.methods import check_epochs
-from engine.tuning.search.space import checked
-from engine.tuning.study.study import all_non_finite, ended_trials
 
 DIVERGED = (
     "the last ten trials have all diverged, and so the search stops; a lower optim.lr, or "
@@ -26,10 +29,10 @@ DIVERGED = (
 def sweep(
     arguments: command_line.Arguments, *, argv: Sequence[str], stack: contextlib.ExitStack
 ) -> int:
-    """One study, top to bottom: check, search, confirm, close; returns the exit code.
+    """Make one study, top to bottom: check, search, confirm, report; return the exit code.
 
     Any number of processes search and confirm together. The one that was started without
-    ``--join`` closes. Connections to the storage are closed by the ``stack``.
+    ``--join`` reports. Connections to the storage are closed by the ``stack``.
 
     Raises:
         ConfigError: a mistake in the search file, the config, or one that only the data can tell.
@@ -41,20 +44,25 @@ def sweep(
     configs = checked(search)
 
     # --- study -----------------------------------------------------------------------------------
-    from engine.tuning.study.session import sit_down, work
+    from engine.tuning.study.session import open_session, work_on
 
-    sitting = sit_down(search, configs, url=arguments.storage, is_joining=arguments.join)
-    stack.callback(sitting.close)
-    folder, study, display = sitting.folder, sitting.study, sitting.display
+    session = open_session(search, configs, url=arguments.storage, is_joining=arguments.join)
+    stack.callback(session.close)
+    folder, study, display = session.folder, session.study, session.display
 
     # --- search and confirm: in this process, or in processes that join --------------------------
-    from engine.tuning.confirm.finish import close, confirm_study
+    from engine.tuning.confirm.study_report import confirm_study, report
+    from engine.tuning.study.processes import work_in_processes
+    from engine.tuning.study.trials import all_non_finite, ended_trials
+    from engine.tuning.study.wandb_study import record
 
     display.begin(study)
     with display.live():
         if arguments.workers > 1:
-            start_workers(arguments, folder.path, show=lambda: display.show(study), argv=argv)
-        elif (runner := work(sitting, command=_command(argv))) is not None:
+            work_in_processes(
+                arguments, folder.path, show=lambda: display.show(study), say=display.say, argv=argv
+            )
+        elif (runner := work_on(session, command=_command(argv))) is not None:
             confirm_study(search, study, folder, run=runner.run_whole, begins=display.confirm)
         display.show(study)
     if all_non_finite(ended_trials(study)):
@@ -63,128 +71,46 @@ def sweep(
     if arguments.join:
         return 0
 
-    # --- close: table, figures, best.yaml, and the command that trains it ------------------------
-    from engine.tuning.study.wandb_study import record
-
-    end = close(search, study, folder)
-    record(search, folder, study=study, drawn=end.drawn, say=display.say)
-    display.close(end.shown)
+    # --- report: table, figures, best.yaml, and the command that trains it -----------------------
+    found = report(search, study, folder)
+    record(search, folder, study=study, figures=found.drawn.figures, say=display.say)
+    display.close(found.shown)
     return 0
 
 
 def compare(
     arguments: command_line.Arguments, *, argv: Sequence[str], stack: contextlib.ExitStack
 ) -> int:
-    """Several searches, alike in all but the method, then the best of each on fresh seeds.
+    """Make several studies, alike in all but the method, then train the best of each again.
 
     Raises:
         As :func:`sweep`.
     """
     # --- check -----------------------------------------------------------------------------------
-    configs = {search.study: checked(search) for search in arguments.methods}
-    check_epochs(configs)
+    configs = [checked(method) for method in arguments.methods]
+    check_epochs(arguments.methods, configs)
 
-    # --- searches, one after the other, and confirm ----------------------------------------------
-    from engine.tuning.confirm import comparison_report
-    from engine.tuning.confirm.confirm import train_all
-    from engine.tuning.study.session import folder_of, sit_down, work
+    # --- studies ---------------------------------------------------------------------------------
+    from engine.tuning.confirm.comparison import open_comparison
+    from engine.tuning.study.processes import work_in_processes
 
-    folder = folder_of(arguments.search)
-    names = [
-        search.study.removeprefix(f"{arguments.search.study}-") for search in arguments.methods
-    ]
-    sittings = {
-        name: sit_down(
-            search, configs[search.study], url=arguments.storage, is_joining=arguments.join
-        )
-        for name, search in zip(names, arguments.methods, strict=True)
-    }
-    for sitting in sittings.values():
-        stack.callback(sitting.close)
+    comparison = open_comparison(arguments, configs)
+    stack.callback(comparison.close)
 
-    named: set[str] = set()
-
-    def show() -> None:
-        for name, sitting in sittings.items():
-            if name not in named and ended_trials(sitting.study):
-                named.add(name)
-                sitting.display.say(f"{name}:")
-            sitting.display.show(sitting.study)
-
-    for sitting in sittings.values():
-        sitting.display.begin(sitting.study)
+    # --- search, one method after the other, and confirm -----------------------------------------
+    comparison.begin()
     if arguments.workers > 1:
-        start_workers(arguments, folder.path, show=show, argv=argv)
-        show()
+        show, say = comparison.show, comparison.display.say
+        work_in_processes(arguments, comparison.folder.path, show=show, say=say, argv=argv)
+        comparison.show()
     else:
-        runners = []
-        for name, sitting in sittings.items():
-            sitting.display.say(f"{name}:")
-            with sitting.display.live():
-                runners.append(work(sitting, command=_command(argv)))
-        if (runner := next(filter(None, runners), None)) is not None:
-            todo = comparison_report.comparison_of(sittings, folder).jobs
-            train_all(todo, run=runner.run_whole, begins=sitting.display.confirm)
+        comparison.work(command=_command(argv))
     if arguments.join:
         return 0
 
-    # --- close: curves, table, and each method's own figures -------------------------------------
-    from engine.tuning.study.wandb_study import record
-
-    closed = comparison_report.close(comparison_report.comparison_of(sittings, folder))
-    for name, end in closed.endings.items():
-        one = sittings[name]
-        record(one.search, one.folder, study=one.study, drawn=end.drawn, say=one.display.say)
-    sitting.display.close(closed.shown)
+    # --- report: curves, table, and each method's own figures ------------------------------------
+    comparison.finish()
     return 0
-
-
-def start_workers(
-    arguments: command_line.Arguments,
-    folder: Path,
-    *,
-    show: Callable[[], None],
-    argv: Sequence[str],
-) -> None:
-    """Have processes of this machine work, and show what they do.
-
-    Args:
-        arguments: how many, and on which storage.
-        folder: where each one's words go, to ``workers/``.
-        show: brings the terminal up to date.
-        argv: the command line, which they join with.
-
-    Raises:
-        ConfigError: what a worker said before it ended with exit code 2.
-        Interrupted: by a signal, after the workers have stopped.
-    """
-    from engine.training.signals import Interrupted, interruptions
-    from engine.tuning.study.processes import local_workers
-
-    with (
-        interruptions() as interruption,
-        local_workers(
-            argv,
-            number=arguments.workers,
-            storage=arguments.storage,
-            folder=folder / "workers",
-        ) as workers,
-    ):
-        gone: set[int] = set()
-        while len(gone) < len(workers):
-            for number, worker in enumerate(workers):
-                code = worker.process.poll()
-                if code is None or number in gone:
-                    continue
-                gone.add(number)
-                if code == 2:
-                    raise ConfigError([f"{worker.log}: {worker.last_words}"])
-                if code != 0:
-                    print(f"worker {number} has ended: {worker.last_words} ({worker.log})")
-            show()
-            if interruption.signal_number is not None:
-                raise Interrupted(interruption.signal_number)
-            time.sleep(0.5)
 
 
 def _command(argv: Sequence[str]) -> tuple[str, ...]:
@@ -193,7 +119,7 @@ def _command(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line, and return the exit code."""
     try:
         if command_line.is_help(argv):
             print(command_line.HELP, end="")
@@ -214,13 +140,6 @@ def _stopped_cleanly(arguments: command_line.Arguments, argv: Sequence[str]) -> 
     except Interrupted as stop:
         print(f"{stop}; run the same command to resume")
         return stop.exit_code
-    except KeyboardInterrupt:
-        print("stopped by SIGINT; run the same command to resume")
-        return 130
     except WriteError as error:
         print(error, file=sys.stderr)
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

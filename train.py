@@ -7,9 +7,15 @@ Heavy imports wait until a run starts, so that ``--help`` and a typo answer at o
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":  # before all other imports, which take seconds and the environment
+    from engine.config.launch import launch
+
+    sys.exit(launch("train"))
+
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -138,8 +144,7 @@ def run(
         )
         with screen.training(epochs=epochs, done=done, total=epochs * steps):
             for epoch in range(progress.epoch, epochs):
-                is_sampling = epoch >= start_epoch(config.sampler.start, epochs)
-                positions = setup.draw(config.sampler.name if is_sampling else "instance", epoch)
+                positions = setup.draw(epoch)
                 is_weighting = epoch >= start_epoch(config.reweight.start, epochs)
                 trainer.loss.set_weight(setup.class_weights if is_weighting else None)
                 trainer.loss.set_progress(epoch, epochs)
@@ -212,7 +217,7 @@ def main(argv: Sequence[str]) -> int:
         if arguments.print_config:
             print(dump(config), end="")
             return 0
-        return _run_seeds(config, arguments)
+        return _run_seeds(config, arguments, seeds=command_line.seeds(config, arguments))
     except ConfigError as error:
         # A mistake in the command is the same in every process of a run; the first prints it.
         for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():
@@ -220,10 +225,10 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
-def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
+def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: range) -> int:
     import torch
 
-    from engine.report import seeds
+    from engine.report.seeds import markdown
     from engine.report.terminal import Terminal
     from engine.training.divergence import DivergenceError
     from engine.training.files import WriteError, write_text
@@ -236,7 +241,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
     try:
         with joined(config.runtime.device) as processes:
             screen = screen if processes.is_main else Terminal.silent()
-            for seed in range(config.seed, config.seed + (arguments.seeds or 1)):
+            for seed in seeds:
                 seeded = config.model_copy(update={"seed": seed})
                 summaries.append(run(seeded, fresh=arguments.fresh, command=command, screen=screen))
     except Interrupted as stop:
@@ -255,7 +260,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments) -> int:
         root = Path(config.track.root).expanduser()
         name = config.track.name or config.data.name
         file = root / name / f"seeds-{summaries[0].group}.md"
-        write_text(file, seeds.markdown(summaries))
+        write_text(file, markdown(summaries))
         screen.seeds(summaries, file=file)
     return 0
 
@@ -276,7 +281,3 @@ def _out_of_memory(config: Config) -> str:
         line + f"optim.accumulate={half} keeps the batch and needs less memory; "
         f"optim.batch_size={batch_size // 2} changes the recipe"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

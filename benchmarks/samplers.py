@@ -33,10 +33,11 @@ from engine.report.statistics import mean_and_std, paired_difference, spread
 from engine.training.files import write_text
 from engine.tuning.figures.best_of_n import best_so_far
 from engine.tuning.figures.best_of_n_figures import repetitions, values_of
-from engine.tuning.search.search import Search
-from engine.tuning.search.search_file import Confirm, Pruner, Sampler, read_search_file
-from engine.tuning.search.space import checked
-from engine.tuning.study.session import sit_down, work
+from engine.tuning.search import Search
+from engine.tuning.search.checks import checked
+from engine.tuning.search.reader import read_search_file
+from engine.tuning.search.schema import Confirm, Pruner, Sampler
+from engine.tuning.study.session import open_session, work_on
 from engine.tuning.study.trials import Objective, objectives
 
 SAMPLERS = ("random", "tpe", "gp")  # the first is what the others are compared with
@@ -113,11 +114,11 @@ def values_found(study: Study, *, console: Console, command: Sequence[str]) -> l
     TPE and the Gaussian process begin with the same random draws as the random sampler. Their runs
     share one folder, so that what one has trained the next need not.
     """
-    sitting = sit_down(study.search, checked(study.search), console=console)
-    sitting.folder.runs = sitting.folder.path.parent / "trials"
-    work(sitting, command=command)
-    trials = sitting.study.get_trials(deepcopy=False)
-    goal = objectives(sitting.study, study.search.file.metrics)[0]
+    session = open_session(study.search, checked(study.search), console=console)
+    session.folder.runs = session.folder.path.parent / "trials"
+    work_on(session, command=command)
+    trials = session.study.get_trials(deepcopy=False)
+    goal = objectives(session.study, study.search.file.metrics)[0]
     return values_of(trials, goal)[: study.search.file.budget.trials]
 
 

@@ -129,7 +129,7 @@ def main(argv: Sequence[str]) -> int:
         device=device_name(device),
         precision=config.runtime.precision,
         threads=threads,
-        code=code_hash(config.data.name, config.loss.name),
+        code=code_hash(config),
     )
     print(json.dumps(ran))
     return 0

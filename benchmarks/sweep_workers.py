@@ -17,7 +17,7 @@ from pathlib import Path
 import optuna
 
 from engine.config.components import ROOT
-from engine.tuning.study.study import ended_trials
+from engine.tuning.study.trials import ended_trials
 
 SEARCH = """
 budget: {trials: TRIALS, epochs: EPOCHS}

@@ -18,12 +18,13 @@ from data._base import (
     Split,
     data_root,
 )
+from data._class_index import ClassIndex, class_histogram
 from data._decode import decode, quiet_pillow
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._notes import Validation
-from data._samplers import ClassIndex, SamplerName, class_histogram, draw_epoch
 from data._split import build
+from data.samplers._base import Sampler
 
 __all__ = [
     "Augment",
@@ -39,7 +40,7 @@ __all__ = [
     "Loader",
     "LongTailed",
     "Pool",
-    "SamplerName",
+    "Sampler",
     "Source",
     "Split",
     "Validation",
@@ -47,7 +48,6 @@ __all__ = [
     "class_histogram",
     "data_root",
     "decode",
-    "draw_epoch",
     "label_order",
     "quiet_pillow",
 ]

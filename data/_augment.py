@@ -20,7 +20,7 @@ _NUM_STREAMS = 5  # the one after them seeds what is drawn image by image
 
 @dataclass(frozen=True)
 class Augment:
-    """Augmentation of training images.
+    """Random changes to training images.
 
     Args:
         crop: Pixels of black padding on each side before a random crop to the old size; 0 is off.
@@ -29,7 +29,8 @@ class Augment:
         resized_crop: Smallest share of the image's area that a random crop has, which is resized
             to the size of the images (Szegedy et al. 2015); 0 is off.
         policy: torchvision's RandAugment (Cubuk et al. 2020) or TrivialAugmentWide (Müller and
-            Hutter 2021) at their standard settings, but that no shift exceeds 45 % of a side.
+            Hutter 2021) at their standard settings, image by image; but no shift exceeds 45 % of a
+            side.
         color_jitter: How far brightness, contrast and saturation may be from 1; 0 is off.
     """
 

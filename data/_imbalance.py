@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 
 from data._base import DataError
 from data._permutation import fixed_permutation
@@ -17,26 +18,35 @@ _CLASS_ORDER = 0x7A11  # keeps the draw of the tail apart from the draws of imag
 
 @dataclass(frozen=True)
 class Imbalance:
-    """The long tail that is cut out of a data set; which keys go together is the config's affair.
+    """The long tail that is cut out of a data set.
 
     Args:
-        kind: Shape of the tail: exponential, step (half of the classes are small), counts given
-            class by class, or none (the data set as it is).
-        factor: Imbalance factor, images of the largest class over those of the smallest.
+        kind: Shape of the training class counts: exponential, step (half of the classes are small),
+            counts given class by class, or none (the data set as it is).
+        factor: Imbalance factor: images of the largest class over those of the smallest.
         rule: How images are drawn: uniform is nested across factors; cao is the very subset of
             the public LDAM-DRW code (legacy NumPy seeding, classes in label order).
-        seed: Seed of the subset, apart from the seed of the run.
-        counts: Images of each class in label order, for kind=counts.
-        head: Images of the largest class; by default as many as every class has.
+        seed: Seed of the training subset, apart from the seed of the run.
+        counts: Training images of each class in label order, for kind=counts.
+        head: Images of the largest class; null takes as many as every class has.
         order: Which class is the tail: label keeps the last labels rare, shuffled permutes the
             classes by the seed.
     """
 
+    # Which kinds read a key; with any other it has no effect.
+    read_by: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "factor": ("exponential", "step"),
+        "head": ("exponential", "step"),
+        "order": ("exponential", "step"),
+        "rule": ("exponential", "step", "counts"),
+        "counts": ("counts",),
+    }
+
     kind: Literal["exponential", "step", "counts", "none"] = "exponential"
     factor: Annotated[float, Ge(1)] = 50.0
     rule: Literal["uniform", "cao"] = "uniform"
-    seed: Annotated[int, Ge(0)] = 0
-    counts: tuple[int, ...] | None = None
+    seed: Annotated[int, Ge(0), Lt(2**32)] = 0
+    counts: tuple[Annotated[int, Ge(1)], ...] | None = None
     head: Annotated[int, Ge(1)] | None = None
     order: Literal["label", "shuffled"] = "label"
 

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from data._augment import Augment, Offsets, augment_batch, draw_offsets
 from data._base import DataError, Split, image_shape
+from data._class_index import occurrences
 from data._prepared import PreparedImages, as_is
-from data._samplers import occurrences
 from data._transforms import ImageTransform
 
 _REPEAT_SHIFT = 40  # a draw's number goes above the image's position in the hashed key

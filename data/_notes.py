@@ -18,11 +18,11 @@ _MOST_NAMED = 20  # classes listed in one note
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation split; without either key there is none.
+    """What is held out of training; without either key there is no validation split.
 
     Args:
-        per_class: Validation images of every class, taken from the images left over.
-        fraction: Validation images of each class as a fraction of its training images.
+        per_class: Balanced: validation images of every class, from what training leaves over.
+        fraction: Not balanced: this share of each class's training images.
     """
 
     per_class: Annotated[int, Ge(1)] | None = 20

@@ -20,6 +20,7 @@ from data._base import (
     Split,
     select_images,
 )
+from data._class_index import ClassIndex
 from data._classes import choose_classes, select_classes
 from data._imbalance import Imbalance, class_label, class_orders, class_sizes
 from data._notes import (
@@ -32,7 +33,6 @@ from data._notes import (
     validation_notes,
 )
 from data._one_vs_rest import binary_pool
-from data._samplers import ClassIndex
 from data._statistics import ChannelStatistics, channel_statistics, split_fingerprint
 
 

@@ -17,9 +17,9 @@ from typing import cast
 
 from ._base import FixedPoint, Loss
 from ._inputs import ClassValues, as_tensor
-from ._weights import WeightScheme, class_weights
+from .weights import class_weights
 
-__all__ = ["FixedPoint", "Loss", "WeightScheme", "build", "class_weights", "names"]
+__all__ = ["FixedPoint", "Loss", "build", "class_weights", "names"]
 
 
 def names() -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import math
+import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,7 +18,14 @@ from timm.models import resolve_model_input_args
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import cifar_resnet  # noqa: F401  (registers its models in timm)
+# Every public file of the package registers its models in timm.
+_OWN_FILES = [
+    file.name
+    for file in pkgutil.iter_modules([str(Path(__file__).parent)])
+    if not file.ispkg and not file.name.startswith("_")
+]
+for _file in _OWN_FILES:
+    importlib.import_module(f".{_file}", __package__)
 
 # What a model of timm answers to options or images that it cannot take.
 BUILD_ERRORS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
@@ -83,7 +92,7 @@ def create_backbone(
 def _model_arguments(name: str, *, in_channels: int, image_size: tuple[int, int]) -> dict[str, Any]:
     """Return the arguments of timm.create_model; only a model of fixed size is told the size."""
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        near = _nearest_models(name)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists the names"
         raise ModelError(f"model.name={name} is no model of timm {timm.__version__}: {hint}")
     size = {"img_size": image_size}
@@ -94,6 +103,14 @@ def _model_arguments(name: str, *, in_channels: int, image_size: tuple[int, int]
         raise ModelError(
             f"model.name={name} has a tag that timm does not know: choose {', '.join(known)}"
         ) from error
+
+
+def _nearest_models(name: str, *, most: int = 3) -> list[str]:
+    """Return names like `name`; ours that contain it first, as they are built for small images."""
+    ours = [model for file in _OWN_FILES for model in timm.list_models(module=file)]
+    whole = sorted((model for model in ours if name in model), key=len)
+    close = difflib.get_close_matches(name, timm.list_models(), n=most)
+    return list(dict.fromkeys([*whole, *close]))[:most]
 
 
 def _create(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
@@ -159,5 +176,5 @@ def _has_batch_norm(model: nn.Module) -> bool:
 
 def one_line(error: BaseException) -> str:
     """Return an error's message as one line of bounded length."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()) or f"{type(error).__name__} without a reason"
     return text if len(text) <= 200 else f"{text[:197]}..."

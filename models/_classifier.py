@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ._backbone import BUILD_ERRORS, ModelError, create_backbone, one_line
-from .heads import CosineHead, LinearHead
 
 
 class Output(NamedTuple):
@@ -56,7 +56,7 @@ def build(
     num_outputs: int,
     in_channels: int,
     image_size: int | tuple[int, int],
-    head: Literal["linear", "cosine"] = "linear",
+    head: Callable[..., nn.Module],
     norm: Literal["batch", "group"] = "batch",
     pretrained: bool | str = False,
     freeze: bool = False,
@@ -65,23 +65,22 @@ def build(
     """Build a classifier; new weights come from torch's global generator, which the caller seeds.
 
     Args:
-        name: Any model of timm, or one of ours: cifar_resnet8, 20, 32, 44, 56 and 110.
+        name: Any model of timm, those that a file of this package registers among them.
         num_outputs: Logits: the number of classes, or 1 for a binary task with a sigmoid loss.
         in_channels: Channels of the images.
         image_size: Their size in pixels, one number or height and width.
-        head: ``linear``, or ``cosine`` with logits in -1 to 1.
+        head: Makes the head of ``num_features``, ``num_outputs``, ``init`` and ``prior``, all given
+            by keyword (see `models.heads`).
         norm: ``group`` puts group normalisation in the place of batch normalisation.
         pretrained: True for the weights that timm downloads, or the path of a file of weights.
         freeze: Train the head alone.
-        prior: Probability that every output of the linear head starts from, 1/C for sigmoid losses
-            on C classes and the share of positives for a single output; None leaves torch's bias.
+        prior: Probability that every output starts from where the head has a bias, 1/C for sigmoid
+            losses on C classes and the share of positives for a single output; None leaves torch's.
 
     Raises:
         ModelError: In one line, for what cannot be built: an unknown name, weights that cannot be
-            loaded, images that do not fit the model, a prior on a head without bias.
+            loaded, images that do not fit the model.
     """
-    if prior is not None and head == "cosine":
-        raise ModelError("model.head=cosine has no bias to start from a prior: use head=linear")
     if prior is not None and not 0 < prior < 1:
         raise ModelError(f"the prior must lie strictly between 0 and 1, not {prior}")
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -89,11 +88,13 @@ def build(
         name, in_channels=in_channels, image_size=size, norm=norm, pretrained=pretrained
     )
     num_features = _count_features(backbone, torch.zeros(1, in_channels, *size), name=name)
-    if head == "cosine":
-        return Classifier(backbone, CosineHead(num_features, num_outputs), freeze=freeze)
-    init: Literal["default", "kaiming"] = getattr(backbone, "head_init", "default")
-    linear = LinearHead(num_features, num_outputs, init=init, prior=prior)
-    return Classifier(backbone, linear, freeze=freeze)
+    made = head(
+        num_features=num_features,
+        num_outputs=num_outputs,
+        init=getattr(backbone, "head_init", "default"),
+        prior=prior,
+    )
+    return Classifier(backbone, made, freeze=freeze)
 
 
 def _count_features(backbone: nn.Module, image: Tensor, *, name: str) -> int:

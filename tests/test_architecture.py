@@ -14,6 +14,8 @@ SCRIPTS = {"train", "sweep", "reproduce", "predict"}
 OURS = {*PACKAGES, *SCRIPTS, "benchmarks", "docs", "experiments", "tests"}
 # Each room of the engine imports those before it, and never one after it.
 ROOMS = ("config", "training", "report", "prediction", "tuning", "tables")
+# The same holds inside engine/tuning.
+TUNING = ("search", "study", "figures", "confirm")
 
 
 def imports(path: Path, root: Path = ROOT) -> set[str]:
@@ -91,6 +93,20 @@ def test_a_room_imports_only_the_rooms_before_it(room: str) -> None:
         f"{path}: {name}"
         for path, names in room_imports(room).items()
         for name in names - rooms - packages - scripts
+    }
+    assert wrong == set()
+
+
+@pytest.mark.parametrize("folder", TUNING)
+def test_a_folder_of_tuning_imports_only_the_folders_before_it(folder: str) -> None:
+    inside = [p for p in sources("engine") if p.relative_to(ROOT).parts[1:3] == ("tuning", folder)]
+    assert inside, folder
+    allowed = {f"engine.tuning.{name}" for name in TUNING[: TUNING.index(folder) + 1]}
+    wrong = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in inside
+        for name in imports(path)
+        if name.startswith("engine.tuning.") and ".".join(name.split(".")[:3]) not in allowed
     }
     assert wrong == set()
 

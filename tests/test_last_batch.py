@@ -42,6 +42,15 @@ def test_a_lone_last_image_joins_the_batch_before_it(tmp_path: Path) -> None:
     assert [sum(row["train/class_histogram"]) for row in rows] == [136, 136]
 
 
+@pytest.mark.parametrize("words", [("model.norm=group",), ("model.freeze=true",)])
+def test_without_batch_statistics_the_last_batch_stays_as_it_is(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    words = (*ONE_PIXEL, "optim.batch_size=45", "schedule.epochs=1", *words)
+    small_run(tmp_path, *words)
+    assert [row["step"] for row in rows_of(folder_of(tmp_path, *words))] == [4]
+
+
 def test_two_processes_get_two_images_each_of_every_batch(tmp_path: Path) -> None:
     words = (*ONE_PIXEL, "optim.batch_size=19", "schedule.epochs=1")  # 7 batches and 3 images
     with two(["train.py", *small_words(tmp_path, *words)]) as processes:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import losses
-from data import ClassIndex, class_histogram, draw_epoch
+from data import ClassIndex, class_histogram
 from data._folder import list_folder
+from data.samplers.class_balanced import ClassBalanced
 from engine.training.metrics import evaluate
 from engine.training.metrics.calibration import reliability
 from tests.data._files import write_folder
@@ -66,7 +67,7 @@ def test_a_large_head_class_after_many_rare_ones_is_drawn_as_often_as_they() -> 
     counts = torch.tensor([10] * 999 + [200_000])
     targets = torch.repeat_interleave(torch.arange(1000), counts)
     index = ClassIndex.from_targets(targets, num_classes=1000)
-    positions = draw_epoch("class_balanced", index, seed=0, epoch=0, progress=0.0)
+    positions = ClassBalanced().draw(index, seed=0, epoch=0, progress=0.0)
     drawn = class_histogram(positions, targets, 1000)
     expected = len(targets) / 1000
     assert abs(drawn[-1].item() - expected) < 5 * expected**0.5

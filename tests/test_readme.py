@@ -13,8 +13,8 @@ import pytest
 from engine.config.command_line import parse
 from engine.config.components import ROOT
 from engine.config.load import dump, fingerprint, load
+from engine.tuning.search.checks import checked
 from engine.tuning.search.command_line import parse as parse_sweep
-from engine.tuning.search.space import checked
 from tests._runs import small_words
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

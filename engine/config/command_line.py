@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from engine.config import components
-from engine.config.load import keys
+from engine.config import components, glossary
+from engine.config.choices import CHOICES
+from engine.config.hints import PACKAGES
+from engine.config.load import full_key, keys
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import (
     DEFAULT_DATA,
     DEFAULT_LOSS,
-    TRACKERS,
+    SELECTORS,
     Config,
     DataConfig,
     LossConfig,
@@ -27,9 +30,6 @@ from engine.config.schema import (
     tracker_fields,
     tree,
 )
-
-# Sections whose choices are components: a package, one file a choice.
-PACKAGES = {"data": "data", "loss": "losses", "track": TRACKERS}
 
 INTRODUCTION = """\
 usage: python train.py [FILE.yaml ...] [key=value ...] [options]
@@ -49,8 +49,13 @@ options:
   --seeds N         run N seeds, from the key seed upwards; print mean, std and n
   --fresh           run again although the run folder exists; the old folder is kept aside
   --print-config    print the resolved YAML and stop
-  -h, --help [WORD] this text; with WORD only the keys that contain it (--help reweight)
+  -h, --help [WORD] this text; with WORD only what has it in a key or its meaning (--help drw);
+                    --help methods lists the ready-made methods and their papers
 """
+
+
+OPTIONS = ("--seeds", "--fresh", "--print-config", "--help")
+LARGEST_SEED = 2**32
 
 
 class Arguments(argparse.Namespace):
@@ -81,10 +86,18 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--print-config", action="store_true")
     parser.add_argument("-h", "--help", nargs="?", const="")
-    known, unknown = parser.parse_known_intermixed_args(argv, Arguments())
-    options = ("--seeds", "--fresh", "--print-config", "--help")
-    mistakes = [f"{word}: unknown option{nearest(word, options)}" for word in unknown]
-    words: list[str] = known.words
+    known, rest = parser.parse_known_intermixed_args(argv, Arguments())
+    words = [word for word in argv if word in {*known.words, *rest}]
+    mistakes = []
+    for word in [word for word in rest if word.startswith("-")]:
+        position = words.index(word)
+        words.remove(word)
+        value = words[position] if position < len(words) else ""
+        if "=" in value or value.startswith("-") or _is_file(value):
+            value = ""
+        elif value:
+            words.remove(value)
+        mistakes.append(_unknown_option(word, value))
     known.files = [Path(w) for w in words if _is_file(w)]
     known.overrides = [w for w in words if not _is_file(w)]
     if known.seeds is not None and known.seeds < 1:
@@ -94,41 +107,124 @@ def parse(argv: Sequence[str]) -> Arguments:
     return known
 
 
+def seeds(config: Config, arguments: Arguments) -> range:
+    """The seeds to run.
+
+    Raises:
+        ConfigError: they go beyond the largest that there is.
+    """
+    found = range(config.seed, config.seed + (arguments.seeds or 1))
+    if found[-1] >= LARGEST_SEED:
+        raise ConfigError(
+            [
+                f"--seeds {len(found)}: from seed={config.seed} upwards, the seed may be at most "
+                f"{LARGEST_SEED - 1}"
+            ]
+        )
+    return found
+
+
+def _unknown_option(option: str, value: str) -> str:
+    name, _, given = option.partition("=")
+    value = given or value
+    word = name.lstrip("-").replace("-", "_")
+    if word == "resume":
+        return f"{option}: unknown option; the same command resumes an interrupted run by itself"
+    every = keys(tree(DEFAULT_DATA, DEFAULT_LOSS))
+    same = [key for key in every if word in (key, key.rpartition(".")[2])]
+    same += [f"{word}.{SELECTORS[word]}"] if word in SELECTORS else []
+    if same and word != "seed":
+        key = word if word in SELECTORS else same[0]
+        return f"{option}: unknown option; write {key}={value or 'VALUE'}"
+    if instead := glossary.advice(word):
+        return f"{option}: unknown option; write {instead}"
+    return f"{option}: unknown option{nearest(option, OPTIONS)}"
+
+
 def help_text(word: str = "", *, data: str = DEFAULT_DATA, loss: str = DEFAULT_LOSS) -> str:
-    """Every key with what it takes, its default and its meaning; ``word`` narrows the list."""
+    """Every key with what it takes, its default and its meaning; ``word`` narrows the list.
+
+    A word is looked for in any case, at the beginning of the words of keys, of headings and of what
+    keys mean, and in the glossary.
+
+    Raises:
+        ConfigError: nothing has the word.
+    """
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     blocks = [INTRODUCTION] if not word else []
+    if word.lower() == "methods":
+        return _methods(width)
+    instead = glossary.advice(word)
+    if instead:
+        blocks.append(f"{word}: write {instead}\n")
+    advised = {full_key(part.partition("=")[0]) for part in instead.split()}
     for title, rows in _sections(data, loss):
-        chosen = [row for row in rows if word in row[0] or word in title]
-        if chosen or (not rows and word in title):
-            lines = [title, *(_row(*row, width=width) for row in chosen)]
+        # All of a section or component that is called so, else what speaks of it.
+        is_named = _has(title.partition(":")[0], word)
+        chosen = [
+            row for row in rows if is_named or row.key in advised or _has(" ".join(row), word)
+        ]
+        if chosen or _has(title, word):
+            lines = [title, *(_lines(row, width=width) for row in chosen)]
             blocks.append("\n".join(lines) + "\n")
     if not blocks:
-        raise ConfigError([f"--help {word}: no key contains {word!r}"])
+        raise ConfigError([f"--help {word}: no key or meaning has {word!r}"])
     return "\n".join(blocks)
+
+
+def _has(text: str, word: str) -> bool:
+    """Whether a word of ``text`` begins with ``word``: amp does not find sampler."""
+    return re.search(rf"(?<![^\W_]){re.escape(word)}", text, flags=re.IGNORECASE) is not None
+
+
+def _methods(width: int) -> str:
+    """The method files, and what each says of itself."""
+    blocks = ["methods, each a file to put before key=value words:"]
+    for file, meaning in glossary.methods().items():
+        body = textwrap.wrap(meaning, max(width - 6, 30), break_on_hyphens=False)
+        blocks.append("\n".join([f"  {file}", *("      " + line for line in body)]))
+    return "\n".join(blocks) + "\n"
 
 
 def _is_file(word: str) -> bool:
     return word.endswith((".yaml", ".yml")) and ("=" not in word or Path(word).exists())
 
 
-Row = tuple[str, FieldInfo]
+class Row(NamedTuple):
+    """A line of help."""
+
+    key: str
+    head: str  # the key with its default, or one of its values
+    meaning: str
 
 
 def _sections(data: str, loss: str) -> Iterator[tuple[str, list[Row]]]:
     config = tree(data, loss)
     leaves = {k: v for k, v in keys(config).items() if not _is_component_key(k)}
-    yield "run", [(k, v) for k, v in leaves.items() if "." not in k]
+    yield "run", [_row(k, v) for k, v in leaves.items() if "." not in k]
     for section, info in Config.model_fields.items():
-        rows = [(k, v) for k, v in leaves.items() if k.startswith(f"{section}.")]
+        rows = [_row(k, v) for k, v in leaves.items() if k.startswith(f"{section}.")]
         if not rows:  # seed, which is a key and not a section
             continue
         model = info.annotation
         assert isinstance(model, type) and issubclass(model, BaseModel)
         note = f" (defaults shown for data={data})" if section == "data" else ""
-        yield f"{section}: {_first_line(model)}{note}", rows
+        yield f"{section}: {_first_line(model)}{note}", [*rows, *_files(section)]
         for name in components.names(PACKAGES[section]) if section in PACKAGES else ():
             yield _component(section, name)
+
+
+def _files(section: str) -> Iterator[Row]:
+    """What each file that a key of the section chooses says of itself."""
+    for choice in CHOICES:
+        if choice.section == section:
+            main = f"{section}.{SELECTORS[section]}" == choice.selector
+            short = section if main else choice.selector
+            for name, component in choice.components.items():
+                yield Row(choice.selector, f"{short}={name}", component.summary)
+    if section == "model":
+        for name, model in components.registered_models().items():
+            yield Row("model.name", f"model={name}", model.summary)
 
 
 def _component(section: str, name: str) -> tuple[str, list[Row]]:
@@ -137,7 +233,7 @@ def _component(section: str, name: str) -> tuple[str, list[Row]]:
     fields = tracker_fields(name) if is_tracker else components.pydantic_fields(component)
     # Not tree(): one pydantic model for each component would be most of the time --help takes.
     rows = [
-        (f"{section}.{key}", FieldInfo.from_annotated_attribute(annotation, info))
+        _row(f"{section}.{key}", FieldInfo.from_annotated_attribute(annotation, info))
         for key, (annotation, info) in fields.items()
     ]
     title = f"{'track.to' if is_tracker else section}={name}: {component.summary}"
@@ -162,14 +258,18 @@ def _first_line(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").splitlines()[0].rstrip(".").lower() if model.__doc__ else ""
 
 
-def _row(key: str, info: FieldInfo, *, width: int) -> str:
+def _row(key: str, info: FieldInfo) -> Row:
     default: Any = info.get_default(call_default_factory=True)
-    head = f"  {key}={shown(default)}"
     meaning = f"{info.description} ({allowed(info)})"
     section, _, leaf = key.partition(".")
     if section in ("data", "loss") and leaf == "name":
         meaning = f"one of {' | '.join(components.names(PACKAGES[section]))}; keys of each below"
-    body = textwrap.wrap(meaning, max(width - 38, 30), break_on_hyphens=False)
+    return Row(key, f"{key}={shown(default)}", meaning)
+
+
+def _lines(row: Row, *, width: int) -> str:
+    head = f"  {row.head}"
+    body = textwrap.wrap(row.meaning, max(width - 38, 30), break_on_hyphens=False)
     if len(head) > 36:
         return "\n".join([head, *(" " * 38 + line for line in body)])
     return "\n".join([f"{head:<38}{body[0]}", *(" " * 38 + line for line in body[1:])])

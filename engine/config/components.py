@@ -1,8 +1,9 @@
 """Components: a file is a component and its constructor's signature is its config.
 
 ``losses/softmax_focal.py`` holds the class ``SoftmaxFocal``; its keyword-only arguments are the
-keys ``loss.gamma``, ``loss.alpha`` ... Signatures are read from the source with :mod:`ast`, so
-listing keys for ``--help`` or refusing a typo never imports torch.
+keys ``loss.gamma``, ``loss.alpha`` ... What several components share, such as the long tail of
+:class:`data.Imbalance`, is a dataclass whose fields are the keys. Sources are read with :mod:`ast`,
+so listing keys for ``--help`` or refusing a typo never imports torch.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import annotated_types
 from pydantic import Field
@@ -31,7 +32,7 @@ ANNOTATION_NAMES = {
 
 @dataclass(frozen=True)
 class Key:
-    """One config key of a component: a keyword-only argument of its constructor."""
+    """One config key: a keyword-only argument of a component, or a field of a dataclass."""
 
     name: str
     annotation: Any
@@ -52,11 +53,22 @@ class Component:
     class_facts: Mapping[str, Any] = field(repr=False)
 
 
+class Model(NamedTuple):
+    """A model that a file of ``models/`` registers in timm."""
+
+    family: str  # the file
+    summary: str
+
+
+def folder(package: str) -> Path:
+    """The folder of a package, ``data.samplers`` for one."""
+    return ROOT.joinpath(*package.split("."))
+
+
 def names(package: str) -> tuple[str, ...]:
     """Names of the components in ``package``: its files without a leading underscore."""
-    return tuple(
-        sorted(p.stem for p in _folder(package).glob("*.py") if re.fullmatch(r"[a-z]\w*", p.stem))
-    )
+    files = folder(package).glob("*.py")
+    return tuple(sorted(p.stem for p in files if re.fullmatch(r"[a-z]\w*", p.stem)))
 
 
 @cache
@@ -67,9 +79,8 @@ def read(package: str, name: str) -> Component:
         TypeError: the file breaks the component rules (see the module docstring); the message says
             which. This is a mistake of the component's author, not of the user.
     """
-    path = _folder(package) / f"{name}.py"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    node = _component_class(tree, path)
+    path = folder(package) / f"{name}.py"
+    node = _component_class(_parsed(path), path)
     init = next((n for n in node.body if _is_function(n, "__init__")), None)
     doc = ast.get_docstring(node) or ""
     helps = _argument_help(doc)
@@ -86,11 +97,52 @@ def read(package: str, name: str) -> Component:
         package=package,
         name=name,
         class_name=node.name,
-        summary=doc.split("\n\n")[0].replace("\n", " ").strip(),
+        summary=_summary(doc),
         facts=facts,
         keys=keys,
         class_facts={**_base_facts(package), **_literals(node)},
     )
+
+
+@cache
+def read_dataclass(package: str, file: str, name: str) -> Component:
+    """Read the dataclass ``name`` of a file: each of its fields is a key.
+
+    Raises:
+        TypeError: a field has no literal default or no help; as for :func:`read`.
+    """
+    path = folder(package) / f"{file}.py"
+    node = next(n for n in _parsed(path).body if isinstance(n, ast.ClassDef) and n.name == name)
+    doc = ast.get_docstring(node) or ""
+    helps = _argument_help(doc)
+    fields = [
+        (ast.arg(statement.target.id, statement.annotation), statement.value)
+        for statement in node.body
+        if isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and "ClassVar" not in ast.unparse(statement.annotation)
+    ]
+    return Component(
+        package=package,
+        name=file,
+        class_name=name,
+        summary=_summary(doc),
+        facts=(),
+        keys=tuple(_key(field, default, helps, path) for field, default in fields),
+        class_facts=_literals(node),
+    )
+
+
+@cache
+def registered_models() -> dict[str, Model]:
+    """The models that the files of ``models/`` register in timm, by name."""
+    return {
+        node.name: Model(file, _summary(ast.get_docstring(node) or ""))
+        for file in names("models")
+        for node in _parsed(folder("models") / f"{file}.py").body
+        if isinstance(node, ast.FunctionDef)
+        and any(ast.unparse(d).rpartition(".")[2] == "register_model" for d in node.decorator_list)
+    }
 
 
 def build(package: str, name: str, keys: Mapping[str, Any], **facts: Any) -> Any:
@@ -103,8 +155,13 @@ def build(package: str, name: str, keys: Mapping[str, Any], **facts: Any) -> Any
     return cls(*(facts[fact] for fact in component.facts), **keys)
 
 
-def _folder(package: str) -> Path:
-    return ROOT.joinpath(*package.split("."))
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _summary(doc: str) -> str:
+    """The first sentence of a docstring, on one line."""
+    return doc.split("\n\n")[0].replace("\n", " ").strip()
 
 
 def _is_function(node: ast.AST, name: str) -> bool:
@@ -150,12 +207,11 @@ def _argument_help(doc: str) -> dict[str, str]:
 @cache
 def _base_facts(package: str) -> dict[str, Any]:
     """Class facts that the package's base class states for all its components."""
-    path = _folder(package) / "_base.py"
+    path = folder(package) / "_base.py"
     if not path.exists():
         return {}
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     found: dict[str, Any] = {}
-    for node in tree.body:
+    for node in _parsed(path).body:
         if isinstance(node, ast.ClassDef):
             found |= _literals(node)
     return found

@@ -18,6 +18,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from engine.config import components, rules
+from engine.config.choices import CHOICES
+from engine.config.glossary import advice
+from engine.config.hints import near_choice, unknown_key
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import (
@@ -28,7 +31,6 @@ from engine.config.schema import (
     Config,
     TrackConfig,
     standard,
-    tracker_fields,
     tree,
 )
 from engine.config.strict_yaml import parse, read_yaml
@@ -52,6 +54,16 @@ NOT_IDENTITY = (
 # Keys that name another run, which counts as that run's fingerprint.
 RUNS = ("model.init_from", "teacher")
 SEEDS = ("seed", "data.imbalance.seed")
+# Other spellings of a value.
+ALIASES = {
+    "runtime.precision": {
+        "amp": "auto",
+        "bf16": "bfloat16",
+        "fp16": "float16",
+        "fp32": "float32",
+        "half": "float16",
+    }
+}
 DEFAULT_NAMES = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}
 
 
@@ -245,11 +257,11 @@ def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, A
 def _merge(lower: Layer, upper: Layer) -> Layer:
     """``upper`` over ``lower``; a new choice drops the keys that belonged to the old one."""
     kept = dict(lower)
-    for section, selector in SELECTORS.items():
-        key = f"{section}.{selector}"
+    selectors = {f"{section}.{selector}" for section, selector in SELECTORS.items()}
+    for key in selectors | {choice.selector for choice in CHOICES}:
         if key in upper and (key not in lower or lower[key].value != upper[key].value):
             for other in lower:
-                if rules.depends_on(other, section):
+                if rules.depends_on(other, key):
                     kept.pop(other, None)
     return kept | upper
 
@@ -263,9 +275,11 @@ def _component_name(package: str, merged: Layer, default: str, mistakes: list[st
     known = components.names(package)
     if name in known:
         return str(name)
+    hint = nearest(str(name), known)
+    if instead := advice(str(name)):
+        hint = f"; write {instead}"
     mistakes.append(
-        f"{key}={shown(name)}: unknown{nearest(str(name), known)}; one of {', '.join(known)}"
-        + _where(merged[key])
+        f"{key}={shown(name)}: unknown{hint}; one of {', '.join(known)}" + _where(merged[key])
     )
     return None
 
@@ -299,13 +313,13 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
     nested: dict[str, Any] = {}
     for key, setting in merged.items():
         if key not in known:
-            mistakes.append(_unknown_key(key, setting, known))
+            mistakes.append(unknown_key(key, setting.value, known) + _where(setting))
             continue
         *path, leaf = key.split(".")
         section = nested
         for part in path:
             section = section.setdefault(part, {})
-        section[leaf] = _typed(setting, known[key])
+        section[leaf] = _typed(key, setting, known[key])
     try:
         return model.model_validate(nested)
     except ValidationError as error:
@@ -317,7 +331,7 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
             setting = merged[key]
             mistakes.append(
                 f"{key}={shown(setting.value)}: expected {allowed(info)}"
-                f"{_near_choice(setting.value, info)} ({info.description}){_where(setting)}"
+                f"{near_choice(key, setting.value, info)} ({info.description}){_where(setting)}"
             )
     return None
 
@@ -327,50 +341,11 @@ def _known_prefix(location: tuple[Any, ...], known: Mapping[str, Any]) -> str:
     return next(key for n in range(len(parts), 0, -1) if (key := ".".join(parts[:n])) in known)
 
 
-def _unknown_key(key: str, setting: Setting, known: Mapping[str, Any]) -> str:
-    sections = {k.rpartition(".")[0] for k in known} - {""}
-    if key in sections:
-        inside = ", ".join(k for k in known if k.startswith(f"{key}."))
-        return f"{key}={shown(setting.value)}: is a section; set one of {inside}"
-    same_word = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-    if owner := _owner_of(key):
-        hint = f": it is a key of {owner}"
-    elif same_word:
-        hint = f" (did you mean {same_word[0]}?)"
-    else:
-        hint = nearest(key, known)
-    return f"{key}: unknown key{hint}{_where(setting)}"
-
-
-def _owner_of(key: str) -> str:
-    """Which other losses or data sets have this key."""
-    section, _, leaf = key.partition(".")
-    if section == "track":
-        found = [name for name in components.names(TRACKERS) if leaf in tracker_fields(name)]
-        return f"{found[0]}, which track.to does not name" if found else ""
-    package = {"loss": "losses", "data": "data"}.get(section, "")
-    if not package:
-        return ""
-    owners = [
-        name
-        for name in components.names(package)
-        if leaf in {k.name for k in components.read(package, name).keys}
-    ]
-    return ", ".join(owners)
-
-
-def _near_choice(value: Any, info: Any) -> str:
-    choices = get_args(info.annotation)
-    if Ellipsis in choices:  # a list: the first of its items that is no choice
-        choices = get_args(choices[0])
-        items = value if isinstance(value, list | tuple) else [value]
-        value = next((item for item in items if item not in choices), "")
-    return nearest(str(value), [str(a) for a in choices if isinstance(a, str)])
-
-
-def _typed(setting: Setting, info: Any) -> Any:
+def _typed(key: str, setting: Setting, info: Any) -> Any:
     """Lists become tuples; a command-line word is text where the key expects text."""
     value = setting.value
+    if key in ALIASES and isinstance(value, str):
+        return ALIASES[key].get(value.lower(), value)
     types = _plain_types(info.annotation)
     if setting.text is not None and str in types and not _fits(value, types):
         return setting.text

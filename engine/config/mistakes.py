@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from engine.config.messages import one_line
 
+MOST = 3  # names suggested at once
+
 
 class ConfigError(Exception):
     """Mistakes in the config, one line each; nothing has been run or written."""
@@ -27,6 +29,11 @@ def mistakes_of(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """``" (did you mean x?)"``, or nothing when no candidate is near."""
-    close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
+    """``" (did you mean x?)"``, or nothing when no candidate is near.
+
+    Candidates that have the word in them come before those that are spelled alike.
+    """
+    names = list(candidates)
+    having = sorted((name for name in names if len(word) > 2 and word in name), key=len)[:MOST]
+    close = having or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from engine.config import components
 from engine.config.calendar import deferred_starts, start_epoch
-from engine.config.messages import shown
+from engine.config.choices import CHOICES, of
+from engine.config.messages import allowed, shown
 from engine.config.schema import Config, DataConfig, standard, tracker_fields
 from engine.config.selection_rules import FINAL
 
@@ -24,29 +25,19 @@ class Needs(NamedTuple):
     choices: tuple[str, ...]
 
 
-NEEDS = (
-    Needs("data.imbalance.factor", "data.imbalance.kind", ("exponential", "step")),
-    Needs("data.imbalance.head", "data.imbalance.kind", ("exponential", "step")),
-    Needs("data.imbalance.order", "data.imbalance.kind", ("exponential", "step")),
-    Needs("data.imbalance.rule", "data.imbalance.kind", ("exponential", "step", "counts")),
-    Needs("data.imbalance.counts", "data.imbalance.kind", ("counts",)),
-    Needs(
-        "sampler.start",
-        "sampler.name",
-        ("class_balanced", "square_root", "effective_number", "progressive"),
-    ),
-    Needs("sampler.beta", "sampler.name", ("effective_number",)),
-    Needs("reweight.beta", "reweight.scheme", ("effective_number",)),
-    Needs("reweight.power", "reweight.scheme", ("power",)),
-    Needs("reweight.weights", "reweight.scheme", ("explicit",)),
-    Needs(
-        "reweight.start",
-        "reweight.scheme",
-        ("inverse", "inverse_sqrt", "effective_number", "power", "explicit"),
-    ),
-    Needs("schedule.steps", "schedule.name", ("steps",)),
-    Needs("schedule.decay", "schedule.name", ("steps",)),
-)
+def _needs() -> Iterator[Needs]:
+    imbalance = components.read_dataclass("data", "_imbalance", "Imbalance")
+    for key, kinds in imbalance.class_facts["read_by"].items():
+        yield Needs(f"data.imbalance.{key}", "data.imbalance.kind", kinds)
+    for choice in CHOICES:
+        for key, owners in choice.owners().items():
+            yield Needs(key, choice.selector, owners)
+        if "start" in type(Config.model_fields[choice.section].default).model_fields:
+            # It puts off what is not the default.
+            yield Needs(f"{choice.section}.start", choice.selector, choice.names[1:])
+
+
+NEEDS = tuple(_needs())
 
 
 def check(config: Config) -> list[str]:
@@ -54,13 +45,13 @@ def check(config: Config) -> list[str]:
     return [line for rule in RULES for line in rule(config)]
 
 
-def depends_on(key: str, section: str) -> bool:
-    """Whether ``key`` belongs to the choice that ``section`` makes, and falls with it."""
-    if section == "loss":
-        return key.startswith("loss.") and key != "loss.name"
-    if section == "data":
+def depends_on(key: str, selector: str) -> bool:
+    """Whether ``key`` belongs to the choice that ``selector`` makes, and falls with it."""
+    if selector == "loss.name":
+        return key.startswith("loss.") and key != selector
+    if selector == "data.name":
         return key.startswith("data.") and key.split(".")[1] not in DataConfig.model_fields
-    return any(n.key == key and n.selector.rpartition(".")[0] == section for n in NEEDS)
+    return any(n.key == key and n.selector == selector for n in NEEDS)
 
 
 def has_validation(config: Config) -> bool:
@@ -124,9 +115,15 @@ def _circumstances(conditions: Mapping[str, Any], known: Mapping[str, Any]) -> s
     return " ".join(parts)
 
 
-def _explicit_weights_are_listed(config: Config) -> Iterator[str]:
-    if config.reweight.scheme == "explicit" and config.reweight.weights is None:
-        yield "reweight.weights: scheme=explicit needs it: a list, one number a class"
+def _what_a_choice_requires_is_set(config: Config) -> Iterator[str]:
+    for choice in CHOICES:
+        chosen = _get(config, choice.selector)
+        for key in choice.fact(chosen, "required") or ():
+            if _get(config, f"{choice.section}.{key}") is None:
+                word = choice.selector.rpartition(".")[2]
+                info = type(getattr(config, choice.section)).model_fields[key]
+                takes = allowed(info).removesuffix(", or null")
+                yield f"{choice.section}.{key}: {word}={chosen} needs it: {takes}"
 
 
 def _counts_go_with_their_kind(config: Config) -> Iterator[str]:
@@ -222,10 +219,12 @@ def _starts_come_before_the_end(config: Config) -> Iterator[str]:
             )
 
 
-def _steps_rise(config: Config) -> Iterator[str]:
-    steps = config.schedule.steps
-    if list(steps) != sorted(set(steps)):
-        yield f"schedule.steps={list(steps)}: expected fractions of training in rising order"
+def _numbers_rise_where_a_choice_says_so(config: Config) -> Iterator[str]:
+    for choice in CHOICES:
+        for key in choice.fact(_get(config, choice.selector), "rising") or ():
+            numbers = _get(config, f"{choice.section}.{key}")
+            if list(numbers) != sorted(set(numbers)):
+                yield f"{choice.section}.{key}={list(numbers)}: expected numbers in rising order"
 
 
 def _init_head_needs_init_from(config: Config) -> Iterator[str]:
@@ -252,11 +251,18 @@ def _pieces_add_up_to_the_batch(config: Config) -> Iterator[str]:
 
 def _scaled_logits_are_cosines(config: Config) -> Iterator[str]:
     scale = getattr(config.loss, "scale", 1)
-    if _loss_fact(config, "for_cosines") and config.model.head != "cosine" and scale != 1:
+    if _loss_fact(config, "for_cosines") and not _gives_cosines(config) and scale != 1:
+        heads = of("model.head")
+        cosines = [name for name in heads.names if heads.fact(name, "gives_cosines")]
         yield (
             f"model.head={config.model.head}: {config.loss.name} multiplies logits by "
-            f"loss.scale={scale:g}, which is for cosines; set model.head=cosine, or loss.scale=1"
+            f"loss.scale={scale:g}, which is for cosines; set model.head={' or '.join(cosines)}, "
+            "or loss.scale=1"
         )
+
+
+def _gives_cosines(config: Config) -> bool:
+    return bool(of("model.head").fact(config.model.head, "gives_cosines"))
 
 
 def is_mean_over_samples(config: Config) -> bool:
@@ -271,13 +277,13 @@ def fitted_prior(config: Config) -> str:
 
 def balancing(config: Config) -> list[str]:
     """The keys beside the loss that balance training, each with its value."""
-    keys = ("reweight.scheme", "sampler.name")
-    return [f"{key}={_get(config, key)}" for key in keys if _is_set(config, key)]
+    chosen = [(choice, _get(config, choice.selector)) for choice in CHOICES]
+    return [f"{c.selector}={name}" for c, name in chosen if c.fact(name, "balances")]
 
 
 def leaves_cosines_unscaled(config: Config) -> bool:
     """Whether predictions are a softmax of cosines, -1 to 1, which is never sure of a class."""
-    return config.model.head == "cosine" and not _loss_fact(config, "for_cosines")
+    return _gives_cosines(config) and not _loss_fact(config, "for_cosines")
 
 
 def _same_loss(config: Config) -> components.Component:
@@ -319,8 +325,11 @@ def _tracker_keys_need_a_tracker(config: Config) -> Iterator[str]:
 
 def _constant_rate_has_no_unit(config: Config) -> Iterator[str]:
     schedule = config.schedule
-    if schedule.name == "constant" and schedule.warmup == 0 and _is_set(config, "schedule.unit"):
-        yield "schedule.unit: has no effect with schedule.name=constant and schedule.warmup=0"
+    moves = of("schedule.name").fact(schedule.name, "moves")
+    if not moves and schedule.warmup == 0 and _is_set(config, "schedule.unit"):
+        yield (
+            f"schedule.unit: has no effect with schedule.name={schedule.name} and schedule.warmup=0"
+        )
 
 
 def _loss_fact(config: Config, fact: str) -> Any:
@@ -330,7 +339,7 @@ def _loss_fact(config: Config, fact: str) -> Any:
 RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _needs_its_choice,
     _loss_keys_change_the_loss,
-    _explicit_weights_are_listed,
+    _what_a_choice_requires_is_set,
     _counts_go_with_their_kind,
     _one_vs_rest_chooses_the_tail,
     _one_vs_rest_leaves_no_classes_to_choose,
@@ -343,7 +352,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _mixing_needs_soft_targets,
     _logits_are_adjusted_once,
     _starts_come_before_the_end,
-    _steps_rise,
+    _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,
     _pieces_divide_the_batch,
     _pieces_add_up_to_the_batch,

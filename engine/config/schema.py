@@ -1,7 +1,8 @@
 """The tree of config keys: every key that all runs share, its type, range, default and meaning.
 
-The keys of components (a loss, a data set) come from their constructors
-(:mod:`engine.config.components`) and are joined on in :func:`tree`.
+Keys that a package declares itself are read from its source (:mod:`engine.config.components`): the
+dataclasses of ``data`` and the files of each choice (:mod:`engine.config.choices`) here, those of
+the data set and the loss in :func:`tree`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval, Le, Lt
+from annotated_types import Ge, Gt, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
-from engine.config import components, selection_rules
+from engine.config import choices, components, selection_rules
 from engine.config.metrics import selectable
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
@@ -43,62 +44,46 @@ class Section(BaseModel):
     )
 
 
-class ImbalanceConfig(Section):
-    """The long tail that is cut out of a data set."""
+class OpenSection(Section):
+    """A section whose keys, or some of them, are read from the sources."""
 
-    kind: Literal["exponential", "step", "counts", "none"] = Field(
-        "exponential", description="shape of the training class counts; none keeps every image"
-    )
-    factor: Annotated[float, Ge(1)] = Field(50.0, description="head count over tail count")
-    rule: Literal["uniform", "cao"] = Field(
-        "uniform",
-        description="how images are drawn: our own generator, or the public LDAM/IB code's subset",
-    )
-    seed: Annotated[int, Ge(0), Lt(2**32)] = Field(
-        0, description="seed of the training subset; independent of the run's seed"
-    )
-    head: Annotated[int, Ge(1)] | None = Field(
-        None, description="images of the largest class; null takes the most that all classes allow"
-    )
-    order: Literal["label", "shuffled"] = Field(
-        "label", description="which class is the tail: label order, or permuted by imbalance.seed"
-    )
-    counts: tuple[Annotated[int, Ge(1)], ...] | None = Field(
-        None, description="training images of each class, for kind=counts"
-    )
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
-class ValidationConfig(Section):
-    """What is held out of training."""
+def _dataclass_section(file: str, name: str) -> type[OpenSection]:
+    component = components.read_dataclass("data", file, name)
+    fields: dict[str, Any] = components.pydantic_fields(component)
+    return create_model(f"{name}Config", __base__=OpenSection, __doc__=component.summary, **fields)
 
-    per_class: Annotated[int, Ge(1)] | None = Field(
-        20, description="balanced validation images a class, from what training leaves over"
-    )
-    fraction: Annotated[float, Gt(0), Lt(1)] | None = Field(
-        None, description="unbalanced validation: this share of each class's training images"
+
+def _choice_section(shared: type[OpenSection], selector: str) -> type[OpenSection]:
+    """``shared`` with the selector and the keys of all the files that it chooses from.
+
+    Raises:
+        TypeError: a file has a key that all of the section share.
+    """
+    fields = choices.of(selector).fields()
+    taken = fields.keys() & shared.model_fields.keys() - {selector.rpartition(".")[2]}
+    if taken:
+        raise TypeError(f"{choices.of(selector).package}: {', '.join(taken)} is a key of all files")
+    return create_model(
+        shared.__name__.lstrip("_"), __base__=shared, __doc__=shared.__doc__, **fields
     )
 
 
-class AugmentConfig(Section):
-    """Random changes to training images."""
-
-    crop: Annotated[int, Ge(0)] = Field(
-        0, description="random crop after zero padding of this many pixels a side"
-    )
-    flip: bool = Field(False, description="random horizontal flip")
-    cutout: Annotated[int, Ge(0)] = Field(0, description="side of a random zeroed square")
-    resized_crop: Annotated[float, Ge(0), Le(1)] = Field(
-        0.0, description="random resized crop: smallest share of the area (ImageNet: 0.08); 0: off"
-    )
-    policy: Literal["none", "randaugment", "trivialaugment"] = Field(
-        "none", description="torchvision's RandAugment or TrivialAugmentWide, image by image"
-    )
-    color_jitter: Annotated[float, Ge(0)] = Field(
-        0.0, description="how far brightness, contrast and saturation may be from 1"
-    )
+if TYPE_CHECKING:
+    ImbalanceConfig = OpenSection
+    ValidationConfig = OpenSection
+    AugmentConfig = OpenSection
+else:
+    ImbalanceConfig = _dataclass_section("_imbalance", "Imbalance")
+    ValidationConfig = _dataclass_section("_notes", "Validation")
+    AugmentConfig = _dataclass_section("_augment", "Augment")
 
 
-class DataConfig(Section):
+class DataConfig(OpenSection):
     """Which images, how imbalanced, what is held out."""
 
     name: str
@@ -118,29 +103,22 @@ class DataConfig(Section):
     augment: AugmentConfig = AugmentConfig()
 
 
-class SamplerConfig(Section):
+class _SamplerConfig(OpenSection):
     """Which training images an epoch draws."""
 
-    name: Literal[
-        "instance", "class_balanced", "square_root", "effective_number", "progressive"
-    ] = Field("instance", description="how an epoch draws training images")
+    name: str = ""
     start: Fraction = Field(
         0.0, description="fraction of training after which it begins (instance before)"
     )
-    beta: Annotated[float, Ge(0), Lt(1)] = Field(
-        0.9999, description="beta of the effective number (Cui et al. 2019)"
-    )
 
 
-class ModelConfig(Section):
+class _ModelConfig(OpenSection):
     """Backbone and head."""
 
     name: str = Field(
-        "cifar_resnet20", description="cifar_resnet8|20|32|44|56|110, or any timm backbone"
+        "cifar_resnet20", description="a model of models/, listed below, or any timm backbone"
     )
-    head: Literal["linear", "cosine"] = Field(
-        "linear", description="classifier; cosine compares unit vectors, scale 1"
-    )
+    head: str = ""
     norm: Literal["batch", "group"] = Field("batch", description="normalisation layers")
     pretrained: bool | str = Field(
         False, description="true downloads timm's weights; or the path of a weights file"
@@ -157,25 +135,16 @@ class ModelConfig(Section):
     )
 
 
-class LossConfig(Section):
+class LossConfig(OpenSection):
     """What is minimised; its other keys are those of the loss."""
 
     name: str
 
 
-class ReweightConfig(Section):
+class _ReweightConfig(OpenSection):
     """Class weights from the training counts, normalised to sum to the number of classes."""
 
-    scheme: Literal["none", "inverse", "inverse_sqrt", "effective_number", "power", "explicit"] = (
-        Field("none", description="class weights from the training counts n, or as listed")
-    )
-    beta: Annotated[float, Interval(ge=0, le=1)] = Field(
-        0.9999, description="effective_number: weight (1 - beta) / (1 - beta^n)"
-    )
-    power: Annotated[float, Ge(0)] = Field(1.0, description="power: weight n^-power")
-    weights: tuple[Annotated[float, Ge(0)], ...] | None = Field(
-        None, description="explicit: the weight of each class, in label order, as it is"
-    )
+    scheme: str = ""
     start: Fraction = Field(
         0.0, description="fraction of training after which weights apply (deferred: 0.8)"
     )
@@ -203,21 +172,27 @@ class OptimConfig(Section):
     )
 
 
-class ScheduleConfig(Section):
+class _ScheduleConfig(OpenSection):
     """Learning rate as a pure function of training progress, and the length of training."""
 
-    name: Literal["cosine", "steps", "constant"] = Field("cosine", description="shape of the rate")
+    name: str = ""
     epochs: Annotated[int, Ge(1)] = Field(40, description="length of training")
     warmup: Fraction = Field(0.05, description="fraction of training with a linearly rising rate")
-    steps: tuple[Annotated[float, Gt(0), Lt(1)], ...] = Field(
-        (0.8, 0.9), description="steps: fractions of training where the rate falls"
-    )
-    decay: Annotated[float, Gt(0), Le(1)] = Field(
-        0.1, description="steps: factor at each of schedule.steps"
-    )
     unit: Literal["step", "epoch"] = Field(
         "step", description="change the rate every optimizer step or once an epoch"
     )
+
+
+if TYPE_CHECKING:
+    SamplerConfig = _SamplerConfig
+    ModelConfig = _ModelConfig
+    ReweightConfig = _ReweightConfig
+    ScheduleConfig = _ScheduleConfig
+else:
+    SamplerConfig = _choice_section(_SamplerConfig, "sampler.name")
+    ModelConfig = _choice_section(_ModelConfig, "model.head")
+    ReweightConfig = _choice_section(_ReweightConfig, "reweight.scheme")
+    ScheduleConfig = _choice_section(_ScheduleConfig, "schedule.name")
 
 
 class MixupConfig(Section):
@@ -283,7 +258,7 @@ class RuntimeConfig(Section):
     precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "float32",
         description="precision of the model's arithmetic; losses are always float32; "
-        "auto: the fastest that the device computes in",
+        "auto: the fastest that the device computes in; also read: bf16, fp16, amp (auto)",
     )
     deterministic: bool = Field(
         False, description="on GPUs: only algorithms that give the same bits every time"
@@ -363,6 +338,14 @@ def standard(data: str, loss: str, trackers: tuple[str, ...] = ("wandb",)) -> Co
 def tracker_field(tracker: str, key: str) -> str:
     """The field of ``track`` for a key of a tracker; its ``mode`` bears the tracker's name."""
     return tracker if key == "mode" else f"{tracker}_{key}"
+
+
+def chosen_keys(config: Config, selector: str) -> dict[str, Any]:
+    """The values of the keys that belong to the file that ``selector`` chooses."""
+    choice = choices.of(selector)
+    section = getattr(config, choice.section)
+    name = getattr(section, selector.rpartition(".")[2])
+    return {key.name: getattr(section, key.name) for key in choice.components[name].keys}
 
 
 def component_keys(config: Section) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from engine.report.figures.style import (
     styled,
 )
 from engine.tables.aggregate import PRIMARY, Block, Row
-from engine.tables.layout import Style
 from engine.tables.pairing import value_of
+from engine.tables.style import Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

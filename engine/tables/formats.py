@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.tables.aggregate import Block, Row
 from engine.tables.beside import published_beside
-from engine.tables.layout import Entry, Sheet, Style, apart
+from engine.tables.layout import Entry, Sheet, apart
 from engine.tables.published import SPLITS
+from engine.tables.style import Style
 from engine.tables.table_file import Published as Reference
 
 if TYPE_CHECKING:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from engine.config.metrics import metrics
 from engine.report.statistics import DASH, FEWEST_FOR_A_CLAIM, Difference, spread
-from engine.tables.aggregate import HEADINGS, METRICS, Block, Row, Score
+from engine.tables.aggregate import HEADINGS, Block, Row, Score
 from engine.tables.beside import Beside, beside_of, reasons_of
 from engine.tables.published import Published
+from engine.tables.style import NO_SHARE, Style
 from engine.tables.table_file import Published as Reference
 
 DAGGER = "†"
-NO_SHARE = ("nll", "brier", "mcc")
-"""Metrics that are no share of anything, and so never a percentage."""
 
 
 @dataclass(frozen=True)
@@ -42,40 +40,6 @@ class Sheet:
     headings: tuple[str, ...]
     rows: tuple[tuple[Entry, ...], ...]
     notes: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Style:
-    """What of a table is shown, and how.
-
-    Attributes:
-        columns: metrics; the difference to the baseline is that of the first.
-        is_percent: accuracies and their like in percent, one decimal.
-        marks: what is bold: a distinguishable ``difference``, or the ``best`` mean of a column, the
-            second being underlined.
-        labels: how rows are called; a method without a label goes by its name.
-    """
-
-    columns: tuple[str, ...] = tuple(METRICS)
-    is_percent: bool = False
-    marks: Literal["difference", "best"] = "difference"
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-    def label(self, method: str) -> str:
-        """Return how a row is called."""
-        return self.labels.get(method, method)
-
-    def number(self, value: float, metric: str) -> str:
-        """Return a value as the table prints it."""
-        if self.is_percent and metric not in NO_SHARE:
-            return f"{100 * value:.1f}"
-        return f"{value:.3f}"
-
-    def signed(self, value: float, metric: str) -> str:
-        """Return a difference as the table prints it; what rounds to 0 has no sign."""
-        text = self.number(abs(value), metric)
-        sign = ("+" if value > 0 else "\N{MINUS SIGN}") if float(text) else ""
-        return sign + text
 
 
 def sheet_of(

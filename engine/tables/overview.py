@@ -9,18 +9,9 @@ from engine.config.mistakes import ConfigError
 from engine.report.statistics import DASH
 from engine.tables.aggregate import HEADINGS, Block, Row
 from engine.tables.beside import published_beside, reasons_of
-from engine.tables.layout import (
-    DAGGER,
-    NO_SHARE,
-    Entry,
-    Sheet,
-    Style,
-    letters,
-    marked_best,
-    mean_entry,
-    reading,
-)
+from engine.tables.layout import DAGGER, Entry, Sheet, letters, marked_best, mean_entry, reading
 from engine.tables.published import SPLITS, Published
+from engine.tables.style import NO_SHARE, Style
 from engine.tables.table_file import Published as Reference
 
 

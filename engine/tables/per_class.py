@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from engine.report.statistics import DASH, mean_and_std
 from engine.tables.aggregate import Block, Row
-from engine.tables.layout import Entry, Sheet, Style
+from engine.tables.layout import Entry, Sheet
+from engine.tables.style import Style
 
 METRIC = "recall"
 

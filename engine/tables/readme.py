@@ -10,7 +10,8 @@ from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError
 from engine.tables import formats, table_file
 from engine.tables.aggregate import Block
-from engine.tables.layout import Style, sheet_of
+from engine.tables.layout import sheet_of
+from engine.tables.style import Style
 from engine.tables.table import Table, blocks_of, read_table, sheets_of
 from engine.training.files import write_text
 

@@ -92,7 +92,7 @@ HARDWARE = ("processor", "cores", "platform", "device", "precision", "threads", 
 def from_run_folder(
     path: Path, *, table: str, method: str, setting: str, words: Sequence[str]
 ) -> RunRecord:
-    """The record of a finished run.
+    """Return the record of a finished run.
 
     Args:
         path: the run folder.
@@ -141,7 +141,7 @@ def from_run_folder(
 
 
 def read(path: Path) -> list[RunRecord]:
-    """The records of a results file, one a fingerprint, the latest; none where there is no file.
+    """Return the records of a results file, of each fingerprint the latest; none without a file.
 
     A last line that was cut off is dropped: its run is taken from its folder again.
 

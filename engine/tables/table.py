@@ -13,10 +13,11 @@ from engine.config.mistakes import ConfigError, nearest
 from engine.tables import formats, record, table_file
 from engine.tables.aggregate import HEADINGS, METRICS, Block, Wanted, blocks
 from engine.tables.beside import unmatched
-from engine.tables.layout import Sheet, Style, sheet_of
+from engine.tables.layout import Sheet, sheet_of
 from engine.tables.overview import overview_of
 from engine.tables.published import SPLITS
 from engine.tables.record import RunRecord
+from engine.tables.style import Style
 from engine.tables.table_file import Published, TableFile, read_table_file
 
 WIDE = 1000

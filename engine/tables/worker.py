@@ -71,7 +71,7 @@ class Task:
 
 def code_now(cell: Cell) -> str:
     """Return the hash of the files that this run would import."""
-    return _code_now(cell.config.data.name, cell.config.loss.name)
+    return _code_now(cell.config)
 
 
 _code_now = functools.cache(code_hash)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 import data
 import losses
 import models
-from engine.config import components, rules
+from engine.config import choices, components, rules
+from engine.config.calendar import start_epoch
 from engine.config.mistakes import ConfigError, mistakes_of
-from engine.config.schema import Config, ScheduleConfig, component_keys
+from engine.config.schema import Config, chosen_keys, component_keys
 from engine.training.optim import build_optimizer, rate_factor
 from engine.training.probabilities import PredictsProbabilities, Readout, adjustment
 from engine.training.processes import Processes
@@ -71,15 +72,21 @@ def build_model(
             num_outputs=num_outputs(config, dataset.num_classes),
             in_channels=dataset.image_shape.channels,
             image_size=(dataset.image_shape.height, dataset.image_shape.width),
-            head=config.model.head,
+            head=head_of(config),
             norm=config.model.norm,
             pretrained=config.model.pretrained,
             freeze=config.model.freeze,
-            prior=_prior(dataset) if is_sigmoid and config.model.head == "linear" else None,
+            prior=_prior(dataset) if is_sigmoid else None,
         )
     if start is not None:
         _start_from(start, model, config)
     return model
+
+
+def head_of(config: Config) -> Callable[..., nn.Module]:
+    """What makes the head of what :func:`models.build` knows."""
+    keys = chosen_keys(config, "model.head")
+    return functools.partial(components.build, "models.heads", config.model.head, keys)
 
 
 def _start_from(start: Mapping[str, Tensor], model: models.Classifier, config: Config) -> None:
@@ -202,7 +209,7 @@ def build_trainer(
             weight_decay=optim.weight_decay,
             momentum=optim.momentum,
         ),
-        rate=functools.partial(_rate, optim.lr, config.schedule),
+        rate=_rate_of(config),
         seed=config.seed,
         device=device,
         num_outputs=num_outputs(config, dataset.num_classes),
@@ -218,18 +225,24 @@ def build_trainer(
     )
 
 
-def _rate(lr: float, schedule: ScheduleConfig, epoch: int, step: int, steps: int) -> float:
-    """Return the learning rate of a step, of ``steps`` an epoch."""
-    is_per_step = schedule.unit == "step"
-    factor = rate_factor(
-        epoch * steps + step if is_per_step else epoch,
-        schedule.epochs * steps if is_per_step else schedule.epochs,
-        name=schedule.name,
-        warmup=schedule.warmup,
-        steps=schedule.steps,
-        decay=schedule.decay,
+def _rate_of(config: Config) -> Callable[[int, int, int], float]:
+    """The learning rate as a function of an epoch, a step of it, and how many steps it has."""
+    chosen = config.schedule
+    schedule = components.build(
+        "engine.training.schedules", chosen.name, chosen_keys(config, "schedule.name")
     )
-    return lr * factor
+
+    def rate(epoch: int, step: int, steps: int) -> float:
+        is_per_step = chosen.unit == "step"
+        factor = rate_factor(
+            epoch * steps + step if is_per_step else epoch,
+            chosen.epochs * steps if is_per_step else chosen.epochs,
+            schedule=schedule,
+            warmup=chosen.warmup,
+        )
+        return config.optim.lr * factor
+
+    return rate
 
 
 def weight_layout(device: torch.device, *, precision: Precision) -> torch.memory_format:
@@ -248,18 +261,31 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
     Raises:
         ConfigError: there is not one explicit weight for each class.
     """
+    scheme = config.reweight.scheme
+    if scheme == choices.of("reweight.scheme").default:
+        return None
     try:
         weights = losses.class_weights(
             torch.from_numpy(dataset.class_counts),
-            scheme=config.reweight.scheme,
-            beta=config.reweight.beta,
-            power=config.reweight.power,
-            weights=config.reweight.weights,
+            scheme=scheme,
+            **chosen_keys(config, "reweight.scheme"),
         )
     except ValueError as error:
         order = data.label_order(dataset.class_names)
-        raise ConfigError([f"reweight.weights: {error} ({order})"]) from error
+        raise ConfigError([f"reweight.scheme={scheme}: {error} ({order})"]) from error
     return None if weights is None else weights.float()
+
+
+def build_sampler(config: Config, *, epoch: int) -> data.Sampler:
+    """What draws the images of an epoch (0-based): the sampler, or the default until its start."""
+    choice = choices.of("sampler.name")
+    has_begun = epoch >= start_epoch(config.sampler.start, config.schedule.epochs)
+    if has_begun and config.sampler.name != choice.default:
+        keys = chosen_keys(config, "sampler.name")
+        sampler: data.Sampler = components.build("data.samplers", config.sampler.name, keys)
+        return sampler
+    usual: data.Sampler = components.build("data.samplers", choice.default, {})
+    return usual
 
 
 def num_outputs(config: Config, num_classes: int) -> int:

@@ -5,25 +5,49 @@ from __future__ import annotations
 import ast
 import hashlib
 from pathlib import Path
+from typing import Any
 
+from engine.config import components
+from engine.config.choices import CHOICES
 from engine.config.components import ROOT
+from engine.config.schema import Config
 
 
-def code_hash(data: str, loss: str) -> str:
+def code_hash(config: Config) -> str:
     """Return 12 hex digits over the files that can change a number of such a run.
 
     What may be asked (``engine/config``, but for its calendar) is in the run's config, and what
-    shows a number (``engine/report``) comes after it.
+    shows a number (``engine/report``) comes after it. Of the files that are choices only the chosen
+    ones count: a sampler that somebody adds leaves the hash of all other runs alone.
     """
-    files = [ROOT / "train.py", ROOT / "engine" / "config" / "calendar.py"]
-    files += [*(ROOT / "engine" / "training").rglob("*.py"), *(ROOT / "models").glob("*.py")]
-    for package, name in (("data", data), ("losses", loss)):
-        files += [*(ROOT / package).glob("_*.py"), *_with_siblings(ROOT / package / f"{name}.py")]
+    chosen = _chosen(config)
+    folders = {package: ROOT.joinpath(*package.split(".")) for package in chosen}
+    files = {ROOT / "train.py", ROOT / "engine" / "config" / "calendar.py"}
+    trained_by = (ROOT / "engine" / "training").rglob("*.py")
+    files |= {file for file in trained_by if file.parent not in folders.values()}
+    for package, names in chosen.items():
+        files |= set(folders[package].glob("_*.py"))
+        for name in names:
+            files |= _with_siblings(folders[package] / f"{name}.py")
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0")
         digest.update(file.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
+
+
+def _chosen(config: Config) -> dict[str, set[str]]:
+    """``{package: names of its files that this run uses}``."""
+    found = {"data": {config.data.name}, "losses": {config.loss.name}, "models": set[str]()}
+    if (model := components.registered_models().get(config.model.name)) is not None:
+        found["models"].add(model.family)
+    for choice in CHOICES:
+        section: Any = getattr(config, choice.section)
+        names = {getattr(section, choice.selector.rpartition(".")[2])}
+        if getattr(section, "start", 0.0) > 0:  # until then it is the default
+            names.add(choice.default)
+        found[choice.package] = names & choice.components.keys()
+    return found
 
 
 def _with_siblings(file: Path) -> set[Path]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import data
 from engine.config.mistakes import ConfigError
@@ -59,6 +60,16 @@ def check_teacher(config: Config, dataset: data.LongTailed, facts: Mapping[str, 
         mistakes.append(f"{run}: has {facts['num_outputs']} output, this model {outputs}")
     if mistakes:
         raise ConfigError(mistakes)
+
+
+def smallest_share(model: nn.Module) -> int:
+    """Images that a process needs of a batch: two to train batch normalisation, else any number.
+
+    Without it a run of several processes has the very batches of one.
+    """
+    model.train()
+    is_needed = any(isinstance(m, _BatchNorm) and m.training for m in model.modules())
+    return 2 if is_needed else 0
 
 
 def check_lone_images(

@@ -59,7 +59,7 @@ class Journal:
             "split_fingerprint": dataset.split_fingerprint,
         }
         self.folder = RunFolder.of(config, fingerprint=self.identity["fingerprint"])
-        self.code = code_hash(config.data.name, config.loss.name)
+        self.code = code_hash(config)
         self.environment: Mapping[str, Any] = {}
         self._report = report
 

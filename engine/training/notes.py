@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import data
-from engine.config import components, rules
+from engine.config import choices, components, rules
 from engine.config.schema import Config
 
 
@@ -32,7 +32,8 @@ def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
     if has_idle_seed(config, dataset):
         notes += (idle_seed(config, dataset),)
     counts = dataset.class_counts[list(dataset.classes.trained)]
-    if config.reweight.scheme not in ("none", "explicit") and (counts == counts[0]).all():
+    follows_counts = choices.of("reweight.scheme").fact(config.reweight.scheme, "follows_counts")
+    if follows_counts and (counts == counts[0]).all():
         notes += (
             f"reweight.scheme={config.reweight.scheme} has no effect: every class has {counts[0]} "
             "training images, so that all weights are equal",

@@ -50,15 +50,13 @@ class Setup:
     config: Config
     dataset: data.LongTailed
 
-    def draw(self, sampler: data.SamplerName, epoch: int) -> Tensor:
+    def draw(self, epoch: int) -> Tensor:
         """Draw the positions (M,) of an epoch (0-based), in the order they are served."""
-        return data.draw_epoch(
-            sampler,
+        return build.build_sampler(self.config, epoch=epoch).draw(
             self.class_index,
             seed=derive_seed(self.config.seed, "order"),
             epoch=epoch,
             progress=epoch / max(self.config.schedule.epochs - 1, 1),
-            beta=self.config.sampler.beta,
         )
 
     def histogram(self, positions: Tensor) -> list[int]:
@@ -117,7 +115,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         augment=build.augmentation(config),
         rank=machine.processes.rank,
         world=machine.processes.world,
-        smallest_share=2,
+        smallest_share=data_checks.smallest_share(trainer.model),
     )
     data_checks.check_lone_images(
         config,

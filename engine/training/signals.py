@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from engine.config.launch import work_begins
+
 
 class Interrupted(Exception):  # noqa: N818 - it is a request granted, not an error
     """The run stopped because of ``signal_number``, after a checkpoint."""
@@ -45,6 +47,7 @@ def interruptions() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
+    work_begins()
     before = {s: signal.signal(s, interruption._note) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interruption
@@ -66,6 +69,7 @@ def sigterm_raises() -> Iterator[None]:
     def cut_short(signal_number: int, _frame: FrameType | None) -> None:
         raise Interrupted(signal_number)
 
+    work_begins()
     before = signal.signal(signal.SIGTERM, cut_short)
     try:
         yield

@@ -16,7 +16,8 @@ import pytest
 
 import train
 from engine.config import command_line, components
-from engine.config.load import fingerprint, flatten, load
+from engine.config.glossary import WORDS, advice
+from engine.config.load import dump, fingerprint, flatten, load
 from engine.config.mistakes import ConfigError
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS
 from tests._runs import folder_of, rows_of, small_config, small_words
@@ -64,8 +65,8 @@ def test_help_lists_every_component_with_its_keys(full_help: str, package: str, 
     [
         "optim.lr=0.05 peak learning rate (a number > 0)",
         "schedule.epochs=40 length of training (a whole number >= 1)",
-        "schedule.name=cosine shape of the rate (one of cosine | steps | constant)",
-        "data.augment.flip=false random horizontal flip (true or false)",
+        "schedule.name=cosine shape of the learning rate (one of cosine | constant | steps)",
+        "data.augment.flip=false Mirror an image left to right, every second time. (true or false)",
         "optim.clip_norm=null clip the global gradient norm to this (a number > 0, or null)",
         "loss.gamma=2.0 How strongly; 0 is cross-entropy. (a number >= 0)",
         "data.noise=0.7 Share of noise in an image, from 0 (a class is one image) to 1 (noise "
@@ -91,15 +92,65 @@ def test_help_fits_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert widest(80) < widest(100)
 
 
-@pytest.mark.parametrize("word", ["reweight", "warmup", "init_"])
-def test_help_with_a_word_shows_the_keys_that_contain_it_and_no_others(
+@pytest.mark.parametrize("word", ["reweight", "warmup", "init_", "WARMUP"])
+def test_help_with_a_word_shows_the_keys_that_have_it(
     capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
     assert train.main(["--help", word]) == 0
     output = capsys.readouterr().out
     shown = re.findall(r"^  ([\w.]+)=", output, flags=re.MULTILINE)
-    assert shown == [key for key in flatten(load()) if word in key]
+    assert {key for key in flatten(load()) if word.lower() in key} <= set(shown)
     assert "usage" not in output
+
+
+def test_help_with_a_word_shows_nothing_that_does_not_have_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train.main(["--help", "amp"]) == 0
+    output = capsys.readouterr().out
+    assert re.findall(r"^  ([\w.]+)=", output, flags=re.MULTILINE) == ["runtime.precision"]
+
+
+@pytest.mark.parametrize(
+    ("word", "keys"),
+    [
+        ("drw", ["reweight.scheme", "reweight.start"]),
+        ("crt", ["sampler.name", "model.freeze", "model.init_from", "model.init_head"]),
+        ("tau", ["loss.tau", "evaluate.logit_adjustment"]),
+        ("Oracle", ["evaluate.test_every_epoch"]),
+        ("many", ["evaluate.metric"]),
+    ],
+)
+def test_help_knows_the_words_of_the_field(
+    capsys: pytest.CaptureFixture[str], word: str, keys: list[str]
+) -> None:
+    assert train.main(["--help", word]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith(f"{word}: write ")
+    assert set(keys) <= set(re.findall(r"^  ([\w.]+)=", output, flags=re.MULTILINE))
+
+
+def test_help_finds_words_of_what_keys_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--help", "nesterov"]) == 0
+    assert "optim.name=sgd" in capsys.readouterr().out
+
+
+def test_help_lists_every_method_file_with_its_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--help", "methods"]) == 0
+    output = text_of(capsys.readouterr().out)
+    files = sorted((components.ROOT / "experiments" / "methods").glob("*.yaml"))
+    position = 0
+    for file in files:
+        position = output.index(f"experiments/methods/{file.name} ", position)
+    assert "ldam_drw.yaml LDAM-DRW (Cao et al. 2019)" in output
+
+
+@pytest.mark.parametrize("word", [word for word, keys in WORDS.items() if "NAME" not in keys])
+def test_what_the_glossary_says_is_a_config(word: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(dump(load()), encoding="utf-8")
+    for choice in WORDS[word].split(", or "):
+        load(overrides=choice.replace("RUN_FOLDER", str(tmp_path)).split())
+    assert advice(word.upper()).endswith(WORDS[word])
 
 
 def test_help_with_a_component_shows_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +167,7 @@ def test_help_of_a_word_that_no_key_contains_is_one_line_and_exit_code_2(
     assert train.main(["--help", "nonsense"]) == 2
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err == "--help nonsense: no key contains 'nonsense'\n"
+    assert output.err == "--help nonsense: no key or meaning has 'nonsense'\n"
 
 
 def test_plain_help_begins_with_usage_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,6 +252,13 @@ def test_a_file_with_an_equals_sign_in_its_name_is_a_file(tmp_path: Path) -> Non
     ("words", "expected"),
     [
         (["--freesh"], "--freesh: unknown option (did you mean --fresh?)"),
+        (["--epochs", "3", "seed=1"], "--epochs: unknown option; write schedule.epochs=3"),
+        (["seed=1", "--lr=0.1"], "--lr=0.1: unknown option; write optim.lr=0.1"),
+        (["--loss", "ldam"], "--loss: unknown option; write loss=ldam"),
+        (["--resume", "seed=1"], "--resume: unknown option; the same command resumes"),
+        (["--gpu", "0"], "--gpu: unknown option; write runtime.device=cuda"),
+        (["seed=4294967295", "--seeds", "2"], "seed may be at most 4294967295"),
+        (["optim=adahessian"], "optim.name=adahessian: needs second derivatives"),
         (["--seed", "3"], "--seed: unknown option (did you mean --seeds?)"),
         (["--seeds", "0"], "--seeds 0: expected a whole number >= 1"),
         (["--seeds", "-2"], "--seeds"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import os
@@ -11,10 +12,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
+import timm
 
-from engine.config import components, schema
+import data
+import models  # noqa: F401  (registers its models in timm)
+from engine.config import choices, components, schema
 from engine.config.components import Component
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
@@ -22,7 +27,8 @@ from tests._runs import rows_of, small_words
 
 CACHES = (components.read, components._base_facts, schema.tree)
 PACKAGES = ("losses", "data")
-SOURCES = [(package, name) for package in PACKAGES for name in components.names(package)]
+CHOSEN = tuple(choice.package for choice in choices.CHOICES)
+SOURCES = [(p, name) for p in (*PACKAGES, *CHOSEN) for name in components.names(p)]
 
 
 @pytest.fixture(params=SOURCES, ids="/".join)
@@ -54,7 +60,9 @@ def test_facts_read_from_the_source_are_those_of_the_signature(component: Compon
     parameters = inspect.signature(imported(component)).parameters.values()
     expected = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert list(component.facts) == expected
-    assert {"class_counts", "num_classes", "old_classes", "root"} >= set(expected)
+    known = {"losses": {"class_counts", "num_classes", "old_classes"}, "data": {"root"}}
+    known["models.heads"] = {"num_features", "num_outputs", "init", "prior"}
+    assert set(expected) <= known.get(component.package, set())
 
 
 def test_class_facts_read_from_the_source_are_those_of_the_class(component: Component) -> None:
@@ -81,6 +89,28 @@ def test_the_summary_is_the_first_sentence_of_the_docstring(component: Component
     doc = inspect.getdoc(imported(component)) or ""
     assert component.summary
     assert doc.replace("\n", " ").startswith(component.summary)
+
+
+@pytest.mark.parametrize(
+    ("file", "subject"),
+    [("_imbalance", data.Imbalance), ("_notes", data.Validation), ("_augment", data.Augment)],
+)
+def test_keys_read_from_a_dataclass_are_its_fields(file: str, subject: Any) -> None:
+    hints = get_type_hints(subject, include_extras=True)
+    expected = [(f.name, hints[f.name], f.default) for f in dataclasses.fields(subject)]
+    read = components.read_dataclass("data", file, subject.__name__)
+    assert [(key.name, key.annotation, key.default) for key in read.keys] == expected
+    assert all(key.help for key in read.keys)
+    section = getattr(load().data, subject.__name__.lower())
+    assert section.model_dump() == {name: default for name, _, default in expected}
+
+
+def test_models_read_from_the_sources_are_those_that_timm_is_given() -> None:
+    found = {name: model.family for name, model in components.registered_models().items()}
+    families = components.names("models")
+    given = {name: family for family in families for name in timm.list_models(module=family)}
+    assert found == given
+    assert all(model.summary for model in components.registered_models().values())
 
 
 # --- the rules of components ----------------------------------------------------------------------
@@ -176,6 +206,39 @@ def test_a_component_gets_the_facts_that_its_signature_names_and_no_others(tmp_p
     for component in (with_root, without):
         built = components.build("data", component.name, {}, **facts)
         assert type(built) is imported(component)
+
+
+# --- choices that are files -----------------------------------------------------------------------
+
+SHARING = '''
+class Trial(Sampler):
+    """A trial.
+
+    Args:
+        beta: Of its own.
+    """
+
+    def __init__(self, *, beta: Annotated[float, Ge(0), Lt(1)] = {default}) -> None:
+        pass
+'''
+
+
+def samplers_with(packages: Path, text: str) -> choices.Choice:
+    (packages / "data" / "samplers" / "trial.py").write_text(text, encoding="utf-8")
+    return choices._choice("sampler.name", "data.samplers", default="instance", meaning="which")
+
+
+def test_two_files_of_a_choice_may_have_the_same_key(packages: Path) -> None:
+    choice = samplers_with(packages, SHARING.format(default="0.9999"))
+    assert choice.owners()["sampler.beta"] == ("effective_number", "trial")
+    _, info = choice.fields()["beta"]
+    assert info.description.startswith("effective_number, trial: ")
+
+
+def test_two_files_of_a_choice_cannot_give_a_key_two_meanings(packages: Path) -> None:
+    choice = samplers_with(packages, SHARING.format(default="0.5"))
+    with pytest.raises(TypeError, match=r"data\.samplers\.trial: key 'beta' has another range or"):
+        choice.fields()
 
 
 # --- adding a loss touches one file ---------------------------------------------------------------

@@ -147,6 +147,52 @@ def test_a_key_without_its_section_is_recognised_by_its_last_word() -> None:
     assert "did you mean optim.lr?" in line
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("los=ldam", "(did you mean loss?)"),
+        ("modle=resnet18", "(did you mean model?)"),
+        ("dat=digits", "(did you mean data?)"),
+        ("smapler.start=0.5", "(did you mean sampler.start?)"),
+        ("augment.crop=4", "(did you mean data.augment.crop?)"),
+        ("model.hed=cosine", "(did you mean model.head?)"),
+        ("gamma=2", "(did you mean loss.gamma, a key of "),
+        ("loss.gama=2", "(did you mean loss.gamma, a key of "),
+        ("precision=bf16", "(did you mean runtime.precision?)"),
+        ("imbalance=100", "write data.imbalance.factor=100"),
+        ("data.imbalance=100", "write data.imbalance.factor=100"),
+        ("oracle=true", "write evaluate.test_every_epoch=true"),
+        ("loss=focal", "(did you mean sigmoid_focal or softmax_focal?)"),
+        ("data=cifar", "(did you mean cifar10 or cifar100?)"),
+        ("sampler=balanced", "(did you mean class_balanced?)"),
+        ("loss=ce", "write loss=cross_entropy"),
+        ("loss=drw", "write reweight=effective_number reweight.start=0.8"),
+        ("loss=cb_focal", "write loss=softmax_focal reweight=effective_number"),
+        ("loss=ldam_drw", "write experiments/methods/ldam_drw.yaml"),
+    ],
+)
+def test_a_mistake_names_what_was_meant(word: str, meant: str) -> None:
+    (line,) = mistakes_of(word)
+    assert meant in line
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"), [("bf16", "bfloat16"), ("FP16", "float16"), ("amp", "auto")]
+)
+def test_a_precision_may_be_called_as_other_tools_do(alias: str, name: str) -> None:
+    found, plain = (load(overrides=[f"runtime.precision={word}"]) for word in (alias, name))
+    assert found == plain
+    assert fingerprint(found) == fingerprint(plain)
+    assert load(values={"runtime.precision": alias}) == plain
+
+
+def test_another_sampler_drops_the_keys_of_the_one_in_the_file(write: Write) -> None:
+    file = write("sampler: {name: effective_number, beta: 0.9}\nmodel: {head: cosine}\n")
+    config = load([file], ["sampler=progressive"])
+    assert config.sampler.beta == 0.9999
+    assert config.model.head == "cosine"
+
+
 def test_a_key_of_another_component_names_its_owner() -> None:
     (line,) = mistakes_of("loss.max_margin=2")
     assert "it is a key of ldam" in line
@@ -198,7 +244,7 @@ def test_wrong_type_or_range_names_key_value_and_what_is_allowed(word: str, expe
 def test_wrong_choice_names_the_nearest() -> None:
     (line,) = mistakes_of("schedule=cosin")
     assert "did you mean cosine?" in line
-    assert "cosine | steps | constant" in line
+    assert "cosine | constant | steps" in line
 
 
 def test_the_same_key_twice_with_different_values_is_a_mistake() -> None:

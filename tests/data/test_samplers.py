@@ -11,17 +11,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
-from data import ClassIndex, SamplerName, class_histogram, draw_epoch
-from data._samplers import class_probabilities, occurrences
+from data import ClassIndex, Sampler, class_histogram
+from data._class_index import occurrences
+from engine.config import components
 
 COUNTS = [400, 150, 0, 40, 10]
-NAMES: list[SamplerName] = [
-    "instance",
-    "class_balanced",
-    "square_root",
-    "effective_number",
-    "progressive",
-]
+NAMES = components.names("data.samplers")
+BALANCING = [n for n in NAMES if components.read("data.samplers", n).class_facts["balances"]]
+
+
+def sampler_of(name: str, **keys: float) -> Sampler:
+    """The sampler with those of the keys that it has."""
+    own = {key.name for key in components.read("data.samplers", name).keys}
+    chosen = {key: value for key, value in keys.items() if key in own}
+    sampler: Sampler = components.build("data.samplers", name, chosen)
+    return sampler
+
+
+def class_probabilities(
+    name: str, class_counts: np.ndarray, *, progress: float, **keys: float
+) -> np.ndarray:
+    return sampler_of(name, **keys).class_probabilities(class_counts, progress=progress)
 
 
 def targets_of(counts: list[int], *, seed: int = 0) -> torch.Tensor:
@@ -29,13 +39,15 @@ def targets_of(counts: list[int], *, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).permutation(labels))
 
 
-def draw(name: SamplerName, counts: list[int] = COUNTS, **keys: float) -> torch.Tensor:
+def draw(
+    name: str, counts: list[int] = COUNTS, *, beta: float = 0.9999, **asked: Any
+) -> torch.Tensor:
     index = ClassIndex.from_targets(targets_of(counts), num_classes=len(counts))
-    settings: dict[str, Any] = {"seed": 0, "epoch": 0, "progress": 0.5, **keys}
-    return draw_epoch(name, index, **settings)
+    settings: dict[str, Any] = {"seed": 0, "epoch": 0, "progress": 0.5, **asked}
+    return sampler_of(name, beta=beta).draw(index, **settings)
 
 
-def expected(name: SamplerName, *, progress: float, beta: float) -> list[Fraction]:
+def expected(name: str, *, progress: float, beta: float) -> list[Fraction]:
     """The sampling probabilities, class by class, in rational arithmetic."""
     t, b = Fraction(progress), Fraction(beta)
     present = sum(n > 0 for n in COUNTS)
@@ -55,9 +67,7 @@ def expected(name: SamplerName, *, progress: float, beta: float) -> list[Fractio
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("progress", "beta"), [(0.0, 0.9), (0.25, 0.999), (1.0, 0.9999)])
-def test_class_probabilities_follow_their_formula(
-    name: SamplerName, progress: float, beta: float
-) -> None:
+def test_class_probabilities_follow_their_formula(name: str, progress: float, beta: float) -> None:
     found = class_probabilities(name, np.array(COUNTS), progress=progress, beta=beta)
     exact = [float(p) for p in expected(name, progress=progress, beta=beta)]
     assert found.tolist() == pytest.approx(exact, rel=1e-11)
@@ -86,8 +96,8 @@ def test_a_permutation_too_large_for_the_cache_is_complete_and_uniform() -> None
     assert chi2_contingency(table).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("name", NAMES[1:])
-def test_realised_classes_follow_the_probabilities(name: SamplerName) -> None:
+@pytest.mark.parametrize("name", BALANCING)
+def test_realised_classes_follow_the_probabilities(name: str) -> None:
     counts = [n * 100 for n in COUNTS]
     drawn = draw(name, counts, beta=0.999)
     histogram = class_histogram(drawn, targets_of(counts), len(counts)).numpy()
@@ -107,14 +117,14 @@ def test_images_of_a_class_are_drawn_uniformly() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_class_without_images_is_never_drawn(name: SamplerName) -> None:
+def test_a_class_without_images_is_never_drawn(name: str) -> None:
     drawn = draw(name, [0, 3, 0, 200, 0])
     assert len(drawn) == 203
     assert class_histogram(drawn, targets_of([0, 3, 0, 200, 0]), 5)[[0, 2, 4]].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_epoch_is_a_function_of_seed_and_epoch(name: SamplerName) -> None:
+def test_an_epoch_is_a_function_of_seed_and_epoch(name: str) -> None:
     first = draw(name, seed=5, epoch=2)
     for seeder in (random.seed, torch.manual_seed):
         seeder(123)
@@ -125,7 +135,7 @@ def test_an_epoch_is_a_function_of_seed_and_epoch(name: SamplerName) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_drawing_leaves_global_generators_alone(name: SamplerName) -> None:
+def test_drawing_leaves_global_generators_alone(name: str) -> None:
     before = torch.get_rng_state(), random.getstate()
     assert draw(name).dtype == torch.int64
     assert torch.equal(torch.get_rng_state(), before[0])
@@ -163,7 +173,7 @@ def test_occurrences_count_the_earlier_draws(drawn: list[int]) -> None:
 
 @given(weights=st.lists(st.integers(0, 50), min_size=1, max_size=12).filter(any))
 def test_the_alias_table_holds_exactly_the_probabilities(weights: list[int]) -> None:
-    from data._samplers import _alias_table
+    from data.samplers._base import _alias_table
 
     p = np.array(weights) / sum(weights)
     table = _alias_table(p)
@@ -177,7 +187,7 @@ def test_the_alias_table_holds_exactly_the_probabilities(weights: list[int]) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_more_positions_than_torch_multinomial_takes_are_drawn(name: SamplerName) -> None:
+def test_more_positions_than_torch_multinomial_takes_are_drawn(name: str) -> None:
     counts = [1 << 24, 1000]
     drawn = draw(name, counts)
     assert len(drawn) == sum(counts)

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from losses import WeightScheme, class_weights
+from losses import class_weights
+from losses.weights import names
 
-SCHEMES: list[WeightScheme] = ["inverse", "inverse_sqrt", "effective_number", "power"]
+SCHEMES = sorted(set(names()) - {"explicit"})
 counts_lists = st.lists(st.integers(1, 10**7), min_size=2, max_size=20)
 
 
@@ -91,7 +92,7 @@ def test_no_scheme_is_no_weights() -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_an_empty_class_weighs_nothing_and_leaves_the_others_alone(scheme: WeightScheme) -> None:
+def test_an_empty_class_weighs_nothing_and_leaves_the_others_alone(scheme: str) -> None:
     others = class_weights([100, 20, 3], scheme=scheme)
     assert others is not None
     head, middle, tail = others.tolist()
@@ -100,7 +101,7 @@ def test_an_empty_class_weighs_nothing_and_leaves_the_others_alone(scheme: Weigh
 
 @given(counts=counts_lists, scheme=st.sampled_from(SCHEMES))
 def test_weights_sum_to_the_number_of_classes_and_never_favour_the_larger_class(
-    counts: list[int], scheme: WeightScheme
+    counts: list[int], scheme: str
 ) -> None:
     weights = class_weights(counts, scheme=scheme)
     assert weights is not None
@@ -130,5 +131,5 @@ def test_an_infinite_power_is_refused() -> None:
 
 
 def test_an_unknown_scheme_is_refused() -> None:
-    with pytest.raises(ValueError, match="scheme must be none, effective_number, explicit"):
-        class_weights([3, 2], scheme="sqrt")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"scheme must be none, .*, explicit, .*not 'sqrt'"):
+        class_weights([3, 2], scheme="sqrt")

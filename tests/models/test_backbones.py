@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from models import Classifier, ModelError, build
-from models._backbone import GroupNorm
+from models import Classifier, ModelError
+from models._backbone import GroupNorm, one_line
+from tests.models._models import build
 
 SMALL: dict[str, Any] = {"num_outputs": 3, "in_channels": 3, "image_size": 32}
 
@@ -63,6 +64,22 @@ def test_a_model_of_fixed_size_is_built_for_the_images() -> None:
 def test_a_misspelt_name_shows_its_neighbours() -> None:
     with pytest.raises(ModelError, match=r"model\.name=cifar_resnet23 .*cifar_resnet20"):
         build("cifar_resnet23", **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("resnet32", "cifar_resnet32"), ("resnt18", "resnet18")]
+)
+def test_a_name_that_is_part_of_one_of_ours_suggests_that_one_first(name: str, first: str) -> None:
+    with pytest.raises(ModelError, match=rf"did you mean {first}[,$]"):
+        build(name, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(AssertionError(), "AssertionError without a reason"), (ValueError("a\n b"), "a b")],
+)
+def test_a_reason_is_never_empty(error: Exception, reason: str) -> None:
+    assert one_line(error) == reason
 
 
 def test_a_name_like_no_other_is_still_one_line() -> None:

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import Classifier, ModelError, build
-from models.heads import CosineHead, LinearHead
+from models import Classifier, ModelError
+from models.heads.cosine import Cosine
+from models.heads.linear import Linear
+from tests.models._models import build
 
 SMALL: dict[str, Any] = {"num_outputs": 3, "in_channels": 1, "image_size": 8}
 
@@ -37,8 +39,8 @@ def test_it_gives_logits_and_the_features_that_the_head_was_given(head: str) -> 
 
 
 def test_the_head_is_the_one_asked_for() -> None:
-    assert isinstance(build("cifar_resnet20", head="linear", **SMALL).head, LinearHead)
-    assert isinstance(build("cifar_resnet20", head="cosine", **SMALL).head, CosineHead)
+    assert isinstance(build("cifar_resnet20", head="linear", **SMALL).head, Linear)
+    assert isinstance(build("cifar_resnet20", head="cosine", **SMALL).head, Cosine)
 
 
 def test_the_head_of_a_cifar_resnet_starts_kaiming_normal_and_others_as_torch() -> None:
@@ -93,9 +95,13 @@ def test_a_prior_reaches_the_bias() -> None:
     assert model.head.bias.item() == pytest.approx(math.log(0.01 / 0.99))
 
 
-def test_a_prior_on_a_cosine_head_is_an_error() -> None:
-    with pytest.raises(ModelError, match=r"model\.head=cosine has no bias"):
-        build("cifar_resnet20", head="cosine", prior=0.1, **SMALL)
+def test_a_prior_leaves_a_head_without_bias_as_it_is() -> None:
+    heads = []
+    for prior in (None, 0.1):
+        torch.manual_seed(0)
+        heads.append(build("cifar_resnet20", head="cosine", prior=prior, **SMALL).head.state_dict())
+    assert heads[0].keys() == heads[1].keys() == {"weight"}
+    assert torch.equal(heads[0]["weight"], heads[1]["weight"])
 
 
 @pytest.mark.parametrize("prior", [0.0, 1.0, -1.0, math.nan])
@@ -105,7 +111,7 @@ def test_a_prior_that_is_no_probability_is_an_error(prior: float) -> None:
 
 
 def test_any_backbone_that_gives_features_can_be_wrapped() -> None:
-    model = Classifier(nn.Flatten(), LinearHead(64, 3))
+    model = Classifier(nn.Flatten(), Linear(64, 3, "default", None))
     assert model(images(2, 1, 8, 8)).features.shape == (2, 64)
 
 

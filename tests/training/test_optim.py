@@ -9,11 +9,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from timm.optim import get_optimizer_info, list_optimizers
 from torch import nn
 
 from engine.config.mistakes import ConfigError
 from engine.training import build
 from engine.training.optim import build_optimizer, rate_factor
+from engine.training.schedules._base import Schedule
+from engine.training.schedules.constant import Constant
+from engine.training.schedules.cosine import Cosine
+from engine.training.schedules.steps import Steps
 from engine.training.train_loop import Trainer
 from tests._runs import small_config
 
@@ -29,14 +34,14 @@ def test_the_ldam_recipe_warms_up_over_five_epochs_and_falls_at_160_and_180() ->
         return 0.0001 if epoch > 180 else 0.01 if epoch > 160 else 1.0
 
     found = [
-        rate_factor(e, 200, name="steps", warmup=5 / 200, steps=(0.8, 0.9), decay=0.01)
+        rate_factor(e, 200, schedule=Steps(steps=(0.8, 0.9), decay=0.01), warmup=5 / 200)
         for e in range(200)
     ]
     assert found == pytest.approx([published(epoch) for epoch in range(1, 201)])
 
 
 def test_cosine_is_half_a_wave_from_1_to_nearly_0() -> None:
-    found = [rate_factor(unit, 100, name="cosine", warmup=0.0) for unit in range(100)]
+    found = [rate_factor(unit, 100, schedule=Cosine(), warmup=0.0) for unit in range(100)]
     expected = torch.optim.lr_scheduler.CosineAnnealingLR(
         torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), T_max=100
     )
@@ -51,29 +56,26 @@ def test_cosine_is_half_a_wave_from_1_to_nearly_0() -> None:
 
 
 def test_cosine_begins_where_the_warm_up_ends() -> None:
-    found = [rate_factor(unit, 100, name="cosine", warmup=0.1) for unit in range(100)]
+    found = [rate_factor(unit, 100, schedule=Cosine(), warmup=0.1) for unit in range(100)]
     assert found[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert found[10] == 1.0
     assert found[55] == pytest.approx(0.5)
 
 
 def test_a_constant_rate_is_1_after_the_warm_up() -> None:
-    found = [rate_factor(unit, 10, name="constant", warmup=0.25) for unit in range(10)]
+    found = [rate_factor(unit, 10, schedule=Constant(), warmup=0.25) for unit in range(10)]
     assert found == pytest.approx([0.4, 0.8, *[1.0] * 8])
 
 
 @given(
     units=st.integers(1, 500),
     warmup=st.floats(0, 0.95),
-    name=st.sampled_from(["cosine", "steps", "constant"]),
+    schedule=st.sampled_from([Cosine(), Steps(steps=(0.5, 0.75)), Constant()]),
 )
 def test_a_rate_rises_then_never_rises_again_and_stays_above_0(
-    units: int, warmup: float, name: str
+    units: int, warmup: float, schedule: Schedule
 ) -> None:
-    found = [
-        rate_factor(u, units, name=name, warmup=warmup, steps=(0.5, 0.75), decay=0.1)  # type: ignore[arg-type]
-        for u in range(units)
-    ]
+    found = [rate_factor(u, units, schedule=schedule, warmup=warmup) for u in range(units)]
     assert all(0 < factor <= 1 for factor in found)
     top = found.index(max(found))
     assert top <= math.ceil(warmup * units)
@@ -85,7 +87,7 @@ def test_steps_fall_at_the_first_unit_at_or_after_their_fraction(
     units: int, steps: list[float]
 ) -> None:
     found = [
-        rate_factor(u, units, name="steps", warmup=0.0, steps=sorted(steps), decay=0.5)
+        rate_factor(u, units, schedule=Steps(steps=tuple(sorted(steps)), decay=0.5), warmup=0.0)
         for u in range(units)
     ]
     expected = [0.5 ** sum(u / units >= s - 1e-9 for s in steps) for u in range(units)]
@@ -152,6 +154,64 @@ def test_momentum_is_plain_and_sgd_has_nesterovs() -> None:
         optimizer.step()
         steps[name] = 1 - weight.item()
     assert steps == pytest.approx({"momentum": 1.0, "sgd": 1.5})
+
+
+# kron compiles its step, which takes a compiler many seconds.
+OPTIMIZERS = [
+    pytest.param(str(name), marks=pytest.mark.slow if name == "kron" else ())
+    for name in list_optimizers()
+]
+
+
+def trained(name: str, *, momentum: float) -> list[torch.Tensor]:
+    """The weights of a small network after two steps."""
+    torch.manual_seed(0)
+    model = Small()
+    settings = {"lr": 0.01, "weight_decay": 1e-4, "momentum": momentum}
+    optimizer = build_optimizer(model.parameters(), name=name, **settings)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model.layers(torch.randn(4, 1, 4, 4)).square().mean().backward()
+        optimizer.step()
+    return [p.detach() for p in model.parameters()]
+
+
+@pytest.mark.filterwarnings("ignore:.*opt_einsum")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_timm_trains_or_is_refused_in_one_line(name: str) -> None:
+    for momentum in (0.9, 0.0) if get_optimizer_info(name).has_momentum else (0.9,):
+        try:
+            weights = trained(name, momentum=momentum)
+        except ConfigError as error:
+            (line,) = error.mistakes
+            assert line.startswith(f"optim.name={name}: ")
+        else:
+            assert all(torch.isfinite(weight).all() for weight in weights)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw", "lamb", "lion", "muon", "rmsprop"])
+def test_an_optimizer_that_papers_use_is_not_refused(name: str) -> None:
+    assert trained(name, momentum=0.9)
+
+
+def test_without_momentum_nesterovs_is_plain_gradient_descent() -> None:
+    for a, b in zip(trained("sgd", momentum=0), trained("momentum", momentum=0), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_second_derivatives_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.name=adahessian: needs second derivatives"):
+        build_optimizer(Small().parameters(), name="adahessian", lr=0.1, weight_decay=0.0)
+
+
+def test_trying_an_optimizer_leaves_weights_and_random_numbers_alone() -> None:
+    model = Small()
+    before = [p.detach().clone() for p in model.parameters()]
+    state = torch.get_rng_state()
+    build_optimizer(model.parameters(), name="sgdp", lr=0.1, weight_decay=0.1)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_frozen_parameters_are_left_out() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import components
+from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.training.code_hash import code_hash
 from engine.training.files import read_json, write_bytes, write_json, write_text
@@ -210,12 +211,16 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def code_of(*words: str) -> str:
+    return code_hash(load(overrides=words))
+
+
 def test_a_copy_of_the_code_has_the_same_hash(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied = code_hash("digits", "cross_entropy")
+    copied = code_of()
     monkeypatch.setattr("engine.training.code_hash.ROOT", components.ROOT)
-    assert code_hash("digits", "cross_entropy") == copied
+    assert code_of() == copied
     assert len(copied) == 12
 
 
@@ -227,7 +232,12 @@ def test_a_copy_of_the_code_has_the_same_hash(
         "engine/training/train_loop.py",
         "engine/training/metrics/ranking.py",
         "engine/config/calendar.py",
-        "models/heads.py",
+        "models/heads/linear.py",
+        "models/cifar_resnet.py",
+        "data/samplers/_base.py",
+        "data/samplers/instance.py",
+        "losses/weights/_base.py",
+        "engine/training/schedules/cosine.py",
         "models/__init__.py",
         "data/_split.py",
         "data/digits.py",
@@ -236,10 +246,10 @@ def test_a_copy_of_the_code_has_the_same_hash(
     ],
 )
 def test_a_change_that_can_change_a_number_changes_the_hash(checkout: Path, file: str) -> None:
-    before = code_hash("digits", "cross_entropy")
+    before = code_of()
     with (checkout / file).open("a", encoding="utf-8") as source:
         source.write("\n")
-    assert code_hash("digits", "cross_entropy") != before
+    assert code_of() != before
 
 
 @pytest.mark.parametrize(
@@ -255,33 +265,64 @@ def test_a_change_that_can_change_a_number_changes_the_hash(checkout: Path, file
     ],
 )
 def test_a_change_that_only_shows_leaves_the_hash(checkout: Path, file: str) -> None:
-    before = code_hash("digits", "cross_entropy")
+    before = code_of()
     with (checkout / file).open("a", encoding="utf-8") as source:
         source.write("A_COLOUR = 1\n")
-    assert code_hash("digits", "cross_entropy") == before
+    assert code_of() == before
 
 
-@pytest.mark.parametrize("file", ["losses/softmax_focal.py", "data/cifar10.py", "notes.py"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "losses/softmax_focal.py",
+        "losses/weights/inverse.py",
+        "data/cifar10.py",
+        "data/samplers/progressive.py",
+        "models/heads/cosine.py",
+        "models/new_family.py",
+        "engine/training/schedules/steps.py",
+        "notes.py",
+    ],
+)
 def test_the_hash_ignores_a_component_that_the_run_does_not_use(checkout: Path, file: str) -> None:
-    before = code_hash("digits", "cross_entropy")
+    before = code_of()
     with (checkout / file).open("a", encoding="utf-8") as source:
         source.write("\n")
-    assert code_hash("digits", "cross_entropy") == before
+    assert code_of() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["reweight=inverse"], "losses/weights/inverse.py"),
+        (["sampler=progressive", "sampler.start=0.5"], "data/samplers/progressive.py"),
+        (["sampler=progressive", "sampler.start=0.5"], "data/samplers/instance.py"),
+        (["model.head=cosine"], "models/heads/cosine.py"),
+        (["schedule=steps"], "engine/training/schedules/steps.py"),
+    ],
+)
+def test_the_hash_reaches_the_files_that_a_run_chooses(
+    checkout: Path, words: list[str], file: str
+) -> None:
+    before = code_of(*words)
+    with (checkout / file).open("a", encoding="utf-8") as source:
+        source.write("\n")
+    assert code_of(*words) != before
 
 
 @pytest.mark.parametrize("file", ["balanced_softmax", "logit_adjustment", "cross_entropy"])
 def test_the_hash_reaches_the_losses_that_a_loss_is_made_of(checkout: Path, file: str) -> None:
-    before = code_hash("digits", "balanced_softmax"), code_hash("digits", "dice")
+    before = code_of("loss=balanced_softmax"), code_of("loss=dice")
     with (checkout / f"losses/{file}.py").open("a", encoding="utf-8") as source:
         source.write("\n")
-    after = code_hash("digits", "balanced_softmax"), code_hash("digits", "dice")
+    after = code_of("loss=balanced_softmax"), code_of("loss=dice")
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
 
 
 def test_a_renamed_file_changes_the_hash(checkout: Path) -> None:
-    before = code_hash("digits", "cross_entropy")
-    (checkout / "models" / "heads.py").rename(checkout / "models" / "tops.py")
-    assert code_hash("digits", "cross_entropy") != before
+    before = code_of()
+    (checkout / "models" / "_backbone.py").rename(checkout / "models" / "_trunk.py")
+    assert code_of() != before
 
 
 def segment() -> dict[str, object]:

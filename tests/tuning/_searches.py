@@ -11,9 +11,9 @@ import optuna
 import train
 from engine.config.schema import Config
 from engine.training.summary import Summary
-from engine.tuning.search.search import Search
-from engine.tuning.search.search_file import Choice, Confirm, Range, SearchFile
-from engine.tuning.study.study import StudyFolder
+from engine.tuning.search import Search
+from engine.tuning.search.schema import Choice, Confirm, Range, SearchFile
+from engine.tuning.study.folder import StudyFolder
 from tests._runs import quiet_screen, small_words
 
 SPACE = {

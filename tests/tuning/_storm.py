@@ -6,6 +6,7 @@ Run as ``python -m tests.tuning._storm FOLDER SEARCH_FILE``, with the storage in
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import json
 import math
@@ -22,15 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.trial import Trial
 
 from engine.config.components import ROOT
+from engine.tuning.search import Search
 from engine.tuning.search.command_line import STORAGE
-from engine.tuning.search.search import Search
-from engine.tuning.search.search_file import read_search_file
-from engine.tuning.search.space import suggest
+from engine.tuning.search.reader import read_search_file
+from engine.tuning.search.space import num_trials, suggest
+from engine.tuning.study.folder import StudyFolder
 from engine.tuning.study.storage import PatientStorage, claim_of
-from engine.tuning.study.study import StudyFolder, ended_trials, num_trials
+from engine.tuning.study.trials import ended_trials
 from engine.tuning.study.worker import Worker
 
 SEARCH = """
@@ -73,7 +76,7 @@ def search_of(path: Path) -> Search:
 def opened(folder: Path, search: Search, url: str | None) -> tuple[optuna.Study, PatientStorage]:
     study_folder = StudyFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    storage = study_folder.open_storage(url, say=print, heartbeat=1, grace=4, opening=60)
+    storage = study_folder.open_storage(url, say=print, heartbeat=1, grace=4, retry_seconds=60)
     study = study_folder.open(search, storage, claim=claim_of(storage, study=search.study))
     return study, storage
 
@@ -185,9 +188,9 @@ def die_at_call(number: int) -> None:
 
         return call
 
-    for name in ("_create_new_trial", *sorted(vars(PatientStorage))):
+    for name, method in inspect.getmembers_static(RDBStorage, inspect.isfunction):
         if name.startswith(("set_", "_set_", "record_", "create_", "_create_", "get_", "_get_")):
-            setattr(PatientStorage, name, counted(getattr(PatientStorage, name)))
+            setattr(RDBStorage, name, counted(method))
 
 
 def die_at_every_call(folder: Path, path: Path, url: str | None) -> int:

@@ -11,7 +11,8 @@ import yaml
 import sweep
 from engine.config.load import dump, flatten, load
 from engine.tuning.search import command_line
-from engine.tuning.study.study import RUN, StudyFolder, ended_trials
+from engine.tuning.study.folder import StudyFolder
+from engine.tuning.study.trials import RUN, ended_trials
 from tests._runs import small_config
 
 STUDY = "study"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.tuning.figures.best_of_n import best_of_n, best_so_far
-from engine.tuning.study.trials import Direction
+from engine.tuning.search.schema import Direction
 
 VALUES = [0.3, 0.9, 0.5, 0.5, 0.7]
 

@@ -14,7 +14,7 @@ from engine.config.load import load
 from engine.report.statistics import paired_difference
 from engine.training.summary import RuleResult, Summary
 from engine.tuning.confirm import closing_table, confirmed_rows
-from engine.tuning.confirm.confirm import DEFAULT, Candidate
+from engine.tuning.confirm.candidates import DEFAULT, Candidate
 from engine.tuning.confirm.confirmed_rows import Row
 from engine.tuning.study.trials import Objective
 from tests.tuning._studies import BALANCED, NLL

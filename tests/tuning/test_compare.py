@@ -15,8 +15,8 @@ from engine.config.mistakes import ConfigError
 from engine.tuning.figures import drawing
 from engine.tuning.figures.best_of_n import best_of_n
 from engine.tuning.search import command_line
+from engine.tuning.search.checks import checked
 from engine.tuning.search.methods import check_epochs
-from engine.tuning.search.space import checked
 from tests._runs import small_words
 
 SPACE = {
@@ -126,11 +126,13 @@ def test_a_method_that_no_key_of_the_space_fits_is_refused(
     )
 
 
-def test_methods_that_train_for_different_times_are_refused() -> None:
+def test_methods_that_train_for_different_times_are_refused(files: dict[str, str]) -> None:
+    plain, focal, _ = methods = parsed(files, "plain", "focal", "power").methods
     short, long = load(overrides=["schedule.epochs=3"]), load(overrides=["schedule.epochs=5"])
-    check_epochs({"a": [short, short], "b": [short]})
-    with pytest.raises(ConfigError, match=r"different epochs \(a 3, b 3/5\); set budget\.epochs"):
-        check_epochs({"a": [short], "b": [short, long]})
+    check_epochs(methods, [[short, short], [short], [short]])
+    expected = r"different epochs \(\S+-plain 3, \S+-focal 3/5\); set budget\.epochs"
+    with pytest.raises(ConfigError, match=expected):
+        check_epochs((plain, focal), [[short], [short, long]])
 
 
 # --- what it finds --------------------------------------------------------------------------------

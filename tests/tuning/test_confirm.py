@@ -21,11 +21,14 @@ from engine.training import setup
 from engine.training.divergence import DivergenceError
 from engine.training.run_folder import BusyError, RunFolder
 from engine.training.summary import Summary
-from engine.tuning.confirm import closing_table, confirm, confirmed_rows
-from engine.tuning.confirm.finish import Ending, close, confirm_study, stage
+from engine.tuning.confirm import closing_table, confirmed_rows
+from engine.tuning.confirm.candidates import candidates
+from engine.tuning.confirm.jobs import diverged, fresh_seeds, summaries, train_all
+from engine.tuning.confirm.study_report import StudyReport, confirm_study, report, stage
 from engine.tuning.figures import drawing
-from engine.tuning.search.search import Search
-from engine.tuning.study.study import StudyFolder
+from engine.tuning.search import Search
+from engine.tuning.study.folder import StudyFolder
+from engine.tuning.study.trials import front
 from tests._runs import summary_of
 from tests.tuning._searches import (
     DEFAULT,
@@ -52,19 +55,19 @@ class Tiny:
     def confirm(self) -> None:
         confirm_study(self.search, self.study, self.folder, run=quiet_run)
 
-    def close(self) -> Ending:
-        return close(self.search, self.study, self.folder)
+    def report(self) -> StudyReport:
+        return report(self.search, self.study, self.folder)
 
     def table(self) -> list[confirmed_rows.Row]:
         """The closing table, without files and figures."""
         todo = stage(self.search, self.study, self.folder)
-        results = confirm.summaries(todo.jobs)
+        results = summaries(todo.jobs)
         return confirmed_rows.rows(
             todo.candidates,
             results,
             BALANCED,
             seeds=todo.seeds,
-            diverged=confirm.diverged(todo.jobs),
+            diverged=diverged(todo.jobs),
         )
 
 
@@ -82,8 +85,8 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 
 @pytest.fixture(scope="module")
-def closed(confirmed: Tiny) -> Ending:
-    return confirmed.close()
+def closed(confirmed: Tiny) -> StudyReport:
+    return confirmed.report()
 
 
 def summaries_of(folder: StudyFolder) -> dict[str, dict[str, object]]:
@@ -99,15 +102,15 @@ def test_the_best_settings_and_the_default_are_confirmed_each_once(tmp_path: Pat
     assert [c.name for c in found] == ["default", "trial 0", "trial 1"]
     assert [c.searched for c in found] == [None, (0.9,), (0.2,)]
     assert found[1].config.loss.name == "softmax_focal"
-    assert found[0].config == case.search.base()
+    assert found[0].config == case.search.base
 
 
 def test_seeds_are_fresh_the_same_every_time_and_none_of_the_searchs(tmp_path: Path) -> None:
     case = tiny(tmp_path, "seed=7", seeds=3)
     todo = stage(case.search, case.study, case.folder)
     assert todo.seeds == (8, 9, 10)
-    assert confirm.fresh_seeds(range(7, 12), number=2) == (12, 13)
-    assert confirm.fresh_seeds([2**32 - 1], number=2) == (0, 1)
+    assert fresh_seeds(range(7, 12), number=2) == (12, 13)
+    assert fresh_seeds([2**32 - 1], number=2) == (0, 1)
     assert {job.config.seed for job in todo.jobs} == {8, 9, 10}
     searched = {fingerprint(case.search.config(params)) for params, _ in TRIALS}
     assert not searched & {fingerprint(job.config) for job in todo.jobs}
@@ -118,9 +121,9 @@ def test_with_two_metrics_the_best_by_each_come_first(tmp_path: Path) -> None:
     params = [{**FOCAL, "optim.lr": rate} for rate in (0.01, 0.02, 0.03, 0.04)]
     values = [(0.9, 0.9), (0.5, 0.1), (0.8, 0.5), (0.4, 0.8)]  # the last is beaten by the second
     study = ended_study(search, folder_of(tmp_path), list(zip(params, values, strict=True)))
-    found = confirm.candidates(search, study.trials, (BALANCED, NLL), top=3)
+    found = candidates(search, study.trials, (BALANCED, NLL), top=3)
     assert [c.trial for c in found] == [None, 0, 1, 2]
-    assert sorted(confirm.front(study.trials, (BALANCED, NLL))) == [0, 1, 2]
+    assert sorted(front(study.trials, (BALANCED, NLL))) == [0, 1, 2]
 
 
 def test_the_front_of_two_metrics_is_listed_and_drawn(
@@ -131,7 +134,7 @@ def test_the_front_of_two_metrics_is_listed_and_drawn(
     params = [{**FOCAL, "optim.lr": rate} for rate in (0.01, 0.02, 0.03)]
     values = [(0.5, 0.1), (0.9, 0.9), (0.4, 0.8)]
     study = ended_study(search, folder_of(tmp_path), list(zip(params, values, strict=True)))
-    ending = close(search, study, folder_of(tmp_path))
+    ending = report(search, study, folder_of(tmp_path))
     rows = (tmp_path / "tiny" / "pareto.csv").read_text().splitlines()
     assert rows == [
         "trial,val/balanced_accuracy,val/nll,loss,loss.gamma,optim.lr",
@@ -201,7 +204,7 @@ import sys
 from pathlib import Path
 import optuna
 from tests.tuning._searches import folder_of, quiet_run, search_of
-from engine.tuning.confirm.finish import confirm_study
+from engine.tuning.confirm.study_report import confirm_study
 
 root = Path(sys.argv[1])
 search, folder = search_of(root), folder_of(root)
@@ -283,7 +286,7 @@ def test_a_run_that_another_process_is_writing_is_waited_for_and_not_run(tmp_pat
         job.folder.path.mkdir(parents=True, exist_ok=True)
         job.folder.summary.write_text("{}")
 
-    confirm.train_all(jobs, run=run, wait=waited.append)
+    train_all(jobs, run=run, wait=waited.append)
     default, focal = (fingerprint(job.config) for job in jobs)
     assert asked == [default, focal, focal]
     assert waited == []
@@ -291,14 +294,14 @@ def test_a_run_that_another_process_is_writing_is_waited_for_and_not_run(tmp_pat
     elsewhere = [job for job in jobs if job.folder.path.name == focal]
     elsewhere[0].folder.summary.unlink()
     asked.clear()
-    confirm.train_all(elsewhere, run=run, wait=waited.append)
+    train_all(elsewhere, run=run, wait=waited.append)
     assert waited == [1.0]
 
 
 # --- what it says ---------------------------------------------------------------------------------
 
 
-def test_the_chosen_setting_has_the_best_mean_on_validation(closed: Ending) -> None:
+def test_the_chosen_setting_has_the_best_mean_on_validation(closed: StudyReport) -> None:
     rows = closed.tables[0]
     means = {row.candidate.name: row.val.mean for row in rows if row.val is not None}
     assert closed.chosen is not None
@@ -307,7 +310,7 @@ def test_the_chosen_setting_has_the_best_mean_on_validation(closed: Ending) -> N
 
 
 def test_the_numbers_of_the_table_are_those_of_the_run_folders(
-    confirmed: Tiny, closed: Ending
+    confirmed: Tiny, closed: StudyReport
 ) -> None:
     for row in closed.tables[0]:
         config = row.candidate.config
@@ -322,13 +325,15 @@ def test_the_numbers_of_the_table_are_those_of_the_run_folders(
         assert row.diverged == row.missing == 0
 
 
-def test_two_seeds_make_no_claim_in_so_many_words(closed: Ending) -> None:
+def test_two_seeds_make_no_claim_in_so_many_words(closed: StudyReport) -> None:
     verdicts = [row.verdict for row in closed.tables[0]]
     assert verdicts[0] == "–"
     assert all(v.startswith("not distinguishable from the default") for v in verdicts[1:])
 
 
-def test_the_study_folder_has_table_figures_and_best_yaml(confirmed: Tiny, closed: Ending) -> None:
+def test_the_study_folder_has_table_figures_and_best_yaml(
+    confirmed: Tiny, closed: StudyReport
+) -> None:
     names = {path.name for path in confirmed.folder.path.iterdir()}
     assert {"confirm.csv", "confirm.md", "best.yaml", "figures", "confirm", "study.db"} <= names
     assert {path.stem for path in confirmed.folder.figures.glob("*.png")} == set(
@@ -340,7 +345,7 @@ def test_the_study_folder_has_table_figures_and_best_yaml(confirmed: Tiny, close
 
 
 def test_best_yaml_runs_as_it_is_and_the_last_line_is_that_command(
-    confirmed: Tiny, closed: Ending
+    confirmed: Tiny, closed: StudyReport
 ) -> None:
     best = confirmed.folder.best
     assert closed.chosen is not None
@@ -365,9 +370,9 @@ def test_without_a_confirm_stage_the_best_of_the_search_is_marked_as_not_confirm
     search, folder = search_of(tmp_path, top=0), folder_of(tmp_path)
     case = Tiny(search, ended_study(search, folder, [(DEFAULT, 0.95), *TRIALS]), folder)
     case.confirm()
-    ending = case.close()
+    ending = case.report()
     assert ending.chosen is not None
-    assert ending.chosen.config == search.base()
+    assert ending.chosen.config == search.base
     assert not (case.folder.path / "confirm").exists()
     assert ending.tables == []
     assert "not confirmed" in case.folder.best.read_text()
@@ -392,8 +397,8 @@ def test_a_setting_that_diverges_on_a_fresh_seed_is_said_and_never_chosen(tmp_pa
 def test_runs_of_different_splits_are_not_compared(tmp_path: Path) -> None:
     case = tiny(tmp_path, top=1, seeds=1)
     case.confirm()
-    jobs = stage(case.search, case.study, case.folder).jobs
-    summary: RunFolder = jobs[0].folder
+    first, *_ = stage(case.search, case.study, case.folder).jobs
+    summary: RunFolder = first.folder
     content = json.loads(summary.summary.read_text())
     summary.summary.write_text(json.dumps({**content, "split_fingerprint": "0" * 12}))
     with pytest.raises(ConfigError, match="made on 2 different splits"):
@@ -401,7 +406,7 @@ def test_runs_of_different_splits_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_the_default_is_marked_on_the_maps_only_where_the_space_holds_it(tmp_path: Path) -> None:
-    from engine.tuning.confirm.finish import _default_in_space
+    from engine.tuning.confirm.study_report import _default_in_space
 
     search = search_of(tmp_path)
     assert _default_in_space(search) == DEFAULT
@@ -409,7 +414,7 @@ def test_the_default_is_marked_on_the_maps_only_where_the_space_holds_it(tmp_pat
     assert _default_in_space(dataclasses.replace(search, file=fixed)) is None
 
 
-def test_seed_std_pools_the_settings(closed: Ending) -> None:
+def test_seed_std_pools_the_settings(closed: StudyReport) -> None:
     stds = [row.val.std for row in closed.tables[0] if row.val is not None]
     pooled = (sum(std**2 for std in stds if std is not None) / 3) ** 0.5
     assert confirmed_rows.seed_std(closed.tables[0]) == pytest.approx(pooled)

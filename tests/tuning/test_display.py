@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from rich.console import Console
 
 from engine.tuning.study.display import Display
-from engine.tuning.study.study import OUTCOME
+from engine.tuning.study.trials import OUTCOME
 
 
 def trial_of(state: TrialState, value: float | None = None, **attributes: str) -> FrozenTrial:

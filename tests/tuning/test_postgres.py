@@ -10,7 +10,7 @@ import pytest
 
 import sweep
 from engine.config.mistakes import ConfigError
-from engine.tuning.study.study import StudyFolder
+from engine.tuning.study.folder import StudyFolder
 from tests.tuning._postgres import PASSWORD, QUOTED, Postgres, postgres
 from tests.tuning._storm import (
     SEARCH,

@@ -16,7 +16,7 @@ import pytest
 from engine.config.components import ROOT
 from engine.tuning.search import command_line
 from engine.tuning.study.processes import share
-from engine.tuning.study.study import RUN, ended_trials, outcome_of
+from engine.tuning.study.trials import RUN, ended_trials, outcome_of
 from tests._runs import rows_of
 from tests.tuning._sweeps import STUDY, arguments, check_arrival, folder_of, study_of
 

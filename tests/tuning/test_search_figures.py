@@ -11,14 +11,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from engine.report.figures.style import BLUE, INK
-from engine.tuning.confirm.confirm import front
 from engine.tuning.figures import best_of_n_figures, search_figures
 from engine.tuning.figures.best_of_n import best_of_n
 from engine.tuning.figures.drawing import Known, draw, save_all
 from engine.tuning.figures.importance import importances
 from engine.tuning.figures.map_figure import parameter_map
-from engine.tuning.search.search_file import Direction
-from engine.tuning.study.trials import Objective
+from engine.tuning.search.schema import Direction
+from engine.tuning.study.trials import Objective, front
 from tests.tuning._studies import (
     BALANCED,
     NLL,
@@ -219,8 +218,10 @@ def test_best_of_n_is_the_closed_form_over_the_value_of_every_trial_that_ended(
 ) -> None:
     trials = study_of(tmp_path, with_losses, trials=9).trials
     figure = best_of_n_figures.best_of_n_curve(trials, BALANCED, title="t")
-    values = [t.values[0] if t.values else 0.1 for t in trials]
-    assert values.count(0.1) == 6
+    whole = [t.value for t in trials if t.state.name == "COMPLETE"]
+    worst = min(whole)  # what those count as that did not end whole: a pruned one had 0.1
+    values = [t.value if t.state.name == "COMPLETE" else worst for t in trials]
+    assert (len(whole), values.count(worst)) == (3, 7)
     expected = best_of_n(values, direction="maximize")
     mean = next(line for line in figure.axes[0].lines if line.get_color() == BLUE)
     np.testing.assert_array_equal(mean.get_ydata(), expected.mean)

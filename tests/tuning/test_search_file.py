@@ -10,10 +10,12 @@ import pytest
 
 from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError
+from engine.tuning.search.checks import checked
 from engine.tuning.search.command_line import Arguments, parse
-from engine.tuning.search.search_file import SearchFile, read_search_file
-from engine.tuning.search.space import checked, grid, warmup
-from engine.tuning.study.study import num_trials
+from engine.tuning.search.pruning import pruning_start
+from engine.tuning.search.reader import read_search_file
+from engine.tuning.search.schema import SearchFile
+from engine.tuning.search.space import num_trials, parameter_sets
 
 READY = {
     "softmax_focal": "digits_lt",
@@ -55,7 +57,7 @@ def test_every_ready_made_search_fits_its_config(name: str) -> None:
     search = parse(files).search
     configs = checked(search)
     assert len({config.loss.name for config in configs}) == (6 if name == "methods" else 1)
-    assert search.file.metrics[0] == configs[0].evaluate.metric == search.base().evaluate.metric
+    assert search.file.metrics[0] == configs[0].evaluate.metric == search.base.evaluate.metric
 
 
 def test_there_are_no_other_ready_made_searches() -> None:
@@ -230,7 +232,7 @@ def test_a_conditional_key_exists_only_where_its_condition_holds(tmp_path: Path)
         "  reweight: {choice: [none, power]}\n"
         "  reweight.power: {float: [0, 1], step: 0.5, where: {reweight: power}}\n"
     )
-    cells = grid(parsed(tmp_path, text).search)
+    cells = parameter_sets(parsed(tmp_path, text).search)
     assert cells == [
         {"reweight.scheme": "none"},
         {"reweight.scheme": "power", "reweight.power": 0.0},
@@ -243,6 +245,55 @@ def test_a_grid_is_as_many_trials_as_it_has_cells(tmp_path: Path) -> None:
     text = "sampler: grid\nset: {loss: softmax_focal}\nspace: {loss.gamma: {int: [0, 5]}}\n"
     assert num_trials(parsed(tmp_path, text).search) == 6
     assert num_trials(parsed(tmp_path, text, "--trials", "4").search) == 4
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+def test_a_space_with_fewer_parameter_sets_than_trials_ends_when_all_are_tried(
+    tmp_path: Path, sampler: str
+) -> None:
+    text = f"budget: {{trials: 9}}\nsampler: {sampler}\n"
+    choice = "space: {loss: {choice: [cross_entropy, ldam, poly]}}\n"
+    assert num_trials(parsed(tmp_path, text + choice).search) == 3
+    assert num_trials(parsed(tmp_path, text + GAMMA).search) == 9
+
+
+def test_a_choice_may_be_among_lists(tmp_path: Path) -> None:
+    text = BUDGET + (
+        "set: {schedule: steps}\n"
+        "space: {schedule.steps: {choice: [[0.5, 0.75], [0.6, 0.8]]}}\n"
+        "enqueue: [{schedule.steps: [0.6, 0.8]}]\n"
+    )
+    search = parsed(tmp_path, text).search
+    assert {config.schedule.steps for config in checked(search)} == {(0.5, 0.75), (0.6, 0.8)}
+    assert search.config(search.file.enqueue[0]).schedule.steps == (0.6, 0.8)
+    assert parameter_sets(search) == [
+        {"schedule.steps": "[0.5, 0.75]"}, {"schedule.steps": "[0.6, 0.8]"}
+    ]  # fmt: skip
+
+
+def test_a_choice_that_names_a_value_twice_is_refused(tmp_path: Path) -> None:
+    text = BUDGET + "space: {model.head: {choice: [linear, cosine, linear]}}\n"
+    with pytest.raises(ConfigError, match=r"space\.model\.head=.*: names one value twice"):
+        read(tmp_path, text)
+
+
+def test_a_gaussian_process_refuses_keys_that_only_some_trials_have(tmp_path: Path) -> None:
+    text = BUDGET + (
+        "sampler: gp\n"
+        "space:\n"
+        "  loss: {choice: [cross_entropy, softmax_focal]}\n"
+        "  loss.gamma: {float: [0, 5], where: {loss: softmax_focal}}\n"
+    )
+    expected = r"loss\.gamma\.where: sampler=gp models keys that every trial has; use sampler: tpe"
+    with pytest.raises(ConfigError, match=expected):
+        checked(parsed(tmp_path, text).search)
+    checked(parsed(tmp_path, text.replace("sampler: gp", "sampler: tpe")).search)
+
+
+def test_an_enqueued_value_between_two_steps_is_refused(tmp_path: Path) -> None:
+    text = BUDGET + GAMMA.replace("[0, 5]", "[0, 5], step: 0.5") + "enqueue: [{loss.gamma: 0.7}]\n"
+    with pytest.raises(ConfigError, match=r"expected a number from 0 to 5 in steps of 0\.5"):
+        checked(parsed(tmp_path, text).search)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +310,7 @@ def test_nothing_is_pruned_before_a_deferred_start_has_begun(
     }[key]
     text = f"budget: {{trials: 4, epochs: {epochs}}}\npruner: median\n" + GAMMA
     search = parsed(tmp_path, text, *words).search
-    found = warmup(search, checked(search))
+    found = pruning_start(search, checked(search))
     assert found.epochs == first
     assert found.reason == (
         "pruner.warmup=0.25" if key == "none" else f"{key}=0.8 begins with epoch 9"
@@ -272,7 +323,7 @@ def test_a_start_that_is_searched_counts_with_its_latest_value(tmp_path: Path) -
         "space: {reweight.start: {float: [0, 0.6]}}\n"
     )
     search = parsed(tmp_path, text).search
-    assert warmup(search, checked(search)).epochs == 7
+    assert pruning_start(search, checked(search)).epochs == 7
 
 
 def test_a_pruner_that_could_never_prune_is_refused(tmp_path: Path) -> None:
@@ -282,4 +333,4 @@ def test_a_pruner_that_could_never_prune_is_refused(tmp_path: Path) -> None:
     )
     search = parsed(tmp_path, text).search
     with pytest.raises(ConfigError, match="median: has no effect, reweight"):
-        warmup(search, checked(search))
+        pruning_start(search, checked(search))

@@ -19,9 +19,9 @@ from engine.config.schema import Config
 from engine.training import build, setup
 from engine.training.run_folder import RunFolder
 from engine.training.signals import EndedEarly
-from engine.tuning.search.search import Search
+from engine.tuning.search import Search
 from engine.tuning.study import trial as trial_module
-from engine.tuning.study.study import RUN, ended_trials, outcome_of
+from engine.tuning.study.trials import RUN, ended_trials, outcome_of
 from tests._runs import quiet_screen, rows_of, small_config
 from tests.report._wandb_log import records, values_of
 from tests.tuning._sweeps import (
@@ -259,6 +259,38 @@ confirm: {top: 0}
     assert [outcome_of(trial) for trial in trials] == ["non-finite"] * 10
 
 
+def test_a_space_that_is_smaller_than_the_budget_says_so_and_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = """
+budget: {trials: 5, epochs: 1}
+space: {model.head: {choice: [linear, cosine]}}
+confirm: {top: 0}
+"""
+    assert small_sweep(tmp_path, text) == 0
+    assert "budget.trials is 5, and the space has 2 parameter sets" in capsys.readouterr().out
+    heads = [trial.params["model.head"] for trial in ended_trials(study_of(tmp_path))]
+    assert sorted(heads) == ["cosine", "linear"]
+
+
+def test_a_run_that_is_known_to_diverge_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+budget: {trials: 2, epochs: 1}
+sampler: random
+space: {optim.lr: {float: [0.01, 1.0e+30], log: true}}
+enqueue: [{optim.lr: 1.0e+29}]
+confirm: {top: 0}
+"""
+    assert small_sweep(tmp_path, text, trials=1) == 0
+    study = study_of(tmp_path)
+    study.enqueue_trial(study.trials[0].params)  # by hand: a proposal is never repeated
+    monkeypatch.setattr(train, "run", None)  # nothing is trained any more
+    assert small_sweep(tmp_path, text) == 0
+    assert [outcome_of(trial) for trial in study_of(tmp_path).trials] == ["non-finite"] * 2
+
+
 def test_two_metrics_are_searched_at_once_and_come_from_one_epoch(tmp_path: Path) -> None:
     text = MIXED.replace(
         "budget", "metric: [val/balanced_accuracy, val/worst_class_recall]\nbudget"
@@ -296,6 +328,11 @@ confirm: {top: 0}
     assert outcomes == ["complete"] * 5 + ["pruned", "complete"]
     assert seen[0.01] == [1, 2]
     assert seen[0.1] == [1, 2, 3, 4]
+    with folder_of(tmp_path).trials_csv.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = ["val/balanced_accuracy", "last_epoch", "last_value"]
+    assert [rows[5][column] for column in columns] == ["", "2", "0.01"]
+    assert [rows[6][column] for column in columns] == ["0.1", "", ""]
 
 
 def test_a_run_that_its_report_ends_early_has_not_failed_and_can_go_on(tmp_path: Path) -> None:

@@ -18,10 +18,14 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
 
 from engine.training.signals import Interrupted
+from engine.tuning.search.space import num_trials
 from engine.tuning.study import trial_owner
-from engine.tuning.study.storage import Address, Claim, FileClaim, StorageLostError, claim_of
-from engine.tuning.study.study import StudyFolder, ended_trials, num_trials
+from engine.tuning.study.address import Address
+from engine.tuning.study.claims import Claim, FileClaim
+from engine.tuning.study.folder import StudyFolder
+from engine.tuning.study.storage import StorageLostError, claim_of
 from engine.tuning.study.trial_owner import OWNER, is_lost, this_process
+from engine.tuning.study.trials import ended_trials
 from engine.tuning.study.worker import Worker, requeue_lost
 from tests.tuning._storm import SEARCH, QuickRunner, opened, search_of
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from engine.config import choices
 from engine.config.schema import Config
 from engine.report.tracking._base import Closing, Confusion
 
@@ -31,12 +32,12 @@ def run_name(config: Config) -> str:
     The method is the loss and the choices beside it that are not the usual ones.
     """
     method = [config.loss.name]
-    for choice, usual in (
-        (config.reweight.scheme, "none"),
-        (config.sampler.name, "instance"),
-        (config.model.head, "linear"),
-    ):
-        method += [choice] if choice != usual else []
+    chosen = {
+        "reweight.scheme": config.reweight.scheme,
+        "sampler.name": config.sampler.name,
+        "model.head": config.model.head,
+    }
+    method += [name for key, name in chosen.items() if name != choices.of(key).default]
     method += [name for name in ("mixup", "cutmix") if getattr(config.mixup, name)]
     return "-".join([config.data.name, *method, f"seed{config.seed}"])
 

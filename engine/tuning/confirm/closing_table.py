@@ -1,10 +1,11 @@
-"""The closing table of a search, for the terminal, as Markdown and as CSV."""
+"""The closing tables of a search: settings on fresh seeds, and the front of several metrics."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -12,30 +13,38 @@ from rich.text import Text
 
 from engine.config.messages import one_line, shown
 from engine.report.statistics import DASH, spread
-from engine.tuning.confirm.confirm import Candidate
+from engine.tuning.confirm.candidates import Candidate
 from engine.tuning.confirm.confirmed_rows import Row, chosen
+from engine.tuning.study.trials import Objective, complete, front
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 VERDICT = "verdict"
 
 
 def headings(table: Sequence[Row]) -> tuple[str, ...]:
-    """Of the columns that :func:`cells` fills."""
+    """Return the headings of the columns that :func:`cells` fills."""
     minus = f"test, minus {table[0].baseline}"
     return ("setting", "search", "validation", "test", "n", minus, VERDICT)
 
 
 def described(candidate: Candidate) -> str:
-    """A setting's name and what it sets, as ``key=value`` words."""
-    words = [f"{key}={_value(value)}" for key, value in candidate.params.items()]
-    return f"{candidate.name}: {' '.join(words)}" if words else candidate.name
+    """Return a setting's name and what it sets, as ``key=value`` words."""
+    words = words_of(candidate.params)
+    return f"{candidate.name}: {words}" if words else candidate.name
 
 
-def _value(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else shown(value)
+def words_of(params: Mapping[str, Any]) -> str:
+    """Return what is set as ``key=value`` words, rounded for reading."""
+    return " ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={shown(value)}"
+        for key, value in params.items()
+    )
 
 
 def cells(row: Row, *, digits: int = 4) -> list[str]:
-    """A row's texts, under :func:`headings`."""
+    """Return a row's texts, under :func:`headings`."""
     difference = DASH
     if row.difference is not None:
         difference = f"{row.difference.mean:+.{digits}f}"
@@ -60,7 +69,7 @@ def _lacking(row: Row) -> str:
 
 
 def screen_table(table: Sequence[Row], *, title: str) -> Table:
-    """For the terminal, narrow enough for 80 columns; the chosen setting is marked.
+    """Return the table for 80 columns of a terminal; the chosen setting is marked.
 
     What settings set, and their verdicts, are in the lines of :func:`verdicts`.
     """
@@ -78,12 +87,12 @@ def screen_table(table: Sequence[Row], *, title: str) -> Table:
 
 
 def verdicts(table: Sequence[Row]) -> list[str]:
-    """One line a setting but the one that all are compared with: what it sets, and the verdict."""
+    """Return one line a setting but the baseline: what it sets, and the verdict."""
     return [f"{described(row.candidate)}: {row.verdict}" for row in table[1:]]
 
 
 def explanation(table: Sequence[Row], *, seeds: Sequence[int]) -> list[str]:
-    """What the table shows, in sentences."""
+    """Return what the table shows, in sentences."""
     metric, config, lines = table[0].objective.metric, table[0].candidate.config, []
     if (best := chosen(table)) is not None:
         lines.append(
@@ -114,7 +123,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def markdown(tables: Sequence[Sequence[Row]], *, title: str, seeds: Sequence[int]) -> str:
-    """The tables, one a metric, with their explanation."""
+    """Return the tables as Markdown, one a metric, with their explanation."""
     lines = [f"# {one_line(title)}", ""]
     for table in tables:
         best = chosen(table)
@@ -133,7 +142,7 @@ def _markdown_row(texts: Sequence[str]) -> str:
 
 
 def csv_text(tables: Sequence[Sequence[Row]]) -> str:
-    """Every row of the tables with full precision; empty where undefined."""
+    """Return every row of the tables as CSV with full precision; empty where undefined."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
@@ -166,3 +175,39 @@ def csv_text(tables: Sequence[Sequence[Row]]) -> str:
                 + [row.diverged, row.missing, row.verdict]
             )
     return file.getvalue()
+
+
+# --- the Pareto front of several metrics ----------------------------------------------------------
+
+
+def on_front(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[FrozenTrial]:
+    """Return the trials that no other one beats in every metric at once, by the first metric."""
+    numbers = set(front(trials, objectives))
+    found = [trial for trial in complete(trials) if trial.number in numbers]
+    return sorted(found, key=lambda trial: -objectives[0].sign * trial.values[0])
+
+
+def front_table(
+    found: Sequence[FrozenTrial], objectives: Sequence[Objective], *, title: str
+) -> Table:
+    """Return the front for the terminal: number, values and what was set."""
+    table = Table(box=SIMPLE_HEAD, title_justify="left", title=Text(one_line(title)))
+    table.add_column("trial", justify="right")
+    for objective in objectives:
+        table.add_column(objective.metric, justify="right")
+    table.add_column("sets")
+    for trial in found:
+        values = [f"{value:.4f}" for value in trial.values]
+        table.add_row(str(trial.number), *values, Text(one_line(words_of(trial.params))))
+    return table
+
+
+def front_csv(found: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> str:
+    """Return the front with full precision, a column a key; empty where a trial has no such key."""
+    keys = sorted({key for trial in found for key in trial.params})
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["trial", *(objective.metric for objective in objectives), *keys])
+    for trial in found:
+        rows.writerow([trial.number, *trial.values, *(trial.params.get(key) for key in keys)])
+    return text.getvalue()

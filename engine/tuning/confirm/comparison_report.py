@@ -14,37 +14,35 @@ from rich.text import Text
 from engine.config.messages import one_line
 from engine.report.figures import save
 from engine.training.files import write_text
-from engine.tuning.confirm import closing_table, confirm, confirmed_rows, finish
-from engine.tuning.confirm.confirm import Candidate, Job
+from engine.tuning.confirm import closing_table, confirmed_rows, jobs, study_report
+from engine.tuning.confirm.candidates import Candidate, of_trial
 from engine.tuning.figures import best_of_n_figures
 from engine.tuning.figures.best_of_n import best_of_n
-from engine.tuning.study.trials import Objective, complete, objectives
+from engine.tuning.study.trials import Objective, objectives, ranked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from engine.tuning.study.session import Sitting
-    from engine.tuning.study.study import StudyFolder
+    from engine.tuning.study.folder import StudyFolder
+    from engine.tuning.study.session import Session
 
 
-class Comparison(NamedTuple):
+class ConfirmedMethods(NamedTuple):
     """Ended searches of several methods, and what is trained again.
 
     Attributes:
-        methods: name to sitting; the first is what the others are compared with.
+        methods: name to session; the first is what the others are compared with.
         failed: methods none of whose trials has a finite value.
         candidates: the best setting of each method.
         seeds: fresh ones.
         jobs: runs of the confirm stage.
-        folder: of the comparison.
     """
 
-    methods: dict[str, Sitting]
+    methods: dict[str, Session]
     failed: list[str]
     candidates: list[Candidate]
     seeds: tuple[int, ...]
-    jobs: list[Job]
-    folder: StudyFolder
+    jobs: list[jobs.Job]
 
     @property
     def objective(self) -> Objective:
@@ -53,40 +51,40 @@ class Comparison(NamedTuple):
         return objectives(first.study, first.search.file.metrics)[0]
 
 
-def comparison_of(sittings: Mapping[str, Sitting], folder: StudyFolder) -> Comparison:
-    """What there is to compare once every search has ended; the same in every process.
+def confirmed_methods(sessions: Mapping[str, Session], folder: StudyFolder) -> ConfirmedMethods:
+    """Return what there is to compare once every search has ended; the same in every process.
 
     Args:
-        sittings: by the name of the method, in the order of the command line.
+        sessions: by the name of the method, in the order of the command line.
         folder: of the comparison; the run folders go to ``confirm/`` inside.
     """
-    candidates, failed, searched = [], [], set[int]()
-    for name, sitting in sittings.items():
-        search = sitting.search
-        trials = complete(sitting.study.get_trials(deepcopy=False))
-        ranked = confirm.ranked(trials, objectives(sitting.study, search.file.metrics))
-        searched |= set(search.search_seeds(search.base()))
-        if not ranked:
+    found, failed, searched = list[Candidate](), list[str](), set[int]()
+    for name, session in sessions.items():
+        search = session.search
+        searched |= set(search.seeds)
+        goals = objectives(session.study, search.file.metrics)
+        best_first = ranked(session.study.get_trials(deepcopy=False), goals)
+        if not best_first:
             failed.append(name)
             continue
-        best = confirm.of_trial(ranked[0], search)
-        candidates.append(Candidate(name, best.config, best.params, best.trial, best.searched))
-    stage = next(iter(sittings.values())).search.file.confirm
-    seeds = confirm.fresh_seeds(sorted(searched), number=stage.seeds)
-    jobs = confirm.jobs(candidates, seeds=seeds, root=folder.path, group=folder.path.name)
-    methods = {name: sittings[name] for name in sittings if name not in failed}
-    return Comparison(methods, failed, candidates, seeds, jobs if stage.top else [], folder)
+        best = of_trial(best_first[0], search)
+        found.append(Candidate(name, best.config, best.params, best.trial, best.searched))
+    stage = next(iter(sessions.values())).search.file.confirm
+    seeds = jobs.fresh_seeds(sorted(searched), number=stage.seeds)
+    todo = jobs.jobs_of(found, seeds=seeds, root=folder.path, group=folder.path.name)
+    methods = {name: session for name, session in sessions.items() if name not in failed}
+    return ConfirmedMethods(methods, failed, found, seeds, todo if stage.top else [])
 
 
-class Closed(NamedTuple):
-    """What a comparison says at its end, and the ending of each method's own search."""
+class ComparisonReport(NamedTuple):
+    """What a comparison says at its end, and the report of each method's own search."""
 
     shown: list[RenderableType]
-    endings: dict[str, finish.Ending]
+    studies: dict[str, study_report.StudyReport]
 
 
-def close(found: Comparison) -> Closed:
-    """Write best_of_n.csv, confirm.csv, confirm.md and the figure.
+def report(found: ConfirmedMethods, folder: StudyFolder) -> ComparisonReport:
+    """Write best_of_n.csv, confirm.csv, confirm.md and the figure, and return what is to be shown.
 
     Each method's own study folder gets its figures and best.yaml, as after a search alone.
     """
@@ -94,24 +92,24 @@ def close(found: Comparison) -> Closed:
         f"{name}: left out, no trial has ended with a finite value" for name in found.failed
     ]
     if not found.methods:
-        return Closed(shown, {})
-    goal, folder = found.objective, found.folder
+        return ComparisonReport(shown, {})
+    goal = found.objective
     values = {
-        name: best_of_n_figures.values_of(sitting.study.get_trials(deepcopy=False), goal)
-        for name, sitting in found.methods.items()
+        name: best_of_n_figures.values_of(session.study.get_trials(deepcopy=False), goal)
+        for name, session in found.methods.items()
     }
     title = f"{folder.path.name}: expected best {goal.metric} of n trials"
     write_text(folder.path / "best_of_n.csv", _curves_csv(values, goal))
     save(best_of_n_figures.comparison(values, goal, title=title), folder.figures / "best_of_n")
     shown += ["", _curves_table(values, goal, title=title)]
     if found.jobs:
-        results = confirm.summaries(found.jobs)
+        results = jobs.summaries(found.jobs)
         table = confirmed_rows.rows(
             found.candidates,
             results,
             goal,
             seeds=found.seeds,
-            diverged=confirm.diverged(found.jobs),
+            diverged=jobs.diverged(found.jobs),
         )
         title = f"{folder.path.name}: the best setting of each method, trained again"
         shown += ["", closing_table.screen_table(table, title=f"{title}; {goal.metric}")]
@@ -121,16 +119,16 @@ def close(found: Comparison) -> Closed:
         write_text(folder.path / "confirm.md", text)
         write_text(folder.path / "confirm.csv", closing_table.csv_text([table]))
     shown.append(f"figure: {folder.figures / 'best_of_n.png'}")
-    endings = {
-        name: finish.close(sitting.search, sitting.study, sitting.folder)
-        for name, sitting in found.methods.items()
+    studies = {
+        name: study_report.report(session.search, session.study, session.folder)
+        for name, session in found.methods.items()
     }
-    shown += [f"{name}: {end.shown[-1]}" for name, end in endings.items()]
-    return Closed(shown, endings)
+    shown += [f"{name}: {study.shown[-1]}" for name, study in studies.items()]
+    return ComparisonReport(shown, studies)
 
 
 def _numbers(most: int) -> list[int]:
-    """n of the table: 1, 2, 5, 10 ... and the last that all methods have."""
+    """Return n of the table: 1, 2, 5, 10 ... and the last that all methods have."""
     steps = [m * 10**e for e in range(6) for m in (1, 2, 5)]
     return [n for n in steps if n < most] + [most]
 

@@ -15,7 +15,7 @@ from engine.report.statistics import (
     mean_and_std,
     paired_difference,
 )
-from engine.tuning.confirm.confirm import DEFAULT, Candidate
+from engine.tuning.confirm.candidates import DEFAULT, Candidate
 from engine.tuning.study.trials import Objective
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def rows(
     diverged: Collection[tuple[str, int]] = (),
     index: int = 0,
 ) -> list[Row]:
-    """One row a setting, in the order of ``found``; all are compared with the first.
+    """Return one row a setting, in the order of ``found``; all are compared with the first.
 
     Args:
         found: the settings, the default first.
@@ -128,7 +128,7 @@ def _over(values: Mapping[int, float]) -> MeanAndStd | None:
 
 
 def chosen(table: Sequence[Row]) -> Row | None:
-    """The best mean on validation among the settings all of whose runs have a result.
+    """Return the best mean on validation among the settings all of whose runs have a result.
 
     Test has no say. The first in the table wins a tie: the default, then by rank in the search.
     None where every setting lacks a run.
@@ -138,7 +138,7 @@ def chosen(table: Sequence[Row]) -> Row | None:
 
 
 def seed_std(table: Sequence[Row]) -> float | None:
-    """Standard deviation over seeds on validation, pooled over the settings; None where unknown."""
+    """Return the standard deviation over seeds on validation, pooled over the settings."""
     spreads = [
         (row.val.std**2, row.val.n - 1)
         for row in table

@@ -1,0 +1,1 @@
+"""The figures of a search; ``drawing`` draws all that its trials allow."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from engine.tuning.search.search_file import Direction
+from engine.tuning.search.schema import Direction
 
 
 class BestOfN(NamedTuple):
@@ -21,7 +21,7 @@ class BestOfN(NamedTuple):
 
 
 def best_of_n(values: Sequence[float], *, direction: Direction) -> BestOfN:
-    """The best of n values drawn without replacement from the N observed ones.
+    """Return the best of n values drawn without replacement from the N observed ones.
 
     With the values sorted from worst to best, v_1 ... v_N, the best of n is among the first i with
     probability C(i, n) / C(N, n). Its expectation is the unbiased estimator of Tang et al. (2020,
@@ -58,7 +58,7 @@ def best_of_n(values: Sequence[float], *, direction: Direction) -> BestOfN:
 
 
 def best_so_far(values: Sequence[float], *, direction: Direction) -> npt.NDArray[np.float64]:
-    """The best of the first n values, for every n (N,), in the order in which they came."""
+    """Return the best of the first n values in the order in which they came, for every n (N,)."""
     running = np.maximum if direction == "maximize" else np.minimum
     best: npt.NDArray[np.float64] = running.accumulate(np.asarray(values, dtype=float))
     return best

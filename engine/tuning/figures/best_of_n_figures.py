@@ -63,15 +63,15 @@ def best_of_n_curve(
 def values_of(
     trials: Sequence[FrozenTrial], objective: Objective, *, index: int = 0
 ) -> list[float]:
-    """A value for every trial that has ended, by number.
+    """Return a value for every trial that has ended, by number.
 
-    Pruned trials count with the value they had, and those without one as the worst there is: a
-    search must not look as if it drew only from the trials that went well.
+    Those that did not end whole count as the worst that did: a search must not look as if it drew
+    only from the trials that went well, and the last value of a pruned one is of another epoch.
     """
-    known = {t.number: t.values[index] for t in (*complete(trials), *pruned(trials))}
-    assert known, "no trial has a value"
+    known = {trial.number: trial.values[index] for trial in complete(trials)}
+    assert known, "no trial is complete"
     worst = objective.sign * min(objective.sign * value for value in known.values())
-    known |= {trial.number: worst for trial in lost(trials)}
+    known |= {trial.number: worst for trial in (*pruned(trials), *lost(trials))}
     return [known[number] for number in sorted(known)]
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.report.figures import save
-from engine.tuning.confirm.confirm import front
 from engine.tuning.figures import best_of_n_figures, search_figures
 from engine.tuning.figures.importance import FEWEST_TRIALS, importances
 from engine.tuning.figures.map_figure import parameter_map
-from engine.tuning.study.trials import Objective, complete, keys_of
+from engine.tuning.study.trials import Objective, complete, front, keys_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +120,7 @@ def _draw_importance(
 def _pairs(
     done: Sequence[FrozenTrial], drawn: Drawn, objective: Objective
 ) -> list[tuple[str, str]]:
-    """Pairs of keys that one trial at least sets together, alpha and gamma first."""
+    """Return the pairs of keys that one trial at least sets together, alpha and gamma first."""
     keys = sorted(keys_of(done), key=_rank)
     together = [
         (x, y)

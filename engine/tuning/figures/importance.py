@@ -29,7 +29,7 @@ class Importance(NamedTuple):
 def importances(
     trials: Sequence[FrozenTrial], objective: Objective, *, index: int = 0
 ) -> dict[str, Importance] | None:
-    """The importance of each key for being among the best trials, the largest first.
+    """Return the importance of each key for being among the best trials, the largest first.
 
     PED-ANOVA (Watanabe et al. 2023) compares where the best trials lie with where all do. The
     interval is a bootstrap over trials: with a few dozen of them the order of keys is often luck.
@@ -71,7 +71,7 @@ def importances(
 def _shares(
     trials: Sequence[FrozenTrial], objective: Objective, *, index: int
 ) -> dict[str, float] | None:
-    """Importances that sum to 1, or None where all are 0."""
+    """Return importances that sum to 1, or None where all are 0."""
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 

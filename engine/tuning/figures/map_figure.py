@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.report.figures.style import INK, VERMILLION, new_figure, shorten, styled
+from engine.tuning.figures.scale import Scale
 from engine.tuning.figures.surface import Surface, surface
 from engine.tuning.study.trials import Objective, complete, lost, pruned
 
@@ -21,56 +22,6 @@ if TYPE_CHECKING:
 
 COLOURS = "cividis"  # the same to every kind of colour vision (Nuñez et al. 2018)
 LEVELS = 9
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One key as an axis: a range, linear or logarithmic, or a row of choices.
-
-    Attributes:
-        key: dotted.
-        low: smallest value, ``high`` largest; of choices, 0 and their number - 1.
-        is_log: whether the search drew it on a logarithmic scale.
-        choices: in the order of the search space; empty for numbers.
-    """
-
-    key: str
-    low: float
-    high: float
-    is_log: bool = False
-    choices: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, key: str, trials: Sequence[FrozenTrial]) -> Scale:
-        """What the distributions of ``key`` in ``trials`` span together."""
-        spaces = [trial.distributions[key] for trial in trials]
-        choices = [str(c) for space in spaces for c in getattr(space, "choices", ())]
-        if choices:
-            found = tuple(dict.fromkeys([*choices, *(str(t.params[key]) for t in trials)]))
-            return cls(key, 0.0, len(found) - 1.0, choices=found)
-        numbers: list[Any] = list(spaces)
-        low, high = min(s.low for s in numbers), max(s.high for s in numbers)
-        is_log = all(s.log for s in numbers) and low > 0
-        return cls(key, float(low), float(high), is_log=is_log)
-
-    def place(self, value: Any) -> float:
-        """Where on the axis a value is; NaN for what is no value of this key."""
-        if self.choices:
-            return float(self.choices.index(str(value))) if str(value) in self.choices else np.nan
-        return float(value) if isinstance(value, int | float) else np.nan
-
-    def share(self, places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Places as shares of the range, 0 to 1."""
-        low, high = self.low, self.high
-        if self.is_log:
-            places, low, high = np.log(places), np.log(low), np.log(high)
-        return (places - low) / (high - low) if high > low else np.full_like(places, 0.5)
-
-    def unshare(self, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """The inverse of :meth:`share`."""
-        if self.is_log:
-            return np.asarray(self.low * (self.high / self.low) ** shares)
-        return self.low + shares * (self.high - self.low)
 
 
 @styled
@@ -224,7 +175,7 @@ def _draw_points(
 
 
 def _draw_pruned(axes: Axes, trials: Sequence[FrozenTrial], across: Scale, up: Scale) -> None:
-    """Where the search has looked and turned away; no value of these is that of a whole trial."""
+    """Mark where the search has looked and turned away, without the value of a whole trial."""
     keys = {across.key, up.key}
     ended = [t for t in (*pruned(trials), *lost(trials)) if keys <= t.params.keys()]
     if ended:
@@ -247,7 +198,7 @@ def _mark(axes: Axes, marks: Mapping[str, Mapping[str, Any]], across: Scale, up:
 
 
 def _dress(axes: Axes, scale: Scale, side: Literal["x", "y"]) -> None:
-    """Scale, limits and tick labels of one axis."""
+    """Set scale, limits and tick labels of one axis."""
     axis: Any = axes.xaxis if side == "x" else axes.yaxis
     set_limits = axes.set_xlim if side == "x" else axes.set_ylim
     axis.set_label_text(shorten(scale.key, limit=60))

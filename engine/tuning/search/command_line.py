@@ -13,9 +13,9 @@ from typing import NoReturn
 
 from engine.config.metrics import selectable
 from engine.config.mistakes import ConfigError, nearest
+from engine.tuning.search import Search
 from engine.tuning.search.methods import leading, methods
-from engine.tuning.search.search import Search
-from engine.tuning.search.search_file import read_search_file
+from engine.tuning.search.reader import read_search_file
 
 COLUMN = 39  # of the remarks on a search file
 
@@ -57,7 +57,8 @@ search file:
   metric: val/balanced_accuracy        or a list of two: the Pareto front. One of val/...
 {_indented(", ".join(selectable()))}
   budget: {{trials: 40, epochs: 15}}     timeout: 3600 begins no trial after an hour
-  sampler: tpe                         gp, random, grid; {{name: tpe, seed: 1}}
+  sampler: tpe                         random, grid, gp (no where); {{name: tpe, seed: 1}}; no
+                                       parameter set is tried twice
   pruner: median                       none, hyperband, wilcoxon (with seeds: 5);
                                        {{name: median, warmup: 0.25}}
   set: {{loss: softmax_focal}}           keys of every trial
@@ -95,12 +96,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def is_help(argv: Sequence[str]) -> bool:
-    """Whether only the help text is asked for."""
+    """Return whether only the help text is asked for."""
     return bool({"-h", "--help"} & set(argv))
 
 
 def parse(argv: Sequence[str]) -> Arguments:
-    """Read the command line, the search file and the base config.
+    """Return what the command line, the search file and the base config ask for.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.
@@ -146,14 +147,14 @@ def parse(argv: Sequence[str]) -> Arguments:
     )
     if not search.study:
         stems = [path.stem] if not known.compare else ["compare", *(p.stem for p in known.compare)]
-        search = search.named("-".join([search.base().data.name, *stems])[:LONGEST_NAME])
+        search = search.named("-".join([search.base.data.name, *stems])[:LONGEST_NAME])
     storage = urls[-1] if urls else os.environ.get(STORAGE) or None
     compared = methods(known.compare, lead=search, is_shared=known.search is not None)
     return Arguments(search, compared, storage, workers=known.workers, join=known.join)
 
 
 def without_storage(argv: Sequence[str]) -> list[str]:
-    """The command line as it may be written down: a storage URL may hold a password."""
+    """Return the command line as it may be written down: a storage URL may hold a password."""
     return [word for word in argv if not word.startswith("storage=")]
 
 

@@ -11,8 +11,9 @@ from engine.config.load import full_key
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.config.strict_yaml import read_yaml
-from engine.tuning.search.search import Search
-from engine.tuning.search.search_file import Axis, Choice, Pruner, SearchFile, read_search_file
+from engine.tuning.search import Search
+from engine.tuning.search.reader import read_search_file
+from engine.tuning.search.schema import Axis, Choice, Pruner, SearchFile
 from engine.tuning.search.space import constants_of
 
 # What all methods take from the file that leads, so that none gets more than another.
@@ -20,12 +21,12 @@ SHARED = ("metrics", "budget", "sampler", "pruner", "seeds", "confirm")
 
 
 def is_search_file(path: Path) -> bool:
-    """Whether a YAML file is a search file, and not a config."""
+    """Return whether a YAML file is a search file, and not a config."""
     return "space" in read_yaml(path)
 
 
 def leading(paths: Sequence[Path]) -> Path:
-    """Which of the files sets the budget where there is no ``--search``: the first search file.
+    """Return the file that sets the budget where there is no ``--search``: the first search file.
 
     Raises:
         ConfigError: none of them is one.
@@ -37,7 +38,7 @@ def leading(paths: Sequence[Path]) -> Path:
 
 
 def methods(paths: Sequence[Path], *, lead: Search, is_shared: bool) -> tuple[Search, ...]:
-    """One search for each file, alike in all but the method.
+    """Return one search for each file, alike in all but the method.
 
     A search file brings its own space, ``set`` and ``enqueue``. Any other YAML file is a config
     that is laid over the base one, and is searched over those keys of the lead's space that exist
@@ -67,13 +68,20 @@ def methods(paths: Sequence[Path], *, lead: Search, is_shared: bool) -> tuple[Se
     return tuple(found)
 
 
-def check_epochs(configs: Mapping[str, Sequence[Config]]) -> None:
+def check_epochs(methods: Sequence[Search], configs: Sequence[Sequence[Config]]) -> None:
     """Refuse methods that train for different times.
+
+    Args:
+        methods: the searches.
+        configs: of the corners of each one's space.
 
     Raises:
         ConfigError: naming each one's epochs.
     """
-    epochs = {name: {config.schedule.epochs for config in found} for name, found in configs.items()}
+    epochs = {
+        method.study: {config.schedule.epochs for config in corners}
+        for method, corners in zip(methods, configs, strict=True)
+    }
     if len(set().union(*epochs.values())) > 1:
         each = ", ".join(f"{name} {'/'.join(map(str, sorted(n)))}" for name, n in epochs.items())
         raise ConfigError(
@@ -101,7 +109,7 @@ def _method(path: Path, lead: Search, *, is_shared: bool) -> Search:
 
 
 def _existing(space: Mapping[str, Axis], constants: Mapping[str, Any]) -> dict[str, Axis]:
-    """The keys of a shared space whose conditions one method can meet."""
+    """Return the keys of a shared space whose conditions one method can meet."""
     found: dict[str, Axis] = {}
     for key, axis in space.items():
         if all(
@@ -112,7 +120,7 @@ def _existing(space: Mapping[str, Axis], constants: Mapping[str, Any]) -> dict[s
 
 
 def _values(name: str, space: Mapping[str, Axis], constants: Mapping[str, Any]) -> set[Any]:
-    """What a key that a condition names can be."""
+    """Return what a key that a condition names can be."""
     axis = space.get(name)
     if isinstance(axis, Choice):
         return set(axis.values)

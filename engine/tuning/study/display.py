@@ -16,14 +16,13 @@ from rich.text import Text
 
 from engine.config.messages import one_line, shown
 from engine.report.statistics import DASH
-from engine.tuning.study.study import ended_trials, outcome_of
+from engine.tuning.study.trials import ended_trials, outcome_of
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
     from rich.console import RenderableType
 
-    from engine.tuning.confirm.confirm import Job
 
 REFRESH = 1.0  # seconds between looks at the storage
 
@@ -45,7 +44,7 @@ class Display:
         self._live: Live | None = None
         self._said: set[int] = set()
         self._began, self._ended_before, self._looked = time.monotonic(), 0, 0.0
-        self._confirmed: list[Job] = []
+        self._confirmed: set[tuple[str, int]] = set()
         self._epochs: dict[int, str] = {}  # of the trials that this process runs
 
     def say(self, line: str) -> None:
@@ -53,7 +52,7 @@ class Display:
         self.console.print(Text(one_line(line)))
 
     def begin(self, study: optuna.Study) -> None:
-        """From here on: what had ended before is not said again."""
+        """Note what has ended already, which is not said again."""
         before = ended_trials(study)
         self._said = {trial.number for trial in before}
         self._began, self._ended_before = time.monotonic(), len(before)
@@ -71,7 +70,7 @@ class Display:
         self._live = None
 
     def epoch(self, number: int, epoch: int, epochs: int) -> None:
-        """Trial ``number`` of this process has finished an epoch."""
+        """Note that trial ``number`` of this process has finished an epoch."""
         self._epochs = {number: f"trial {number}: epoch {epoch}/{epochs}"}
 
     def show(self, study: optuna.Study) -> None:
@@ -86,18 +85,18 @@ class Display:
             self._live.update(self._table(study, trials))
 
     def show_at_times(self, study: optuna.Study) -> None:
-        """As :meth:`show`, but not more often than once a second."""
+        """Do as :meth:`show`, but not more often than once a second."""
         if time.monotonic() - self._looked >= REFRESH:
             self.show(study)
             self._looked = time.monotonic()
 
-    def confirm(self, job: Job, left: int) -> None:
-        """A run of the confirm stage begins."""
-        line = f"confirm: {job.candidate.name}, seed {job.seed} ({left} left)"
+    def confirm(self, name: str, seed: int, remaining: int) -> None:
+        """Say that a run of the confirm stage begins: a setting's name and its fresh seed."""
+        line = f"confirm: {name}, seed {seed} ({remaining} left)"
         self._epochs = {-1: line}
-        if self._live is None and job not in self._confirmed:
+        if self._live is None and (name, seed) not in self._confirmed:
             self.say(line)
-        self._confirmed.append(job)  # a run that another process is writing comes up again
+        self._confirmed.add((name, seed))  # a run that another process is writing comes up again
 
     def close(self, shown: Sequence[RenderableType]) -> None:
         """Print what the search ends with."""
@@ -152,7 +151,7 @@ class Display:
         return table
 
     def _left(self, ended: int) -> str:
-        """Time until all have ended, at the pace of this sitting."""
+        """Return the time until all have ended, at the pace of this session."""
         new = ended - self._ended_before
         if self.num_trials is None or new <= 0:
             return DASH

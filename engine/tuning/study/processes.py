@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config.components import ROOT
+from engine.config.mistakes import ConfigError
+from engine.training.signals import Interrupted, interruptions
 from engine.tuning.search import command_line
 
 STARTER = "SWEEP_STARTER"  # environment variable of a worker: process id of who started it
@@ -30,6 +33,48 @@ class LocalWorker:
         lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
         said = [line for line in lines if line.strip()]
         return said[-1] if said else f"exit code {self.process.returncode}"
+
+
+def work_in_processes(
+    arguments: command_line.Arguments,
+    folder: Path,
+    *,
+    show: Callable[[], None],
+    say: Callable[[str], None],
+    argv: Sequence[str],
+) -> None:
+    """Have processes of this machine work, and show what they do until all have ended.
+
+    Args:
+        arguments: how many, and on which storage.
+        folder: of the study; each one's words go to ``workers/`` inside.
+        show: brings the terminal up to date.
+        say: told when a worker has failed.
+        argv: the command line, which they join with.
+
+    Raises:
+        ConfigError: what a worker said before it ended with exit code 2.
+        Interrupted: by a signal, after the workers have stopped.
+    """
+    started = local_workers(
+        argv, number=arguments.workers, storage=arguments.storage, folder=folder / "workers"
+    )
+    with interruptions() as interruption, started as workers:
+        running = dict(enumerate(workers))
+        while running:
+            for number, worker in list(running.items()):
+                code = worker.process.poll()
+                if code is None:
+                    continue
+                del running[number]
+                if code == 2:
+                    raise ConfigError([f"{worker.log}: {worker.last_words}"])
+                if code != 0:
+                    say(f"worker {number} has ended: {worker.last_words} ({worker.log})")
+            show()
+            if interruption.signal_number is not None:
+                raise Interrupted(interruption.signal_number)
+            time.sleep(0.5)
 
 
 @contextlib.contextmanager
@@ -76,7 +121,7 @@ def stop(workers: Sequence[LocalWorker]) -> None:
 
 
 def share(index: int, *, number: int) -> dict[str, str]:
-    """Environment of worker ``index`` of ``number``: its threads, and its GPU where there are any.
+    """Return the environment of one worker of ``number``: its threads, and its GPU if any.
 
     Threads are set here and not by ``runtime.threads``, which stays what the config says.
     """
@@ -89,7 +134,7 @@ def share(index: int, *, number: int) -> dict[str, str]:
 
 
 def _gpus() -> list[str]:
-    """Names of the GPUs that this process may use, found without importing torch."""
+    """Return the names of the GPUs that this process may use, found without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name.strip()]
@@ -123,6 +168,6 @@ def _handed_over(storage: str | None) -> Mapping[str, str]:
 
 
 def starter_is_gone() -> bool:
-    """Whether this is a worker whose starter has died; it then ends after its trial."""
+    """Return whether this is a worker whose starter has died; it then ends after its trial."""
     starter = os.environ.get(STARTER)
     return starter is not None and starter != str(os.getppid())

@@ -22,9 +22,10 @@ from engine.training.divergence import DivergenceError
 from engine.training.run_folder import BusyError, RunFolder
 from engine.training.signals import EndedEarly
 from engine.training.summary import Summary
-from engine.tuning.search.search import Search
+from engine.tuning.search import Search
 from engine.tuning.search.space import constants_of, suggest
-from engine.tuning.study.study import OUTCOME, RUN, StudyFolder
+from engine.tuning.study.folder import StudyFolder
+from engine.tuning.study.trials import OUTCOME, RUN, outcome_of
 
 WAIT = 1.0  # seconds between looks at a run folder that another process is writing
 
@@ -40,7 +41,7 @@ class KeptDataset:
         self._dataset: data.LongTailed | None = None
 
     def of(self, config: Config) -> data.LongTailed:
-        """The data set that ``config`` asks for."""
+        """Return the data set that ``config`` asks for."""
         key = config.data.model_dump_json()
         if self._dataset is None or key != self._key:
             self._dataset, self._key = setup.load_dataset(config), key
@@ -76,19 +77,23 @@ class TrialRunner:
         self._constants = constants_of(search)
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
-        """The values of the keys that exist in this trial."""
+        """Return the values of the keys that exist in this trial."""
         return suggest(trial, self.search.file.space, constants=self._constants)
 
     def train(self, trial: Trial, params: Mapping[str, Any]) -> float | Sequence[float]:
-        """Train with these values, once a seed; returns the mean of each metric.
+        """Train with these values, once a seed, and return the mean of each metric.
 
         Raises:
             TrialPruned: the trial has ended without a value: pruned, not finite or out of memory.
             ConfigError: a mistake that only the data, timm or the machine could reveal.
         """
         config = self.folder.trial_config(self.search.config(params))
-        trial.set_user_attr(RUN, fingerprint(config))
-        seeds = self.search.search_seeds(config)
+        run = fingerprint(config)
+        trial.set_user_attr(RUN, run)
+        if _has_diverged(run, trial.study):
+            trial.set_user_attr(OUTCOME, "non-finite")
+            raise optuna.TrialPruned("a trial with this run has diverged")
+        seeds = self.search.seeds
         values: list[list[float]] = []
         try:
             for number, seed in enumerate(seeds):
@@ -111,12 +116,12 @@ class TrialRunner:
         return means[0] if len(means) == 1 else means
 
     def run_whole(self, config: Config) -> Summary:
-        """One run of the confirm stage, which ends with test."""
+        """Train one run of the confirm stage, which ends with test."""
         dataset = self.datasets.of(config)
         return train.run(config, dataset=dataset, command=self.command, screen=Terminal.silent())
 
     def _run(self, trial: Trial, config: Config, *, by_epoch: bool) -> Summary:
-        """One run; waits where another process is writing the same one, and takes its result."""
+        """Train one run; where another process is writing it, wait and take its result."""
         epochs, metric = config.schedule.epochs, config.evaluate.metric
         reported: set[int] = set()  # a resumed run may do the last epoch of the past again
 
@@ -154,3 +159,11 @@ class TrialRunner:
                 [f"{metric}: is undefined on this data set; search by another metric"]
             )
         return found
+
+
+def _has_diverged(run: str, study: optuna.Study) -> bool:
+    """Return whether a trial of this run, which computes the same again, has diverged."""
+    return any(
+        trial.user_attrs.get(RUN) == run and outcome_of(trial) == "non-finite"
+        for trial in study.get_trials(deepcopy=False)
+    )

@@ -16,12 +16,12 @@ OWNER = "owner"  # user attribute of a trial
 
 
 def this_process(trial_number: int) -> dict[str, Any]:
-    """What a worker writes into the trial that it has asked for."""
+    """Return what a worker writes into the trial that it has asked for."""
     return {"trial": trial_number, "machine": _machine(), "process": _identity(os.getpid())}
 
 
 def is_lost(trial: FrozenTrial) -> bool:
-    """Whether nobody runs this running trial any more, as far as this machine can tell.
+    """Return whether nobody runs this running trial any more, as far as this machine can tell.
 
     Only to be asked by the holder of the claim: a worker owns a trial before it lets go of the
     claim that it asked under, so one without an owner was left by a worker that died in between. A
@@ -36,7 +36,7 @@ def is_lost(trial: FrozenTrial) -> bool:
 
 
 def is_ours(trial: FrozenTrial) -> bool:
-    """Whether it is this process that runs the trial."""
+    """Return whether it is this process that runs the trial."""
     return trial.user_attrs.get(OWNER) == this_process(trial.number)
 
 
@@ -53,7 +53,7 @@ def _machine() -> str:
 
 
 def _identity(pid: int) -> str | None:
-    """``pid-start time``, as process ids are used again; None where there is no such process."""
+    """Return ``pid-start time``, as ids are used again; None where there is no such process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,17 +1,21 @@
-"""What the ended trials of a study found: finite values, in order, and the keys they set."""
+"""How the trials of a study have ended, and what they found."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from engine.tuning.search.search_file import Direction
-from engine.tuning.study.study import outcome_of
+from engine.tuning.search.schema import Direction
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
+
+Outcome = Literal["complete", "pruned", "non-finite", "out of memory"]
+RUN = "run"  # user attribute of a trial: its run folder below trials/, of its first seed
+OUTCOME = "outcome"  # user attribute of a trial that ended without a value
+NON_FINITE_IN_A_ROW = 10
 
 
 class Objective(NamedTuple):
@@ -27,7 +31,7 @@ class Objective(NamedTuple):
 
 
 def objectives(study: Study, metrics: Sequence[str]) -> tuple[Objective, ...]:
-    """The study's objectives; ``metrics`` name them in its order."""
+    """Return the study's objectives; ``metrics`` name them in its order."""
     assert len(metrics) == len(study.directions)
     return tuple(
         Objective(metric, "minimize" if direction.name == "MINIMIZE" else "maximize")
@@ -35,34 +39,50 @@ def objectives(study: Study, metrics: Sequence[str]) -> tuple[Objective, ...]:
     )
 
 
+# --- how they ended ------------------------------------------------------------------------------
+
+
+def outcome_of(trial: FrozenTrial) -> Outcome | None:
+    """Return how a trial ended; None while it runs or waits, and of one that was killed.
+
+    A killed trial is run again under another number, which is the one that counts.
+    """
+    if trial.state.name == "COMPLETE":
+        return "complete"
+    if trial.state.name == "PRUNED":
+        outcome: Outcome = trial.user_attrs.get(OUTCOME, "pruned")
+        return outcome
+    return None
+
+
+def ended_trials(study: Study) -> list[FrozenTrial]:
+    """Return the trials that count, in the order of their numbers: all that have an outcome."""
+    return [trial for trial in study.get_trials(deepcopy=False) if outcome_of(trial) is not None]
+
+
+def all_non_finite(ended: Sequence[FrozenTrial]) -> bool:
+    """Return whether the last ten trials that ended all diverged: the next would too."""
+    by_time = sorted(ended, key=lambda trial: trial.datetime_complete.timestamp())  # type: ignore[union-attr]
+    last = by_time[-NON_FINITE_IN_A_ROW:]
+    return len(last) == NON_FINITE_IN_A_ROW and {outcome_of(t) for t in last} == {"non-finite"}
+
+
 def complete(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that trained to their end and found finite values, by number."""
+    """Return the trials that trained to their end and found finite values, by number."""
     return _ended(trials, "complete")
 
 
 def pruned(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that a pruner stopped, and that had reported a finite value, by number."""
+    """Return the trials that a pruner stopped and that had reported a finite value, by number."""
     return _ended(trials, "pruned")
 
 
 def lost(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials that have ended without a finite value: they diverged, or memory ran out."""
+    """Return the trials that ended without a finite value: they diverged, or memory ran out."""
     trials = list(trials)
     known = {trial.number for trial in (*complete(trials), *pruned(trials))}
     found = [t for t in trials if outcome_of(t) is not None and t.number not in known]
     return sorted(found, key=lambda trial: trial.number)
-
-
-def keys_of(trials: Iterable[FrozenTrial]) -> list[str]:
-    """The keys that any of the trials set, in order of first appearance."""
-    return list(dict.fromkeys(key for trial in trials for key in trial.params))
-
-
-def best_first(
-    trials: Iterable[FrozenTrial], objective: Objective, *, index: int = 0
-) -> list[FrozenTrial]:
-    """Complete trials, the best by value number ``index`` first; the earlier wins a tie."""
-    return sorted(complete(trials), key=lambda t: (-objective.sign * t.values[index], t.number))
 
 
 def _ended(trials: Iterable[FrozenTrial], outcome: str) -> list[FrozenTrial]:
@@ -73,3 +93,75 @@ def _ended(trials: Iterable[FrozenTrial], outcome: str) -> list[FrozenTrial]:
 
 def _is_finite(trial: FrozenTrial) -> bool:
     return bool(trial.values) and all(math.isfinite(value) for value in trial.values)
+
+
+# --- what they found -----------------------------------------------------------------------------
+
+
+def keys_of(trials: Iterable[FrozenTrial]) -> list[str]:
+    """Return the keys that any of the trials set, in order of first appearance."""
+    return list(dict.fromkeys(key for trial in trials for key in trial.params))
+
+
+def identity_of(params: Mapping[str, Any]) -> frozenset[tuple[str, type, Any]]:
+    """Return what tells one parameter set from another, up to the rounding of sums of steps."""
+    return frozenset(
+        (key, type(value), float(f"{value:.12g}") if isinstance(value, float) else value)
+        for key, value in params.items()
+    )
+
+
+def worst_values(
+    trials: Iterable[FrozenTrial], objectives: Sequence[Objective]
+) -> list[float] | None:
+    """Return the worst complete value of each objective; None where no trial is complete.
+
+    It is what a trial counts with that did not end whole, where every trial must count.
+    """
+    if not (done := complete(trials)):
+        return None
+    columns = zip(*(trial.values for trial in done), strict=True)
+    return [
+        min(column) if objective.sign > 0 else max(column)
+        for column, objective in zip(columns, objectives, strict=True)
+    ]
+
+
+def best_first(
+    trials: Iterable[FrozenTrial], objective: Objective, *, index: int = 0
+) -> list[FrozenTrial]:
+    """Return complete trials, the best by value number ``index`` first; the earlier wins a tie."""
+    return sorted(complete(trials), key=lambda t: (-objective.sign * t.values[index], t.number))
+
+
+def ranked(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[FrozenTrial]:
+    """Return complete trials, the best first.
+
+    With several objectives the front's best by each of them in turn, then by the first alone.
+    """
+    done = complete(trials)
+    if len(objectives) == 1:
+        return best_first(done, objectives[0])
+    on_front = set(front(done, objectives))
+    inside = [trial for trial in done if trial.number in on_front]
+    by_each = [best_first(inside, objective, index=i) for i, objective in enumerate(objectives)]
+    in_turn = [trial for place in zip(*by_each, strict=True) for trial in place]
+    found = {t.number: t for t in [*in_turn, *best_first(done, objectives[0])]}
+    return list(found.values())
+
+
+def front(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[int]:
+    """Return the numbers of the complete trials that no other beats in every objective at once."""
+    done = complete(trials)
+    signed = {
+        t.number: [o.sign * v for o, v in zip(objectives, t.values, strict=True)] for t in done
+    }
+
+    def is_beaten(number: int) -> bool:
+        own = signed[number]
+        return any(
+            other != own and all(b >= a for a, b in zip(own, other, strict=True))
+            for other in signed.values()
+        )
+
+    return [number for number in signed if not is_beaten(number)]

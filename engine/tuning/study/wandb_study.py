@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from engine.report.tracking import Closing, TrackedRun, start
 from engine.training.provenance import new_run_id
-from engine.tuning.search.search import Search
-from engine.tuning.study.study import StudyFolder, ended_trials, outcome_of
+from engine.tuning.search import Search
+from engine.tuning.study.folder import StudyFolder
+from engine.tuning.study.trials import ended_trials, outcome_of
 
 if TYPE_CHECKING:
     import optuna
-
-    from engine.tuning.figures.drawing import Drawn
 
 WANDB_ID = "wandb_id"  # user attribute of a study
 
@@ -23,7 +22,7 @@ def record(
     folder: StudyFolder,
     *,
     study: optuna.Study,
-    drawn: Drawn,
+    figures: Iterable[str],
     say: Callable[[str], None],
 ) -> None:
     """Make a run of the study in every tracker of its trials, in their group.
@@ -32,10 +31,10 @@ def record(
         search: what was searched, which becomes the run's config.
         folder: of the study; trackers write below it.
         study: that has ended.
-        drawn: its figures, which are in the folder already.
+        figures: names of those that are in the folder already.
         say: called with one line where a tracker does not work.
     """
-    base = search.base()
+    base = search.base
     ended = ended_trials(study)
     values: dict[str, Any] = {"trials": len(ended)}
     for outcome in ("complete", "pruned", "non-finite"):
@@ -55,6 +54,6 @@ def record(
         config={**search.file.model_dump(mode="json"), "base": base.model_dump(mode="json")},
     )
     trackers = start(base.track, tracked, say=say)
-    images = {f"figures/{name}": folder.figures / f"{name}.png" for name in drawn.figures}
+    images = {f"figures/{name}": folder.figures / f"{name}.png" for name in figures}
     trackers.close(Closing(values, images))
     trackers.finish()

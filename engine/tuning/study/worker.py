@@ -3,6 +3,21 @@
 A place is a parameter set that ends. N of them are wanted, and a killed trial and its retry are one
 place. Counting and asking happen under the claim, so that N workers never ask for the last place
 together; from then on the running trial itself, in the storage, is what holds the place.
+
+::
+
+                        under the claim           without it
+    enqueue -> WAITING --ask--> RUNNING, no owner -----> RUNNING --train--> COMPLETE, or PRUNED:
+                  ^                   |                     |               pruned, non-finite
+                  |                   | withdrawn: claim    | its process   or out of memory
+                  |                   | lost while asking   | died, or left
+                  |                   v                     v
+                  +-----requeue----- FAIL <-----------------+
+
+WAITING, RUNNING, COMPLETE, PRUNED and FAIL are Optuna's states. Only COMPLETE and PRUNED count as
+ended. ``requeue`` gives a failed trial's values to a new one, which the next to ask is given first.
+A worker that was silent for so long that its trial was given to another finds it FAIL when it tells
+how it went: that one's end is the one that counts.
 """
 
 from __future__ import annotations
@@ -17,15 +32,18 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from engine.training.signals import Interrupted, sigterm_raises
-from engine.tuning.search.search import Search
-from engine.tuning.study.optuna_parts import make_sampler
-from engine.tuning.study.storage import Claim, PatientStorage
-from engine.tuning.study.study import OUTCOME, StudyFolder, all_non_finite, ended_trials, held
+from engine.tuning.search import Search
+from engine.tuning.study.claims import Claim, held
+from engine.tuning.study.folder import StudyFolder
+from engine.tuning.study.proposals import Proposer
+from engine.tuning.study.storage import PatientStorage
 from engine.tuning.study.trial_owner import OWNER, is_lost, is_ours, this_process
+from engine.tuning.study.trials import OUTCOME, all_non_finite, ended_trials
 
 POLL = 1.0  # seconds between looks at trials that others are running
 
-Ending = Literal["done", "timeout", "non-finite", "alone"]
+Stopped = Literal["done", "timeout", "non-finite", "alone"]
+"""Why a worker stops: all trials have ended, time is up, all diverge, or its starter has died."""
 
 
 class WithdrawnError(Exception):
@@ -36,11 +54,11 @@ class Runner(Protocol):
     """Who trains; see :class:`engine.tuning.study.trial.TrialRunner`."""
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
-        """The values of the keys that exist in this trial."""
+        """Return the values of the keys that exist in this trial."""
         ...
 
     def train(self, trial: Trial, params: Mapping[str, Any]) -> float | Sequence[float]:
-        """What a trial with these values is worth."""
+        """Return what a trial with these values is worth."""
         ...
 
 
@@ -67,14 +85,15 @@ class Worker:
     is_wanted: Callable[[], bool] = lambda: True
     _trained: int | None = None  # the trial whose end is about to be told
 
-    def run(self) -> Ending:
-        """Work until nothing is left to do; returns why it ended.
+    def run(self) -> Stopped:
+        """Work until nothing is left to do, and return why.
 
         Raises:
             Interrupted: by a signal; the trial is back in the queue.
             ConfigError: a mistake that only the data, timm or the machine could reveal.
             StorageLostError: the storage has been gone for too long.
         """
+        self.study.sampler = Proposer(self.search, self.study)
         with sigterm_raises():
             while True:
                 self.claim.acquire()
@@ -95,8 +114,8 @@ class Worker:
                 elif place != "free":
                     return place
 
-    def _place(self) -> Literal["free", "taken"] | Ending:
-        """Whether another trial may begin; only true under the claim."""
+    def _place(self) -> Literal["free", "taken"] | Stopped:
+        """Return whether another trial may begin; only true under the claim."""
         ended = ended_trials(self.study)
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if self.num_trials is not None and len(ended) >= self.num_trials:
@@ -112,8 +131,6 @@ class Worker:
         return "taken"
 
     def _ask_and_train(self) -> None:
-        number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = make_sampler(self.search, number=number)
         self._trained = None
         try:
             self.study.optimize(self._objective, n_trials=1, catch=(WithdrawnError,))
@@ -125,20 +142,22 @@ class Worker:
                 raise
             return
         with held(self.claim):
-            self.folder.write_csv(self.study, self.search.file.metrics)
+            self.folder.write_csv(self.study, self.search)
 
     def _objective(self, trial: Trial) -> float | Sequence[float]:
+        """Train, and remember the trial whose end Optuna is about to tell the storage."""
         try:
             value = self._train(trial)
         except (UpdateFinishedTrialError, WithdrawnError):
-            # The storage restarted and the claim went with it, so another took the trial, still
-            # without an owner, for a dead worker's; or it was taken while it reported on the way.
+            # Withdrawn: the storage restarted and the claim went with it, so another took the
+            # trial, still without an owner, for a dead worker's. Finished: taken on the way.
             self._trained = trial._trial_id
             raise
         self._trained = trial._trial_id
         return value
 
     def _train(self, trial: Trial) -> float | Sequence[float]:
+        """Own the trial, settle its values, let go of the claim, and train."""
         # Before the claim goes: Optuna's own first sign of life may come a moment later.
         self.storage.record_heartbeat(trial._trial_id)
         trial.set_user_attr(OWNER, this_process(trial.number))
@@ -182,7 +201,7 @@ def requeue_lost(study: optuna.Study, storage: PatientStorage, *, is_leaving: bo
 
 
 def _history(trial: FrozenTrial) -> list[int]:
-    """Numbers of the tries before this one, which Optuna's retry callback keeps."""
+    """Return the numbers of the tries before this one, which Optuna's retry callback keeps."""
     history: list[int] = trial.system_attrs.get("retry_history", [])
     return history
 

@@ -1,45 +1,15 @@
-"""Heads: from pooled features to logits."""
+"""The cosine head."""
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class LinearHead(nn.Linear):
-    """Linear layer with bias: features (N, D) to logits (N, num_outputs).
-
-    Args:
-        num_features: D.
-        num_outputs: Number of logits.
-        init: ``default`` is torch's own initialisation, ``kaiming`` draws the weight as He et al.
-            2015 do for convolutions, which is what the CIFAR ResNets of the literature use.
-        prior: Probability p, strictly between 0 and 1, that every output starts from: the bias
-            becomes log(p / (1 - p)). Sigmoid losses on many classes need it, as their first steps
-            otherwise go into the negatives (Lin et al. 2017, sec. 4.1); p = 1/C gives -log(C - 1)
-            (Cui et al. 2019). None leaves torch's own bias.
-    """
-
-    def __init__(
-        self,
-        num_features: int,
-        num_outputs: int,
-        *,
-        init: Literal["default", "kaiming"] = "default",
-        prior: float | None = None,
-    ) -> None:
-        super().__init__(num_features, num_outputs)
-        if init == "kaiming":
-            nn.init.kaiming_normal_(self.weight)
-        if prior is not None:
-            nn.init.constant_(self.bias, math.log(prior) - math.log1p(-prior))
-
-
-class CosineHead(nn.Module):
+class Cosine(nn.Module):
     """Cosine between features (N, D) and the weight of each output: logits (N, num_outputs).
 
     The logits lie in -1 to 1: the scale is exactly 1, and a loss that wants another multiplies by
@@ -51,6 +21,8 @@ class CosineHead(nn.Module):
         num_features: D.
         num_outputs: Number of logits.
     """
+
+    gives_cosines: ClassVar[bool] = True
 
     # Shorter vectors are not stretched to length 1: the gradient of normalising is 1 / length, and
     # torch's own limit of 1e-12 would let it grow far beyond what a step survives.

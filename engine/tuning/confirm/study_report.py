@@ -10,12 +10,13 @@ from engine.config.load import dump, fingerprint, flatten, full_key
 from engine.config.messages import one_line
 from engine.config.mistakes import ConfigError
 from engine.training.files import write_text
-from engine.tuning.confirm import closing_table, confirm, confirmed_rows, front_table
-from engine.tuning.confirm.confirm import Candidate, Job
+from engine.tuning.confirm import closing_table, confirmed_rows, jobs
+from engine.tuning.confirm.candidates import Candidate, candidates, of_trial
 from engine.tuning.confirm.confirmed_rows import Row
+from engine.tuning.confirm.jobs import Job
 from engine.tuning.figures import drawing
-from engine.tuning.study.study import ended_trials
-from engine.tuning.study.trials import Objective, objectives
+from engine.tuning.search.schema import spelled
+from engine.tuning.study.trials import Objective, ended_trials, objectives, ranked
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from engine.config.schema import Config
-    from engine.tuning.search.search import Search
-    from engine.tuning.study.study import StudyFolder
+    from engine.tuning.search import Search
+    from engine.tuning.study.folder import StudyFolder
 
 
 class Stage(NamedTuple):
@@ -35,7 +36,7 @@ class Stage(NamedTuple):
     jobs: list[Job]
 
 
-class Ending(NamedTuple):
+class StudyReport(NamedTuple):
     """What a search says at its end.
 
     Attributes:
@@ -53,23 +54,21 @@ class Ending(NamedTuple):
 
 
 def stage(search: Search, study: Study, folder: StudyFolder) -> Stage:
-    """What the confirm stage of an ended search trains.
+    """Return what the confirm stage of an ended search trains.
 
     Args:
         search: of the study.
         study: none of its trials is running any more.
         folder: of the study; the run folders go to ``confirm/`` inside.
     """
-    found = confirm.candidates(
+    found = candidates(
         search,
         study.get_trials(deepcopy=False),
         objectives(study, search.file.metrics),
         top=search.file.confirm.top,
     )
-    seeds = confirm.fresh_seeds(
-        search.search_seeds(search.base()), number=search.file.confirm.seeds
-    )
-    todo = confirm.jobs(found, seeds=seeds, root=folder.path, group=search.study)
+    seeds = jobs.fresh_seeds(search.seeds, number=search.file.confirm.seeds)
+    todo = jobs.jobs_of(found, seeds=seeds, root=folder.path, group=search.study)
     return Stage(found, seeds, todo if search.file.confirm.top else [])
 
 
@@ -79,21 +78,22 @@ def confirm_study(
     folder: StudyFolder,
     *,
     run: Callable[[Config], object],
-    begins: Callable[[Job, int], None] | None = None,
+    begins: Callable[[str, int, int], None] | None = None,
 ) -> None:
-    """Train what the confirm stage lacks; any number of workers may, and the same command resumes.
+    """Train what the confirm stage lacks; any number of workers may do so at once.
 
     Args:
         search: of the study.
         study: an ended search.
         folder: of the study.
         run: trains a config and predicts test, as ``train.run`` does.
-        begins: told each run that this worker takes up, and how many were left then.
+        begins: told the setting and the seed of each run that this worker takes up, and how many
+            were left then.
     """
-    confirm.train_all(stage(search, study, folder).jobs, run=run, begins=begins)
+    jobs.train_all(stage(search, study, folder).jobs, run=run, begins=begins)
 
 
-def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
+def report(search: Search, study: Study, folder: StudyFolder) -> StudyReport:
     """Write the tables, best.yaml and the figures, and return what is to be shown.
 
     confirm.csv and confirm.md hold the closing table; pareto.csv, with several metrics, the front.
@@ -109,8 +109,8 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
     goals = objectives(study, search.file.metrics)
     trials = study.get_trials(deepcopy=False)
     todo = stage(search, study, folder)
-    results = confirm.summaries(todo.jobs) if todo.jobs else {}
-    failed = confirm.diverged(todo.jobs)
+    results = jobs.summaries(todo.jobs) if todo.jobs else {}
+    failed = jobs.diverged(todo.jobs)
     tables = [
         confirmed_rows.rows(
             todo.candidates, results, goal, seeds=todo.seeds, diverged=failed, index=index
@@ -121,12 +121,12 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
     number = len(ended_trials(study))
     title = f"{search.study}: the best settings of {number} trials, trained again"
     shown: list[RenderableType] = []
-    if len(goals) > 1 and (found := front_table.on_front(trials, goals)):
+    if len(goals) > 1 and (found := closing_table.on_front(trials, goals)):
         name = (
             f"{search.study}: {len(found)} of {number} trials are beaten by no other in all metrics"
         )
-        shown += ["", front_table.screen_table(found, goals, title=name)]
-        write_text(folder.path / "pareto.csv", front_table.csv_text(found, goals))
+        shown += ["", closing_table.front_table(found, goals, title=name)]
+        write_text(folder.path / "pareto.csv", closing_table.front_csv(found, goals))
     for table in tables:
         name = f"{title}; {table[0].objective.metric}"
         shown += ["", closing_table.screen_table(table, title=one_line(name))]
@@ -136,7 +136,7 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
         text = closing_table.markdown(tables, title=title, seeds=todo.seeds)
         write_text(folder.path / "confirm.md", text)
         write_text(folder.path / "confirm.csv", closing_table.csv_text(tables))
-    best = _chosen(tables, ranked=confirm.ranked(trials, goals), search=search)
+    best = _chosen(tables, best_first=ranked(trials, goals), search=search)
     drawn = drawing.draw(
         trials, goals, title=search.study, known=_known(search, goals, tables=tables, best=best)
     )
@@ -145,21 +145,23 @@ def close(search: Search, study: Study, folder: StudyFolder) -> Ending:
     if best is not None:
         write_text(folder.best, best_yaml(best, tables, study=search.study, metric=goals[0].metric))
         shown.append(f"python train.py {shlex.quote(str(folder.best))}")
-    return Ending(shown, drawn, tables, best)
+    return StudyReport(shown, drawn, tables, best)
 
 
 def _chosen(
-    tables: Sequence[Sequence[Row]], *, ranked: Sequence[FrozenTrial], search: Search
+    tables: Sequence[Sequence[Row]], *, best_first: Sequence[FrozenTrial], search: Search
 ) -> Candidate | None:
-    """By the first metric's table; without a confirm stage the best of the search, if any."""
+    """Return the first metric's choice; without a confirm stage the best of the search, if any."""
     if tables:
         row = confirmed_rows.chosen(tables[0])
         return None if row is None else row.candidate
-    return confirm.of_trial(ranked[0], search) if ranked else None
+    return of_trial(best_first[0], search) if best_first else None
 
 
 def best_yaml(best: Candidate, tables: Sequence[Sequence[Row]], *, study: str, metric: str) -> str:
-    """The chosen setting as a config file; its comments say how it was chosen and what it is worth.
+    """Return the chosen setting as a config file.
+
+    Its comments say how it was chosen and what it is worth.
 
     Args:
         best: the setting.
@@ -204,13 +206,15 @@ def _known(
 
 
 def _default_in_space(search: Search) -> dict[str, Any] | None:
-    """The default's values of the searched keys; None where it is no point of the space.
+    """Return the default's values of the searched keys; None where it is no point of the space.
 
     It is none when the file sets another loss, say: a key without effect has a default too.
     """
-    base = search.base()
+    base = search.base
     flat = flatten(base)
-    params = {key: flat[full_key(key)] for key in search.file.space if full_key(key) in flat}
+    params = {
+        key: spelled(flat[full_key(key)]) for key in search.file.space if full_key(key) in flat
+    }
     try:
         is_same = fingerprint(search.config(params)) == fingerprint(base)
     except ConfigError:

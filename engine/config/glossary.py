@@ -1,0 +1,59 @@
+"""Words of the field that are no key, and what to write instead."""
+
+from __future__ import annotations
+
+from engine.config import components
+
+METHODS = "experiments/methods"
+
+# What another repository calls it, and how it is spelled here.
+WORDS = {
+    "amp": "runtime.precision=auto",
+    "arch": "model=NAME",
+    "backbone": "model=NAME",
+    "bce": "loss=binary_cross_entropy",
+    "bf16": "runtime.precision=bfloat16",
+    "cb": "reweight=effective_number",
+    "cb_focal": "loss=softmax_focal reweight=effective_number",
+    "ce": "loss=cross_entropy",
+    "crt": "model.init_from=RUN_FOLDER model.init_head=false model.freeze=true "
+    "sampler=class_balanced",
+    "dataset": "data=NAME",
+    "drs": "sampler=class_balanced sampler.start=0.8",
+    "drw": "reweight=effective_number reweight.start=0.8",
+    "few": "evaluate.metric=val/few_accuracy",
+    "fp16": "runtime.precision=float16",
+    "gpu": "runtime.device=cuda",
+    "imb_factor": "data.imbalance.factor=100",
+    "imbalance": "data.imbalance.factor=100",
+    "imbalance_ratio": "data.imbalance.factor=100",
+    "many": "evaluate.metric=val/many_accuracy",
+    "medium": "evaluate.metric=val/medium_accuracy",
+    "optimizer": "optim=NAME",
+    "oracle": "evaluate.test_every_epoch=true",
+    "scheduler": "schedule=NAME",
+    "tau": "evaluate.logit_adjustment=1, or loss=logit_adjustment loss.tau=1",
+}
+
+
+def advice(word: str) -> str:
+    """What to write for a word of the field: a method file, or keys; empty for no such word."""
+    word = word.lower().replace("-", "_")
+    file = f"{METHODS}/{word}.yaml"
+    found = [file] if (components.ROOT / file).exists() else []
+    found += [WORDS[word]] if word in WORDS else []
+    return ", or ".join(found)
+
+
+def methods() -> dict[str, str]:
+    """``{file: what its first comment says}`` of the method files, papers among it."""
+    found = {}
+    for path in sorted((components.ROOT / METHODS).glob("*.yaml")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        comment = []
+        for line in lines:
+            if not line.startswith("#"):
+                break
+            comment.append(line.lstrip("# "))
+        found[f"{METHODS}/{path.name}"] = " ".join(comment)
+    return found

@@ -1,0 +1,81 @@
+"""What somebody may have meant who wrote a key or a choice that there is not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from engine.config import components
+from engine.config.glossary import advice
+from engine.config.messages import shown
+from engine.config.mistakes import nearest
+from engine.config.schema import TRACKERS, Config, tracker_fields
+
+# Sections whose choices are whole packages, with the keys of the chosen files only.
+PACKAGES = {"data": "data", "loss": "losses", "track": TRACKERS}
+
+
+def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
+    """What is wrong with a key that is not among the ``known``, and what was meant."""
+    # Parts of keys, in the order of the tree: data, data.imbalance, sampler ...
+    sections = list(dict.fromkeys(k[:i] for k in known for i, c in enumerate(k) if c == "."))
+    if key in sections:
+        inside = ", ".join(k for k in known if k.startswith(f"{key}."))
+        return f"{key}={shown(value)}: is a section; set one of {inside}"
+    return f"{key}: unknown key{_hint(key, known, sections)}"
+
+
+def _hint(key: str, known: Mapping[str, Any], sections: Sequence[str]) -> str:
+    """What somebody may have meant who wrote a key that there is not."""
+    word = key.removesuffix(".name").rpartition(".")[2]
+    same_word = [k for k in known if k.rpartition(".")[2] == word]
+    if "." in key and (owned := _owned(key)):
+        return owned
+    if same_word:
+        return f" (did you mean {difflib.get_close_matches(key, same_word, n=1, cutoff=0)[0]}?)"
+    if instead := advice(word):
+        return f"; write {instead}"
+    if "." in key:
+        return nearest(key, known) or nearest(key, sections)
+    found = nearest(key, Config.model_fields) or _owned(key)
+    return found or nearest(key, sections) or nearest(key, known)
+
+
+def _owned(key: str) -> str:
+    """Which losses or data sets have this key, or one spelled nearly so."""
+    section, _, leaf = key.rpartition(".")
+    for owner, package in PACKAGES.items():
+        if section not in ("", owner):
+            continue
+        keys_of = {name: _own_keys(package, name) for name in components.names(package)}
+        every = sorted(set().union(*keys_of.values()))
+        found = difflib.get_close_matches(leaf, every, n=1, cutoff=0.8 if section else 1)
+        names = ", ".join(name for name, keys in keys_of.items() if found and found[0] in keys)
+        if found and f"{owner}.{found[0]}" == key:
+            unchosen = ", which track.to does not name" if package == TRACKERS else ""
+            return f": it is a key of {names}{unchosen}"
+        if found:
+            return f" (did you mean {owner}.{found[0]}, a key of {names}?)"
+    return ""
+
+
+def _own_keys(package: str, name: str) -> set[str]:
+    if package == TRACKERS:
+        return set(tracker_fields(name))
+    return {key.name for key in components.read(package, name).keys}
+
+
+def near_choice(key: str, value: Any, info: Any) -> str:
+    """What was meant by a value that is no choice of the key; empty for nothing like it."""
+    # For a number the section's own word knows better: data.imbalance=100 is a factor.
+    word = str(value) if isinstance(value, str) else key.split(".")[-2] if "." in key else key
+    taken = get_args(info.annotation)
+    if Ellipsis in taken:  # a list: the first of its items that is no choice
+        taken = get_args(taken[0])
+        items = value if isinstance(value, list | tuple) else [value]
+        value = next((item for item in items if item not in taken), "")
+    choices = [str(a) for a in taken if isinstance(a, str)]
+    if choices and (instead := advice(word)):
+        return f"; write {instead}"
+    return nearest(str(value), choices)

@@ -1,0 +1,8 @@
+"""Heads, from pooled features to logits; a file without underscore is one head.
+
+``model.head=cosine`` is the class ``Cosine`` of cosine.py. Of what the run knows it gets what its
+constructor names: ``num_features`` and ``num_outputs``; ``init``, how the backbone's own code
+starts a head (``default`` or ``kaiming``); and ``prior``, the probability that sigmoid outputs
+start from, or None. Its keyword-only arguments are keys of ``model``. The class fact
+``gives_cosines`` says that its logits lie in -1 to 1, for losses that scale them.
+"""

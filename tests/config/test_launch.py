@@ -1,0 +1,105 @@
+"""How a script starts: without the environment, and with Ctrl-C at every stage of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.config.components import ROOT
+from engine.config.launch import STOPPED
+
+HEAD = """
+import sys
+
+if __name__ == "__main__":
+    from engine.config.launch import launch
+
+    sys.exit(launch("planted"))
+
+"""
+IMPORTING = """
+import time
+
+def main(words):
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except BaseException:
+        raise RecursionError("a library that catches what interrupts its import")
+"""
+WORKING = """
+import time
+from engine.training.signals import interruptions
+
+def main(words):
+    with interruptions():
+        pass
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("put away", flush=True)
+"""
+
+
+def planted(folder: Path, text: str) -> subprocess.Popen[str]:
+    path = folder / "planted.py"
+    path.write_text(HEAD + text)
+    return subprocess.Popen(
+        [sys.executable, str(path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def interrupted(folder: Path, text: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a script that Ctrl-C reaches once it is ready."""
+    process = planted(folder, text)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def test_ctrl_c_while_libraries_are_imported_is_one_line_whatever_they_catch(
+    tmp_path: Path,
+) -> None:
+    assert interrupted(tmp_path, IMPORTING) == (130, "", f"{STOPPED}\n")
+
+
+def test_ctrl_c_once_work_has_begun_puts_things_away_and_is_one_line(tmp_path: Path) -> None:
+    assert interrupted(tmp_path, WORKING) == (130, "put away\n", f"{STOPPED}\n")
+
+
+@pytest.mark.parametrize("script", ["train", "sweep", "reproduce", "predict"])
+def test_without_the_environment_a_script_says_what_to_do(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", f"{script}.py"],  # without site-packages
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(
+        "is not installed here: activate the environment (source .venv/bin/activate), or use make "
+        "train"
+    )
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault_and_not_the_environments(
+    tmp_path: Path,
+) -> None:
+    process = planted(tmp_path, "import engine.nothing\n")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "No module named 'engine.nothing'" in err
