@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 from engine.config import command_line, rules
 from engine.config.calendar import start_epoch
 from engine.config.load import dump, load
-from engine.config.metrics import metrics
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config
 
@@ -70,15 +69,15 @@ def run(
     """
     import data
     from engine.report.figures.run_figures import draw_figures
+    from engine.report.run_header import header_of
     from engine.report.run_trackers import tracked
-    from engine.report.terminal import Header, Terminal
+    from engine.report.terminal import Terminal
     from engine.report.tracking import check_installed
     from engine.training.checkpoint import Checkpointer, Progress
     from engine.training.epoch_totals import EpochTotals
     from engine.training.evaluation import row_of
     from engine.training.journal import Journal
     from engine.training.machine import machine
-    from engine.training.runtime import device_name
     from engine.training.selection import Selection
     from engine.training.setup import load_dataset, set_up
     from engine.training.signals import interruptions
@@ -125,23 +124,7 @@ def run(
         # --- epochs ------------------------------------------------------------------------------
         stack.enter_context(checkpoints.named_on_divergence())
         done = progress.epoch * steps + progress.totals.steps
-        chosen_by = None if dataset.val is None else metrics()[selection.metric].heading
-        screen.header(
-            Header(
-                title=dataset.title,
-                class_counts=dataset.class_counts.tolist(),
-                num_validation=0 if dataset.val is None else len(dataset.val),
-                num_test=len(dataset.test),
-                model=config.model.name,
-                num_parameters=sum(p.numel() for p in trainer.evaluated.parameters()),
-                device=device_name(computer.device),
-                threads=computer.threads,
-                epochs=epochs,
-                steps=steps,
-                chosen_by=chosen_by,
-                folder=journal.folder.path,
-            )
-        )
+        screen.header(header_of(journal, setup))
         with screen.training(epochs=epochs, done=done, total=epochs * steps):
             for epoch in range(progress.epoch, epochs):
                 positions = setup.draw(epoch)
@@ -196,9 +179,7 @@ def run(
         figures, headline = {}, results[summary.headline].test
         if headline is not None and config.track.figures:
             rows = journal.rows()
-            figures = draw_figures(
-                journal.folder.figures, headline, summary=summary, rows=rows, say=screen.say
-            )
+            figures = draw_figures(journal, headline, summary=summary, rows=rows)
         trackers.result(summary, test=headline, figures=figures)
         journal.finish(summary)
         if test:

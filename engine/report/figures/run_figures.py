@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +11,23 @@ import numpy as np
 from engine.report import figures
 from engine.report.figures.style import illegible
 from engine.training.evaluation import Assessment
+from engine.training.journal import Journal
 from engine.training.processes import Processes
 from engine.training.summary import Summary
 
 
 def draw_figures(
-    folder: Path,
-    test: Assessment,
-    *,
-    summary: Summary,
-    rows: Sequence[Mapping[str, Any]],
-    say: Callable[[str], None],
+    journal: Journal, test: Assessment, *, summary: Summary, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Path]:
     """Draw the figures of a run as PNG and PDF; return the PNGs by name.
 
     Of joined processes the main one draws.
 
     Args:
-        folder: where they go.
+        journal: of the run; it is told where names have letters that no font here has.
         test: predictions with the headline's weights.
         summary: of the run.
         rows: the lines of metrics.jsonl.
-        say: called with one line where names have letters that no font here has.
     """
     if not Processes.current().is_main:
         return {}
@@ -44,7 +39,7 @@ def draw_figures(
     shown = np.flatnonzero((class_counts > 0) | (test.metrics.per_class.support > 0))
     counts, names = class_counts[shown], [class_names[label] for label in shown.tolist()]
     if lacking := illegible([*names, summary.title]):
-        say(
+        journal.say(
             f"figures: no font here has {lacking[:10]}, which become boxes; install one, such as "
             "Noto Sans CJK"
         )
@@ -59,6 +54,7 @@ def draw_figures(
         drawn["confusion_matrix"] = figures.confusion_matrix(
             test.metrics.confusion[np.ix_(shown, shown)], names, counts, title=title
         )
+    folder = journal.folder.figures
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
         figures.save(figure, folder / name)
