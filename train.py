@@ -18,6 +18,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import command_line, rules
@@ -28,7 +29,7 @@ from engine.config.schema import Config
 
 if TYPE_CHECKING:
     import data
-    from engine.report.terminal import Screen
+    from engine.report.terminal import Terminal
     from engine.training.summary import Summary
 
 Report = Callable[[int, Mapping[str, Any]], None]
@@ -42,7 +43,7 @@ def run(
     dataset: data.LongTailed | None = None,
     fresh: bool = False,
     command: Sequence[str] = ("train.run",),
-    screen: Screen | None = None,
+    screen: Terminal | None = None,
 ) -> Summary:
     """Train, test and describe one run; resume an interrupted one, return a finished one's summary.
 
@@ -68,8 +69,9 @@ def run(
     """
     import data
     from engine.report.figures.run_figures import draw_figures
+    from engine.report.run_header import header_of
     from engine.report.run_trackers import tracked
-    from engine.report.terminal import Screen
+    from engine.report.terminal import Terminal
     from engine.report.tracking import check_installed
     from engine.training.checkpoint import Checkpointer, Progress
     from engine.training.epoch_totals import EpochTotals
@@ -84,7 +86,7 @@ def run(
     check_installed(config.track.to)
     if config.evaluate.test_every_epoch and not test:
         raise ConfigError(["evaluate.test_every_epoch=true: this run is to leave test alone"])
-    began, epochs, screen = time.perf_counter(), config.schedule.epochs, screen or Screen()
+    began, epochs, screen = time.perf_counter(), config.schedule.epochs, screen or Terminal()
 
     with contextlib.ExitStack() as stack:
         # --- machine, data; a finished run ends here ---------------------------------------------
@@ -122,6 +124,7 @@ def run(
         # --- epochs ------------------------------------------------------------------------------
         stack.enter_context(checkpoints.named_on_divergence())
         done = progress.epoch * steps + progress.totals.steps
+        screen.header(header_of(journal, setup))
         with screen.training(epochs=epochs, done=done, total=epochs * steps):
             for epoch in range(progress.epoch, epochs):
                 positions = setup.draw(epoch)
@@ -176,7 +179,7 @@ def run(
         figures, headline = {}, results[summary.headline].test
         if headline is not None and config.track.figures:
             rows = journal.rows()
-            figures = draw_figures(journal.folder.figures, headline, summary=summary, rows=rows)
+            figures = draw_figures(journal, headline, summary=summary, rows=rows)
         trackers.result(summary, test=headline, figures=figures)
         journal.finish(summary)
         if test:
@@ -206,18 +209,19 @@ def main(argv: Sequence[str]) -> int:
 def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: range) -> int:
     import torch
 
-    from engine.report.terminal import Screen
+    from engine.report.seeds import markdown
+    from engine.report.terminal import Terminal
     from engine.training.divergence import DivergenceError
-    from engine.training.files import WriteError
+    from engine.training.files import WriteError, write_text
     from engine.training.processes import LostProcessError, joined
     from engine.training.signals import Interrupted
 
-    screen = Screen()
+    screen = Terminal(is_brief=bool(arguments.seeds))
     command = ["train.py", *sys.argv[1:]]
     summaries = []
     try:
         with joined(config.runtime.device) as processes:
-            screen = screen if processes.is_main else Screen.silent()
+            screen = screen if processes.is_main else Terminal.silent()
             for seed in seeds:
                 seeded = config.model_copy(update={"seed": seed})
                 summaries.append(run(seeded, fresh=arguments.fresh, command=command, screen=screen))
@@ -233,8 +237,12 @@ def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: rang
     except torch.OutOfMemoryError:
         print(_out_of_memory(config), file=sys.stderr)
         return 1
-    if arguments.seeds:
-        screen.seeds(summaries)
+    if arguments.seeds and processes.is_main:
+        root = Path(config.track.root).expanduser()
+        name = config.track.name or config.data.name
+        file = root / name / f"seeds-{summaries[0].group}.md"
+        write_text(file, markdown(summaries))
+        screen.seeds(summaries, file=file)
     return 0
 
 

@@ -29,7 +29,7 @@ from rich.table import Table
 from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError
 from engine.report.figures import save
-from engine.report.statistics import mean_and_std, paired_difference
+from engine.report.statistics import mean_and_std, paired_difference, spread
 from engine.training.files import write_text
 from engine.tuning.figures.best_of_n import best_so_far
 from engine.tuning.figures.best_of_n_figures import repetitions, values_of
@@ -146,8 +146,7 @@ def _running_best(runs: npt.NDArray[np.float64], goal: Objective) -> npt.NDArray
 
 
 def _spread(values: npt.NDArray[np.float64]) -> str:
-    mean, std, _ = mean_and_std(values.tolist())
-    return f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
+    return spread(mean_and_std(values.tolist()))
 
 
 def _versus(ours: npt.NDArray[np.float64], baseline: npt.NDArray[np.float64]) -> str:

@@ -25,6 +25,7 @@ import train
 from engine.config.components import ROOT
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
+from engine.report.statistics import mean_and_std, spread
 from engine.training.summary import Summary
 
 AS_IT_IS = "float32"
@@ -86,10 +87,9 @@ def accuracies(runs: Sequence[Summary]) -> list[float]:
 def line(variant: str, runs: Sequence[Summary], base: Sequence[Summary]) -> str:
     """One row of the table."""
     values, usual = accuracies(runs), accuracies(base)
-    spread = statistics.stdev(values) if len(values) > 1 else float("nan")
     apart = " ".join(f"{a - b:+.3f}" for a, b in zip(values, usual, strict=True))
     seconds = statistics.mean(run.time["training_seconds"] for run in runs)
-    return f"{variant:14} {statistics.mean(values):.3f} ± {spread:.3f}   {apart:24} {seconds:7.1f}"
+    return f"{variant:14} {spread(mean_and_std(values))}   {apart:24} {seconds:7.1f}"
 
 
 def main(argv: Sequence[str]) -> int:

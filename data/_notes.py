@@ -11,7 +11,6 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from data._base import Classes, Pool
-from data._imbalance import class_label
 
 _MOST_NOTES = 5  # classes named one by one before a note sums them up
 _MOST_NAMED = 20  # classes listed in one note
@@ -65,8 +64,7 @@ def sacrifice_notes(
             f"{given[giving].sum()} went to validation"
         ]
     return [
-        f"{class_label(c, class_names)} keeps {kept[c]} of {drawn[c]} images: "
-        f"{given[c]} went to validation"
+        f"{class_names[c]} keeps {kept[c]} of {drawn[c]} images: {given[c]} went to validation"
         for c in giving
     ]
 

@@ -13,7 +13,7 @@ from rich.console import Console
 import train
 from engine.config.load import fingerprint, load
 from engine.config.schema import Config
-from engine.report.terminal import Screen
+from engine.report.terminal import Terminal
 from engine.training.summary import Summary
 
 SMALL = (
@@ -49,9 +49,9 @@ def small_run(root: Path, *words: str, **options: Any) -> Summary:
     return train.run(small_config(root, *words), screen=quiet_screen(), **options)
 
 
-def quiet_screen() -> Screen:
+def quiet_screen() -> Terminal:
     """A screen nobody sees."""
-    return Screen(Console(file=io.StringIO(), width=200))
+    return Terminal(Console(file=io.StringIO(), width=200))
 
 
 def folder_of(root: Path, *words: str) -> Path:

@@ -20,7 +20,7 @@ from engine.config.components import names, read
 from engine.config.load import fingerprint, load, load_run_config
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
-from engine.report.terminal import Screen
+from engine.report.terminal import Terminal
 from engine.training import build, checkpoint, setup, trained
 from engine.training.epoch_totals import EpochTotals
 from engine.training.machine import machine
@@ -285,7 +285,7 @@ def test_the_terminal_says_what_was_trained_and_tested_and_splits_old_from_new(
 ) -> None:
     out = io.StringIO()
     config = load_run_config(student)
-    train.run(config, screen=Screen(Console(file=out, width=200)))
+    train.run(config, screen=Terminal(Console(file=out, width=200)))
     text = " ".join(out.getvalue().split())
     assert "Synthetic (trained on 2 of 4 classes, tested on 4): test by class" in text
     assert "tested on 4 of 4 classes: class0, class1, class2, class3" in text

@@ -21,7 +21,7 @@ from rich.console import Console
 import train
 from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError
-from engine.report.terminal import Screen
+from engine.report.terminal import Terminal
 from engine.training import checkpoint
 from tests._runs import (
     assert_same_run,
@@ -290,6 +290,6 @@ def test_a_run_folder_older_than_a_recorded_key_resumes_and_says_so(tmp_path: Pa
     del environment["segments"][0]["processes"]
     path.write_text(json.dumps(environment))
     out = io.StringIO()
-    train.run(small_config(tmp_path), screen=Screen(Console(file=out, width=200)))
+    train.run(small_config(tmp_path), screen=Terminal(Console(file=out, width=200)))
     assert "note: processes was not recorded and is 1 from here on" in out.getvalue()
     assert "processes changed during the run: not recorded -> 1" in summary_of(folder)["notes"]

@@ -37,6 +37,15 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return ``1 class`` or ``2 classes``; without ``many`` an s is added.
+
+    >>> counted(1, "run"), counted(1000, "run"), counted(2, "class", "classes")
+    ('1 run', '1,000 runs', '2 classes')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def _type(annotation: Any, metadata: Any = ()) -> str:
     origin = get_origin(annotation)
     if hasattr(annotation, "__metadata__"):

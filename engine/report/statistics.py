@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,12 +28,40 @@ LEAST_SPREAD = 0.1
 FloatArray = npt.NDArray[np.float64]
 
 
+DASH = "–"
+"""Stands for a value that is not defined."""
+
+
 class MeanAndStd(NamedTuple):
     """Mean, standard deviation with n - 1 (None for a single value), and number of values."""
 
     mean: float
     std: float | None
     n: int
+
+
+def spread(
+    found: MeanAndStd | None,
+    *,
+    number: Callable[[float], str] = "{:.3f}".format,
+    expected: int | None = None,
+) -> str:
+    """Return a mean and its standard deviation as text; a dash where there is no value.
+
+    >>> spread(mean_and_std([0.1, 0.3]), expected=3)
+    '0.200 ± 0.141 (n = 2)'
+
+    Args:
+        found: What to write.
+        number: How to write one number.
+        expected: Number of values there should be; n is written where there are fewer.
+    """
+    if found is None:
+        return DASH
+    text = number(found.mean)
+    if found.std is not None:
+        text += f" ± {number(found.std)}"
+    return text if expected in (None, found.n) else f"{text} (n = {found.n})"
 
 
 @dataclass(frozen=True)
@@ -43,7 +71,7 @@ class Difference:
     Attributes:
         mean: Mean difference, in the unit of the values.
         low: Lower end of the interval; None where the data determine none.
-        high: Upper end; None where `low` is.
+        high: Upper end; None where ``low`` is.
         n: Independent differences the interval rests on: clusters where there are any, else pairs.
         pairs: Pairs of runs behind them.
     """
@@ -63,7 +91,7 @@ class Difference:
 
 
 def mean_and_std(values: Sequence[float]) -> MeanAndStd:
-    """Mean and sample standard deviation of at least one finite value.
+    """Return mean and sample standard deviation of at least one finite value.
 
     >>> mean_and_std([1.0, 3.0])
     MeanAndStd(mean=2.0, std=1.4142135623730951, n=2)
@@ -83,7 +111,7 @@ def paired_difference(
     level: float = 0.95,
     clusters: Sequence[Hashable] | None = None,
 ) -> Difference:
-    """Compare two methods run by run: the mean of `ours[i] - baseline[i]` with an interval.
+    """Compare two methods run by run: the mean of ``ours[i] - baseline[i]`` with an interval.
 
     The interval reaches as far as the wider of two at either end: Student's t, and the studentized
     bootstrap (bootstrap-t; Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from engine.config.metrics import metrics
-from engine.report.statistics import FEWEST_FOR_A_CLAIM, Difference
-from engine.report.terminal import DASH
+from engine.report.statistics import DASH, FEWEST_FOR_A_CLAIM, Difference, spread
 from engine.tables.aggregate import HEADINGS, Block, Row, Score
 from engine.tables.beside import Beside, beside_of, reasons_of
 from engine.tables.published import Published
@@ -138,12 +137,11 @@ def _heading(metric: str) -> str:
 def mean_entry(row: Row, metric: str, *, style: Style) -> Entry:
     """Return mean and standard deviation, with n where not every run of the row has the metric."""
     score = row.scores[metric]
-    if score.summary is None:
-        return Entry(DASH)
-    mean, std, n = score.summary
-    text = style.number(mean, metric)
-    text += "" if std is None else f" ± {style.number(std, metric)}"
-    text = text if n == len(row.records) else f"{text} (n = {n})"
+    text = spread(
+        score.summary,
+        number=lambda value: style.number(value, metric),
+        expected=len(row.records),
+    )
     return Entry(text, is_bold=style.marks == "difference" and score.is_better)
 
 

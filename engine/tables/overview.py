@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.config.mistakes import ConfigError
-from engine.report.terminal import DASH
+from engine.report.statistics import DASH
 from engine.tables.aggregate import HEADINGS, Block, Row
 from engine.tables.beside import published_beside, reasons_of
 from engine.tables.layout import DAGGER, Entry, Sheet, letters, marked_best, mean_entry, reading

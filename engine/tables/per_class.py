@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.report.statistics import mean_and_std
-from engine.report.terminal import DASH
+from engine.report.statistics import DASH, mean_and_std
 from engine.tables.aggregate import Block, Row
 from engine.tables.layout import Entry, Sheet
 from engine.tables.style import Style

@@ -183,7 +183,7 @@ def _run(
     """Run, resume or merely read one cell, and add its line; ``busy`` if another process has it."""
     import torch
 
-    from engine.report.terminal import Screen
+    from engine.report.terminal import Terminal
     from engine.training.divergence import DivergenceError
 
     folder = RunFolder(cell.folder)
@@ -200,7 +200,7 @@ def _run(
             report=report,
             fresh=task.renew and is_outdated(cell),
             command=("reproduce.py", *sys.argv[1:]),
-            screen=Screen.silent(),
+            screen=Terminal.silent(),
         )
     except BusyError:
         return "busy"

@@ -12,7 +12,7 @@ import train
 from data import Imbalance, LongTailed, Validation, build
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
-from engine.report.terminal import Screen
+from engine.report.terminal import Terminal
 from tests._runs import small_config, small_run
 from tests.data._files import write_folder
 from tests.data._pools import PoolOf
@@ -66,7 +66,7 @@ def test_the_seed_of_a_natural_folder_with_its_own_val_is_a_mistake(
 def printed(root: Path, *words: str) -> str:
     out = io.StringIO()
     config = small_config(root, "schedule.epochs=1", *words)
-    train.run(config, screen=Screen(Console(file=out, width=300)))
+    train.run(config, screen=Terminal(Console(file=out, width=300)))
     return out.getvalue()
 
 

@@ -30,7 +30,7 @@ def test_digits_with_validation_have_326_images_and_say_what_class_0_gave_up() -
     assert dataset.class_counts.tolist() == [108, 80, 51, 33, 21, 14, 9, 5, 3, 2]
     assert len(dataset.train) == 326
     assert dataset.notes == (
-        "0_zero keeps 108 of 124 images: 16 went to validation",
+        "zero keeps 108 of 124 images: 16 went to validation",
         "validation uses 200 labels (20 of each class)",
     )
 

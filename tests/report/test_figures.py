@@ -2,22 +2,26 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from engine.config.metrics import metrics
 from engine.report import figures
+from engine.report.figures import curves, style
 from engine.report.figures.style import shorten
 from engine.training.metrics.calibration import reliability
 
-ROOT = Path(figures.__file__).parents[1]
+ROOT = Path(figures.__file__).parents[3]
 ODD_NAMES = ["a$b$", r"\frac{x}_1^2", "naïve {curly}", "line\nbreak", "a" * 200, "犬", "%d & #"]
 
 
@@ -306,5 +310,83 @@ def test_long_names_keep_their_beginning_and_end() -> None:
     assert shorten(name, limit=10) == "Acant…rnon"
 
 
-def test_characters_without_a_glyph_become_boxes() -> None:
+@pytest.fixture
+def fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[font_manager.FontEntry]]:
+    """The fonts that are installed, for this test those of Matplotlib alone."""
+    known = [entry for entry in font_manager.fontManager.ttflist if "DejaVu" in entry.name]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", known)
+    _forget_fonts()
+    yield known
+    _forget_fonts()
+
+
+def _forget_fonts() -> None:
+    for cached in (style.fallback_fonts, style._known_characters, style._characters):
+        cached.cache_clear()
+    font_manager.fontManager._findfont_cached.cache_clear()
+
+
+def a_font(path: Path, *, name: str, letters: str) -> None:
+    """Write a font in which every letter is a full square."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((50, 0))
+    for point in ((950, 0), (950, 900), (50, 900)):
+        pen.lineTo(point)
+    pen.closePath()
+    square, glyphs = pen.glyph(), [".notdef", *(f"uni{ord(c):04X}" for c in letters)]
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder(glyphs)
+    builder.setupCharacterMap({ord(c): f"uni{ord(c):04X}" for c in letters})
+    builder.setupGlyf(dict.fromkeys(glyphs, square))
+    builder.setupHorizontalMetrics(dict.fromkeys(glyphs, (1000, 50)))
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": name, "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=900, sTypoDescender=-100)
+    builder.setupPost()
+    builder.save(path)
+
+
+def test_characters_without_a_glyph_become_boxes_and_are_named(
+    fonts: list[font_manager.FontEntry],
+) -> None:
     assert shorten("犬 dog\n", limit=20) == "□ dog"
+    assert style.illegible(["犬 dog", "cat", "猫犬"]) == "犬猫"
+    assert style.illegible(["dog", "Ωμέγα"]) == ""
+
+
+def test_an_installed_font_with_the_letters_is_used(
+    fonts: list[font_manager.FontEntry], tmp_path: Path
+) -> None:
+    counts, recall = np.array([300, 50, 5]), np.array([0.9, 0.5, 0.2])
+    before = figures.recall_by_class_count(recall, counts, ["犬", "猫", "한"], title="t")
+    a_font(tmp_path / "tails.ttf", name="Tails CJK", letters="犬猫汉漢あ한")
+    font_manager.fontManager.addfont(tmp_path / "tails.ttf")
+    _forget_fonts()
+    assert style.fallback_fonts() == ("Tails CJK",)
+    assert style.illegible(["犬猫한"]) == ""
+    after = figures.recall_by_class_count(recall, counts, ["犬", "猫", "한"], title="t")
+    assert texts(before.axes[0]) == ["□"] * 3
+    assert sorted(texts(after.axes[0])) == ["犬", "猫", "한"]
+    figures.save(after, tmp_path / "after")  # would warn of a glyph that no font has
+
+
+def test_a_font_that_nobody_needs_changes_no_figure(
+    fonts: list[font_manager.FontEntry], tmp_path: Path
+) -> None:
+    figures.save(every_figure(names_of(3))["confusion"], tmp_path / "without")
+    a_font(tmp_path / "tails.ttf", name="Tails CJK", letters="汉漢あ한")
+    font_manager.fontManager.addfont(tmp_path / "tails.ttf")
+    _forget_fonts()
+    figures.save(every_figure(names_of(3))["confusion"], tmp_path / "with")
+    without, with_font = (tmp_path / f"{name}.png" for name in ("without", "with"))
+    assert without.read_bytes() == with_font.read_bytes()
+
+
+def test_curves_name_only_keys_that_rows_have() -> None:
+    written = {f"{split}/{name}" for split in ("val", "test") for name in metrics()}
+    written |= {"train/loss", "train/accuracy", "lr"}
+    drawn = {key for lines in curves.PANELS.values() for key in lines}
+    assert drawn <= written

@@ -10,22 +10,24 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from engine.report.terminal import DASH, Screen
+from engine.report import seeds
+from engine.report.statistics import DASH
+from engine.report.terminal import Header, Terminal
 from engine.training.epoch_totals import EpochTotals, Step
 from engine.training.summary import ClassResult, Oracle, RuleResult, Summary
 
 FOLDER = Path("runs/synthetic/0123456789ab")
 
 
-def screen(*, terminal: bool = False, width: int = 120) -> Screen:
-    """A screen that writes into a string; ``printed`` reads it."""
+def screen(*, terminal: bool = False, width: int = 120) -> Terminal:
+    """A terminal that writes into a string; ``printed`` reads it."""
     console = Console(
         file=io.StringIO(), force_terminal=terminal, width=width, highlight=False, soft_wrap=True
     )
-    return Screen(console)
+    return Terminal(console)
 
 
-def printed(shown: Screen) -> str:
+def printed(shown: Terminal) -> str:
     file = shown.console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
@@ -63,9 +65,11 @@ def summary(*classes: ClassResult, **values: Any) -> Summary:
     return Summary.model_validate({**fields, **values})
 
 
-def closing(given: Summary, *, code_now: str = "code", width: int = 120) -> str:
+def closing(
+    given: Summary, *, code_now: str = "code", width: int = 120, folder: Path = FOLDER
+) -> str:
     shown = screen(width=width)
-    shown.summary(given, FOLDER, code_now=code_now)
+    shown.summary(given, folder, code_now=code_now)
     return printed(shown)
 
 
@@ -94,7 +98,7 @@ ROW = {
 }
 
 
-def train_one_epoch(shown: Screen) -> None:
+def train_one_epoch(shown: Terminal) -> None:
     with shown.training(epochs=10, done=8, total=80):
         totals = EpochTotals(loss=30.0, correct=5.0, images=20, steps=4, seconds=0.5)
         shown.step(Step(epoch=1, step=4, steps=8, rate=0.025, totals=totals))
@@ -105,12 +109,12 @@ def test_without_a_terminal_there_is_one_plain_line_an_epoch() -> None:
     shown = screen()
     train_one_epoch(shown)
     (line,) = printed(shown).splitlines()
-    assert re.split(r"\s{2,}", line.replace("epoch  ", "epoch ")) == [
+    assert re.split(r"\s{2,}", re.sub("(epoch|best)  ", r"\1 ", line)) == [
         "epoch 2/10",
         "loss 1.2346",
         "lr 0.05",
-        "val balanced accuracy 0.4321",
-        "best",
+        "val 0.4321",
+        "best 2",
         "1,234 images/s",
     ]
 
@@ -132,12 +136,91 @@ def test_a_resumed_run_begins_its_bar_where_it_stands() -> None:
     assert "8/80" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed(shown))
 
 
-@pytest.mark.parametrize(("best", "words"), [(1, "  best was 1  "), (2, "  best  ")])
+@pytest.mark.parametrize(("best", "words"), [(1, "  best  1  "), (2, "  best  2  ")])
 def test_an_epoch_says_which_one_is_the_best_so_far(best: int, words: str) -> None:
     shown = screen()
     with shown.training(epochs=10, done=0, total=10):
         shown.epoch(ROW, metric="balanced_accuracy", best_epoch=best)
     assert words in printed(shown)
+
+
+def plain(shown: Terminal) -> list[str]:
+    """What was printed, without colours and movements of the cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed(shown)).splitlines()
+
+
+def test_an_epoch_of_a_long_run_is_one_line_of_80_columns() -> None:
+    row = {
+        "epoch": 999,
+        "train/loss": 12.34567,
+        "lr": 2.5e-05,
+        "val/balanced_accuracy": 0.4321,
+        "time/images_per_second": 12345.6,
+    }
+    shown = screen(terminal=True, width=80)
+    shown._epochs = 1000
+    shown.epoch(row, metric="balanced_accuracy", best_epoch=998)
+    (line,) = plain(shown)
+    assert len(line) <= 80
+    assert line.startswith("epoch  999/1000  loss 12.3457  lr 2.5e-05  val 0.4321  best  998")
+
+
+def test_on_a_terminal_that_is_too_narrow_an_epoch_loses_its_speed_and_no_word_is_cut() -> None:
+    shown = screen(terminal=True, width=50)
+    shown._epochs = 10
+    shown.epoch(ROW, metric="balanced_accuracy", best_epoch=2)
+    assert plain(shown) == ["epoch  2/10  loss 1.2346  lr 0.05     val 0.4321"]
+
+
+def test_a_bar_of_80_columns_cuts_nothing_off() -> None:
+    shown = screen(terminal=True, width=80)
+    with shown.training(epochs=200, done=0, total=60_000):
+        totals = EpochTotals(loss=30.0, correct=5.0, images=20, steps=4, seconds=0.5)
+        shown.step(Step(epoch=198, step=300, steps=300, rate=2.5e-05, totals=totals))
+    assert not any("…" in line for line in plain(shown))
+
+
+def header(**values: Any) -> Header:
+    fields: dict[str, Any] = {
+        "title": "Digits",
+        "class_counts": [108, 80, 2],
+        "num_validation": 60,
+        "num_test": 150,
+        "model": "cifar_resnet20",
+        "num_parameters": 269_434,
+        "device": "cpu",
+        "threads": 1,
+        "epochs": 40,
+        "steps": 11,
+        "chosen_by": "balanced accuracy",
+        "folder": FOLDER,
+    }
+    return Header(**{**fields, **values})
+
+
+def test_a_run_begins_with_what_it_is() -> None:
+    shown = screen()
+    shown.header(header())
+    assert printed(shown).splitlines() == [
+        "data    Digits: 3 classes, imbalance 54",
+        "        190 training images: 108 80 2",
+        "        60 validation, 150 test images",
+        "model   cifar_resnet20, 269,434 parameters",
+        "device  cpu, 1 thread",
+        "epochs  40 of 11 steps; val is balanced accuracy",
+        f"folder  {FOLDER}",
+    ]
+
+
+def test_the_counts_of_many_classes_are_the_first_and_the_last() -> None:
+    shown = screen(terminal=True, width=80)
+    shown.header(header(class_counts=[0, *range(5, 505)], num_validation=0, chosen_by=None))
+    lines = plain(shown)
+    assert lines[0] == "data    Digits: 500 classes, imbalance 100.8"
+    assert lines[1].endswith("training images: 504 ... 5")
+    assert lines[2] == "        150 test images"
+    assert "val" not in " ".join(lines)
+    assert max(map(len, lines)) <= 80
 
 
 def test_without_validation_an_epoch_speaks_of_no_best() -> None:
@@ -157,10 +240,20 @@ def test_without_validation_an_epoch_speaks_of_no_best() -> None:
     ]
 
 
-def test_a_line_is_not_broken_however_long_it_is() -> None:
+def test_without_a_terminal_a_line_is_not_broken_however_long_it_is() -> None:
     shown = screen(width=40)
-    shown.say("x" * 200)
-    assert printed(shown) == "x" * 200 + "\n"
+    shown.say("word " * 40 + "x" * 200)
+    assert printed(shown) == "word " * 40 + "x" * 200 + "\n"
+
+
+def test_on_a_terminal_a_long_line_is_broken_between_words_and_a_path_never() -> None:
+    shown = screen(terminal=True, width=40)
+    shown.say(f"a sentence that is longer than forty columns and a path: {'x-y/' * 15}")
+    assert plain(shown) == [
+        "a sentence that is longer than forty",
+        "  columns and a path:",
+        f"  {'x-y/' * 15}",
+    ]
 
 
 # --- the closing tables ---------------------------------------------------------------------------
@@ -241,13 +334,21 @@ def test_a_narrow_terminal_cuts_no_number() -> None:
     assert cells(text, "class3") == ["many", "197", "0.015", "0.500", "0.250", "10"]
 
 
-def test_the_closing_lines_say_where_everything_is() -> None:
-    lines = closing(summary()).splitlines()
-    position = lines.index(f"run folder: {FOLDER}")
-    rest = " ".join(lines[position:])
-    files = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json")
-    folders = ("figures/", "predictions/", "checkpoints/", "wandb/")
-    assert [name for name in (*files, *folders) if name not in rest] == []
+def test_the_closing_lines_say_where_everything_is_and_name_nothing_else(tmp_path: Path) -> None:
+    for name in ("config.yaml", "metrics.jsonl", "summary.json"):
+        (tmp_path / name).touch()
+    for name in ("predictions", "checkpoints"):
+        (tmp_path / name).mkdir()
+    lines = closing(summary(), folder=tmp_path).splitlines()
+    assert lines[lines.index(f"run folder: {tmp_path}") :] == [
+        f"run folder: {tmp_path}",
+        "  config.yaml  metrics.jsonl  summary.json",
+        "  predictions/  checkpoints/",
+    ]
+    for name in ("figures", "wandb"):
+        (tmp_path / name).mkdir()
+    *_, last = closing(summary(), folder=tmp_path).splitlines()
+    assert last == "  figures/  predictions/  checkpoints/  wandb/"
 
 
 def test_the_closing_lines_say_what_chose_and_what_must_be_known() -> None:
@@ -294,6 +395,52 @@ def test_seeds_show_mean_and_standard_deviation_and_n() -> None:
     assert cells(text, "n") == ["3", "3"]
     assert cells(text, "metric") == ["rule last", "rule val"]
     assert "seeds 0, 1, 2; group ba9876543210" in text
+    assert "mean ± std over 3 seeds" in text
+
+
+def with_recall(seed: int, *recalls: float | None) -> Summary:
+    return summary(*(class_result(n, recall=r) for n, r in enumerate(recalls)), seed=seed)
+
+
+def test_seeds_show_mean_and_standard_deviation_of_each_class() -> None:
+    given = [with_recall(0, 0.1, None), with_recall(1, 0.2, None), with_recall(2, 0.6, 0.5)]
+    shown = screen()
+    shown.seeds(given)
+    text = printed(shown)
+    assert cells(text, "class0") == [
+        "many",
+        "200",
+        "0.300 ± 0.265",
+        "0.500 ± 0.000",
+        "0.250 ± 0.000",
+    ]
+    assert cells(text, "class1")[2] == "0.500 (n = 1)"
+
+
+def test_the_report_of_several_seeds_holds_every_class_and_is_named_at_the_end() -> None:
+    given = [with_recall(seed, *(n / 50 for n in range(50))) for seed in (0, 1)]
+    shown = screen()
+    shown.seeds(given, file=Path("runs/synthetic/seeds-0.md"))
+    assert len(classes_of(printed(shown))) == 20
+    assert printed(shown).splitlines()[-1] == "report: runs/synthetic/seeds-0.md"
+    report = seeds.markdown(given)
+    assert len(re.findall(r"^\| class\d+ \|", report, flags=re.MULTILINE)) == 50
+    assert "| class7 | many | 193 | 0.140 ± 0.000 | 0.500 ± 0.000 | 0.250 ± 0.000 |" in report
+    assert "| accuracy | 0.500 ± 0.000 | 0.500 ± 0.000 |" in report
+
+
+def test_a_class_name_does_not_break_the_report() -> None:
+    given = summary(class_result(0, name="a|b\nc"))
+    assert "| a\\|b\\nc | many |" in seeds.markdown([given])
+
+
+def test_one_of_several_seeds_is_one_line() -> None:
+    console = Console(file=io.StringIO(), width=120, highlight=False, soft_wrap=True)
+    shown = Terminal(console, is_brief=True)
+    shown.summary(summary(seed=3), FOLDER, code_now="code")
+    assert printed(shown) == (
+        f"seed 3: test balanced accuracy 0.250 (rule val, epoch 3); {FOLDER}\n"
+    )
 
 
 def test_a_metric_that_no_seed_has_is_a_dash() -> None:
@@ -311,8 +458,8 @@ def test_one_seed_has_no_standard_deviation() -> None:
     assert cells(seeds_table(0.1), "accuracy") == ["0.100", "0.100"]
 
 
-def test_a_screen_of_its_own_writes_to_the_standard_output(
+def test_a_terminal_of_its_own_writes_to_the_standard_output(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Screen().say("[bold]plain")
+    Terminal().say("[bold]plain")
     assert capsys.readouterr().out == "[bold]plain\n"

@@ -1,7 +1,8 @@
 """Figures of a run: confusion matrix, recall against training count, curves, reliability diagram.
 
-Each function returns a `matplotlib.figure.Figure` that is independent of pyplot and of the backend;
-`save` writes it as PNG and PDF. Titles are the caller's: they name the split and selection rule.
+Each function returns a ``matplotlib.figure.Figure`` that is independent of pyplot and of the
+backend; ``save`` writes it as PNG and PDF. Titles are the caller's: they name the split and
+selection rule.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def reliability_diagram(
 
 @styled
 def save(figure: Figure, stem: Path) -> None:
-    """Write `figure` to <stem>.png (150 dpi) and <stem>.pdf, without dates: same data, same bytes.
+    """Write ``figure`` to <stem>.png (150 dpi) and <stem>.pdf; the same data give the same bytes.
 
     Missing folders are made; a stem may hold dots (confusion.last gives confusion.last.png).
     """

@@ -102,7 +102,7 @@ def _name_classes(axes: Axes, names: Sequence[str], counts: npt.NDArray[np.integ
 
 
 def _mark_groups(axes: Axes, counts: npt.NDArray[np.integer]) -> None:
-    """Separate the groups by lines and name each above its columns; `counts` is descending."""
+    """Separate the groups by lines and name each above its columns; ``counts`` is descending."""
     from matplotlib.transforms import ScaledTranslation
 
     for name, mask in few_shot_groups(counts).items():

@@ -36,9 +36,7 @@ class Line(NamedTuple):
 PANELS: dict[str, dict[str, Line]] = {
     "Loss": {
         "train/loss": Line(GREY),
-        "val/loss": Line(BLUE),
         "val/nll": Line(BLUE, "--"),
-        "test/loss": Line(ORANGE),
         "test/nll": Line(ORANGE, "--"),
     },
     "Accuracy": {
@@ -52,6 +50,7 @@ PANELS: dict[str, dict[str, Line]] = {
         f"{split}/{group}_accuracy": Line(colour, dash)
         for split, dash in {"val": "-", "test": "--"}.items()
         for group, colour in GROUP_COLOURS.items()
+        if group != "untrained"  # is no group of the metrics
     },
     "Learning rate": {"lr": Line(PURPLE)},
 }
@@ -65,7 +64,7 @@ def learning_curves(
 
     Args:
         rows: One mapping an epoch with the key epoch, as in metrics.jsonl, at least one. The curves
-            are the keys of `PANELS` that occur; a value that is absent or None leaves a gap.
+            are the keys of ``PANELS`` that occur; a value that is absent or None leaves a gap.
         title: First line of the figure.
         best_epoch: Marked by a dotted line in every panel.
     """

@@ -149,7 +149,7 @@ def _place_names(
 ) -> None:
     """Write each name near its point where it covers no marker and no other name, or not at all.
 
-    `points` are in data units, `obstacles`, the markers of all classes, in pixels.
+    ``points`` are in data units, ``obstacles``, the markers of all classes, in pixels.
     """
     from matplotlib.patheffects import withStroke
 
@@ -180,7 +180,7 @@ def _find_room(
     markers: npt.NDArray[np.floating],
     taken: Sequence[Bbox],
 ) -> Bbox | None:
-    """Move `label` to the first free position inside `frame` and return its box in pixels."""
+    """Move ``label`` to the first free position inside ``frame`` and return its box in pixels."""
     from matplotlib.text import Text
 
     for distance in DISTANCES:

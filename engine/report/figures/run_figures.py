@@ -9,20 +9,22 @@ from typing import Any
 import numpy as np
 
 from engine.report import figures
+from engine.report.figures.style import illegible
 from engine.training.evaluation import Assessment
+from engine.training.journal import Journal
 from engine.training.processes import Processes
 from engine.training.summary import Summary
 
 
 def draw_figures(
-    folder: Path, test: Assessment, *, summary: Summary, rows: Sequence[Mapping[str, Any]]
+    journal: Journal, test: Assessment, *, summary: Summary, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Path]:
     """Draw the figures of a run as PNG and PDF; return the PNGs by name.
 
     Of joined processes the main one draws.
 
     Args:
-        folder: where they go.
+        journal: of the run; it is told where names have letters that no font here has.
         test: predictions with the headline's weights.
         summary: of the run.
         rows: the lines of metrics.jsonl.
@@ -36,6 +38,11 @@ def draw_figures(
     targets = test.predictions.targets
     shown = np.flatnonzero((class_counts > 0) | (test.metrics.per_class.support > 0))
     counts, names = class_counts[shown], [class_names[label] for label in shown.tolist()]
+    if lacking := illegible([*names, summary.title]):
+        journal.say(
+            f"figures: no font here has {lacking[:10]}, which become boxes; install one, such as "
+            "Noto Sans CJK"
+        )
     drawn = {
         "recall_by_class_count": figures.recall_by_class_count(
             test.metrics.per_class.recall[shown], counts, names, title=title
@@ -47,6 +54,7 @@ def draw_figures(
         drawn["confusion_matrix"] = figures.confusion_matrix(
             test.metrics.confusion[np.ix_(shown, shown)], names, counts, title=title
         )
+    folder = journal.folder.figures
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
         figures.save(figure, folder / name)

@@ -36,7 +36,7 @@ class Trackers:
 
     def finish(self, *, failed: bool = False) -> None:
         """End every record, and give the process its environment back."""
-        for guarded in self._trackers:
+        for guarded in reversed(self._trackers):
             guarded.finish(failed=failed)
 
 
@@ -87,7 +87,8 @@ class Guarded:
             os.environ.update(own)
             if self._tracker.package:
                 importlib.import_module(self._tracker.package)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not reach the run
+        # Whatever it is, it must not reach the run; a person's Ctrl-C must.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             self._error = error
             self._switch_off()
             return

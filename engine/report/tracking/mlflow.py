@@ -46,6 +46,7 @@ class MLflow(Tracker):
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
             "MLFLOW_ALLOW_FILE_STORE": "true",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
             "MLFLOW_HTTP_REQUEST_TIMEOUT": str(HTTP_SECONDS),
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
             # Drawn from Python's global generator, which belongs to the run.

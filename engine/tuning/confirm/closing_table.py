@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.config.messages import one_line, shown
-from engine.report.statistics import MeanAndStd
+from engine.report.statistics import DASH, spread
 from engine.tuning.confirm.candidates import Candidate
-from engine.tuning.confirm.confirmed_rows import DASH, Row, chosen
+from engine.tuning.confirm.confirmed_rows import Row, chosen
 from engine.tuning.study.trials import Objective, complete, front
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def cells(row: Row, *, digits: int = 4) -> list[str]:
     return [
         described(row.candidate),
         DASH if row.searched is None else f"{row.searched:.{digits}f}",
-        _spread(row.val, digits=digits),
-        _spread(row.test, digits=digits),
+        spread(row.val, number=f"{{:.{digits}f}}".format),
+        spread(row.test, number=f"{{:.{digits}f}}".format),
         str(row.test.n if row.test is not None else 0) + _lacking(row),
         difference,
         row.verdict,
@@ -66,13 +66,6 @@ def _lacking(row: Row) -> str:
     parts = {"diverged": row.diverged, "to come": row.missing}
     told = ", ".join(f"{number} {what}" for what, number in parts.items() if number)
     return f" ({told})" if told else ""
-
-
-def _spread(found: MeanAndStd | None, *, digits: int) -> str:
-    if found is None:
-        return DASH
-    text = f"{found.mean:.{digits}f}"
-    return text if found.std is None else f"{text} ± {found.std:.{digits}f}"
 
 
 def screen_table(table: Sequence[Row], *, title: str) -> Table:

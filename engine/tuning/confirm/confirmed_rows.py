@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.report.statistics import (
+    DASH,
     FEWEST_FOR_A_CLAIM,
     Difference,
     MeanAndStd,
@@ -19,8 +20,6 @@ from engine.tuning.study.trials import Objective
 
 if TYPE_CHECKING:
     from engine.training.summary import Summary
-
-DASH = "–"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.config.messages import one_line, shown
-from engine.report.terminal import DASH
+from engine.report.statistics import DASH
 from engine.tuning.study.trials import ended_trials, outcome_of
 
 if TYPE_CHECKING:

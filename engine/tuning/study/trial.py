@@ -16,7 +16,7 @@ import train
 from engine.config.load import fingerprint
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
-from engine.report.terminal import Screen
+from engine.report.terminal import Terminal
 from engine.training import setup
 from engine.training.divergence import DivergenceError
 from engine.training.run_folder import BusyError, RunFolder
@@ -118,7 +118,7 @@ class TrialRunner:
     def run_whole(self, config: Config) -> Summary:
         """Train one run of the confirm stage, which ends with test."""
         dataset = self.datasets.of(config)
-        return train.run(config, dataset=dataset, command=self.command, screen=Screen.silent())
+        return train.run(config, dataset=dataset, command=self.command, screen=Terminal.silent())
 
     def _run(self, trial: Trial, config: Config, *, by_epoch: bool) -> Summary:
         """Train one run; where another process is writing it, wait and take its result."""
@@ -147,7 +147,7 @@ class TrialRunner:
                     test=False,
                     dataset=dataset,
                     command=self.command,
-                    screen=Screen.silent(),
+                    screen=Terminal.silent(),
                 )
             except BusyError:
                 time.sleep(WAIT)
