@@ -1,6 +1,6 @@
 """When the deferred parts of a method begin: fractions of training become epochs.
 
-The one arithmetic of this room that makes numbers, and so the one file of it in the code hash.
+The only arithmetic here that makes numbers, and so the only file of the package in the code hash.
 """
 
 from __future__ import annotations

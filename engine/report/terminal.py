@@ -49,7 +49,7 @@ class Header:
         num_test: Test images.
         model: Its name.
         num_parameters: Numbers in the model.
-        device: It runs on.
+        device: Where it trains, in words.
         threads: CPU threads.
         epochs: Length of training.
         steps: Optimizer steps an epoch.

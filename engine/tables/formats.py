@@ -11,7 +11,7 @@ from engine.tables.beside import published_beside
 from engine.tables.layout import Entry, Sheet, apart
 from engine.tables.published import SPLITS
 from engine.tables.style import Style
-from engine.tables.table_file import Published as Reference
+from engine.tables.table_file import Reference
 
 if TYPE_CHECKING:
     from rich.console import Console

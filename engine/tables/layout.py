@@ -13,7 +13,7 @@ from engine.tables.aggregate import HEADINGS, Block, Row, Score
 from engine.tables.beside import Beside, beside_of, reasons_of
 from engine.tables.published import Published
 from engine.tables.style import NO_SHARE, Style
-from engine.tables.table_file import Published as Reference
+from engine.tables.table_file import Reference
 
 DAGGER = "†"
 

@@ -41,7 +41,7 @@ class Method(_Section):
     words: Words = Field((), description="words of its runs")
 
 
-class Published(_Section):
+class Reference(_Section):
     """Where in ``experiments/published.csv`` the numbers of a paper's table stand."""
 
     paper: str = Field(description="the column paper")
@@ -69,7 +69,7 @@ class TableFile(_Section):
     baseline: str = Field(description="the method that others are compared with")
     rule: RuleName = Field(description="selection rule of the table's numbers")
     labels: dict[Label, str] = Field({}, description="method: how the printed table calls it")
-    published: tuple[Published, ...] = Field((), description="the same table in the literature")
+    published: tuple[Reference, ...] = Field((), description="the same table in the literature")
     notes: str = Field("", description="what a reader has to know; free text")
 
     @property
@@ -116,7 +116,7 @@ def read_table_file(path: Path) -> TableFile:
 def schema() -> str:
     """Return every key of a table file with what it takes and what it means, one line each."""
     lines = []
-    for model, prefix in ((TableFile, ""), (Method, "methods.ROW."), (Published, "published.N.")):
+    for model, prefix in ((TableFile, ""), (Method, "methods.ROW."), (Reference, "published.N.")):
         for key, info in model.model_fields.items():
             usual = "required" if info.is_required() else f"default {_plain(info.default)}"
             lines.append(
@@ -178,7 +178,7 @@ def _sentence(error: Any) -> str:
     """One of pydantic's errors, with the nearest key for an unknown one."""
     location = error["loc"]
     path = ".".join(str(part) for part in location if part != "[key]")
-    sections: dict[str, type[_Section]] = {"published": Published, "methods": Method}
+    sections: dict[str, type[_Section]] = {"published": Reference, "methods": Method}
     model = sections.get(str(location[0]), TableFile)
     leaf = str(location[-1])
     if error["type"] == "extra_forbidden":

@@ -24,7 +24,7 @@ from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
-# What a change of is told, and kept in the summary: it can change a number.
+# Facts that can change a number: a change between two segments is printed and kept.
 WATCHED = ("code_hash", "precision", "threads", "processes", "device")
 # What makes a checkout differ from its commit: anything but the results that runs add to it.
 CODE_PATHS = (".", ":(exclude)experiments/results")

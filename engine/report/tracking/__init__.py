@@ -68,7 +68,7 @@ def start(track: TrackConfig, run: TrackedRun, *, say: Callable[[str], None]) ->
 
     Args:
         track: The section of the config.
-        run: Whom to record.
+        run: What to record.
         say: Called with one line when a tracker changes its mode or is switched off.
     """
     found = []
