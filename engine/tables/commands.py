@@ -56,7 +56,7 @@ def stages_of(record: RunRecord, records: Sequence[RunRecord]) -> list[RunRecord
 
 
 def _starts(record: RunRecord) -> list[str]:
-    """The run folder that a record's words name as its start, where they name one."""
+    """Return the run folder that a record's command starts from, if it names one."""
     return [
         word.partition("=")[2]
         for word in record.words

@@ -38,7 +38,7 @@ class Position(NamedTuple):
 
 
 def new_run_id(fingerprint: str) -> str:
-    """The fingerprint and six random characters; drawn once per run folder."""
+    """Draw a run's name, once per run folder: the fingerprint and six random characters."""
     alphabet = string.ascii_lowercase + string.digits
     return f"{fingerprint}-{''.join(secrets.choice(alphabet) for _ in range(6))}"
 
@@ -76,7 +76,7 @@ def check_teacher(folder: RunFolder, weights: str | None) -> None:
 
 
 def finished_summary(folder: RunFolder, *, test: bool = True) -> Summary | None:
-    """The summary of a finished run, or None.
+    """Return the summary of a finished run, or None.
 
     Args:
         folder: the run folder.
@@ -143,7 +143,7 @@ def add_segment(
 
 
 def _environment(folder: RunFolder) -> dict[str, Any] | None:
-    """The content of environment.json, which is on the disk before the first checkpoint is."""
+    """Read environment.json, which is on disk before the first checkpoint."""
     past = read_json(folder.environment)
     if past is None and any(folder.checkpoints.glob("*.pt")):
         raise ConfigError([f"{folder.environment}: is missing; put it back, or use --fresh"])
@@ -153,7 +153,7 @@ def _environment(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def changes(environment: Mapping[str, Any]) -> tuple[str, ...]:
-    """Sentences on what changed between the segments of a run, for the tables."""
+    """Return sentences on what changed between the segments of a run, for the tables."""
     lines = []
     for key in WATCHED:
         seen = list(dict.fromkeys(str(s.get(key, "not recorded")) for s in environment["segments"]))
@@ -171,7 +171,7 @@ def describe_segment(
     code: str,
     processes: int = 1,
 ) -> dict[str, Any]:
-    """What ran one uninterrupted stretch of a run, for environment.json."""
+    """Describe one uninterrupted stretch of a run, for environment.json."""
     return {
         "command": list(command),
         "commit": _git("rev-parse", "HEAD"),
@@ -190,7 +190,7 @@ def describe_segment(
 
 
 def _version(package: str) -> str | None:
-    """Of an installed package; W&B may be missing."""
+    """Return the version of a package, or None if it is missing, as W&B may be."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -198,7 +198,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git in the checkout, or None where there is no git or no repository."""
+    """Return git's output in the checkout, or None without git or a repository."""
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False
