@@ -109,7 +109,7 @@ def studies(given: argparse.Namespace) -> list[Study]:
 
 
 def values_found(study: Study, *, console: Console, command: Sequence[str]) -> list[float]:
-    """Run one search to its end, or take it from its folder; returns its trials' values.
+    """Run one search to its end, or take it from its folder; return its trials' values.
 
     TPE and the Gaussian process begin with the same random draws as the random sampler. Their runs
     share one folder, so that what one has trained the next need not.

@@ -17,7 +17,7 @@ def start_epoch(start: float, epochs: int) -> int:
 
 
 class Beginning(NamedTuple):
-    """The first epoch (from 1) in which a run is one of its method, and the key that says so."""
+    """The first epoch (from 1) in which the whole method is at work, and the key that sets it."""
 
     epoch: int
     reason: str

@@ -1,4 +1,4 @@
-"""Words of the field that are no key, and what to write instead."""
+"""Words of the field that are not keys, and what to write instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody may have meant who wrote a key or a choice that there is not."""
+"""What was probably meant by a key or a choice that does not exist."""
 
 from __future__ import annotations
 

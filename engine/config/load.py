@@ -95,8 +95,8 @@ def load(
         values: the same as Python values, with the same precedence as ``overrides``.
         check_named_runs: refuse a config that names a run (``teacher``, ``model.init_from``) that
             cannot be read. A config that names one has no fingerprint without it.
-        planned: folders of runs that are still to be made, and their fingerprints; these alone
-            need not be there.
+        planned: folders of runs that are still to be made, and their fingerprints; only these
+            may be missing.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.

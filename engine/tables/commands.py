@@ -24,7 +24,7 @@ def command_of(record: RunRecord) -> str:
 def config_of(record: RunRecord) -> Config | None:
     """Return the config that a record's words give now; None where they give another run, or none.
 
-    The run that a second stage starts from need not be there: its folder bears its fingerprint.
+    The run that a second stage starts from need not exist: its folder's name is its fingerprint.
     """
     planned = {folder: Path(folder).name for folder in _starts(record)}
     try:

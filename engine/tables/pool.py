@@ -79,7 +79,7 @@ def _listen(
     *,
     notify: Callable[[Event], None],
 ) -> list[End]:
-    """Show what the members report until all have ended; returns why those stopped that did."""
+    """Show what the members report until all have ended; return why those stopped that did."""
     ends: list[End] = []
     is_stopping = False
     while members:

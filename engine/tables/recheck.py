@@ -50,7 +50,7 @@ class _Pair(NamedTuple):
 def compare(
     cells: Sequence[Cell], *, again: Sequence[RunRecord], committed: Sequence[RunRecord]
 ) -> Comparison:
-    """Hold runs to their committed lines: to the last digit where both rounded alike.
+    """Compare runs with their committed lines: to the last digit where both rounded alike.
 
     On another processor, or with other versions, a run is another draw, as with another seed. There
     the rows are compared: over its runs, a row's balanced accuracy must not be distinguishable from

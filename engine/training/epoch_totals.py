@@ -1,4 +1,4 @@
-"""Sums over an epoch, which checkpoints keep, and the step that is told of them."""
+"""Sums over an epoch, which checkpoints keep, and the position in it after a step."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class PredictsProbabilities(Protocol):
 
 @dataclass(frozen=True)
 class Readout:
-    """The loss's probabilities, of the classes that a run has to do with alone.
+    """The loss's probabilities over the classes that a run may predict.
 
     Args:
         loss: says how logits become probabilities.

@@ -24,7 +24,7 @@ from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
-# What a change of is told, and kept in the summary: it can change a number.
+# A change of these is reported and kept in the summary: it can change a number.
 WATCHED = ("code_hash", "precision", "threads", "processes", "device")
 # What makes a checkout differ from its commit: anything but the results that runs add to it.
 CODE_PATHS = (".", ":(exclude)experiments/results")
@@ -44,10 +44,10 @@ def new_run_id(fingerprint: str) -> str:
 
 
 def check_split(folder: RunFolder, split_fingerprint: str) -> None:
-    """Refuse to go on with, or to show, a run that was made on another split.
+    """Refuse to resume or show a run that was made on another split.
 
     Raises:
-        ConfigError: the data or the drawn subset have changed since, or nothing tells.
+        ConfigError: the data or the drawn subset have changed, or there is no record of them.
     """
     past = _environment(folder)
     if past is not None and past["split_fingerprint"] != split_fingerprint:
@@ -107,7 +107,7 @@ def add_segment(
     identity: Mapping[str, str],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Record in environment.json that a stretch of the run begins; returns the file's content.
+    """Record in environment.json that a stretch of the run begins; return the file's content.
 
     Args:
         folder: the run folder.

@@ -101,7 +101,7 @@ class RunFolder:
         return False
 
     def set_aside(self) -> Path | None:
-        """Rename an existing folder to ``<name>.old-1`` (2, 3 ...); returns where it went.
+        """Rename an existing folder to ``<name>.old-1`` (2, 3 ...); return where it went.
 
         Raises:
             BusyError: another process is writing this run.

@@ -1,4 +1,4 @@
-"""What a finished run says: one result per selection rule, never mixed."""
+"""The result of a finished run: one per selection rule, never mixed."""
 
 from __future__ import annotations
 
