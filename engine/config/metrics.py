@@ -1,4 +1,4 @@
-"""What is known of each metric, read from its first line in the catalogue without importing it."""
+"""The facts of each metric, read from the catalogue without importing it."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def _mistakes(table: TableFile, stem: str) -> Iterator[str]:
 
 
 def _broken_stages(table: TableFile) -> Iterator[str]:
-    """Rows that start from no row, or from themselves; a circle is said once."""
+    """Report rows that start from no row or from themselves; a circle is reported once."""
     unknown = [
         f"methods.{method}.after={row.after}: no such method{nearest(row.after, table.methods)}; "
         f"one of {', '.join(table.methods)}"
@@ -175,7 +175,7 @@ def _broken_stages(table: TableFile) -> Iterator[str]:
 
 
 def _sentence(error: Any) -> str:
-    """One of pydantic's errors, with the nearest key for an unknown one."""
+    """Put one of pydantic's errors in words, with the nearest key for an unknown one."""
     location = error["loc"]
     path = ".".join(str(part) for part in location if part != "[key]")
     sections: dict[str, type[_Section]] = {"published": Reference, "methods": Method}
@@ -196,7 +196,7 @@ def _sentence(error: Any) -> str:
 
 
 def _tuples(value: Any) -> Any:
-    """Lists as the tuples that strict pydantic wants."""
+    """Turn lists into the tuples that strict pydantic wants."""
     if isinstance(value, list):
         return tuple(_tuples(item) for item in value)
     if isinstance(value, Mapping):
@@ -208,7 +208,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _kind(annotation: Any) -> str:
-    """What a key takes, in YAML's words."""
+    """Say what a key takes, in YAML's words."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _kind(get_args(annotation)[0])

@@ -271,7 +271,7 @@ def copy_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_better(metric: str, value: float, than: float | None) -> bool:
-    """Whether ``value`` beats ``than`` strictly; NaN never does."""
+    """Return whether ``value`` is strictly better than ``than``; NaN never is."""
     if math.isnan(value):
         return False
     if than is None:

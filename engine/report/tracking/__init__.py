@@ -46,7 +46,7 @@ __all__ = [
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Refuse a tracker whose package, an optional one, is not there.
+    """Refuse a tracker whose optional package is not installed.
 
     Raises:
         ConfigError: One line a tracker, with the command that installs the package.

@@ -166,11 +166,11 @@ def brier(scored: Scored) -> float | None:
 
 @metric("ECE", better="min", column="ECE")
 def ece(scored: Scored) -> float | None:
-    """Expected calibration error of the top probability, in 15 bins of equal width."""
+    """ECE, the calibration error of the top probability, in 15 bins of equal width."""
     return reliability(scored.probabilities, scored.targets).ece
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float | None:
-    """Mean of the values that are defined; None where none is."""
+    """Return the mean of the values that are defined; None where none is."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else None
