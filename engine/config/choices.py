@@ -14,6 +14,7 @@ from pydantic import Field
 
 from engine.config import components
 from engine.config.components import Component, Key
+from engine.config.mistakes import ComponentError
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,20 @@ class Choice:
         """Return the selector and the keys of all files, for ``pydantic.create_model``.
 
         Raises:
-            TypeError: two files have a key of one name, but not with one meaning.
+            ComponentError: two files have a key of one name, but not with one meaning.
         """
         own: dict[str, Key] = {}
         for component in self.components.values():
             for key in component.keys:
                 other = own.setdefault(key.name, key)
                 if (other.annotation, other.default) != (key.annotation, key.default):
-                    raise TypeError(
-                        f"{self.package}.{component.name}: key {key.name!r} has another range or "
-                        f"default than in another file of {self.package}; give it another name"
+                    raise ComponentError(
+                        components.path_of(
+                            components.folder(self.package) / f"{component.name}.py"
+                        ),
+                        "has another range or default than in another file of this folder; give "
+                        "it another name",
+                        key=key.name,
                     )
         owners = self.owners()
         annotation: Any = Literal.__getitem__(self.names)
@@ -89,7 +94,8 @@ class Choice:
 
 
 def _choice(selector: str, package: str, *, default: str, meaning: str) -> Choice:
-    found = {name: components.read(package, name) for name in components.names(package)}
+    # A file that cannot be read is no reason to refuse runs that choose another one.
+    found = components.read_all(package).components
     return Choice(selector, package, default, meaning, found)
 
 

@@ -6,7 +6,7 @@ import argparse
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -169,7 +169,15 @@ def help_text(word: str = "", *, data: str = DEFAULT_DATA, loss: str = DEFAULT_L
             blocks.append("\n".join(lines) + "\n")
     if not blocks:
         raise ConfigError([f"--help {word}: no key or meaning has {word!r}"])
+    if broken := _broken_files():
+        blocks.append("\n".join(["not shown, as they cannot be read:", *broken]) + "\n")
     return "\n".join(blocks)
+
+
+def _broken_files() -> list[str]:
+    packages = [*PACKAGES.values(), *(choice.package for choice in CHOICES)]
+    found = [error for package in packages for error in components.read_all(package).mistakes]
+    return [f"  {error}" for error in (*found, *components.model_mistakes())]
 
 
 def _has(text: str, word: str) -> bool:
@@ -210,7 +218,7 @@ def _sections(data: str, loss: str) -> Iterator[tuple[str, list[Row]]]:
         assert isinstance(model, type) and issubclass(model, BaseModel)
         note = f" (defaults shown for data={data})" if section == "data" else ""
         yield f"{section}: {_first_line(model)}{note}", [*rows, *_files(section)]
-        for name in components.names(PACKAGES[section]) if section in PACKAGES else ():
+        for name in _readable(section):
             yield _component(section, name)
 
 
@@ -225,6 +233,10 @@ def _files(section: str) -> Iterator[Row]:
     if section == "model":
         for name, model in components.registered_models().items():
             yield Row("model.name", f"model={name}", model.summary)
+
+
+def _readable(section: str) -> Iterable[str]:
+    return components.read_all(PACKAGES[section]).components if section in PACKAGES else ()
 
 
 def _component(section: str, name: str) -> tuple[str, list[Row]]:
@@ -263,7 +275,7 @@ def _row(key: str, info: FieldInfo) -> Row:
     meaning = f"{info.description} ({allowed(info)})"
     section, _, leaf = key.partition(".")
     if section in ("data", "loss") and leaf == "name":
-        meaning = f"one of {' | '.join(components.names(PACKAGES[section]))}; keys of each below"
+        meaning = f"one of {' | '.join(_readable(section))}; keys of each below"
     return Row(key, f"{key}={shown(default)}", meaning)
 
 

@@ -15,10 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import Field
+
+from engine.config.mistakes import ComponentError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,6 +30,14 @@ ANNOTATION_NAMES = {
     "Annotated": Annotated,
     "Literal": Literal,
     **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Lt", "Interval")},
+}
+
+# What a run tells the components of a package that ask for it: positional arguments, never keys.
+FACTS = {
+    "losses": ("a loss", ("class_counts", "num_classes", "old_classes")),
+    "data": ("a data set", ("root",)),
+    "models.heads": ("a head", ("num_features", "num_outputs", "init", "prior")),
+    "engine.report.tracking": ("a tracker", ("run", "say")),
 }
 
 
@@ -60,6 +71,13 @@ class Model(NamedTuple):
     summary: str
 
 
+class Found(NamedTuple):
+    """What the files of a package say, and which of them cannot be read."""
+
+    components: Mapping[str, Component]
+    mistakes: tuple[ComponentError, ...]
+
+
 def folder(package: str) -> Path:
     """Return the folder of a package such as ``data.samplers``."""
     return ROOT.joinpath(*package.split("."))
@@ -76,11 +94,10 @@ def read(package: str, name: str) -> Component:
     """Read the component ``name`` of ``package`` from its source.
 
     Raises:
-        TypeError: the file breaks the component rules (see the module docstring); the message says
-            which. This is a mistake of the component's author, not of the user.
+        ComponentError: the file breaks the component rules (see the module docstring).
     """
     path = folder(package) / f"{name}.py"
-    node = _component_class(_parsed(path), path)
+    node = _component_class(parsed(path), path)
     init = next((n for n in node.body if _is_function(n, "__init__")), None)
     doc = ast.get_docstring(node) or ""
     helps = _argument_help(doc)
@@ -89,8 +106,8 @@ def read(package: str, name: str) -> Component:
     if isinstance(init, ast.FunctionDef):
         taken = init.args
         if taken.vararg or taken.kwarg or taken.defaults or taken.posonlyargs:
-            raise TypeError(f"{path.name}: __init__ takes plain facts, then keyword-only keys")
-        facts = tuple(a.arg for a in init.args.args[1:])
+            raise _wrong(path, "__init__ takes plain facts, then keyword-only keys")
+        facts = _known_facts(package, tuple(a.arg for a in init.args.args[1:]), path)
         pairs = zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
         keys = tuple(_key(argument, default, helps, path) for argument, default in pairs)
     return Component(
@@ -100,8 +117,20 @@ def read(package: str, name: str) -> Component:
         summary=_summary(doc),
         facts=facts,
         keys=keys,
-        class_facts={**_base_facts(package), **_literals(node)},
+        class_facts={**_base_facts(package), **_literals(node, path)},
     )
+
+
+@cache
+def read_all(package: str) -> Found:
+    """Read every component of ``package`` that can be read."""
+    found, mistakes = {}, []
+    for name in names(package):
+        try:
+            found[name] = read(package, name)
+        except ComponentError as error:
+            mistakes.append(error)
+    return Found(found, tuple(mistakes))
 
 
 @cache
@@ -109,10 +138,10 @@ def read_dataclass(package: str, file: str, name: str) -> Component:
     """Read the dataclass ``name`` of a file: each of its fields is a key.
 
     Raises:
-        TypeError: a field has no literal default or no help; as for :func:`read`.
+        ComponentError: a field has no literal default or no help; as for :func:`read`.
     """
     path = folder(package) / f"{file}.py"
-    node = next(n for n in _parsed(path).body if isinstance(n, ast.ClassDef) and n.name == name)
+    node = next(n for n in parsed(path).body if isinstance(n, ast.ClassDef) and n.name == name)
     doc = ast.get_docstring(node) or ""
     helps = _argument_help(doc)
     fields = [
@@ -129,7 +158,7 @@ def read_dataclass(package: str, file: str, name: str) -> Component:
         summary=_summary(doc),
         facts=(),
         keys=tuple(_key(field, default, helps, path) for field, default in fields),
-        class_facts=_literals(node),
+        class_facts=_literals(node, path),
     )
 
 
@@ -138,11 +167,27 @@ def registered_models() -> dict[str, Model]:
     """Return the models that the files of ``models/`` register in timm, by name."""
     return {
         node.name: Model(file, _summary(ast.get_docstring(node) or ""))
-        for file in names("models")
-        for node in _parsed(folder("models") / f"{file}.py").body
+        for file, tree in _model_files()[0].items()
+        for node in tree.body
         if isinstance(node, ast.FunctionDef)
         and any(ast.unparse(d).rpartition(".")[2] == "register_model" for d in node.decorator_list)
     }
+
+
+def model_mistakes() -> tuple[ComponentError, ...]:
+    """Return what is wrong with files of ``models/`` that cannot be read."""
+    return _model_files()[1]
+
+
+@cache
+def _model_files() -> tuple[dict[str, ast.Module], tuple[ComponentError, ...]]:
+    trees, mistakes = {}, []
+    for file in names("models"):
+        try:
+            trees[file] = parsed(folder("models") / f"{file}.py")
+        except ComponentError as error:
+            mistakes.append(error)
+    return trees, tuple(mistakes)
 
 
 def build(package: str, name: str, keys: Mapping[str, Any], **facts: Any) -> Any:
@@ -155,8 +200,37 @@ def build(package: str, name: str, keys: Mapping[str, Any], **facts: Any) -> Any
     return cls(*(facts[fact] for fact in component.facts), **keys)
 
 
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def path_of(path: Path) -> str:
+    """Return a file of ours as messages name it: ``losses/ldam.py``."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def _wrong(path: Path, message: str, *, key: str | None = None) -> ComponentError:
+    return ComponentError(path_of(path), message, key=key)
+
+
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a file of ours.
+
+    Raises:
+        ComponentError: it is not Python.
+    """
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise _wrong(path, f"line {error.lineno}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise _wrong(path, "is not UTF-8 text") from error
+
+
+def _known_facts(package: str, facts: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    """Return the facts, all of which a run can tell."""
+    kind, known = FACTS.get(package, ("a file of this folder", ()))
+    for fact in facts:
+        if fact not in known:
+            may = f"may name {', '.join(known)}" if known else "has keyword-only keys alone"
+            raise _wrong(path, f"no run knows {fact!r}; {kind} {may}")
+    return facts
 
 
 def _summary(doc: str) -> str:
@@ -173,25 +247,48 @@ def _component_class(tree: ast.Module, path: Path) -> ast.ClassDef:
     public = [n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
     found = [n for n in public if n.name.lower() == expected.lower()]
     if len(found) != 1 or len(public) != 1:
-        raise TypeError(f"{path.name}: expected exactly one public class, named {expected}")
+        raise _wrong(path, f"expected exactly one public class, named {expected}")
     return found[0]
 
 
 def _key(argument: ast.arg, default: ast.expr | None, helps: dict[str, str], path: Path) -> Key:
+    name = argument.arg
     if argument.annotation is None or default is None:
-        raise TypeError(f"{path.name}: key {argument.arg!r} needs an annotation and a default")
+        raise _wrong(path, "needs an annotation and a default", key=name)
     source = ast.unparse(argument.annotation)
     try:
         annotation = eval(source, {"__builtins__": _BUILTINS, **ANNOTATION_NAMES})
+    except Exception as error:
+        raise _wrong(path, f"has the annotation {source}; {ANNOTATIONS}", key=name) from error
+    if not _is_readable(annotation):
+        raise _wrong(path, f"has the annotation {source}; {ANNOTATIONS}", key=name)
+    try:
         value = ast.literal_eval(default)
-    except (NameError, ValueError) as error:
-        raise TypeError(f"{path.name}: key {argument.arg!r}: {error}") from error
-    if argument.arg not in helps:
-        raise TypeError(f"{path.name}: key {argument.arg!r} is missing from the docstring's Args")
-    return Key(argument.arg, annotation, value, helps[argument.arg])
+    except ValueError as error:
+        text = f"has the default {ast.unparse(default)}; it must be a literal, such as 0.5"
+        raise _wrong(path, text, key=name) from error
+    if name not in helps:
+        raise _wrong(path, "is missing from the docstring's Args", key=name)
+    return Key(name, annotation, value, helps[name])
 
 
 _BUILTINS = {t.__name__: t for t in (float, int, bool, str, tuple)} | {"None": None}
+ANNOTATIONS = (
+    "a key may be float, int, bool, str, Literal[...], tuple[float, ...], any of these | None, or "
+    "Annotated with Ge, Gt, Le, Lt or Interval of annotated_types"
+)
+
+
+def _is_readable(annotation: Any) -> bool:
+    """Return whether YAML and the command line can give what the annotation asks for."""
+    if hasattr(annotation, "__metadata__"):
+        return _is_readable(annotation.__origin__)
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return True
+    if origin in (Union, UnionType, tuple):
+        return all(_is_readable(part) for part in parts if part is not Ellipsis)
+    return annotation in (float, int, bool, str, NoneType)
 
 
 def _argument_help(doc: str) -> dict[str, str]:
@@ -211,13 +308,13 @@ def _base_facts(package: str) -> dict[str, Any]:
     if not path.exists():
         return {}
     found: dict[str, Any] = {}
-    for node in _parsed(path).body:
+    for node in parsed(path).body:
         if isinstance(node, ast.ClassDef):
-            found |= _literals(node)
+            found |= _literals(node, path)
     return found
 
 
-def _literals(node: ast.ClassDef) -> dict[str, Any]:
+def _literals(node: ast.ClassDef, path: Path) -> dict[str, Any]:
     """Return the ClassVar assignments of literals in a class body."""
     found = {}
     for statement in node.body:
@@ -231,7 +328,7 @@ def _literals(node: ast.ClassDef) -> dict[str, Any]:
             try:
                 found[fact] = ast.literal_eval(statement.value)
             except ValueError as error:
-                raise TypeError(f"{node.name}: class fact {fact!r} must be a literal") from error
+                raise _wrong(path, f"class fact {fact!r} must be a literal") from error
     return found
 
 

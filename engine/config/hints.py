@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from engine.config import components
+from engine.config.choices import CHOICES
 from engine.config.glossary import advice
 from engine.config.messages import shown
 from engine.config.mistakes import nearest
@@ -48,7 +49,8 @@ def _owned(key: str) -> str:
     for owner, package in PACKAGES.items():
         if section not in ("", owner):
             continue
-        keys_of = {name: _own_keys(package, name) for name in components.names(package)}
+        files = components.read_all(package).components
+        keys_of = {name: _own_keys(package, name) for name in files}
         every = sorted(set().union(*keys_of.values()))
         found = difflib.get_close_matches(leaf, every, n=1, cutoff=0.8 if section else 1)
         names = ", ".join(name for name, keys in keys_of.items() if found and found[0] in keys)
@@ -79,3 +81,19 @@ def near_choice(key: str, value: Any, info: Any) -> str:
     if choices and (instead := advice(word)):
         return f"; write {instead}"
     return nearest(str(value), choices)
+
+
+def source_of(key: str, model: type[Config]) -> str:
+    """Return the file that declares a key of the tree, as in ``losses/ldam.py``."""
+    section, _, leaf = key.partition(".")
+    places = [(c.package, name) for c in CHOICES if c.section == section for name in c.components]
+    if section in ("data", "loss"):
+        chosen: Any = model.model_fields[section].annotation
+        places.append((PACKAGES[section], chosen.model_fields["name"].default))
+    elif section == "track":
+        places += [(TRACKERS, name) for name in components.read_all(TRACKERS).components]
+    for package, name in places:
+        defaults = components.read(package, name).class_facts.get("shared_defaults", {})
+        if leaf in _own_keys(package, name) or leaf in defaults:
+            return components.path_of(components.folder(package) / f"{name}.py")
+    return "engine/config/schema.py"

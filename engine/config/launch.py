@@ -27,6 +27,7 @@ def launch(script: str) -> int:
 
     try:
         code: int = importlib.import_module(script).main(sys.argv[1:])
+        sys.stdout.flush()
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         if importlib.util.find_spec(missing) is not None:
@@ -35,6 +36,17 @@ def launch(script: str) -> int:
     except KeyboardInterrupt:
         _say(STOPPED)
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        return _left_by_the_reader()
+    except Exception as error:
+        from engine.config.mistakes import ConfigError
+
+        # Some files of ours are read while modules are imported, before main can catch it.
+        if not isinstance(error, ConfigError):
+            raise
+        for mistake in error.mistakes:
+            _say(mistake)
+        return 2
     return code
 
 
@@ -42,6 +54,13 @@ def work_begins() -> None:
     """Let Ctrl-C raise KeyboardInterrupt again: from here on there is something to clean up."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _left_by_the_reader() -> int:
+    """End as other commands do when ``| head`` has read enough: silently."""
+    # What is still buffered would be written, and fail again, as Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def _leave(number: int, _frame: object) -> None:

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ValidationError
 from engine.config import components, rules
 from engine.config.choices import CHOICES
 from engine.config.glossary import advice
-from engine.config.hints import near_choice, unknown_key
+from engine.config.hints import near_choice, source_of, unknown_key
 from engine.config.messages import allowed, shown
-from engine.config.mistakes import ConfigError, nearest
+from engine.config.mistakes import ComponentError, ConfigError, nearest
 from engine.config.schema import (
     DEFAULT_DATA,
     DEFAULT_LOSS,
@@ -112,6 +112,7 @@ def load(
         "data": _component_name("data", merged, DEFAULT_DATA, mistakes),
         "losses": _component_name("losses", merged, DEFAULT_LOSS, mistakes),
     }
+    _read_choices(merged)
     model = tree(names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS, _trackers(merged))
     # Keys of an unknown component cannot be judged: its name is the one mistake to report.
     skipped = {"data.": names["data"], "loss.": names["losses"]}
@@ -274,6 +275,7 @@ def _component_name(package: str, merged: Layer, default: str, mistakes: list[st
     name = merged[key].value if key in merged else default
     known = components.names(package)
     if name in known:
+        components.read(package, str(name))
         return str(name)
     hint = nearest(str(name), known)
     if instead := advice(str(name)):
@@ -282,6 +284,18 @@ def _component_name(package: str, merged: Layer, default: str, mistakes: list[st
         f"{key}={shown(name)}: unknown{hint}; one of {', '.join(known)}" + _where(merged[key])
     )
     return None
+
+
+def _read_choices(merged: Layer) -> None:
+    """Read every file that is chosen.
+
+    Raises:
+        ComponentError: it cannot be read, and is therefore not among the values of its selector.
+    """
+    for choice in CHOICES:
+        name = merged[choice.selector].value if choice.selector in merged else choice.default
+        if name in components.names(choice.package):
+            components.read(choice.package, name)
 
 
 def _trackers(merged: Layer) -> tuple[str, ...]:
@@ -327,13 +341,20 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
         for key in sorted(wrong):
             info = known[key]
             if key not in merged:
-                raise TypeError(f"{key}: its own default is not {allowed(info)}") from error
+                raise _own_default(key, info, model) from error
             setting = merged[key]
             mistakes.append(
                 f"{key}={shown(setting.value)}: expected {allowed(info)}"
                 f"{near_choice(key, setting.value, info)} ({info.description}){_where(setting)}"
             )
     return None
+
+
+def _own_default(key: str, info: Any, model: type[Config]) -> ComponentError:
+    """Say which file gives a key a default that the key does not take."""
+    default = info.get_default(call_default_factory=True)
+    message = f"has the default {shown(default)}, which is not {allowed(info)}"
+    return ComponentError(source_of(key, model), message, key=key)
 
 
 def _known_prefix(location: tuple[Any, ...], known: Mapping[str, Any]) -> str:

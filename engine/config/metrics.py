@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from engine.config.components import ROOT
+from engine.config.components import ROOT, parsed
+from engine.config.mistakes import ComponentError
 
-PATH = ROOT / "engine" / "training" / "metrics" / "catalogue.py"
+FILE = "engine/training/metrics/catalogue.py"
+PATH = ROOT / FILE
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,10 @@ def metrics() -> dict[str, Metric]:
     """Return every metric by name, in the order of the catalogue.
 
     Raises:
-        TypeError: a row breaks the rules of the catalogue: a mistake of its author.
+        ComponentError: a row breaks the rules of the catalogue.
     """
-    tree = ast.parse(PATH.read_text(encoding="utf-8"))
     found = {}
-    for node in tree.body:
+    for node in parsed(PATH).body:
         for call in getattr(node, "decorator_list", ()):
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "metric":
                 assert isinstance(node, ast.FunctionDef)
@@ -73,8 +74,8 @@ def _row(node: ast.FunctionDef, call: ast.Call) -> Metric:
         (words,) = map(ast.literal_eval, call.args)
         given: dict[str, Any] = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except ValueError as error:
-        raise TypeError(f"{PATH.name}: {node.name}: its row holds literals only") from error
+        raise ComponentError(FILE, f"{node.name}: its row holds literals only") from error
     summary = (ast.get_docstring(node) or "").partition("\n")[0]
     if not summary or given.get("better") not in ("max", "min"):
-        raise TypeError(f"{PATH.name}: {node.name}: needs a docstring and better='max' or 'min'")
+        raise ComponentError(FILE, f"{node.name}: needs a docstring and better='max' or 'min'")
     return Metric(name=node.name, heading=words, help=summary, **given)

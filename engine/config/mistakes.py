@@ -19,6 +19,22 @@ class ConfigError(Exception):
         super().__init__("\n".join(self.mistakes))
 
 
+class ComponentError(ConfigError):
+    """A file of ours breaks the rules of its kind: the mistake of its author, in one line.
+
+    Attributes:
+        file: as in ``losses/ldam.py``.
+        key: the key that is wrong, or None.
+    """
+
+    def __init__(self, file: str, message: str, *, key: str | None = None) -> None:
+        self.file = file
+        self.key = key
+        super().__init__(
+            [f"{file}: {message}" if key is None else f"{file}: key {key!r} {message}"]
+        )
+
+
 @contextlib.contextmanager
 def mistakes_of(*kinds: type[Exception]) -> Iterator[None]:
     """Turn a package's own error into a :class:`ConfigError`: one line, exit code 2."""

@@ -15,13 +15,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from engine.config import choices, components, selection_rules
 from engine.config.metrics import selectable
+from engine.config.mistakes import ComponentError
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 PathSafe = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 if TYPE_CHECKING:
+    MetricName = str
     RuleName = str
 else:
+    MetricName = Literal.__getitem__(tuple(f"val/{name}" for name in selectable()))
     RuleName = Literal.__getitem__(tuple(selection_rules.catalogue()))
 
 
@@ -62,12 +65,15 @@ def _choice_section(shared: type[OpenSection], selector: str) -> type[OpenSectio
     """Extend ``shared`` by the selector and the keys of all the files that it chooses from.
 
     Raises:
-        TypeError: a file has a key that all of the section share.
+        ComponentError: a file has a key that all of the section share.
     """
-    fields = choices.of(selector).fields()
+    choice = choices.of(selector)
+    fields = choice.fields()
     taken = fields.keys() & shared.model_fields.keys() - {selector.rpartition(".")[2]}
-    if taken:
-        raise TypeError(f"{choices.of(selector).package}: {', '.join(taken)} is a key of all files")
+    for key in sorted(taken):
+        owner = choice.owners()[f"{choice.section}.{key}"][0]
+        file = components.path_of(components.folder(choice.package) / f"{owner}.py")
+        raise ComponentError(file, f"is a key of all {choice.section} settings", key=key)
     return create_model(
         shared.__name__.lstrip("_"), __base__=shared, __doc__=shared.__doc__, **fields
     )
@@ -205,9 +211,8 @@ class MixupConfig(Section):
 class EvaluateConfig(Section):
     """What chooses the best epoch, and when test is looked at."""
 
-    metric: str = Field(
+    metric: MetricName = Field(
         "val/balanced_accuracy",
-        pattern=f"^val/({'|'.join(selectable())})$",
         description="validation metric that chooses the epoch of the rule val, once all that is "
         "deferred has begun",
     )
@@ -375,6 +380,10 @@ def _data_config(name: str) -> type[DataConfig]:
         assert isinstance(model, type) and issubclass(model, Section)
         prefix = f"{section}."
         own = {k.removeprefix(prefix): v for k, v in defaults.items() if k.startswith(prefix)}
+        for unknown in sorted(own.keys() - model.model_fields.keys()):
+            raise ComponentError(
+                f"data/{name}.py", f"shared_defaults: no key data.{prefix}{unknown}"
+            )
         fields[section] = _section(_with_defaults(model, own))
     return create_model("DataConfig", __base__=DataConfig, **fields)
 

@@ -9,7 +9,7 @@ import ast
 from dataclasses import dataclass
 from functools import cache
 
-from engine.config.components import ROOT
+from engine.config.components import ROOT, parsed
 
 SOURCE = ROOT / "engine" / "training" / "selection.py"
 FINAL = "last"
@@ -35,11 +35,7 @@ class RuleFacts:
 @cache
 def catalogue() -> dict[str, RuleFacts]:
     """Return every rule by name, in the order of the source: the classes that state a ``name``."""
-    classes = {
-        node.name: node
-        for node in ast.parse(SOURCE.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef)
-    }
+    classes = {node.name: node for node in parsed(SOURCE).body if isinstance(node, ast.ClassDef)}
     found = {}
     for node in classes.values():
         facts = _facts(node, classes)

@@ -5,8 +5,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+
+if __name__ == "__main__":  # before all other imports, which take seconds and the environment
+    from engine.config.launch import launch
+
+    sys.exit(launch("engine.tables.__main__"))
+
+import argparse
 from collections.abc import Sequence
 
 from engine.config.mistakes import ConfigError
@@ -61,7 +67,3 @@ def _do(given: argparse.Namespace) -> None:
         else:
             written = formats.markdown if given.format == "markdown" else formats.latex
             print(written(sheets), end="")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -19,13 +19,19 @@ import timm
 
 import data
 import models  # noqa: F401  (registers its models in timm)
-from engine.config import choices, components, schema
+from engine.config import choices, command_line, components, schema
 from engine.config.components import Component
 from engine.config.load import load
-from engine.config.mistakes import ConfigError
+from engine.config.mistakes import ComponentError, ConfigError
 from tests._runs import rows_of, small_words
 
-CACHES = (components.read, components._base_facts, schema.tree)
+CACHES = (
+    components.read,
+    components.read_all,
+    components._base_facts,
+    components._model_files,
+    schema.tree,
+)
 PACKAGES = ("losses", "data")
 CHOSEN = tuple(choice.package for choice in choices.CHOICES)
 SOURCES = [(p, name) for p in (*PACKAGES, *CHOSEN) for name in components.names(p)]
@@ -151,8 +157,24 @@ BREACHES = {
     "positional only": (source("counts, /, *, gamma: float = 2.0"), "plain facts, then"),
     "no annotation": (source("*, gamma=2.0"), "key 'gamma' needs an annotation and a default"),
     "no default": (source("*, gamma: float"), "key 'gamma' needs an annotation and a default"),
-    "computed default": (source("*, gamma: float = MAX"), "key 'gamma'"),
-    "foreign annotation": (source("*, gamma: Tensor = 2.0"), "'Tensor' is not defined"),
+    "computed default": (source("*, gamma: float = MAX"), "key 'gamma' has the default MAX"),
+    "foreign annotation": (
+        source("*, gamma: Tensor = 2.0"),
+        "key 'gamma' has the annotation Tensor; a key may be float, int",
+    ),
+    "annotation in quotes": (
+        source("*, gamma: 'torch.Tensor' = 2.0"),
+        "key 'gamma' has the annotation 'torch.Tensor'; a key may be float, int",
+    ),
+    "list annotation": (
+        source("*, gamma: list[int] = 2.0"),
+        r"key 'gamma' has the annotation list\[int\]; .* tuple\[float, \.\.\.\]",
+    ),
+    "unknown fact": (
+        source("counts, *, gamma: float = 2.0"),
+        "no run knows 'counts'; a loss may name class_counts, num_classes, old_classes",
+    ),
+    "no Python": ("class Trial(:\n", "line 1: invalid syntax"),
     "no entry in Args": (
         source("*, gamma: float = 2.0", helps="delta: Other."),
         "key 'gamma' is missing from the docstring's Args",
@@ -165,13 +187,16 @@ BREACHES = {
 
 
 @pytest.mark.parametrize("breach", BREACHES)
-def test_a_breach_of_the_component_rules_is_a_type_error_that_says_which(
+def test_a_breach_of_the_component_rules_is_one_line_that_names_the_file(
     packages: Path, breach: str
 ) -> None:
     text, reason = BREACHES[breach]
     (packages / "losses" / "trial.py").write_text(text, encoding="utf-8")
-    with pytest.raises(TypeError, match=reason):
+    with pytest.raises(ComponentError, match=rf"^losses/trial\.py: .*{reason}") as caught:
         load(overrides=["loss=trial"])
+    assert caught.value.file == "losses/trial.py"
+    assert caught.value.key == ("gamma" if "key 'gamma'" in reason else None)
+    assert len(caught.value.mistakes) == 1
 
 
 def test_a_component_without_a_breach_is_read(packages: Path) -> None:
@@ -179,11 +204,56 @@ def test_a_component_without_a_breach_is_read(packages: Path) -> None:
     assert load(overrides=["loss=trial", "loss.gamma=3"]).loss.gamma == 3
 
 
-def test_a_default_that_breaks_its_own_annotation_is_a_type_error(packages: Path) -> None:
-    text = source("*, gamma: Annotated[float, Ge(0)] = -1.0")
-    (packages / "losses" / "trial.py").write_text(text, encoding="utf-8")
-    with pytest.raises(TypeError, match=r"loss\.gamma: its own default is not a number >= 0"):
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("Annotated[float, Ge(0)] = -1.0", "has the default -1.0, which is not a number >= 0"),
+        ("float = None", "has the default null, which is not a number"),
+    ],
+)
+def test_a_default_that_breaks_its_own_annotation_names_the_file(
+    packages: Path, argument: str, reason: str
+) -> None:
+    (packages / "losses" / "trial.py").write_text(source(f"*, gamma: {argument}"), encoding="utf-8")
+    with pytest.raises(ComponentError) as caught:
         load(overrides=["loss=trial"])
+    assert str(caught.value) == f"losses/trial.py: key 'loss.gamma' {reason}"
+
+
+def test_shared_defaults_of_a_key_that_does_not_exist_name_the_file(packages: Path) -> None:
+    text = (packages / "data" / "synthetic.py").read_text(encoding="utf-8")
+    wrong = text.replace("shared_defaults: ClassVar", "shared: ClassVar").replace(
+        "    def __init__(",
+        '    shared_defaults: ClassVar[dict[str, int]] = {"augment.flop": 1}\n\n    def __init__(',
+        1,
+    )
+    (packages / "data" / "synthetic.py").write_text(wrong, encoding="utf-8")
+    with pytest.raises(ComponentError) as caught:
+        load(overrides=["data=synthetic"])
+    assert str(caught.value) == ("data/synthetic.py: shared_defaults: no key data.augment.flop")
+
+
+def test_a_file_that_cannot_be_read_leaves_other_runs_alone(packages: Path) -> None:
+    for package in ("losses", "data", "data/samplers", "engine/report/tracking"):
+        (packages / package / "trial.py").write_text("class Trial(:\n", encoding="utf-8")
+    assert load(overrides=["loss=softmax_focal", "loss.gamma=3"]).loss.gamma == 3
+    with pytest.raises(ConfigError, match=r"did you mean loss\.gamma"):
+        load(overrides=["loss=softmax_focal", "loss.gama=3"])
+
+
+def test_help_goes_on_without_files_that_cannot_be_read_and_names_them_last(
+    packages: Path,
+) -> None:
+    (packages / "losses" / "trial.py").write_text("class Trial(:\n", encoding="utf-8")
+    (packages / "models").mkdir()
+    (packages / "models" / "trial.py").write_text("class Trial(:\n", encoding="utf-8")
+    text = command_line.help_text()
+    assert "loss=softmax_focal: " in text
+    assert text.splitlines()[-3:] == [
+        "not shown, as they cannot be read:",
+        "  losses/trial.py: line 1: invalid syntax",
+        "  models/trial.py: line 1: invalid syntax",
+    ]
 
 
 def test_a_private_class_beside_the_component_is_allowed(packages: Path) -> None:
@@ -237,8 +307,15 @@ def test_two_files_of_a_choice_may_have_the_same_key(packages: Path) -> None:
 
 def test_two_files_of_a_choice_cannot_give_a_key_two_meanings(packages: Path) -> None:
     choice = samplers_with(packages, SHARING.format(default="0.5"))
-    with pytest.raises(TypeError, match=r"data\.samplers\.trial: key 'beta' has another range or"):
+    reason = r"^data/samplers/trial\.py: key 'beta' has another range or default"
+    with pytest.raises(ComponentError, match=reason):
         choice.fields()
+
+
+def test_a_chosen_file_that_cannot_be_read_is_named(packages: Path) -> None:
+    (packages / "data" / "samplers" / "trial.py").write_text("class Trial(:\n", encoding="utf-8")
+    with pytest.raises(ComponentError, match=r"^data/samplers/trial\.py: line 1: invalid syntax$"):
+        load(overrides=["sampler=trial"])
 
 
 # --- adding a loss touches one file ---------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,3 +104,32 @@ def test_a_module_of_ours_that_is_missing_is_a_fault_and_not_the_environments(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "No module named 'engine.nothing'" in err
+
+
+WRONG = """
+from engine.config.components import parsed, ROOT
+parsed(ROOT / "README.md")
+"""
+WORDY = """
+def main(words):
+    for _ in range(100_000):
+        print("more than a pipe holds")
+    return 0
+"""
+
+
+def test_a_file_of_ours_that_cannot_be_read_at_import_is_one_line(tmp_path: Path) -> None:
+    process = planted(tmp_path, WRONG)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert re.fullmatch(r"README\.md: line \d+: .+\n", err)
+
+
+def test_a_reader_that_has_read_enough_ends_the_script_silently(tmp_path: Path) -> None:
+    with planted(tmp_path, WORDY) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "more than a pipe holds\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
