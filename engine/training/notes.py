@@ -5,6 +5,7 @@ from __future__ import annotations
 import data
 from engine.config import choices, components, rules
 from engine.config.schema import Config
+from engine.training import averaging
 
 
 def notes(config: Config) -> tuple[str, ...]:
@@ -26,8 +27,14 @@ def notes(config: Config) -> tuple[str, ...]:
     return tuple(found)
 
 
-def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
-    """What a user should know before training, not only after it."""
+def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -> tuple[str, ...]:
+    """What a user should know before training, not only after it.
+
+    Args:
+        config: of the run.
+        dataset: what it trains on.
+        num_steps: optimizer steps of the run.
+    """
     notes = dataset.source_notes
     if has_idle_seed(config, dataset):
         notes += (idle_seed(config, dataset),)
@@ -45,6 +52,8 @@ def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
             "every second training image is mirrored (data.augment.flip=true); set it to false "
             "where left and right matter, as for digits, signs and sides of a body",
         )
+    if (remark := averaging.remark(config.model.ema, num_steps=num_steps)) is not None:
+        notes += (remark,)
     return notes
 
 
