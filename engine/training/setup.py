@@ -145,6 +145,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             make_loader=make_loader,
             readout=readout,
             class_counts=dataset.class_counts,
+            whole_counts=dataset.whole_counts,
             old_classes=dataset.classes.old,
         ),
         steps=steps,
