@@ -10,6 +10,15 @@ from engine.training import averaging
 
 def notes(config: Config) -> tuple[str, ...]:
     """What tables must say about how the model was trained and predictions were made."""
+    found = doubts(config)
+    if (tau := config.evaluate.logit_adjustment) != 0:
+        share = "log(share of training images)"
+        found += (f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)",)
+    return found
+
+
+def doubts(config: Config) -> tuple[str, ...]:
+    """What is allowed and hardly ever meant in how loss, head, sampler and weights go together."""
     loss, found = config.loss.name, []
     if rules.fitted_prior(config) == "uniform":
         found += [
@@ -21,9 +30,6 @@ def notes(config: Config) -> tuple[str, ...]:
             f"logits are cosines, -1 to 1, which {loss} does not scale: no prediction is sure "
             "(model.head=cosine)"
         )
-    if (tau := config.evaluate.logit_adjustment) != 0:
-        share = "log(share of training images)"
-        found.append(f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)")
     return tuple(found)
 
 
@@ -35,7 +41,7 @@ def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -
         dataset: what it trains on.
         num_steps: optimizer steps of the run.
     """
-    notes = dataset.source_notes
+    notes = (*dataset.source_notes, *doubts(config))
     if has_idle_seed(config, dataset):
         notes += (idle_seed(config, dataset),)
     counts = dataset.class_counts[list(dataset.classes.trained)]
