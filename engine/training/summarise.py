@@ -155,14 +155,15 @@ def summarise(
 
 def _notes(assessments: Mapping[str, RuleAssessment], dataset: _Dataset) -> Iterator[str]:
     """Say at which class shares a threshold was chosen, and how many predictions are ties."""
-    if any(found.threshold is not None for found in assessments.values()):
-        share, positive = (
-            dataset.whole_counts[1] / dataset.whole_counts.sum(),
-            dataset.class_names[1],
-        )
+    chosen = next((found for found in assessments.values() if found.threshold is not None), None)
+    if chosen is not None and chosen.val is not None:
+        share = dataset.whole_counts[1] / dataset.whole_counts.sum()
+        support = chosen.val.metrics.per_class.support
+        pairs = zip(support, dataset.class_names, strict=True)
+        images = " and ".join(f"{number} of {name}" for number, name in pairs)
         yield (
-            f"f1_at_threshold: the threshold is chosen on validation weighed to {share:.1%} "
-            f"{positive}, the share in the whole training list of {dataset.title}"
+            f"f1_at_threshold: the threshold is chosen on {images}, weighed to {share:.1%} "
+            f"{dataset.class_names[1]} as in the data set's whole training list"
         )
     tested = {rule: found.test.metrics for rule, found in assessments.items() if found.test}
     ties = {rule: metrics.num_ties for rule, metrics in tested.items() if metrics.num_ties}

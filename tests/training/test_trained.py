@@ -103,7 +103,10 @@ def test_a_binary_run_keeps_its_threshold_and_the_shares_it_was_chosen_at(tmp_pa
         of_test = torch.from_numpy(test["logits"]).double().softmax(1)[:, 1].numpy()
         expected = f1_score(test["targets"], of_test >= threshold)
         assert summary.rules[rule].test["f1_at_threshold"] == pytest.approx(expected)
-    assert any("weighed to 25.0% class2, the share in the whole" in note for note in summary.notes)
+    assert summary.notes[-1] == (
+        "f1_at_threshold: the threshold is chosen on 6 of rest and 6 of class2, weighed to 25.0% "
+        "class2 as in the data set's whole training list"
+    )
 
 
 def test_a_run_of_many_classes_has_no_threshold(loaded: LoadedRun) -> None:
