@@ -9,7 +9,7 @@ from engine.training import averaging
 
 
 def notes(config: Config) -> tuple[str, ...]:
-    """What tables must say about how the model was trained and predictions were made."""
+    """Return what tables must say about how the model was trained and predictions were made."""
     found = doubts(config)
     if (tau := config.evaluate.logit_adjustment) != 0:
         share = "log(share of training images)"
@@ -18,7 +18,7 @@ def notes(config: Config) -> tuple[str, ...]:
 
 
 def doubts(config: Config) -> tuple[str, ...]:
-    """What is allowed and hardly ever meant in how loss, head, sampler and weights go together."""
+    """Return what is allowed and hardly ever meant in how loss, head and balancing go together."""
     loss, found = config.loss.name, []
     if rules.fitted_prior(config) == "uniform":
         found += [
@@ -34,7 +34,7 @@ def doubts(config: Config) -> tuple[str, ...]:
 
 
 def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -> tuple[str, ...]:
-    """What a user should know before training, not only after it.
+    """Return what a user should know before training, not only after it.
 
     Args:
         config: of the run.
@@ -64,7 +64,7 @@ def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -
 
 
 def has_idle_seed(config: Config, dataset: data.LongTailed) -> bool:
-    """Whether ``data.imbalance.seed`` is set and no image is drawn by it."""
+    """Return whether ``data.imbalance.seed`` is set although no image is drawn by it."""
     default = type(config.data.imbalance).model_fields["seed"].default
     return not dataset.is_drawn and config.data.imbalance.seed != default
 

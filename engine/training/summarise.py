@@ -65,7 +65,7 @@ class RuleAssessment:
                 save_predictions(path, assessment.predictions, pool_index=split.index.numpy())
 
     def result(self, dataset: _Dataset) -> RuleResult:
-        """The numbers, without the predictions."""
+        """Return the numbers, without the predictions."""
         return RuleResult(
             epoch=self.epoch,
             val=None if self.val is None else self.val.metrics.scalars,
@@ -100,7 +100,7 @@ def assess_rule(
 
 
 def threshold(val: Assessment, whole_counts: np.ndarray) -> float | None:
-    """Binary tasks: the probability of class 1 with the best F1 on validation.
+    """Return the probability of class 1 with the best F1 on validation, for a binary task.
 
     Validation may be balanced where test is not. Its images are weighed to the shares that the
     classes have in the data set's whole training list, before an imbalance is cut: test is taken
@@ -176,7 +176,7 @@ def _notes(assessments: Mapping[str, RuleAssessment], dataset: _Dataset) -> Iter
 
 
 def _group_sizes(headline: RuleAssessment, dataset: _Dataset) -> dict[str, int]:
-    """Classes in the groups that the headline's numbers are of."""
+    """Count the classes in the groups that the headline numbers average over."""
     predicted = headline.test or headline.val
     if predicted is not None:
         return predicted.metrics.group_sizes
