@@ -6,7 +6,7 @@ import argparse
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from . import _cards
 from ._outcomes import Outcome, examine
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="LOSS",
         help="softmax_focal, or module:Class for one of your own; default: all of this package",
     )
+    parser.add_argument("--list", action="store_true", help="also say what every check catches")
     parser.add_argument(
         "--slow", action="store_true", help="also compile with inductor (needs a C++ compiler)"
     )
@@ -49,19 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SubjectError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if given.list:
+        _print_checks(checks, only=checks)
+        print()
     outcomes = report(subjects, checks)
     return 1 if any(outcome.kind == "fail" for outcome in outcomes) else 0
 
 
 def report(subjects: Sequence[Subject], checks: dict[str, Check]) -> list[Outcome]:
     """Examine every loss and print a row for each as it is done, then every reason once."""
-    print("Checks:")
-    for number, (name, check) in enumerate(checks.items(), start=1):
-        head = f"{number:>4}  {name:26}"
-        text = " ".join((check.__doc__ or "").split())
-        print(textwrap.fill(text, WIDTH, initial_indent=head, subsequent_indent=" " * 32))
     width = max(len(subject.name) for subject in subjects) + 2
-    print("\n. pass   F fail   e stated exception   - not applicable\n")
+    print(". pass   F fail   e stated exception   - not applicable; --list says what is checked\n")
     for digits in zip(*(f"{number:>2}" for number in range(1, len(checks) + 1)), strict=True):
         print(" " * width + _grouped(digits))
     outcomes: list[Outcome] = []
@@ -75,13 +74,34 @@ def report(subjects: Sequence[Subject], checks: dict[str, Check]) -> list[Outcom
         ("n/a", "Not applicable"),
     ):
         _print_reasons(title, [o for o in outcomes if o.kind == kind], names_check=kind != "n/a")
+    if failed := {outcome.check for outcome in outcomes if outcome.kind == "fail"}:
+        print()
+        _print_checks(checks, only=failed)
     counts = Counter(outcome.kind for outcome in outcomes)
     print(
-        f"\n{len(subjects)} losses, {len(outcomes)} results: {counts['pass']} pass, "
-        f"{counts['fail']} fail, {counts['exception']} stated exceptions, {counts['n/a']} not "
-        "applicable"
+        f"\n{_counted(len(subjects), 'loss', 'losses')}, "
+        f"{_counted(len(outcomes), 'result', 'results')}: {counts['pass']} pass, "
+        f"{counts['fail']} fail, "
+        f"{_counted(counts['exception'], 'stated exception', 'stated exceptions')}, "
+        f"{counts['n/a']} not applicable"
     )
     return outcomes
+
+
+def _print_checks(checks: Mapping[str, Check], *, only: Collection[str]) -> None:
+    """Print number, name and purpose of those checks that are in ``only``."""
+    width = max(map(len, checks)) + 2
+    print("Checks:")
+    for number, (name, check) in enumerate(checks.items(), start=1):
+        if name not in only:
+            continue
+        head = f"{number:>4}  {name:{width}}"
+        text = " ".join((check.__doc__ or "").split())
+        print(textwrap.fill(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)))
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _grouped(marks: Iterable[str]) -> str:

@@ -90,7 +90,7 @@ def fixed_point(subject: Subject) -> None:
         off = float((found - posterior).abs().max())
         text = f"lands on {_numbers(found)}, where the {name} prior is {_numbers(posterior)}"
         if point == name and off > LANDING:
-            raise Failed(text)
+            raise Failed(text + _if_meant(found))
         if point == "none" and off < LANDING:
             raise Failed(f"{text}, but states to land on neither")
 
@@ -106,6 +106,14 @@ def reweighted_fixed_point(subject: Subject) -> None:
     found = _landing(subject, loss)
     if float((found - 1 / len(COUNTS)).abs().max()) > LANDING:
         raise Failed(f"lands on {_numbers(found)} with weights of 1/n, not on equal shares")
+
+
+def _if_meant(found: Tensor) -> str:
+    """Say what to state of a loss that lands on the other prior on purpose."""
+    for name, posterior in _posteriors().items():
+        if float((found - posterior).abs().max()) <= LANDING:
+            return f'; if that is meant, state fixed_point = "{name}"'
+    return '; if that is meant, state fixed_point = "none"'
 
 
 def _posteriors() -> dict[str, Tensor]:

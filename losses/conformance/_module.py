@@ -21,9 +21,14 @@ from ._subject import (
     NotApplicable,
     Subject,
     expect_close,
+    in_one_line,
     random_batch,
 )
 
+GRAPH_BREAKS = (
+    "checks of values, .item() and branches on what a tensor holds break the graph: do them in "
+    "__init__, or not at all"
+)
 CONFIDENT = 0.9  # a softmax of cosines of 4 classes is so at most 0.71, one of a scale of 30 always
 
 
@@ -101,7 +106,10 @@ def _compare_compiled(subject: Subject, *, backend: str) -> None:
     value, gradient = subject.slope(loss, batch)
     torch.compiler.reset()
     function = cast(nn.Module, torch.compile(loss, fullgraph=True, backend=backend))
-    found = subject.slope(function, batch)
+    try:
+        found = subject.slope(function, batch)
+    except Exception as error:
+        raise Failed(f"{in_one_line(error)}; {GRAPH_BREAKS}") from error
     expect_close(found[0], value, what="the compiled loss")
     expect_close(found[1], gradient, what="the compiled gradient")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -217,7 +218,9 @@ def at(keys: Mapping[str, object]) -> str:
 def in_one_line(error: Exception) -> str:
     """Return what a failed check says; another exception with its type, cut short."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, Failed) else f"{type(error).__name__}: {text}"[:200]
+    if isinstance(error, Failed):
+        return text
+    return textwrap.shorten(f"{type(error).__name__}: {text}", 200, placeholder=" ...")
 
 
 def expect_close(

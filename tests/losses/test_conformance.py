@@ -14,8 +14,11 @@ from typing import ClassVar
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 import losses
+from losses import FixedPoint, Loss
 from losses.conformance import (
     CHECKS,
     SLOW_CHECKS,
@@ -27,6 +30,7 @@ from losses.conformance import (
     find_subject,
     own_subjects,
 )
+from losses.conformance._module import GRAPH_BREAKS
 from losses.conformance._subject import expect_close
 from losses.cross_entropy import CrossEntropy
 from tests._source_tree import ROOT
@@ -175,8 +179,69 @@ def test_a_loss_that_keeps_everything_is_reported_and_exits_0(
     shown = capsys.readouterr().out
     assert re.search(r"^cross_entropy +[.-]{5} ", shown, flags=re.MULTILINE)
     assert "stated_limits: states none (cross_entropy)" in shown
-    assert f"1 losses, {len(CHECKS)} results: " in shown
+    assert f"1 loss, {len(CHECKS)} results: " in shown
     assert ", 0 fail, " in shown
+    assert "Checks:" not in shown
+
+
+class LandsElsewhere(Loss):
+    """Balanced softmax that states to land on the natural prior, and branches on a value."""
+
+    fixed_point: ClassVar[FixedPoint] = "natural"
+
+    def __init__(self, class_counts: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("log_prior", torch.as_tensor(class_counts).log(), persistent=False)
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        features: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+    ) -> Tensor:
+        adjusted = logits + self.get_buffer("log_prior").to(logits)
+        value = F.cross_entropy(adjusted, targets, weight=self.weight)
+        return value if value.item() >= 0 else -value
+
+
+def reason_of(check: str) -> str:
+    outcome = examine(Subject("elsewhere", LandsElsewhere), CHECKS[check])
+    assert outcome.kind == "fail"
+    return outcome.reason
+
+
+def test_another_fixed_point_than_stated_says_what_to_state() -> None:
+    assert reason_of("fixed_point").endswith('; if that is meant, state fixed_point = "uniform"')
+
+
+def test_what_does_not_compile_says_what_to_look_for_and_is_cut_between_words() -> None:
+    reason, _, advice = reason_of("compiled").partition(" ...; ")
+    assert advice == GRAPH_BREAKS
+    assert len(reason) <= 200
+
+
+def test_the_list_of_checks_has_a_space_behind_every_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("large_batch", "stated_limits_of_soft_targets")
+    monkeypatch.setattr(_command, "CHECKS", {name: CHECKS[name] for name in names})
+    assert _command.main(["cross_entropy", "--list"]) == 0
+    shown = capsys.readouterr().out
+    for number, name in enumerate(names, start=1):
+        assert re.search(rf"^ +{number}  {name} +[A-Z]", shown, re.MULTILINE)
+
+
+def test_of_the_checks_those_that_failed_are_explained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks = {name: CHECKS[name] for name in ("large_batch", "fixed_point")}
+    monkeypatch.setattr(_command, "CHECKS", checks)
+    assert _command.main([f"{__name__}:LandsElsewhere"]) == 1
+    shown = capsys.readouterr().out
+    assert "   2  fixed_point  Catch a prior of the wrong sign" in shown
+    assert "   1  large_batch" not in shown
 
 
 def test_without_a_name_every_loss_is_reported_with_its_exceptions(
