@@ -104,8 +104,16 @@ def apart(sheets: Sequence[Sheet]) -> tuple[list[Sheet], list[str]]:
 
 
 def _metric_columns(block: Block, style: Style) -> Iterator[Column]:
-    """Yield means and standard deviations; behind the first the differences to the baseline."""
+    """Yield means and standard deviations; behind the first the differences to the baseline.
+
+    Of the usual columns those without any number are left out.
+    """
+    is_chosen = style.columns != Style.columns
     for number, metric in enumerate(style.columns):
+        is_empty = all(row.scores[metric].summary is None for row in block.rows)
+        # A metric that came after these runs, say. The first column is what the table is about.
+        if is_empty and number and not is_chosen:
+            continue
         size = block.group_sizes.get(metric.removesuffix("_accuracy"))
         unit = " (%)" if style.is_percent and metric not in NO_SHARE else ""
         heading = _heading(metric) + unit + (f" ({size})" if size is not None else "")

@@ -107,7 +107,7 @@ def read_table_file(path: Path) -> TableFile:
     try:
         table = TableFile.model_validate(content)
     except ValidationError as error:
-        raise ConfigError([f"{path}: {_sentence(e)}" for e in error.errors()]) from error
+        raise ConfigError([f"{path}: {_sentence(e, path.stem)}" for e in error.errors()]) from error
     if mistakes := [f"{path}: {mistake}" for mistake in _mistakes(table, path.stem)]:
         raise ConfigError(mistakes)
     return table
@@ -174,8 +174,13 @@ def _broken_stages(table: TableFile) -> Iterator[str]:
             return
 
 
-def _sentence(error: Any) -> str:
-    """Put one of pydantic's errors in words, with the nearest key for an unknown one."""
+def _sentence(error: Any, name: str) -> str:
+    """Put one of pydantic's errors in words, with the nearest key for an unknown one.
+
+    Args:
+        error: one of those that a ``ValidationError`` holds.
+        name: of the file, which is that of the table.
+    """
     location = error["loc"]
     path = ".".join(str(part) for part in location if part != "[key]")
     sections: dict[str, type[_Section]] = {"published": Reference, "methods": Method}
@@ -186,6 +191,8 @@ def _sentence(error: Any) -> str:
         return f"{path}: unknown key{nearest(leaf, known.model_fields)}"
     if error["type"] == "missing":
         known = model if len(location) > 1 else TableFile
+        if path == "name":
+            return f"name: is missing; write name: {name}, as the file is called"
         return f"{path}: is missing ({known.model_fields[leaf].description})"
     if location[-1:] == ("[key]",):
         return f"{path}: a name has no slash, no line break and no space at its ends"

@@ -63,12 +63,12 @@ def test_markdown_has_a_bold_row_a_dash_and_the_interval(
     text = output(capsys, results, "--format", "markdown")
     header, rule, base, better = (line for line in text.splitlines() if line.startswith("| "))
     assert len({row.count("|") for row in (header, rule, base, better)}) == 1
-    assert "few (0)" in header
+    assert "few" not in header
+    assert base.split("|")[4].strip() == "–"
     cells = [cell.strip() for cell in better.split("|")]
     assert cells[1:3] == ["focal", "5 × 1"]
     assert re.fullmatch(r"\*\*0\.8\d\d ± 0\.0\d\d\*\*", cells[3])
     assert re.fullmatch(r"\*\*\+0\.0\d\d \[\+0\.0\d\d, \+0\.\d\d\d\]\*\*", cells[4])
-    assert cells[8] == "–"
     assert "**" not in base
 
 
@@ -409,6 +409,16 @@ def test_published_accuracies_stand_in_brackets_with_their_daggers(
     assert "| ours | 0.750 ± 0.000 [0.770]<sup>†</sup> |" in text
     assert "- in brackets: the published accuracy" in text
     assert "[0.770]" not in output(capsys, described, "--metric", "nll", "--format", "markdown")
+
+
+def test_a_usual_column_without_a_number_is_left_out_and_one_asked_for_is_not(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = output(capsys, results, "--format", "markdown")
+    assert "medium (3) |" in usual
+    assert "few (0) |" not in usual
+    words = ("--format", "markdown", "--columns", "balanced_accuracy,few_accuracy")
+    assert "few (0) |" in output(capsys, results, *words)
 
 
 def test_an_unknown_metric_names_the_nearest(

@@ -124,6 +124,16 @@ def test_what_is_missing_is_named_with_its_meaning(tmp_path: Path) -> None:
         read_table_file(path)
 
 
+def test_a_missing_name_is_that_of_the_file(tmp_path: Path) -> None:
+    without = {k: v for k, v in content(tmp_path).items() if k != "name"}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(without))
+    with pytest.raises(ConfigError) as caught:
+        read_table_file(path)
+    (line,) = caught.value.mistakes
+    assert line == f"{path}: name: is missing; write name: tiny, as the file is called"
+
+
 def test_names_that_lead_nowhere_are_mistakes(tmp_path: Path) -> None:
     found = mistakes(
         tmp_path,
