@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,6 +181,29 @@ def test_the_explanation_states_what_chose_and_on_which_seeds(table: list[Row]) 
     assert "test has no say in it" in text
     assert "the seeds 1 to 5, none of which the search used" in text
     assert "one training subset (data.imbalance.seed=0)" in text
+
+
+def test_the_explanation_says_what_the_default_is(table: list[Row]) -> None:
+    text = " ".join(closing_table.explanation(table, seeds=SEEDS))
+    assert "default = cross_entropy, cifar_resnet20, digits: the config of the command line" in text
+    methods = [replace(row, candidate=replace(row.candidate, name="plain")) for row in table]
+    assert "default =" not in " ".join(closing_table.explanation(methods, seeds=SEEDS))
+
+
+def test_brackets_are_explained_where_there_are_any(table: list[Row]) -> None:
+    assert "in brackets: 95 %" in " ".join(closing_table.explanation(table, seeds=SEEDS))
+    few = {DEFAULT: BASE[:2], "trial 3": BETTER[:2]}
+    lines = closing_table.explanation(table_of(few, few), seeds=SEEDS[:2])
+    assert not any("in brackets" in line for line in lines)
+    assert any("the column search is the best of many" in line for line in lines)
+
+
+def test_too_few_seeds_say_how_many_a_claim_needs() -> None:
+    few = {DEFAULT: BASE[:2], "trial 3": SAME[:2]}
+    assert table_of(few, few)[1].verdict == (
+        "not distinguishable from the default (2 seeds; at least 5 are needed to claim a "
+        "difference)"
+    )
 
 
 def test_csv_holds_every_row_with_full_precision(table: list[Row]) -> None:

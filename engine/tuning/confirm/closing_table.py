@@ -13,7 +13,7 @@ from rich.text import Text
 
 from engine.config.messages import one_line, shown
 from engine.report.statistics import DASH, spread
-from engine.tuning.confirm.candidates import Candidate
+from engine.tuning.confirm.candidates import DEFAULT, Candidate
 from engine.tuning.confirm.confirmed_rows import Row, chosen
 from engine.tuning.study.trials import Objective, complete, front
 
@@ -101,6 +101,11 @@ def explanation(table: Sequence[Row], *, seeds: Sequence[int]) -> list[str]:
         )
     else:
         lines.append("nothing is chosen: every setting lacks a run")
+    if table[0].candidate.name == DEFAULT:
+        lines.append(
+            f"default = {config.loss.name}, {config.model.name}, {config.data.name}: the config of "
+            "the command line, without what the search file sets"
+        )
     if any(row.missing for row in table):
         lines.append("the confirm stage is not complete; run the same command to complete it")
     lines.append(
@@ -108,11 +113,10 @@ def explanation(table: Sequence[Row], *, seeds: Sequence[int]) -> list[str]:
         "test was predicted after training, once a run; all on one training subset "
         f"(data.imbalance.seed={config.data.imbalance.seed})"
     )
-    lines.append(
-        "in brackets: 95 % interval of the paired difference, each by itself; "
-        "the column search is the best of many noisy values and therefore too good"
-    )
-    return lines
+    search = "the column search is the best of many noisy values and therefore too good"
+    if any(row.difference is not None and row.difference.low is not None for row in table):
+        search = f"in brackets: 95 % interval of the paired difference, each by itself; {search}"
+    return [*lines, search]
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -61,7 +61,7 @@ class Row:
         if not self.difference.is_distinguishable:
             number, same = self.difference.n, f"not distinguishable from {self.baseline}"
             seeds = "1 seed" if number == 1 else f"{number} seeds"
-            few = f" ({seeds}; {FEWEST_FOR_A_CLAIM} make a claim)"
+            few = f" ({seeds}; at least {FEWEST_FOR_A_CLAIM} are needed to claim a difference)"
             return same if number >= FEWEST_FOR_A_CLAIM else same + few
         is_better = self.difference.mean * self.objective.sign > 0
         return f"{'better' if is_better else 'worse'} than {self.baseline}"
