@@ -80,7 +80,10 @@ def near_choice(key: str, value: Any, info: Any) -> str:
     choices = [str(a) for a in taken if isinstance(a, str)]
     if choices and (instead := advice(word)):
         return f"; write {instead}"
-    return nearest(str(value), choices)
+    near = nearest(str(value), choices)
+    if key == "track.to" and not near and str(value).isidentifier():
+        return f", or add {TRACKERS.replace('.', '/')}/{value}.py"
+    return near
 
 
 def source_of(key: str, model: type[Config]) -> str:

@@ -20,14 +20,17 @@ class Grid(NamedTuple):
 
 
 def measures(summary: Summary) -> dict[str, str]:
-    """Return the metrics that a run has, by name, with the group sizes in their headings."""
+    """Return the metrics that a run has, by name, with the group sizes in their headings.
+
+    The accuracy of a group without classes is none of them.
+    """
     known = summary.rules["last"].test
     sizes = {f"{group}_accuracy": size for group, size in summary.group_sizes.items()}
     return {
         name: metric.heading
         + (f" ({counted(sizes[name], 'class', 'classes')})" if name in sizes else "")
         for name, metric in metrics().items()
-        if name in known
+        if name in known and sizes.get(name) != 0
     }
 
 

@@ -121,7 +121,7 @@ class Terminal:
         listed = " ".join(map(str, counts))
         if len(listed) > COUNTS_WIDTH:
             listed = f"{counts[0]} ... {counts[-1]}"
-        factor = f"imbalance {counts[0] / counts[-1]:.4g}"
+        factor = f"imbalance {counts[0] / counts[-1]:.4g} ({counts[0]} / {counts[-1]})"
         self.say(f"data    {header.title}: {counted(len(counts), 'class', 'classes')}, {factor}")
         self.say(f"        {counted(sum(counts), 'training image')}: {listed}")
         held_out = f"{header.num_validation:,} validation, " if header.num_validation else ""

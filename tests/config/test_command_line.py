@@ -18,6 +18,7 @@ import train
 from engine.config import command_line, components
 from engine.config.glossary import WORDS, advice
 from engine.config.load import dump, fingerprint, flatten, load
+from engine.config.metrics import selectable
 from engine.config.mistakes import ConfigError
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS
 from tests._runs import folder_of, rows_of, small_config, small_words
@@ -408,3 +409,12 @@ def test_the_defaults_of_the_parser_are_those_of_the_config() -> None:
 def test_an_unknown_option_is_a_config_error_like_any_other() -> None:
     with pytest.raises(ConfigError, match="unknown option"):
         command_line.parse(["--nothing-like-it"])
+
+
+@pytest.mark.parametrize("columns", [70, 100, 120])
+def test_help_breaks_the_list_of_metrics_between_names(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    words = command_line.help_text("metric").split()
+    assert all(f"val/{name}" in {word.rstrip(")") for word in words} for name in selectable())

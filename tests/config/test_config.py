@@ -241,6 +241,14 @@ def test_wrong_type_or_range_names_key_value_and_what_is_allowed(word: str, expe
     assert "\n" not in line
 
 
+def test_a_metric_that_does_not_exist_names_the_nearest_and_all_there_are() -> None:
+    (line,) = mistakes_of("evaluate.metric=val/balanced_acuracy")
+    assert line.startswith(
+        "evaluate.metric=val/balanced_acuracy: expected one of val/balanced_accuracy | val/accuracy"
+    )
+    assert "(did you mean val/balanced_accuracy?)" in line
+
+
 def test_wrong_choice_names_the_nearest() -> None:
     (line,) = mistakes_of("schedule=cosin")
     assert "did you mean cosine?" in line

@@ -19,6 +19,7 @@ import train
 from engine.config import components
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
+from engine.config.schema import TRACKERS
 from engine.report import tracking
 from engine.report.tracking import Closing, Tracker, Trackers, _guard, logged_again, run_name
 from tests._runs import assert_same_run, folder_of, quiet_screen, small_config, small_run
@@ -145,7 +146,10 @@ def test_a_new_file_is_a_tracker_with_a_key_in_yaml_and_a_search_uses_it_too(
 
 def test_a_new_tracker_is_in_the_help_with_its_keys(repository: Path) -> None:
     text = " ".join(python(repository, "train.py", "--help", "track").stdout.split())
-    assert "(a list, each one of ledger | mlflow | wandb)" in text
+    assert (
+        f"(a list, each one of {' | '.join(sorted([*components.names(TRACKERS), 'ledger']))})"
+        in text
+    )
     assert "track.to=ledger: A ledger of every call, one line each." in text
     assert "track.ledger_file=ledger.jsonl where it is written, in the run folder (text)" in text
 
@@ -161,7 +165,13 @@ def mistakes_of(*words: str) -> tuple[str, ...]:
 
 def test_a_typo_in_a_trackers_name_names_the_nearest() -> None:
     (line,) = mistakes_of("track.to=[wandb, mlfow]")
-    assert "each one of mlflow | wandb (did you mean mlflow?)" in line
+    assert f"each one of {' | '.join(components.names(TRACKERS))} (did you mean mlflow?)" in line
+
+
+def test_a_tracker_that_is_no_file_yet_says_where_to_add_it() -> None:
+    (line,) = mistakes_of("track.to=[wandb, ledger]")
+    known = " | ".join(components.names(TRACKERS))
+    assert f"each one of {known}, or add engine/report/tracking/ledger.py (" in line
 
 
 def test_a_key_of_a_tracker_that_is_not_asked_for_says_whose_it_is() -> None:
