@@ -15,22 +15,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple
 
-import annotated_types
 from pydantic import Field
 
+from engine.config.annotations import annotation_of
 from engine.config.mistakes import ComponentError
 
 ROOT = Path(__file__).resolve().parents[2]
-
-# All that an annotation of a component may use; anything else is a mistake of the component.
-ANNOTATION_NAMES = {
-    "Annotated": Annotated,
-    "Literal": Literal,
-    **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Lt", "Interval")},
-}
 
 # What a run tells the components of a package that ask for it: positional arguments, never keys.
 FACTS = {
@@ -255,13 +247,10 @@ def _key(argument: ast.arg, default: ast.expr | None, helps: dict[str, str], pat
     name = argument.arg
     if argument.annotation is None or default is None:
         raise _wrong(path, "needs an annotation and a default", key=name)
-    source = ast.unparse(argument.annotation)
     try:
-        annotation = eval(source, {"__builtins__": _BUILTINS, **ANNOTATION_NAMES})
-    except Exception as error:
-        raise _wrong(path, f"has the annotation {source}; {ANNOTATIONS}", key=name) from error
-    if not _is_readable(annotation):
-        raise _wrong(path, f"has the annotation {source}; {ANNOTATIONS}", key=name)
+        annotation = annotation_of(argument.annotation)
+    except ValueError as error:
+        raise _wrong(path, str(error), key=name) from error
     try:
         value = ast.literal_eval(default)
     except ValueError as error:
@@ -270,25 +259,6 @@ def _key(argument: ast.arg, default: ast.expr | None, helps: dict[str, str], pat
     if name not in helps:
         raise _wrong(path, "is missing from the docstring's Args", key=name)
     return Key(name, annotation, value, helps[name])
-
-
-_BUILTINS = {t.__name__: t for t in (float, int, bool, str, tuple)} | {"None": None}
-ANNOTATIONS = (
-    "a key may be float, int, bool, str, Literal[...], tuple[float, ...], any of these | None, or "
-    "Annotated with Ge, Gt, Le, Lt or Interval of annotated_types"
-)
-
-
-def _is_readable(annotation: Any) -> bool:
-    """Return whether YAML and the command line can give what the annotation asks for."""
-    if hasattr(annotation, "__metadata__"):
-        return _is_readable(annotation.__origin__)
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return True
-    if origin in (Union, UnionType, tuple):
-        return all(_is_readable(part) for part in parts if part is not Ellipsis)
-    return annotation in (float, int, bool, str, NoneType)
 
 
 def _argument_help(doc: str) -> dict[str, str]:
