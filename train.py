@@ -78,6 +78,7 @@ def run(
     from engine.training.evaluation import row_of
     from engine.training.journal import Journal
     from engine.training.machine import machine
+    from engine.training.patience import Patience
     from engine.training.selection import Selection
     from engine.training.setup import load_dataset, set_up
     from engine.training.signals import interruptions
@@ -119,6 +120,7 @@ def run(
         for line in (*setup.remarks, *checkpoints.resume()):
             screen.say(line)
         journal.begin(progress, facts=setup.facts, command=command)
+        patience = Patience(config, journal.rows())
         trackers = stack.enter_context(tracked(journal, progress=progress))
 
         # --- epochs ------------------------------------------------------------------------------
@@ -127,6 +129,8 @@ def run(
         screen.header(header_of(journal, setup))
         with screen.training(epochs=epochs, done=done, total=epochs * steps):
             for epoch in range(progress.epoch, epochs):
+                if patience.is_over:
+                    break
                 positions = setup.draw(epoch)
                 is_weighting = epoch >= start_epoch(config.reweight.start, epochs)
                 trainer.loss.set_weight(setup.class_weights if is_weighting else None)
@@ -153,6 +157,7 @@ def run(
                 row |= progress.totals.timing()
 
                 journal.write_row(row)
+                patience.update(row)
                 progress.best = selection.update(
                     progress.best, row, weights=trainer.evaluated.state_dict
                 )
@@ -163,11 +168,13 @@ def run(
                 screen.epoch(row, metric=selection.metric, best_epoch=best_epoch)
                 journal.report(row)
                 checkpoints.stop_if_asked()
+        for line in patience.notes:
+            screen.say(line)
 
         # --- test (unless left alone), once for each selection rule ------------------------------
-        results = {}
+        results, ended = {}, progress.epoch
         weights = trainer.evaluated.state_dict
-        for rule, chosen in selection.chosen(progress.best, epochs=epochs, weights=weights).items():
+        for rule, chosen in selection.chosen(progress.best, epochs=ended, weights=weights).items():
             trainer.evaluated.load_state_dict(chosen.weights)
             # From here on a signal stops without a checkpoint: the one of the last epoch stands.
             stop = checkpoints.stop_if_asked
@@ -175,7 +182,8 @@ def run(
             journal.save_predictions(rule, results[rule])
 
         # --- summary, figures --------------------------------------------------------------------
-        summary = journal.summarise(results, selection=selection, notes=setup.notes, since=began)
+        notes = (*setup.notes, *patience.notes)
+        summary = journal.summarise(results, selection=selection, notes=notes, since=began)
         figures, headline = {}, results[summary.headline].test
         if headline is not None and config.track.figures:
             rows = journal.rows()

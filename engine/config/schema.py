@@ -177,6 +177,12 @@ class _ScheduleConfig(OpenSection):
 
     name: str = ""
     epochs: Annotated[int, Ge(1)] = Field(40, description="length of training")
+    patience: Annotated[int, Ge(1)] | None = Field(
+        None,
+        description="early stopping: end training after so many epochs without a better "
+        "evaluate.metric, counted once all that is deferred has begun; the learning rate still "
+        "goes by schedule.epochs; null: off",
+    )
     warmup: Fraction = Field(0.05, description="fraction of training with a linearly rising rate")
     unit: Literal["step", "epoch"] = Field(
         "step", description="change the rate every optimizer step or once an epoch"

@@ -97,9 +97,19 @@ def remarks(summaries: Sequence[Summary]) -> list[str]:
     """Return what must be known about the numbers, in sentences."""
     first = summaries[0]
     seeds = ", ".join(str(s.seed) for s in summaries)
-    notes = dict.fromkeys(note for s in summaries for note in s.notes)
     named = f"seeds {seeds}; group {first.group}; one subset (data.imbalance.seed)"
-    return [named, *(f"note: {note}" for note in notes)]
+    said_by: dict[str, list[int]] = {}
+    for summary in summaries:
+        for note in dict.fromkeys(summary.notes):
+            said_by.setdefault(note, []).append(summary.seed)
+    return [named, *(_note(note, own, num=len(summaries)) for note, own in said_by.items())]
+
+
+def _note(note: str, seeds: Sequence[int], *, num: int) -> str:
+    """Say whose note it is, unless it is that of all ``num`` seeds."""
+    if len(seeds) == num:
+        return f"note: {note}"
+    return f"note, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}: {note}"
 
 
 def _spread(found: Sequence[float | None]) -> str:

@@ -55,6 +55,7 @@ class Header:
         steps: Optimizer steps an epoch.
         chosen_by: Validation metric that chooses the epoch, in words; None without validation.
         folder: The run folder.
+        patience: Epochs without a better one that end training; None for no such end.
     """
 
     title: str
@@ -69,6 +70,7 @@ class Header:
     steps: int
     chosen_by: str | None
     folder: Path
+    patience: int | None = None
 
 
 class Terminal:
@@ -130,6 +132,9 @@ class Terminal:
         self.say(f"device  {header.device}, {counted(header.threads, 'thread')}")
         chosen = f"; val is {header.chosen_by}" if header.chosen_by else ""
         length = f"{header.epochs} of {counted(header.steps, 'step')}"
+        if header.patience is not None:
+            waits = counted(header.patience, "epoch")
+            chosen += f", and training ends after {waits} without a better"
         self.say(f"epochs  {length}{chosen}")
         self.say(f"folder  {header.folder}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from engine.config.selection_rules import FINAL
 from engine.tables.pairing import Pair, named, pair_of, usual_splits, value_of
 from engine.tables.record import RunRecord
 
@@ -45,7 +46,19 @@ def row_notes(
             if rule in run.rules and value_of(run, "accuracy", rule=rule) is None
         ],
     }
-    return [f"{what}: {named(pairs)}" for what, pairs in found.items() if pairs]
+    notes = [f"{what}: {named(pairs)}" for what, pairs in found.items() if pairs]
+    return [*notes, *_early_stops(runs)]
+
+
+def _early_stops(runs: Sequence[RunRecord]) -> list[str]:
+    """Say how many runs ``schedule.patience`` has ended, and after how many epochs."""
+    ends = [(run.rules[FINAL].epoch, run.epochs) for run in runs if FINAL in run.rules]
+    early = [end for end, epochs in ends if end < epochs]
+    if not early:
+        return []
+    which = "stopped" if len(early) == len(runs) else f"{len(early)} of {len(runs)} runs stopped"
+    after = f"epoch {early[0]}" if len(set(early)) == 1 else f"epochs {min(early)} to {max(early)}"
+    return [f"{which} early, after {after} of {max(n for _, n in ends)} (schedule.patience)"]
 
 
 def code_notes(rows: Sequence[Sequence[RunRecord]], losses: Sequence[str]) -> list[list[str]]:

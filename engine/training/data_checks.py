@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import data
 from engine.config.mistakes import ConfigError
+from engine.config.rules import NO_VALIDATION
 from engine.config.schema import Config
 from engine.training import build, notes
 from engine.training.metrics import evaluate
@@ -112,13 +113,14 @@ def check_lone_images(
 
 
 def _choosing_needs_validation(config: Config, dataset: data.LongTailed) -> Iterator[str]:
+    if dataset.val is not None:
+        return
     for key in ("metric", "rules"):
         default = type(config.evaluate).model_fields[key].default
-        if dataset.val is None and getattr(config.evaluate, key) != default:
-            yield (
-                f"evaluate.{key}: has no effect without a validation split; set "
-                "data.validation.per_class or data.validation.fraction"
-            )
+        if getattr(config.evaluate, key) != default:
+            yield f"evaluate.{key}: {NO_VALIDATION}"
+    if config.schedule.patience is not None:
+        yield f"schedule.patience={config.schedule.patience}: {NO_VALIDATION}"
 
 
 def _what_chooses_is_defined(config: Config, dataset: data.LongTailed) -> Iterator[str]:
