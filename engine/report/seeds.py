@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from engine.config.messages import counted, one_line
@@ -21,8 +21,12 @@ class Grid(NamedTuple):
 
 def measures(summary: Summary) -> dict[str, str]:
     """Return the metrics that a run has, by name, with the group sizes in their headings."""
-    known = summary.rules["last"].test
-    sizes = {f"{group}_accuracy": size for group, size in summary.group_sizes.items()}
+    return headings(summary.rules["last"].test, summary.group_sizes)
+
+
+def headings(known: Collection[str], group_sizes: Mapping[str, int]) -> dict[str, str]:
+    """Return the ``known`` metrics in the order of the catalogue, each by its name in words."""
+    sizes = {f"{group}_accuracy": size for group, size in group_sizes.items()}
     return {
         name: metric.heading
         + (f" ({counted(sizes[name], 'class', 'classes')})" if name in sizes else "")

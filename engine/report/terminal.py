@@ -250,11 +250,15 @@ def _table(title: str) -> Table:
 
 
 def _class_table(summary: Summary) -> Table:
-    """Classes by falling training count; beyond twenty the ten at each end of recall."""
     result = summary.result
-    involved = [c for c in result.classes if c.train_images or c.support]
-    rows = sorted(involved, key=lambda c: (-c.train_images, c.label))
     title = f"{summary.title}: test by class, rule {summary.headline} (epoch {result.epoch})"
+    return class_table(result.classes, title=title)
+
+
+def class_table(classes: Sequence[ClassResult], *, title: str) -> Table:
+    """Return a row a class by falling training count; beyond twenty ten at each end of recall."""
+    involved = [c for c in classes if c.train_images or c.support]
+    rows = sorted(involved, key=lambda c: (-c.train_images, c.label))
     if len(rows) > CLASSES_SHOWN:
         tested = [c for c in rows if c.recall is not None]
         ranked = sorted(tested, key=lambda c: c.recall or 0.0)

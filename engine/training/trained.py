@@ -28,10 +28,11 @@ from engine.training.selection import Kept, headline_of
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict and the epoch (1-based) it was taken after."""
+    """A state dict, the epoch (1-based) it was taken after, and the rule that chose it."""
 
     epoch: int
     state: dict[str, Tensor]
+    rule: str
 
 
 def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
@@ -58,11 +59,12 @@ def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
     best: Mapping[str, Kept] = state["best"]
     rule = rule or headline_of(best)
     if rule in best:
-        return Weights(best[rule]["epoch"], best[rule]["state"])
+        return Weights(best[rule]["epoch"], best[rule]["state"], rule)
     if rule != FINAL:
         kept = ", ".join([FINAL, *best])
         raise ConfigError([f"{run}: has no weights by rule {rule}; it has those of {kept}"])
-    return Weights(state["epoch"], state["model"] if state["ema"] is None else state["ema"])
+    final = state["model"] if state["ema"] is None else state["ema"]
+    return Weights(state["epoch"], final, rule)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class LoadedRun:
         class_names: in label order.
         config: of the run.
         epoch: after which these weights were taken.
+        rule: the selection rule that chose them.
         image_shape: (channels, height, width) of the images it was trained on.
     """
 
@@ -81,6 +84,7 @@ class LoadedRun:
     class_names: tuple[str, ...]
     config: Config
     epoch: int
+    rule: str
     image_shape: tuple[int, int, int]
     readout: Readout
     mean: tuple[float, ...]
@@ -154,6 +158,7 @@ def load_run(
         class_names=tuple(facts["class_names"]),
         config=config,
         epoch=weights.epoch,
+        rule=weights.rule,
         image_shape=(channels, size[0], size[1]),
         readout=build_readout(
             config,
