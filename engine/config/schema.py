@@ -110,6 +110,11 @@ class _SamplerConfig(OpenSection):
     start: Fraction = Field(
         0.0, description="fraction of training after which it begins (instance before)"
     )
+    length: Annotated[int, Ge(1)] | None = Field(
+        None,
+        description="images an epoch draws, whatever the sampler; instance draws each equally "
+        "often, give or take one; null: the number of training images",
+    )
 
 
 class _ModelConfig(OpenSection):

@@ -184,6 +184,14 @@ def _workers_need_work(config: Config, dataset: data.LongTailed) -> Iterator[str
         )
 
 
+def _an_epoch_has_a_length_of_its_own(config: Config, dataset: data.LongTailed) -> Iterator[str]:
+    if config.sampler.length == len(dataset.train):
+        yield (
+            f"sampler.length={config.sampler.length}: has no effect, {dataset.title} has as many "
+            "training images; leave it out"
+        )
+
+
 CHECKS = (
     _choosing_needs_validation,
     _what_chooses_is_defined,
@@ -191,4 +199,5 @@ CHECKS = (
     _a_seed_draws,
     _adjusted_classes_have_a_prior,
     _workers_need_work,
+    _an_epoch_has_a_length_of_its_own,
 )
