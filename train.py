@@ -78,7 +78,6 @@ def run(
     from engine.training.evaluation import row_of
     from engine.training.journal import Journal
     from engine.training.machine import machine
-    from engine.training.patience import Patience
     from engine.training.selection import Selection
     from engine.training.setup import load_dataset, set_up
     from engine.training.signals import interruptions
@@ -120,7 +119,6 @@ def run(
         for line in (*setup.remarks, *checkpoints.resume()):
             screen.say(line)
         journal.begin(progress, facts=setup.facts, command=command)
-        patience = Patience(config, journal.rows())
         trackers = stack.enter_context(tracked(journal, progress=progress))
 
         # --- epochs ------------------------------------------------------------------------------
@@ -128,9 +126,7 @@ def run(
         done = progress.epoch * steps + progress.totals.steps
         screen.header(header_of(journal, setup))
         with screen.training(epochs=epochs, done=done, total=epochs * steps):
-            for epoch in range(progress.epoch, epochs):
-                if patience.is_over:
-                    break
+            for epoch in selection.remaining(progress.epoch, rows=journal.rows()):
                 positions = setup.draw(epoch)
                 is_weighting = epoch >= start_epoch(config.reweight.start, epochs)
                 trainer.loss.set_weight(setup.class_weights if is_weighting else None)
@@ -157,7 +153,6 @@ def run(
                 row |= progress.totals.timing()
 
                 journal.write_row(row)
-                patience.update(row)
                 progress.best = selection.update(
                     progress.best, row, weights=trainer.evaluated.state_dict
                 )
@@ -168,8 +163,6 @@ def run(
                 screen.epoch(row, metric=selection.metric, best_epoch=best_epoch)
                 journal.report(row)
                 checkpoints.stop_if_asked()
-        for line in patience.notes:
-            screen.say(line)
 
         # --- test (unless left alone), once for each selection rule ------------------------------
         results, ended = {}, progress.epoch
@@ -182,8 +175,7 @@ def run(
             journal.save_predictions(rule, results[rule])
 
         # --- summary, figures --------------------------------------------------------------------
-        notes = (*setup.notes, *patience.notes)
-        summary = journal.summarise(results, selection=selection, notes=notes, since=began)
+        summary = journal.summarise(results, selection=selection, notes=setup.notes, since=began)
         figures, headline = {}, results[summary.headline].test
         if headline is not None and config.track.figures:
             rows = journal.rows()
@@ -206,12 +198,23 @@ def main(argv: Sequence[str]) -> int:
         if arguments.print_config:
             print(dump(config), end="")
             return 0
+        if arguments.print_classes:
+            _print_classes(config)
+            return 0
         return _run_seeds(config, arguments, seeds=command_line.seeds(config, arguments))
     except ConfigError as error:
         # A mistake in the command is the same in every process of a run; the first prints it.
         for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():
             print(mistake, file=sys.stderr)
         return 2
+
+
+def _print_classes(config: Config) -> None:
+    """Print the classes of the config's data in label order."""
+    from engine.report.class_list import class_list
+    from engine.training.setup import load_dataset
+
+    print(*class_list(load_dataset(config)), sep="\n")
 
 
 def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: range) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from engine.config.selection_rules import FINAL
 from engine.tables.pairing import Pair, named, pair_of, usual_splits, value_of
 from engine.tables.record import RunRecord
+from engine.training.patience import PATIENCE
 
 
 def row_notes(
@@ -52,13 +53,13 @@ def row_notes(
 
 def _early_stops(runs: Sequence[RunRecord]) -> list[str]:
     """Say how many runs ``schedule.patience`` has ended, and after how many epochs."""
-    ends = [(run.rules[FINAL].epoch, run.epochs) for run in runs if FINAL in run.rules]
-    early = [end for end, epochs in ends if end < epochs]
+    stopped = [run for run in runs if any(n.endswith(PATIENCE) for n in run.notes)]
+    early = [run.rules[FINAL].epoch for run in stopped]
     if not early:
         return []
     which = "stopped" if len(early) == len(runs) else f"{len(early)} of {len(runs)} runs stopped"
     after = f"epoch {early[0]}" if len(set(early)) == 1 else f"epochs {min(early)} to {max(early)}"
-    return [f"{which} early, after {after} of {max(n for _, n in ends)} (schedule.patience)"]
+    return [f"{which} early, after {after} of {stopped[0].epochs} {PATIENCE}"]
 
 
 def code_notes(rows: Sequence[Sequence[RunRecord]], losses: Sequence[str]) -> list[list[str]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from engine.config.calendar import complete_from
+from engine.config.metrics import metrics
 from engine.config.schema import Config
-from engine.training.selection import is_better
+
+PATIENCE = "(schedule.patience)"
+"""What the note of a run that was cut short ends with."""
 
 
 class Patience:
@@ -19,17 +23,14 @@ class Patience:
 
     Args:
         config: of the run; with ``schedule.patience`` null it is never over.
-        rows: the lines of the epochs that are done.
     """
 
-    def __init__(self, config: Config, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, config: Config) -> None:
         self.limit: int | None = config.schedule.patience
         self.metric, self.epochs = config.evaluate.metric, config.schedule.epochs
         self.first_epoch = complete_from(config).epoch
         self._epoch, self._best_epoch = 0, self.first_epoch - 1
         self._best: float | None = None
-        for row in rows:
-            self.update(row)
 
     def update(self, row: Mapping[str, Any]) -> None:
         """Take note of an epoch that has ended, by its line of metrics.jsonl."""
@@ -52,5 +53,14 @@ class Patience:
         waited = f"{self.limit} epoch" + "s" * (self.limit != 1)
         return (
             f"stopped after epoch {self._epoch} of {self.epochs}: no better {self.metric} for "
-            f"{waited} (schedule.patience)",
+            f"{waited} {PATIENCE}",
         )
+
+
+def is_better(metric: str, value: float, than: float | None) -> bool:
+    """Whether ``value`` beats ``than`` strictly; NaN never does."""
+    if math.isnan(value):
+        return False
+    if than is None:
+        return True
+    return value > than if metrics()[metric].better == "max" else value < than
