@@ -214,7 +214,14 @@ def _print_classes(config: Config) -> None:
     from engine.report.class_list import class_list
     from engine.training.setup import load_dataset
 
-    print(*class_list(load_dataset(config)), sep="\n")
+    dataset = load_dataset(config)
+    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    counts = {
+        name: split.targets.bincount(minlength=dataset.num_classes).tolist()
+        for name, split in splits.items()
+        if split is not None
+    }
+    print(*class_list(dataset.class_names, counts), sep="\n")
 
 
 def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: range) -> int:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import data
+from collections.abc import Mapping, Sequence
+
 from engine.config.messages import one_line
 
 
-def class_list(dataset: data.LongTailed) -> list[str]:
-    """Return a heading and a line a class: label, training, validation and test images, name."""
-    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-    there = {name: split for name, split in splits.items() if split is not None}
-    counts = [
-        split.targets.bincount(minlength=dataset.num_classes).tolist() for split in there.values()
-    ]
-    rows = [("label", *there, "class")]
-    for label, (name, *numbers) in enumerate(zip(dataset.class_names, *counts, strict=True)):
+def class_list(class_names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> list[str]:
+    """Return a heading and a line a class: label, images of each split, name.
+
+    Args:
+        class_names: C names in label order.
+        counts: C numbers of images by split.
+    """
+    rows = [("label", *counts, "class")]
+    for label, (name, *numbers) in enumerate(zip(class_names, *counts.values(), strict=True)):
         rows.append((str(label), *map(str, numbers), one_line(name)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return [
