@@ -155,7 +155,7 @@ def _mistakes_of_output(file: Path, option: str, *, run: Path) -> Iterator[str]:
 
 
 def _mistakes_of_run(run: Path) -> Iterator[str]:
-    """Yield what is wrong with the run folder; a folder of runs is answered with their names."""
+    """Yield what is wrong with the run folder; for a folder of runs, name them."""
     if (run / "config.yaml").is_file():
         return
     if not run.is_dir():

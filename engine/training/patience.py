@@ -58,7 +58,7 @@ class Patience:
 
 
 def is_better(metric: str, value: float, than: float | None) -> bool:
-    """Whether ``value`` beats ``than`` strictly; NaN never does."""
+    """Return whether ``value`` is strictly better than ``than``; NaN never is."""
     if math.isnan(value):
         return False
     if than is None:
