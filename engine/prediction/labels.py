@@ -31,7 +31,7 @@ class Classes:
 
     @property
     def labels(self) -> dict[str, int]:
-        """The labels of images, by the name of their class."""
+        """Return the labels that images may have, by the name of their class."""
         return {self.names[label]: label for label in self.predicted}
 
     def label_of(self, name: str) -> int | None:

@@ -78,18 +78,18 @@ class Model:
 
     @property
     def classes(self) -> Classes:
-        """The classes that it can answer with."""
+        """Return the classes that it can answer with."""
         has_rest = self.run.config.data.one_vs_rest is not None
         return Classes(self.class_names, self.facts["predicted_classes"], has_rest=has_rest)
 
     @property
     def class_counts(self) -> np.ndarray:
-        """(C,) training images of each class."""
+        """Return the training images of each class, (C,)."""
         return np.array(self.facts["class_counts"])
 
     @property
     def origin(self) -> str:
-        """Which weights of the run these are, in words."""
+        """Return in words which weights of the run these are."""
         epochs = self.run.config.schedule.epochs
         return f"rule {self.run.rule}, weights after epoch {self.run.epoch} of {epochs}"
 

@@ -51,13 +51,13 @@ class Scores:
 
     @property
     def classes(self) -> tuple[ClassResult, ...]:
-        """The numbers of each class, in label order."""
+        """Return the numbers of each class, in label order."""
         names = self.model.class_names
         return class_results(self.metrics, names=names, class_counts=self.model.class_counts)
 
     @property
     def title(self) -> str:
-        """How many images of how many classes, and which weights, in a sentence."""
+        """Return how many images of how many classes there are, and which weights answered."""
         num_classes = len(np.unique(self.targets))
         images = counted(len(self.targets), "image")
         return f"{images} of {counted(num_classes, 'class', 'classes')}, {self.model.origin}"

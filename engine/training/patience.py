@@ -42,12 +42,12 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether training is to end with the epoch that has ended last."""
+        """Return whether training is to end with the epoch that has ended last."""
         return self.limit is not None and self._epoch - self._best_epoch >= self.limit
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What must be said of a run that it has cut short; empty for any other."""
+        """Return what must be said of a run that it has cut short; nothing of any other."""
         if not self.is_over or self._epoch >= self.epochs:
             return ()
         waited = f"{self.limit} epoch" + "s" * (self.limit != 1)
