@@ -77,6 +77,11 @@ def _predict(given: Arguments) -> int:
             _show_scores(model, answers, labels, given)
         else:
             print(f"{given.run}: {model.origin}")
+            if model.run.threshold is not None:
+                limit, positive = model.run.threshold, model.class_names[1]
+                print(
+                    f"{positive} is predicted above 0.5; F1 on validation is best from {limit:.3g}"
+                )
             _show(answers, given)
     if num_mistakes:
         print(f"not predicted: {num_mistakes} of {len(asked)} files", file=sys.stderr)

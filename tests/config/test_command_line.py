@@ -402,7 +402,14 @@ def test_seeds_share_a_group_that_is_printed(two_seeds: Path) -> None:
 def test_the_defaults_of_the_parser_are_those_of_the_config() -> None:
     assert (load().data.name, load().loss.name) == (DEFAULT_DATA, DEFAULT_LOSS)
     assert command_line.parse([]) == command_line.Arguments(
-        words=[], files=[], overrides=[], seeds=None, fresh=False, print_config=False, help=None
+        words=[],
+        files=[],
+        overrides=[],
+        seeds=None,
+        fresh=False,
+        print_config=False,
+        print_classes=False,
+        help=None,
     )
 
 
