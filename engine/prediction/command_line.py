@@ -21,12 +21,14 @@ all folders in them. Images are decoded, resized and normalised as the run's own
   python predict.py runs/photos/0123456789ab a.jpg b.png --rule last
   python predict.py runs/photos/0123456789ab new_photos --csv predicted.csv
 
+The folder is runs/<name>/<fingerprint>: train.py prints it at the end, and track.name=photos sets
+the name.
 A run with data.size resizes an image's shorter side to it and takes the centre square. Any other
 run takes images of its own size alone: 8x8 for digits, 28x28 for fashion_mnist, 32x32 for CIFAR.
 Digits and Fashion-MNIST are greyscale, light strokes on black.
 
 options:
-  --csv FILE          write one line an image: file, predicted, probability, then the probability of
+  --csv FILE          write one line per image: file, predicted, probability, then the probability of
                       each class; the table on the screen then ends after 20 images
   --rule RULE         whose weights: last (the final ones) or val (the best validation epoch);
                       default val where the run has it

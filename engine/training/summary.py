@@ -46,7 +46,7 @@ class RuleResult(_Record):
 
 
 class Oracle(_Record):
-    """Best *test* epoch, as the field's public code reports it; only ever shown beside."""
+    """Best *test* epoch, as the field's public code reports it; shown only next to the results."""
 
     epoch: int
     metric: str
