@@ -28,8 +28,8 @@ run takes images of its own size alone: 8x8 for digits, 28x28 for fashion_mnist,
 Digits and Fashion-MNIST are greyscale, light strokes on black.
 
 options:
-  --csv FILE          write one line per image: file, predicted, probability, then the probability of
-                      each class; the table on the screen then ends after 20 images
+  --csv FILE          write one line per image: file, predicted, probability, then the probability
+                      of each class; the table on the screen then ends after 20 images
   --rule RULE         whose weights: last (the final ones) or val (the best validation epoch);
                       default val where the run has it
   --top N             classes shown of each image (default 3)
@@ -131,6 +131,6 @@ def _mistakes_of_run(run: Path) -> Iterator[str]:
     runs = sorted(str(path.parent) for path in run.glob("*/config.yaml"))
     if runs:
         others = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
-        yield f"{run}: is no run folder; it holds {', '.join(runs[:3])}{others}: name one"
+        yield f"{run}: is not a run folder; it holds {', '.join(runs[:3])}{others}: name one"
     else:
-        yield f"{run}: is no run folder: it has no config.yaml"
+        yield f"{run}: is not a run folder: it has no config.yaml"

@@ -74,7 +74,7 @@ options:
                       of the others there are
 {MORE}
   --per-class         the mean recall of every class instead
-  --percent           in percent, but for what is no share (NLL, Brier score, MCC)
+  --percent           in percent, but for what is not a share (NLL, Brier score, MCC)
   --best              the best mean of a column is bold and the second underlined
   --format F          terminal, markdown, latex or csv (default: terminal)
   --command ROW[/S]   print the commands that make this row's runs again (in setting S), and stop
