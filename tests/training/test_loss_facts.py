@@ -9,7 +9,7 @@ import torch
 
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
-from engine.training import build
+from engine.training import build, notes
 from engine.training.processes import Processes
 from tests._runs import small_config, small_run
 
@@ -34,9 +34,9 @@ from tests._runs import small_config, small_run
 def test_what_is_balanced_twice_or_never_sure_is_noted(
     words: list[str], expected: list[str]
 ) -> None:
-    notes = build.notes(load(overrides=words))
-    assert len(notes) == len(expected)
-    assert all(text in note for text, note in zip(expected, notes, strict=True))
+    found = notes.notes(load(overrides=words))
+    assert len(found) == len(expected)
+    assert all(text in note for text, note in zip(expected, found, strict=True))
 
 
 def test_a_note_reaches_the_summary(tmp_path: Path) -> None:
