@@ -1,4 +1,4 @@
-"""Train one long-tailed classifier and tell the whole truth about it.
+"""Train one long-tailed classifier and report it in full.
 
 ``python train.py --help`` lists every key. From Python: ``train.run(load([...]))`` with
 :func:`engine.config.load.load`.

@@ -257,7 +257,11 @@ class TrackConfig(Section):
     per_class: Literal["auto", "scalars", "table", "off"] = Field(
         "auto", description="per-class metrics in trackers each epoch; auto: by number of classes"
     )
-    figures: bool = Field(True, description="draw figures at the end; false saves seconds a run")
+    figures: bool = Field(
+        True,
+        description="draw figures at the end of a run; false saves seconds; a sweep draws those of "
+        "its study either way",
+    )
 
     @property
     def is_tracked(self) -> bool:

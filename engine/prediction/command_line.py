@@ -22,6 +22,8 @@ all folders in them. Images are decoded, resized and normalised as the run's own
   python predict.py runs/photos/0123456789ab new_photos --csv predicted.csv
   python predict.py runs/photos/0123456789ab labelled_photos --evaluate --json scores.json
 
+The folder is runs/<name>/<fingerprint>: train.py prints it at the end, and track.name=photos sets
+the name.
 A run with data.size resizes an image's shorter side to it and takes the centre square. Any other
 run takes images of its own size alone: 8x8 for digits, 28x28 for fashion_mnist, 32x32 for CIFAR.
 Digits and Fashion-MNIST are greyscale, light strokes on black.
@@ -37,8 +39,8 @@ options:
                       many/medium/few by the run's training images, NLL, ECE, confusion and the rest
                       of the metrics; nothing in the run folder is changed
   --json FILE         with --evaluate: write all of these numbers
-  --csv FILE          write one line an image: file, predicted, probability, then the probability of
-                      each class; the table on the screen then ends after 20 images; with --evaluate
+  --csv FILE          write one line per image: file, predicted, probability, then the probability
+                      of each class; the table on the screen then ends after 20 images; with --evaluate
                       also the true class, in the column class
   --rule RULE         whose weights: last (the final ones) or val (the best validation epoch);
                       default val where the run has it
@@ -167,6 +169,6 @@ def _mistakes_of_run(run: Path) -> Iterator[str]:
     runs = sorted(str(path.parent) for path in run.glob("*/config.yaml"))
     if runs:
         others = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
-        yield f"{run}: is no run folder; it holds {', '.join(runs[:3])}{others}: name one"
+        yield f"{run}: is not a run folder; it holds {', '.join(runs[:3])}{others}: name one"
     else:
-        yield f"{run}: is no run folder: it has no config.yaml"
+        yield f"{run}: is not a run folder: it has no config.yaml"

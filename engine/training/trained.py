@@ -106,7 +106,7 @@ class LoadedRun:
             batch_size: images that go through the model at once.
 
         Raises:
-            TypeError: the images are no tensor.
+            TypeError: the images are not a tensor.
             ValueError: their shape, their type or their values do not fit the model.
         """
         white = brightest(images, shape=self.image_shape, max_value=max_value)

@@ -67,7 +67,8 @@ def test_help_lists_every_component_with_its_keys(full_help: str, package: str, 
         "optim.lr=0.05 peak learning rate (a number > 0)",
         "schedule.epochs=40 length of training (a whole number >= 1)",
         "schedule.name=cosine shape of the learning rate (one of cosine | constant | steps)",
-        "data.augment.flip=false Mirror an image left to right, every second time. (true or false)",
+        "data.augment.flip=false Mirror an image left to right, with probability 1/2. (true or "
+        "false)",
         "optim.clip_norm=null clip the global gradient norm to this (a number > 0, or null)",
         "loss.gamma=2.0 How strongly; 0 is cross-entropy. (a number >= 0)",
         "data.noise=0.7 Share of noise in an image, from 0 (a class is one image) to 1 (noise "
