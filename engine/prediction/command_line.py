@@ -40,8 +40,8 @@ options:
                       of the metrics; nothing in the run folder is changed
   --json FILE         with --evaluate: write all of these numbers
   --csv FILE          write one line per image: file, predicted, probability, then the probability
-                      of each class; the table on the screen then ends after 20 images; with --evaluate
-                      also the true class, in the column class
+                      of each class; the table on the screen then ends after 20 images; with
+                      --evaluate also the true class, in the column class
   --rule RULE         whose weights: last (the final ones) or val (the best validation epoch);
                       default val where the run has it
   --top N             classes shown of each image (default 3)
