@@ -9,12 +9,14 @@ from engine.config.schema import Config
 
 def notes(config: Config) -> tuple[str, ...]:
     """What tables must say about how the model was trained and predictions were made."""
-    loss, found = config.loss.name, []
+    loss, found, balancing = config.loss.name, [], rules.balancing(config)
     if rules.fitted_prior(config) == "uniform":
         found += [
             f"balanced twice: {loss} fits a uniform prior by itself, {choice} balances training too"
-            for choice in rules.balancing(config)
+            for choice in balancing
         ]
+    elif len(balancing) > 1:
+        found.append(f"balanced twice: {' and '.join(balancing)} each balance training")
     if rules.leaves_cosines_unscaled(config):
         found.append(
             f"logits are cosines, -1 to 1, which {loss} does not scale: no prediction is sure "
