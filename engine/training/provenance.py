@@ -24,7 +24,7 @@ from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
-# What a change of is told, and kept in the summary: it can change a number.
+# A change of these is reported and kept in the summary: it can change a number.
 WATCHED = ("code_hash", "precision", "threads", "processes", "device")
 # What makes a checkout differ from its commit: anything but the results that runs add to it.
 CODE_PATHS = (".", ":(exclude)experiments/results")
@@ -38,16 +38,16 @@ class Position(NamedTuple):
 
 
 def new_run_id(fingerprint: str) -> str:
-    """The fingerprint and six random characters; drawn once per run folder."""
+    """Draw a run's name, once per run folder: the fingerprint and six random characters."""
     alphabet = string.ascii_lowercase + string.digits
     return f"{fingerprint}-{''.join(secrets.choice(alphabet) for _ in range(6))}"
 
 
 def check_split(folder: RunFolder, split_fingerprint: str) -> None:
-    """Refuse to go on with, or to show, a run that was made on another split.
+    """Refuse to resume or show a run that was made on another split.
 
     Raises:
-        ConfigError: the data or the drawn subset have changed since, or nothing tells.
+        ConfigError: the data or the drawn subset have changed, or there is no record of them.
     """
     past = _environment(folder)
     if past is not None and past["split_fingerprint"] != split_fingerprint:
@@ -76,7 +76,7 @@ def check_teacher(folder: RunFolder, weights: str | None) -> None:
 
 
 def finished_summary(folder: RunFolder, *, test: bool = True) -> Summary | None:
-    """The summary of a finished run, or None.
+    """Return the summary of a finished run, or None.
 
     Args:
         folder: the run folder.
@@ -107,7 +107,7 @@ def add_segment(
     identity: Mapping[str, str],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Record in environment.json that a stretch of the run begins; returns the file's content.
+    """Record in environment.json that a stretch of the run begins; return the file's content.
 
     Args:
         folder: the run folder.
@@ -143,7 +143,7 @@ def add_segment(
 
 
 def _environment(folder: RunFolder) -> dict[str, Any] | None:
-    """The content of environment.json, which is on the disk before the first checkpoint is."""
+    """Read environment.json, which is on disk before the first checkpoint."""
     past = read_json(folder.environment)
     if past is None and any(folder.checkpoints.glob("*.pt")):
         raise ConfigError([f"{folder.environment}: is missing; put it back, or use --fresh"])
@@ -153,7 +153,7 @@ def _environment(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def changes(environment: Mapping[str, Any]) -> tuple[str, ...]:
-    """Sentences on what changed between the segments of a run, for the tables."""
+    """Return sentences on what changed between the segments of a run, for the tables."""
     lines = []
     for key in WATCHED:
         seen = list(dict.fromkeys(str(s.get(key, "not recorded")) for s in environment["segments"]))
@@ -171,7 +171,7 @@ def describe_segment(
     code: str,
     processes: int = 1,
 ) -> dict[str, Any]:
-    """What ran one uninterrupted stretch of a run, for environment.json."""
+    """Describe one uninterrupted stretch of a run, for environment.json."""
     return {
         "command": list(command),
         "commit": _git("rev-parse", "HEAD"),
@@ -190,7 +190,7 @@ def describe_segment(
 
 
 def _version(package: str) -> str | None:
-    """Of an installed package; W&B may be missing."""
+    """Return the version of a package, or None if it is missing, as W&B may be."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -198,7 +198,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git in the checkout, or None where there is no git or no repository."""
+    """Return git's output in the checkout, or None without git or a repository."""
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False

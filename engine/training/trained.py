@@ -188,7 +188,7 @@ def known_names(facts: Mapping[str, Any]) -> list[str]:
 
 
 def read_facts(run: str | Path) -> dict[str, Any]:
-    """What :func:`facts_of` once said of a run folder's data; all classes where it said nothing.
+    """Read what :func:`facts_of` recorded of a run's data; all classes if it recorded nothing.
 
     Raises:
         ConfigError: environment.json is missing or holds no facts.
@@ -207,7 +207,7 @@ def read_facts(run: str | Path) -> dict[str, Any]:
 def facts_of(
     config: Config, dataset: data.LongTailed, *, teacher: nn.Module | None = None
 ) -> dict[str, Any]:
-    """What :func:`load_run` needs to know about the data without loading them, and the teacher."""
+    """Return what :func:`load_run` needs of the data without loading them, and of the teacher."""
     return {
         "title": dataset.title,
         "class_names": list(dataset.class_names),
@@ -227,7 +227,7 @@ def facts_of(
 
 
 def weights_hash(model: nn.Module) -> str:
-    """12 hex digits over every weight and buffer."""
+    """Return 12 hex digits over every weight and buffer."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode() + b"\0")
