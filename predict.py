@@ -68,6 +68,9 @@ def _predict(given: Arguments) -> int:
     # --- answers -----------------------------------------------------------------------------
     if files:
         print(f"{given.run}: weights after epoch {model.run.epoch} of {model.num_epochs}")
+        if model.run.threshold is not None:
+            limit, positive = model.run.threshold, model.class_names[1]
+            print(f"{positive} is predicted above 0.5; F1 on validation is best from {limit:.3g}")
         _show(Answers(files, np.concatenate(probabilities), model.class_names), given)
     if num_mistakes:
         print(f"not predicted: {num_mistakes} of {len(found.files)} files", file=sys.stderr)

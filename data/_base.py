@@ -206,6 +206,8 @@ class LongTailed:
         val: Validation split, or None.
         test: Test split.
         class_counts: (C,) int64, training images of each class.
+        whole_counts: (C,) int64, images of each class in the data set's training list, before the
+            imbalance is cut and validation held out: how frequent the classes are by nature.
         class_names: Name of each class, in label order.
         mean: Per-channel mean in [0, 1] that images are normalised with.
         std: Per-channel standard deviation in [0, 1] that images are normalised with.
@@ -226,6 +228,7 @@ class LongTailed:
     val: Split | None
     test: Split
     class_counts: np.ndarray
+    whole_counts: np.ndarray
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]

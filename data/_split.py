@@ -105,6 +105,7 @@ def build(
         val=splits.val,
         test=splits.test,
         class_counts=np.bincount(splits.train.targets.numpy(), minlength=num_classes),
+        whole_counts=np.bincount(pool.train.targets.numpy(), minlength=num_classes),
         class_names=pool.class_names,
         mean=statistics.mean,
         std=statistics.std,

@@ -21,6 +21,10 @@ class Output(NamedTuple):
 class Classifier(nn.Module):
     """Images (N, C, H, W) to logits and pooled features.
 
+    Under autocast the backbone alone computes in 16 bits: the head, whichever it is, is given
+    float32 features and gives float32 logits. Of 16-bit logits of many classes two are often equal,
+    and the prediction would then be the lower label.
+
     Args:
         backbone: A module that gives pooled features (N, D).
         head: A module that gives logits (N, num_outputs) of them.
@@ -47,7 +51,12 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Output:
         """Return the logits and features of images (N, C, H, W)."""
         features = self.backbone(images)
-        return Output(self.head(features), features)
+        device = images.device.type
+        if not torch.is_autocast_enabled(device):
+            return Output(self.head(features), features)
+        with torch.autocast(device, enabled=False):
+            features = features.float()
+            return Output(self.head(features), features)
 
 
 def build(

@@ -131,7 +131,9 @@ class _ModelConfig(OpenSection):
         True, description="with init_from: take the head's weights too, not only the backbone's"
     )
     ema: Annotated[float, Gt(0), Lt(1)] | None = Field(
-        None, description="decay of an averaged copy of the weights, which is then evaluated"
+        None,
+        description="decay of an averaged copy of the weights, which is then evaluated; at most "
+        "(t - 1) / (t + 8) at step t, so that it remembers a ninth of the steps so far",
     )
 
 

@@ -25,6 +25,9 @@ A run with data.size resizes an image's shorter side to it and takes the centre 
 run takes images of its own size alone: 8x8 for digits, 28x28 for fashion_mnist, 32x32 for CIFAR.
 Digits and Fashion-MNIST are greyscale, light strokes on black.
 
+A run of two classes predicts the more probable one. The probability from which on the positive
+class has the best F1 on validation, at the class shares of the whole training list, is printed too.
+
 options:
   --csv FILE          write one line an image: file, predicted, probability, then the probability of
                       each class; the table on the screen then ends after 20 images

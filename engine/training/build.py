@@ -15,6 +15,7 @@ from engine.config import choices, components, rules
 from engine.config.calendar import start_epoch
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config, chosen_keys, component_keys
+from engine.training.averaging import average_of
 from engine.training.optim import build_optimizer, rate_factor
 from engine.training.probabilities import PredictsProbabilities, Readout, adjustment
 from engine.training.processes import Processes
@@ -173,7 +174,6 @@ def build_trainer(
             processes share a batch that the loss compares as a whole.
     """
     from timm.data import Mixup
-    from timm.utils import ModelEmaV3
 
     world = Processes.current().world
     if world > 1 and not rules.is_mean_over_samples(config):
@@ -215,7 +215,7 @@ def build_trainer(
         num_outputs=num_outputs(config, dataset.num_classes),
         teacher=None if teacher is None else teacher.to(device).to(memory_format=layout),
         mix=mix if mixup.mixup or mixup.cutmix else None,
-        ema=ModelEmaV3(model, decay=config.model.ema) if config.model.ema else None,
+        ema=average_of(model, decay=config.model.ema) if config.model.ema else None,
         options=StepOptions(
             accumulate=optim.accumulate,
             clip_norm=optim.clip_norm,

@@ -56,6 +56,8 @@ class Evaluator:
         make_loader: called with a split when it is first predicted.
         readout: its ``predict`` turns logits into probabilities.
         class_counts: (C,) training images.
+        whole_counts: (C,) images of each class in the data set's whole training list: how frequent
+            the classes are by nature, as far as can be known without looking at test labels.
         old_classes: labels that an earlier run learnt: test also gets their accuracy and that of
             the others.
     """
@@ -68,10 +70,12 @@ class Evaluator:
         make_loader: Callable[[Any], Loader],
         readout: PredictsProbabilities,
         class_counts: np.ndarray,
+        whole_counts: np.ndarray,
         old_classes: Sequence[int] = (),
     ) -> None:
         self.trainer, self.splits, self.readout = trainer, splits, readout
-        self.class_counts, self.old_classes = class_counts, old_classes
+        self.class_counts, self.whole_counts = class_counts, whole_counts
+        self.old_classes = old_classes
         self._make_loader = make_loader
         self._loaders: dict[str, Loader] = {}
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 import data
 from engine.config import choices, components, rules
 from engine.config.schema import Config
+from engine.training import averaging
 
 
 def notes(config: Config) -> tuple[str, ...]:
     """Return what tables must say about how the model was trained and predictions were made."""
+    found = doubts(config)
+    if (tau := config.evaluate.logit_adjustment) != 0:
+        share = "log(share of training images)"
+        found += (f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)",)
+    return found
+
+
+def doubts(config: Config) -> tuple[str, ...]:
+    """Return what is allowed and hardly ever meant in how loss, head and balancing go together."""
     loss, found, balancing = config.loss.name, [], rules.balancing(config)
     if rules.fitted_prior(config) == "uniform":
         found += [
@@ -22,15 +32,18 @@ def notes(config: Config) -> tuple[str, ...]:
             f"logits are cosines, -1 to 1, which {loss} does not scale: no prediction is sure "
             "(model.head=cosine)"
         )
-    if (tau := config.evaluate.logit_adjustment) != 0:
-        share = "log(share of training images)"
-        found.append(f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)")
     return tuple(found)
 
 
-def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
-    """Return what a user should know before training, not only after it."""
-    notes = dataset.source_notes
+def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -> tuple[str, ...]:
+    """Return what a user should know before training, not only after it.
+
+    Args:
+        config: of the run.
+        dataset: what it trains on.
+        num_steps: optimizer steps of the run.
+    """
+    notes = (*dataset.source_notes, *doubts(config))
     if has_idle_seed(config, dataset):
         notes += (idle_seed(config, dataset),)
     counts = dataset.class_counts[list(dataset.classes.trained)]
@@ -47,6 +60,8 @@ def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
             "every second training image is mirrored (data.augment.flip=true); set it to false "
             "where left and right matter, as for digits, signs and sides of a body",
         )
+    if (remark := averaging.remark(config.model.ema, num_steps=num_steps)) is not None:
+        notes += (remark,)
     return notes
 
 

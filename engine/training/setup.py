@@ -124,6 +124,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         smallest_batch=min(loader.batch_sizes(len(dataset.train))),
         processes=machine.processes.world,
     )
+    steps = loader.num_batches(len(dataset.train))
     held_out = {"val": dataset.val, "test": dataset.test}
     readout = build.build_readout(
         config,
@@ -144,12 +145,13 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             make_loader=make_loader,
             readout=readout,
             class_counts=dataset.class_counts,
+            whole_counts=dataset.whole_counts,
             old_classes=dataset.classes.old,
         ),
-        steps=loader.num_batches(len(dataset.train)),
+        steps=steps,
         facts=trained.facts_of(config, dataset, teacher=trainer.teacher),
         notes=notes.notes(config),
-        remarks=notes.opening_notes(config, dataset),
+        remarks=notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
         config=config,
         dataset=dataset,
     )

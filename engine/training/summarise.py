@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.training.evaluation import Assessment, Evaluator, save_predictions
 from engine.training.metrics import best_threshold, few_shot_groups
 from engine.training.selection import HeldOut, Selection, headline_of, oracle
-from engine.training.summary import RuleResult, Summary, class_results
+from engine.training.summary import RuleResult, Summary, class_results, defined
 
 
 class _Split(Protocol):
@@ -32,6 +32,8 @@ class _Dataset(Protocol):
     @property
     def class_counts(self) -> np.ndarray: ...
     @property
+    def whole_counts(self) -> np.ndarray: ...
+    @property
     def class_names(self) -> Sequence[str]: ...
     @property
     def val_is_balanced(self) -> bool: ...
@@ -41,11 +43,16 @@ class _Dataset(Protocol):
 
 @dataclass(frozen=True)
 class RuleAssessment:
-    """Validation and test with the weights of one selection rule; None where not predicted."""
+    """Validation and test with the weights of one selection rule; None where not predicted.
+
+    ``threshold`` is of a binary task: the probability of class 1 from which on it is predicted
+    with the best F1 on validation.
+    """
 
     epoch: int
     val: Assessment | None
     test: Assessment | None
+    threshold: float | None = None
 
     def save_predictions(self, folder: Path, rule: str, *, dataset: _Dataset) -> None:
         """Write ``val.<rule>.npz`` and ``test.<rule>.npz``."""
@@ -68,6 +75,7 @@ class RuleAssessment:
             else class_results(
                 self.test.metrics, names=dataset.class_names, class_counts=dataset.class_counts
             ),
+            threshold=None if self.threshold is None else defined(self.threshold),
         )
 
 
@@ -82,20 +90,30 @@ def assess_rule(
         test: whether to look at test.
         after_batch: called between batches.
     """
-    val = tested = None
+    val = tested = limit = None
     if "val" in evaluator.splits:
         val = evaluator.assess("val", after_batch=after_batch, ranking=True)
+        limit = threshold(val, evaluator.whole_counts)
     if test:
-        limit = threshold(val)
         tested = evaluator.assess("test", after_batch=after_batch, ranking=True, threshold=limit)
-    return RuleAssessment(epoch, val=val, test=tested)
+    return RuleAssessment(epoch, val=val, test=tested, threshold=limit)
 
 
-def threshold(val: Assessment | None) -> float | None:
-    """Return the probability of class 1 with the best F1 on validation, for a binary task."""
-    if val is None or val.probabilities.shape[1] != 2:
+def threshold(val: Assessment, whole_counts: np.ndarray) -> float | None:
+    """Return the probability of class 1 with the best F1 on validation, for a binary task.
+
+    Validation may be balanced where test is not. Its images are weighed to the shares that the
+    classes have in the data set's whole training list, before an imbalance is cut: test is taken
+    as it is, and its labels choose nothing.
+
+    Args:
+        val: of the weights that will be tested.
+        whole_counts: (C,) images of each class in that list.
+    """
+    if val.probabilities.shape[1] != 2:
         return None
-    return best_threshold(val.probabilities, val.predictions.targets)
+    targets = val.predictions.targets
+    return best_threshold(val.probabilities, targets, prior_counts=whole_counts)
 
 
 def summarise(
@@ -130,9 +148,31 @@ def summarise(
         ),
         class_counts=tuple(dataset.class_counts.tolist()),
         group_sizes=_group_sizes(assessments[headline], dataset),
-        notes=(*dataset.notes, *notes),
+        notes=(*dataset.notes, *notes, *_notes(assessments, dataset)),
         time={"training_seconds": trained, "last_segment_seconds": seconds},
     )
+
+
+def _notes(assessments: Mapping[str, RuleAssessment], dataset: _Dataset) -> Iterator[str]:
+    """Say at which class shares a threshold was chosen, and how many predictions are ties."""
+    chosen = next((found for found in assessments.values() if found.threshold is not None), None)
+    if chosen is not None and chosen.val is not None:
+        share = dataset.whole_counts[1] / dataset.whole_counts.sum()
+        support = chosen.val.metrics.per_class.support
+        pairs = zip(support, dataset.class_names, strict=True)
+        images = " and ".join(f"{number} of {name}" for number, name in pairs)
+        yield (
+            f"f1_at_threshold: the threshold is chosen on {images}, weighed to {share:.1%} "
+            f"{dataset.class_names[1]} as in the data set's whole training list"
+        )
+    tested = {rule: found.test.metrics for rule, found in assessments.items() if found.test}
+    ties = {rule: metrics.num_ties for rule, metrics in tested.items() if metrics.num_ties}
+    if ties:
+        counts = ", ".join(f"{number} (rule {rule})" for rule, number in ties.items())
+        yield (
+            f"test images with two or more equal top probabilities, predicted as the lowest of "
+            f"these labels: {counts} of {len(dataset.test)}"
+        )
 
 
 def _group_sizes(headline: RuleAssessment, dataset: _Dataset) -> dict[str, int]:

@@ -37,12 +37,15 @@ class RuleResult(_Record):
     """Test (and validation) numbers of the weights that one selection rule chose.
 
     A run that left test alone, as those of a search do, has no ``test`` numbers and no ``classes``.
+    ``threshold`` is that of ``f1_at_threshold``, on the probability of class 1; None where there is
+    none.
     """
 
     epoch: int
     val: Scalars | None
     test: Scalars
     classes: tuple[ClassResult, ...]
+    threshold: float | None = None
 
 
 class Oracle(_Record):

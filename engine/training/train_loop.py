@@ -56,7 +56,8 @@ class Trainer:
         teacher: a frozen model in eval mode, or None; the loss is given its logits for the very
             images of each batch. It is no part of checkpoints.
         mix: timm's Mixup, or None. It pairs the images that one process has.
-        ema: timm's ModelEmaV3, or None.
+        ema: timm's ModelEmaV3, or None; told the number of each optimizer step, which its warm-up
+            goes by.
         options: how a step is computed.
 
     Joined processes share every batch; losses and gradients are those of the whole batch.
@@ -169,6 +170,8 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate(epoch, step, steps)
             self._pending.append(_Pending(step, batch.targets, self._step(batch)))
+            if self.ema is not None:
+                self.ema.update(self.model, step=epoch * steps + step + 1)
             totals.steps += 1
             if totals.steps % check_every == 0:
                 self.settle()
@@ -310,8 +313,6 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.ema is not None:
-            self.ema.update(self.model)
         return norm.detach()
 
 

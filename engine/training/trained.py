@@ -20,6 +20,7 @@ from engine.config.schema import Config
 from engine.config.selection_rules import FINAL, catalogue
 from engine.training import checkpoint
 from engine.training.build import build_loss, build_readout, head_of, num_outputs
+from engine.training.files import read_json
 from engine.training.image_checks import brightest
 from engine.training.probabilities import Readout
 from engine.training.runtime import preserved_randomness
@@ -28,10 +29,11 @@ from engine.training.selection import Kept, headline_of
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict and the epoch (1-based) it was taken after."""
+    """A state dict, the epoch (1-based) it was taken after, and the rule that chose it."""
 
     epoch: int
     state: dict[str, Tensor]
+    rule: str
 
 
 def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
@@ -58,11 +60,11 @@ def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
     best: Mapping[str, Kept] = state["best"]
     rule = rule or headline_of(best)
     if rule in best:
-        return Weights(best[rule]["epoch"], best[rule]["state"])
+        return Weights(best[rule]["epoch"], best[rule]["state"], rule)
     if rule != FINAL:
         kept = ", ".join([FINAL, *best])
         raise ConfigError([f"{run}: has no weights by rule {rule}; it has those of {kept}"])
-    return Weights(state["epoch"], state["model"] if state["ema"] is None else state["ema"])
+    return Weights(state["epoch"], state["model"] if state["ema"] is None else state["ema"], rule)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,9 @@ class LoadedRun:
         config: of the run.
         epoch: after which these weights were taken.
         image_shape: (channels, height, width) of the images it was trained on.
+        threshold: of a finished run of two classes with validation: the probability from which on
+            class 1 is predicted with the best F1 on validation, weighed to the class shares of the
+            data set's whole training list; else None.
     """
 
     model: models.Classifier
@@ -85,6 +90,7 @@ class LoadedRun:
     readout: Readout
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    threshold: float | None = None
 
     @torch.no_grad()
     def predict(
@@ -132,6 +138,10 @@ def load_run(
         run = load_run("runs/digits/0123456789ab")
         probabilities = run.predict(images)                       # uint8 (N, channels, H, W)
         names = [run.class_names[c] for c in probabilities.argmax(1)]
+
+    A binary run, by the threshold with the best F1 rather than 0.5::
+
+        is_positive = probabilities[:, 1] >= run.threshold
     """
     path = Path(path).expanduser()
     config = load_run_config(path, check_named_runs=False)
@@ -163,7 +173,15 @@ def load_run(
         ),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
+        threshold=_threshold(path, weights.rule),
     )
+
+
+def _threshold(run: Path, rule: str) -> float | None:
+    """Return the threshold that a summary has for a rule; None where the run is not finished."""
+    summary = read_json(run / "summary.json") or read_json(run / "validation.json") or {}
+    found: float | None = summary.get("rules", {}).get(rule, {}).get("threshold")
+    return found
 
 
 def load_teacher(run: str | Path) -> nn.Module:

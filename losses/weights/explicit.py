@@ -22,6 +22,7 @@ class Explicit(Scheme):
         ValueError: For weights that are not C finite numbers, above 0 for classes with samples.
     """
 
+    balances: ClassVar[bool] = False  # costs, perhaps: what they are for, their author knows
     follows_counts: ClassVar[bool] = False
     required: ClassVar[tuple[str, ...]] = ("weights",)
 

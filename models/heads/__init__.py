@@ -4,5 +4,6 @@
 constructor names: ``num_features`` and ``num_outputs``; ``init``, how the backbone's own code
 starts a head (``default`` or ``kaiming``); and ``prior``, the probability that sigmoid outputs
 start from, or None. Its keyword-only arguments are keys of ``model``. The class fact
-``gives_cosines`` says that its logits lie in -1 to 1, for losses that scale them.
+``gives_cosines`` says that its logits lie in -1 to 1, for losses that scale them. A head computes
+in float32 at every ``runtime.precision``: `models.Classifier` sees to it.
 """

@@ -34,10 +34,6 @@ class Cosine(nn.Module):
         self.weight = nn.Parameter(F.normalize(weight, dim=1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the cosines, in the weight's precision also under autocast.
-
-        A loss multiplies them by a scale, and with it their rounding.
-        """
-        with torch.autocast(features.device.type, enabled=False):
-            directions = F.normalize(features.to(self.weight.dtype), dim=1, eps=self.shortest)
-            return F.linear(directions, F.normalize(self.weight, dim=1, eps=self.shortest))
+        """Return the cosines."""
+        directions = F.normalize(features, dim=1, eps=self.shortest)
+        return F.linear(directions, F.normalize(self.weight, dim=1, eps=self.shortest))

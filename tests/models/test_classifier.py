@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from engine.config import components
 from models import Classifier, ModelError
 from models.heads.cosine import Cosine
 from models.heads.linear import Linear
@@ -113,6 +114,92 @@ def test_a_prior_that_is_no_probability_is_an_error(prior: float) -> None:
 def test_any_backbone_that_gives_features_can_be_wrapped() -> None:
     model = Classifier(nn.Flatten(), Linear(64, 3, "default", None))
     assert model(images(2, 1, 8, 8)).features.shape == (2, 64)
+
+
+class Doubled(nn.Module):
+    """A head that knows nothing of autocast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 100)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return 2 * self.layer(features)
+
+
+def classifier_of(head: str, *, num_outputs: int = 100) -> Classifier:
+    torch.manual_seed(0)
+    known = None if head == "own" else head
+    options = SMALL | {"num_outputs": num_outputs}
+    model = build("cifar_resnet20", head=known or "linear", **options)
+    if known is None:
+        model.head = Doubled()
+    return model.eval()
+
+
+HEADS = [*components.names("models.heads"), "own"]
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_computes_in_float32_under_autocast(head: str, precision: torch.dtype) -> None:
+    model = classifier_of(head)
+    with torch.autocast("cpu", dtype=precision):
+        logits, features = model(images(8, 1, 8, 8))
+        in_sixteen_bits = model.backbone(images(8, 1, 8, 8))
+    assert in_sixteen_bits.dtype == precision
+    assert torch.equal(features, in_sixteen_bits.float())
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, model.head(features))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_gradient_reaches_a_backbone_in_sixteen_bits(head: str) -> None:
+    model = classifier_of(head).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(images(8, 1, 8, 8)).logits
+    logits[:, 0].sum().backward()
+    gradients = [p.grad for p in model.parameters()]
+    assert all(g is not None and g.dtype == torch.float32 and g.isfinite().all() for g in gradients)
+    assert model.backbone.conv1.weight.grad.any()
+
+
+def test_a_frozen_backbone_leaves_its_head_in_float32_under_autocast() -> None:
+    model = build("cifar_resnet20", freeze=True, **SMALL)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(images(4, 1, 8, 8)).logits
+    logits.sum().backward()
+    assert logits.dtype == model.head.weight.grad.dtype == torch.float32
+    assert model.backbone.conv1.weight.grad is None
+
+
+def test_logits_of_a_hundred_classes_do_not_tie_under_autocast() -> None:
+    """In bfloat16 about one image in a hundred has two equal top logits."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 64))
+    model = Classifier(backbone, Linear(64, 100, "default", None))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, features = model(images(5000, 1, 8, 8))
+        rounded = model.head(features)
+    assert (rounded.topk(2).values.diff() == 0).sum() > 25
+    assert (logits.topk(2).values.diff() == 0).sum() == 0
+
+
+def test_outside_autocast_a_model_computes_in_its_own_precision() -> None:
+    output = classifier_of("linear").double()(images(2, 1, 8, 8).double())
+    assert output.logits.dtype == output.features.dtype == torch.float64
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_it_compiles_under_autocast_without_graph_breaks(head: str) -> None:
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 64))
+    model = Classifier(backbone, classifier_of(head).head)
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, expected = compiled(images(2, 1, 8, 8)), model(images(2, 1, 8, 8))
+    assert found.logits.dtype == torch.float32
+    torch.testing.assert_close(found.logits, expected.logits)
 
 
 def test_it_compiles_without_graph_breaks() -> None:

@@ -63,14 +63,6 @@ def test_features_of_length_zero_give_logits_of_zero() -> None:
     assert not Cosine(5, 3)(torch.zeros(2, 5)).any()
 
 
-def test_cosines_keep_float32_under_autocast() -> None:
-    head = Cosine(64, 10)
-    features = torch.randn(4, 64)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = head(features)
-    assert torch.equal(logits, head(features))
-
-
 @pytest.mark.parametrize("classes", [2, 10, 1000])
 def test_a_prior_of_one_in_c_starts_the_bias_at_minus_log_c_minus_one(classes: int) -> None:
     head = Linear(4, classes, "default", 1 / classes)

@@ -9,8 +9,7 @@ import torch
 
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
-from engine.training import build
-from engine.training.notes import notes
+from engine.training import build, notes
 from engine.training.processes import Processes
 from tests._runs import small_config, small_run
 
@@ -40,7 +39,7 @@ from tests._runs import small_config, small_run
 def test_what_is_balanced_twice_or_never_sure_is_noted(
     words: list[str], expected: list[str]
 ) -> None:
-    found = notes(load(overrides=words))
+    found = notes.notes(load(overrides=words))
     assert len(found) == len(expected)
     assert all(text in note for text, note in zip(expected, found, strict=True))
 

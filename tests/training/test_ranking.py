@@ -116,6 +116,52 @@ def test_best_threshold_has_the_best_f1_of_all_and_is_the_highest_that_has(
     assert best_threshold(binary(scores), targets) == expected
 
 
+@given(
+    samples=st.lists(st.tuples(st.integers(0, 10), st.integers(0, 1)), min_size=1, max_size=30),
+    negatives=st.integers(1, 9),
+    positives=st.integers(1, 9),
+)
+def test_weighing_to_a_prior_is_repeating_samples_until_they_have_its_ratio(
+    samples: list[tuple[int, int]], negatives: int, positives: int
+) -> None:
+    scores, targets = np.array([*samples, (3, 0), (5, 1)]).T
+    counts = np.bincount(targets)
+    times = np.array([negatives * counts[1], positives * counts[0]])[targets]
+    repeated = best_threshold(binary(scores.repeat(times) / 10), targets.repeat(times))
+    prior = np.array([negatives, positives])
+    found = best_threshold(binary(scores / 10), targets, prior_counts=prior)
+    # Which of two equal F1 is larger may be left to rounding.
+    weights = np.array([negatives / counts[0], positives / counts[1]])[targets]
+    f1 = [
+        sk.f1_score(targets, scores / 10 >= threshold, sample_weight=weights)
+        for threshold in (found, repeated)
+    ]
+    assert f1[0] == pytest.approx(f1[1], rel=1e-12)
+
+
+def test_a_balanced_validation_split_has_too_low_a_threshold_for_a_rare_class() -> None:
+    scores = np.array([0.1, 0.3, 0.4, 0.8, 0.2, 0.5, 0.7, 0.9])
+    targets = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    assert best_threshold(binary(scores), targets) == 0.5
+    assert best_threshold(binary(scores), targets, prior_counts=np.array([99, 1])) == 0.9
+
+
+def test_validation_without_negatives_cannot_be_weighed() -> None:
+    prior = np.array([9, 1])
+    assert best_threshold(binary([0.2, 0.9]), np.array([1, 1]), prior_counts=prior) == 0.2
+
+
+@pytest.mark.parametrize("size", [7, 2**20])
+def test_ties_for_the_top_are_counted_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(ranking, "_CHUNK_ENTRIES", size)
+    probabilities, _ = drawn()
+    expected = sum(sorted(row)[-1] == sorted(row)[-2] for row in probabilities.tolist())
+    assert 0 < expected < len(probabilities)
+    assert ranking.count_ties(probabilities) == expected
+
+
 def test_best_threshold_without_a_positive_sample_is_one_half() -> None:
     assert best_threshold(binary([0.1, 0.9]), np.array([0, 0])) == 0.5
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 from torch import Tensor
 
 from engine.config.mistakes import ConfigError
+from engine.training.machine import machine
+from engine.training.selection import Selection
+from engine.training.setup import load_dataset, set_up
 from engine.training.signals import Interrupted
+from engine.training.summarise import assess_rule, summarise
 from engine.training.trained import LoadedRun, load_run, load_weights
-from tests._runs import folder_of, small_run
+from tests._runs import folder_of, small_config, small_run
 
 WORDS = ("schedule.epochs=1", "data.channels=3")
 
@@ -75,6 +81,71 @@ def test_images_that_do_not_fit_are_refused_with_what_to_do(
 def test_the_model_goes_to_the_device_that_was_asked_for(folder: Path) -> None:
     elsewhere = load_run(folder, device=torch.device("meta"))
     assert {p.device.type for p in elsewhere.model.parameters()} == {"meta"}
+
+
+def test_a_binary_run_keeps_its_threshold_and_the_shares_it_was_chosen_at(tmp_path: Path) -> None:
+    words = ("data.one_vs_rest=2", "data.imbalance.factor=3")
+    summary = small_run(tmp_path, *words)
+    run_folder = folder_of(tmp_path, *words)
+    for rule in ("last", "val"):
+        stored = np.load(run_folder / "predictions" / f"val.{rule}.npz")
+        scores = torch.from_numpy(stored["logits"]).double().softmax(1)[:, 1].numpy()
+        # Of the 160 training images 40 are of class 2, whatever the factor; validation has 6 each.
+        weights = np.where(stored["targets"] == 1, 40.0, 120.0)
+        f1 = {
+            threshold: f1_score(stored["targets"], scores >= threshold, sample_weight=weights)
+            for threshold in scores
+        }
+        threshold = load_run(run_folder, rule=rule).threshold
+        assert threshold == summary.rules[rule].threshold
+        assert f1[threshold] == pytest.approx(max(f1.values()))
+        test = np.load(run_folder / "predictions" / f"test.{rule}.npz")
+        of_test = torch.from_numpy(test["logits"]).double().softmax(1)[:, 1].numpy()
+        expected = f1_score(test["targets"], of_test >= threshold)
+        assert summary.rules[rule].test["f1_at_threshold"] == pytest.approx(expected)
+    assert summary.notes[-1] == (
+        "f1_at_threshold: the threshold is chosen on 6 of rest and 6 of class2, weighed to 25.0% "
+        "class2 as in the data set's whole training list"
+    )
+
+
+def test_a_run_of_many_classes_has_no_threshold(loaded: LoadedRun) -> None:
+    assert loaded.threshold is None
+
+
+def test_tied_predictions_are_counted_in_the_summary(tmp_path: Path) -> None:
+    """A rate of nothing and a head of zeros leave every probability equal."""
+    words = ("schedule.epochs=1", "optim.lr=1e-30", "optim.weight_decay=0")
+    config = small_config(tmp_path, *words)
+    with machine(config.runtime) as computer:
+        dataset = load_dataset(config)
+        setup = set_up(config, dataset, computer)
+        head = setup.trainer.model.head
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+        found = {
+            "last": assess_rule(setup.evaluator, 1, test=True, after_batch=lambda: None),
+        }
+    summary = summarise(
+        found,
+        rows=[],
+        selection=Selection.of(config, has_validation=True),
+        dataset=dataset,
+        seed=0,
+        identity={"fingerprint": "", "group": "", "split_fingerprint": ""},
+        code_hash="",
+        notes=(),
+        seconds=0.0,
+    )
+    assert summary.notes[-1] == (
+        "test images with two or more equal top probabilities, predicted as the lowest of these "
+        "labels: 40 (rule last) of 40"
+    )
+
+
+def test_a_run_without_ties_says_nothing_of_them(tmp_path: Path) -> None:
+    summary = small_run(tmp_path, "schedule.epochs=1")
+    assert not any("equal top probabilities" in note for note in summary.notes)
 
 
 def test_a_rule_that_does_not_exist_is_refused_with_those_that_do(folder: Path) -> None:

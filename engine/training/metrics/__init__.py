@@ -17,7 +17,7 @@ from engine.config.metrics import metrics
 from engine.training.metrics.catalogue import CATALOGUE
 from engine.training.metrics.groups import FEW_BELOW, MANY_ABOVE, few_shot_groups
 from engine.training.metrics.per_class import PerClass
-from engine.training.metrics.ranking import best_threshold
+from engine.training.metrics.ranking import best_threshold, count_ties
 from engine.training.metrics.scored import Scored
 
 __all__ = [
@@ -42,12 +42,15 @@ class Metrics:
         confusion: (C, C) counts, rows = true class; None beyond 1,000 classes.
         group_sizes: Number of classes in the groups many, medium and few; with old classes in the
             targets, of the old and the new ones, too.
+        num_ties: Samples whose largest probability two or more classes share, so that the lowest of
+            their labels was predicted.
     """
 
     scalars: dict[str, float | None]
     per_class: PerClass
     confusion: npt.NDArray[np.int64] | None
     group_sizes: dict[str, int]
+    num_ties: int
 
 
 def evaluate(
@@ -105,7 +108,13 @@ def evaluate(
     }
     outcomes = scored.outcomes
     group_sizes = {name: int(mask.sum()) for name, mask in scored.groups.items()}
-    return Metrics(scalars, outcomes.per_class, outcomes.confusion, group_sizes)
+    return Metrics(
+        scalars,
+        outcomes.per_class,
+        outcomes.confusion,
+        group_sizes,
+        num_ties=count_ties(probabilities),
+    )
 
 
 def _without_values(metrics: Metrics) -> Metrics:
@@ -115,4 +124,5 @@ def _without_values(metrics: Metrics) -> Metrics:
         per_class=PerClass(unknown, unknown, unknown, metrics.per_class.support),
         confusion=None,
         group_sizes=metrics.group_sizes,
+        num_ties=0,
     )

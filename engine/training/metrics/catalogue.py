@@ -147,7 +147,7 @@ def f1(scored: Scored) -> float | None:
 
 @metric("F1 at the best validation threshold", better="max", needs="threshold")
 def f1_at_threshold(scored: Scored) -> float | None:
-    """F1 of class 1 with its probability at or above a threshold found on validation."""
+    """F1 of class 1 from a threshold on, found on validation at the data set's class shares."""
     assert scored.threshold is not None
     return f1_from(scored.probabilities, scored.targets, threshold=scored.threshold)
 

@@ -47,6 +47,20 @@ def top_k_accuracy(
     return hits / num_samples
 
 
+def count_ties(probabilities: npt.NDArray[np.floating]) -> int:
+    """Count the samples whose largest probability two or more classes share.
+
+    >>> count_ties(np.array([[0.4, 0.4, 0.2], [0.5, 0.25, 0.25]]))
+    1
+    """
+    ties = 0
+    step = max(1, _CHUNK_ENTRIES // probabilities.shape[1])
+    for start in range(0, len(probabilities), step):
+        rows = probabilities[start : start + step]
+        ties += int(((rows == rows.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
+    return ties
+
+
 def ranking_scores(
     probabilities: npt.NDArray[np.floating], targets: npt.NDArray[np.integer]
 ) -> RankingScores:
@@ -75,7 +89,10 @@ def ranking_scores(
 
 
 def best_threshold(
-    probabilities: npt.NDArray[np.floating], targets: npt.NDArray[np.integer]
+    probabilities: npt.NDArray[np.floating],
+    targets: npt.NDArray[np.integer],
+    *,
+    prior_counts: npt.NDArray[np.integer] | None = None,
 ) -> float:
     """Threshold on the probability of class 1 with the best F1, for binary `probabilities` (N, 2).
 
@@ -83,6 +100,15 @@ def best_threshold(
     probabilities that occur. On a tie the highest threshold wins: the fewest alarms for the same
     F1. Choose it on validation, never on test. Without a positive sample no F1 exists and the
     answer is 0.5; with a non-finite probability it is NaN.
+
+    F1 depends on how frequent the positives are: a threshold with the best F1 where every second
+    sample is positive is too low where one in ten is.
+
+    Args:
+        probabilities: (N, 2).
+        targets: (N,) 0 or 1.
+        prior_counts: (2,) negatives and positives where the threshold will be used; the samples
+            are weighed to that ratio. None takes them as they are.
 
     >>> best_threshold(np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4]]), np.array([0, 1, 1]))
     0.3
@@ -96,7 +122,7 @@ def best_threshold(
     if not (targets == 1).any():
         return 0.5
     _, fp, fn, tp, thresholds = confusion_matrix_at_thresholds(targets == 1, scores)
-    f1 = 2 * tp / (2 * tp + fp + fn)
+    f1 = 2 * tp / (2 * tp + _weight_of_negatives(targets, prior_counts) * fp + fn)
     return float(thresholds[f1.argmax()])
 
 
@@ -119,6 +145,16 @@ def f1_at_threshold(
     called, positive = probabilities[:, 1] >= threshold, targets == 1
     total = int(called.sum() + positive.sum())
     return 2 * int((called & positive).sum()) / total if total else None
+
+
+def _weight_of_negatives(
+    targets: npt.NDArray[np.integer], prior_counts: npt.NDArray[np.integer] | None
+) -> float:
+    """Weight of a negative sample, a positive one's being 1, to be as frequent as in the prior."""
+    negatives, positives = np.bincount(targets, minlength=2).tolist()
+    if prior_counts is None or negatives == 0 or prior_counts[1] == 0:
+        return 1.0
+    return float(prior_counts[0] * positives / (prior_counts[1] * negatives))
 
 
 def _rank_one(
