@@ -100,7 +100,7 @@ def test_a_class_with_one_image_is_trained_on_and_keeps_it_from_validation(pets:
     write_image(pets.path / "train/emu/0.png")
     write_image(pets.path / "test/emu/0.png")
     outcome = pets.train("data.validation.fraction=0.5")
-    assert "1 of 3 classes have no validation image" in outcome.printed
+    assert "1 of 3 classes has no validation image" in outcome.printed
     emu = pets.classes(outcome)["emu"]
     assert (emu["train_images"], emu["support"], emu["group"]) == (1, 1, "few")
 
