@@ -113,7 +113,8 @@ def validation_notes(pool: Pool, validation: Validation, val_counts: Tensor | No
     notes = [uses, f"validation is {balance} ({origin})"]
     lacking = int((val_counts == 0).sum())
     if lacking:
-        notes.append(f"{lacking} of {len(val_counts)} classes have no validation image")
+        have = "has" if lacking == 1 else "have"
+        notes.append(f"{lacking} of {len(val_counts)} classes {have} no validation image")
     return notes
 
 

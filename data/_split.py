@@ -194,6 +194,11 @@ def _validation_sizes(
         return np.zeros_like(available)
     rounded = np.floor(validation.fraction * drawn + 0.5).astype(np.int64)
     sizes = np.minimum(rounded, available - 1)
+    if (available == 1).all():
+        raise DataError(
+            f"data.validation.fraction={validation.fraction:g} leaves no training image: every "
+            "class has one image beside the test split; set it to null"
+        )
     if sizes.sum() == 0:
         raise DataError(
             f"data.validation.fraction={validation.fraction:g} leaves the validation split empty: "

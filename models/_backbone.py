@@ -94,7 +94,7 @@ def _model_arguments(name: str, *, in_channels: int, image_size: tuple[int, int]
     if not timm.is_model(name):
         near = _nearest_models(name)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists the names"
-        raise ModelError(f"model.name={name} is no model of timm {timm.__version__}: {hint}")
+        raise ModelError(f"model.name={name} is not a model of timm {timm.__version__}: {hint}")
     size = {"img_size": image_size}
     try:
         return dict(resolve_model_input_args(name, size, in_chans=in_channels, num_classes=0))
@@ -141,7 +141,7 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
     """Build with weights from a file that timm can read, all of them or it is an error."""
     file = Path(weights).expanduser()
     if not file.is_file():
-        raise ModelError(f"model.pretrained={weights} is no file: give a file of weights of {name}")
+        raise ModelError(f"model.pretrained={weights} is not a file: give one of weights of {name}")
     with torch.random.fork_rng(devices=[]):
         fresh = dict(_create(kwargs, name=name).named_parameters())
     # JAX weights come as .npz, which timm reads another way.

@@ -100,7 +100,7 @@ def test_a_class_with_one_image_is_trained_on_and_keeps_it_from_validation(pets:
     write_image(pets.path / "train/emu/0.png")
     write_image(pets.path / "test/emu/0.png")
     outcome = pets.train("data.validation.fraction=0.5")
-    assert "1 of 3 classes have no validation image" in outcome.printed
+    assert "1 of 3 classes has no validation image" in outcome.printed
     emu = pets.classes(outcome)["emu"]
     assert (emu["train_images"], emu["support"], emu["group"]) == (1, 1, "few")
 
@@ -254,7 +254,7 @@ def test_a_link_back_up_is_no_endless_walk(pets: Pets) -> None:
 
 def test_a_pipe_among_the_images_is_named_and_not_waited_for(pets: Pets) -> None:
     os.mkfifo(pets.path / "train/cat/pipe.png")
-    assert_refused(pets.train(), "train/cat/pipe.png is no file")
+    assert_refused(pets.train(), "train/cat/pipe.png is not a file")
 
 
 def test_a_val_that_is_no_folder_is_named(pets: Pets) -> None:

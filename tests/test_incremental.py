@@ -437,7 +437,7 @@ def test_classes_are_a_list_of_names_or_numbers(value: str) -> None:
 
 def test_a_class_that_is_none_names_the_nearest(tmp_path: Path) -> None:
     (line,) = lines_of(tmp_path, "data.classes=[clas0, class1]")
-    assert "data.classes='clas0' is no class of Synthetic" in line
+    assert "data.classes='clas0' is not a class of Synthetic" in line
     assert "did you mean 'class0'?" in line
 
 

@@ -21,6 +21,7 @@ WORDS = {
     "dataset": "data=NAME",
     "drs": "sampler=class_balanced sampler.start=0.8",
     "drw": "reweight=effective_number reweight.start=0.8",
+    "early_stopping": "schedule.patience=10",
     "few": "evaluate.metric=val/few_accuracy",
     "fp16": "runtime.precision=float16",
     "gpu": "runtime.device=cuda",
@@ -32,6 +33,9 @@ WORDS = {
     "optimizer": "optim=NAME",
     "oracle": "evaluate.test_every_epoch=true",
     "scheduler": "schedule=NAME",
+    "val_fraction": "data.validation.fraction=0.1",
+    "val_size": "data.validation.fraction=0.1",
+    "val_split": "data.validation.fraction=0.1",
     "tau": "evaluate.logit_adjustment=1, or loss=logit_adjustment loss.tau=1",
 }
 

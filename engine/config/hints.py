@@ -9,7 +9,7 @@ from typing import Any, get_args
 from engine.config import components
 from engine.config.choices import CHOICES
 from engine.config.glossary import advice
-from engine.config.messages import shown
+from engine.config.messages import allowed, shown
 from engine.config.mistakes import nearest
 from engine.config.schema import TRACKERS, Config, tracker_fields
 
@@ -24,6 +24,9 @@ def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
     if key in sections:
         inside = ", ".join(k for k in known if k.startswith(f"{key}."))
         return f"{key}={shown(value)}: is a section; set one of {inside}"
+    above = next((k for k in known if key.startswith(f"{k}.")), None)
+    if above is not None:
+        return f"{above}: has no keys of its own; expected {allowed(known[above])}"
     return f"{key}: unknown key{_hint(key, known, sections)}"
 
 

@@ -327,7 +327,9 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
     nested: dict[str, Any] = {}
     for key, setting in merged.items():
         if key not in known:
-            mistakes.append(unknown_key(key, setting.value, known) + _where(setting))
+            line = unknown_key(key, setting.value, known) + _where(setting)
+            # Several keys inside one list are one mistake.
+            mistakes += [line] if line not in mistakes else []
             continue
         *path, leaf = key.split(".")
         section = nested

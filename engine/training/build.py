@@ -259,7 +259,8 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
     """Build the class weights (C,) float32 of ``reweight``, or None.
 
     Raises:
-        ConfigError: there is not one explicit weight for each class.
+        ConfigError: there is not one explicit weight for each class, or a weight is nothing that
+            float32 can hold.
     """
     scheme = config.reweight.scheme
     if scheme == choices.of("reweight.scheme").default:
@@ -273,7 +274,20 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
     except ValueError as error:
         order = data.label_order(dataset.class_names)
         raise ConfigError([f"reweight.scheme={scheme}: {error} ({order})"]) from error
-    return None if weights is None else weights.float()
+    if weights is None:
+        return None
+    single = weights.float()
+    lost = torch.from_numpy(dataset.class_counts > 0) & ((single == 0) | ~single.isfinite())
+    if lost.any():
+        label = int(lost.nonzero()[0])
+        raise ConfigError(
+            [
+                f"reweight.scheme={scheme}: class {dataset.class_names[label]} would have the "
+                f"weight {weights[label]:.3g}, which is 0 or infinite in float32; choose weights "
+                "that are less far apart"
+            ]
+        )
+    return single
 
 
 def build_sampler(config: Config, *, epoch: int) -> data.Sampler:

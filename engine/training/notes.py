@@ -19,12 +19,14 @@ def notes(config: Config) -> tuple[str, ...]:
 
 def doubts(config: Config) -> tuple[str, ...]:
     """Return what is allowed and hardly ever meant in how loss, head and balancing go together."""
-    loss, found = config.loss.name, []
+    loss, found, balancing = config.loss.name, [], rules.balancing(config)
     if rules.fitted_prior(config) == "uniform":
         found += [
             f"balanced twice: {loss} fits a uniform prior by itself, {choice} balances training too"
-            for choice in rules.balancing(config)
+            for choice in balancing
         ]
+    elif len(balancing) > 1:
+        found.append(f"balanced twice: {' and '.join(balancing)} each balance training")
     if rules.leaves_cosines_unscaled(config):
         found.append(
             f"logits are cosines, -1 to 1, which {loss} does not scale: no prediction is sure "

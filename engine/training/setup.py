@@ -57,6 +57,7 @@ class Setup:
             seed=derive_seed(self.config.seed, "order"),
             epoch=epoch,
             progress=epoch / max(self.config.schedule.epochs - 1, 1),
+            length=self.config.sampler.length,
         )
 
     def histogram(self, positions: Tensor) -> list[int]:
@@ -117,14 +118,15 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         world=machine.processes.world,
         smallest_share=data_checks.smallest_share(trainer.model),
     )
+    epoch_length = config.sampler.length or len(dataset.train)
     data_checks.check_lone_images(
         config,
         trainer.model,
         dataset,
-        smallest_batch=min(loader.batch_sizes(len(dataset.train))),
+        smallest_batch=min(loader.batch_sizes(epoch_length)),
         processes=machine.processes.world,
     )
-    steps = loader.num_batches(len(dataset.train))
+    steps = loader.num_batches(epoch_length)
     held_out = {"val": dataset.val, "test": dataset.test}
     readout = build.build_readout(
         config,

@@ -76,6 +76,7 @@ class LoadedRun:
         class_names: in label order.
         config: of the run.
         epoch: after which these weights were taken.
+        rule: the selection rule that chose them.
         image_shape: (channels, height, width) of the images it was trained on.
         threshold: of a finished run of two classes with validation: the probability from which on
             class 1 is predicted with the best F1 on validation, weighed to the class shares of the
@@ -86,6 +87,7 @@ class LoadedRun:
     class_names: tuple[str, ...]
     config: Config
     epoch: int
+    rule: str
     image_shape: tuple[int, int, int]
     readout: Readout
     mean: tuple[float, ...]
@@ -104,7 +106,7 @@ class LoadedRun:
             batch_size: images that go through the model at once.
 
         Raises:
-            TypeError: the images are no tensor.
+            TypeError: the images are not a tensor.
             ValueError: their shape, their type or their values do not fit the model.
         """
         white = brightest(images, shape=self.image_shape, max_value=max_value)
@@ -164,6 +166,7 @@ def load_run(
         class_names=tuple(facts["class_names"]),
         config=config,
         epoch=weights.epoch,
+        rule=weights.rule,
         image_shape=(channels, size[0], size[1]),
         readout=build_readout(
             config,

@@ -128,6 +128,13 @@ def test_null_takes_a_default_away() -> None:
 # --- mistakes -------------------------------------------------------------------------------------
 
 
+def test_keys_inside_a_list_say_what_the_list_takes() -> None:
+    word = "loss.alpha={cat: 1, dog: 2}"
+    lines = mistakes_of("loss=softmax_focal", word)
+    expected = "loss.alpha: has no keys of its own; expected a list, each a number, or null"
+    assert lines == (expected,)
+
+
 def test_typo_in_a_key_names_the_nearest_key() -> None:
     (line,) = mistakes_of("optim.learning_rate=1", "seed=1")
     assert line.startswith("optim.learning_rate: unknown key")
@@ -162,6 +169,7 @@ def test_a_key_without_its_section_is_recognised_by_its_last_word() -> None:
         ("imbalance=100", "write data.imbalance.factor=100"),
         ("data.imbalance=100", "write data.imbalance.factor=100"),
         ("oracle=true", "write evaluate.test_every_epoch=true"),
+        ("data.val_split=0.1", "write data.validation.fraction=0.1"),
         ("loss=focal", "(did you mean sigmoid_focal or softmax_focal?)"),
         ("data=cifar", "(did you mean cifar10 or cifar100?)"),
         ("sampler=balanced", "(did you mean class_balanced?)"),

@@ -149,6 +149,15 @@ def test_a_large_fraction_still_leaves_every_class_one_image() -> None:
     assert dataset.class_counts.tolist() == [1, 1, 1]
 
 
+def test_a_fraction_of_classes_of_one_image_is_refused_and_not_to_be_raised() -> None:
+    with pytest.raises(DataError, match=r"every class has one image .*; set it to null$"):
+        build(
+            PoolOf([1, 1]),
+            imbalance=Imbalance("none"),
+            validation=Validation(per_class=None, fraction=0.5),
+        )
+
+
 def test_a_fraction_too_small_for_any_image_is_refused() -> None:
     with pytest.raises(DataError, match=r"fraction=0.01 leaves the validation split empty"):
         build(

@@ -183,7 +183,7 @@ def test_weights_of_colour_images_are_adapted_to_one_channel(
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(ModelError, match=r"model\.pretrained=nowhere\.pth is no file"):
+    with pytest.raises(ModelError, match=r"model\.pretrained=nowhere\.pth is not a file"):
         build("cifar_resnet20", pretrained="nowhere.pth", **SMALL)
 
 

@@ -23,8 +23,13 @@ from tests._runs import small_config, small_run
         ),
         (
             ["loss=vector_scaling", "reweight=inverse", "sampler=square_root"],
-            ["reweight.scheme=inverse balances", "sampler.name=square_root balances"],
+            ["sampler.name=square_root balances", "reweight.scheme=inverse balances"],
         ),
+        (
+            ["reweight=inverse", "sampler=class_balanced"],
+            ["sampler.name=class_balanced and reweight.scheme=inverse each balance training"],
+        ),
+        (["reweight=inverse"], []),
         (["loss=logit_adjustment", "loss.tau=0", "sampler=class_balanced"], []),
         (["loss=balanced_softmax"], []),
         (["loss=ldam", "model.head=cosine", "reweight=inverse"], []),
@@ -52,3 +57,19 @@ def test_processes_cannot_share_a_batch_that_a_loss_compares_as_a_whole(
     dataset = build.build_dataset(config)
     with pytest.raises(ConfigError, match="loss=tversky: compares a batch as a whole, and 2 proc"):
         build.build_trainer(config, dataset, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["reweight=power", "reweight.power=1e300"],
+        ["reweight=explicit", "reweight.weights=[1, 1, 1, 1e-60]"],
+        ["reweight=explicit", "reweight.weights=[1, 1, 1, 1e60]"],
+    ],
+)
+def test_class_weights_that_float32_cannot_hold_are_refused_before_the_run(
+    tmp_path: Path, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"the weight .*, which is 0 or infinite in float32"):
+        small_run(tmp_path, *words)
+    assert list(tmp_path.iterdir()) == []
