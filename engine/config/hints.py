@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args
 
 from engine.config import components
@@ -34,7 +34,7 @@ def _hint(key: str, known: Mapping[str, Any], sections: Sequence[str]) -> str:
     """Guess what somebody meant who wrote a key that does not exist."""
     word = key.removesuffix(".name").rpartition(".")[2]
     same_word = [k for k in known if k.rpartition(".")[2] == word]
-    if "." in key and (owned := _owned(key)):
+    if "." in key and (owned := _owned(key, known)):
         return owned
     if same_word:
         return f" (did you mean {difflib.get_close_matches(key, same_word, n=1, cutoff=0)[0]}?)"
@@ -42,11 +42,11 @@ def _hint(key: str, known: Mapping[str, Any], sections: Sequence[str]) -> str:
         return f"; write {instead}"
     if "." in key:
         return nearest(key, known) or nearest(key, sections)
-    found = nearest(key, Config.model_fields) or _owned(key)
+    found = nearest(key, Config.model_fields) or _owned(key, known)
     return found or nearest(key, sections) or nearest(key, known)
 
 
-def _owned(key: str) -> str:
+def _owned(key: str, known: Collection[str]) -> str:
     """Say which losses or data sets have this key, or one spelled nearly so."""
     section, _, leaf = key.rpartition(".")
     for owner, package in PACKAGES.items():
@@ -60,6 +60,8 @@ def _owned(key: str) -> str:
         if found and f"{owner}.{found[0]}" == key:
             unchosen = ", which track.to does not name" if package == TRACKERS else ""
             return f": it is a key of {names}{unchosen}"
+        if found and f"{owner}.{found[0]}" in known:
+            return f" (did you mean {owner}.{found[0]}?)"
         if found:
             return f" (did you mean {owner}.{found[0]}, a key of {names}?)"
     return ""
