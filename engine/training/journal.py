@@ -12,7 +12,7 @@ from engine.config.load import dump, fingerprint
 from engine.config.schema import Config
 from engine.training import provenance
 from engine.training.checkpoint import Progress
-from engine.training.code_hash import code_hash
+from engine.training.code_hash import code_files, code_hash
 from engine.training.files import write_json, write_text
 from engine.training.machine import Machine
 from engine.training.run_folder import RunFolder
@@ -119,6 +119,7 @@ class Journal:
             precision=self.machine.precision,
             threads=self.machine.threads,
             code=self.code,
+            files=code_files(self.config),
             processes=self.processes.world,
         )
 

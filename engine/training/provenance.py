@@ -169,13 +169,30 @@ def describe_segment(
     precision: str,
     threads: int,
     code: str,
+    files: Sequence[Path] = (),
     processes: int = 1,
 ) -> dict[str, Any]:
-    """What ran one uninterrupted stretch of a run, for environment.json."""
+    """Return what ran one uninterrupted stretch of a run, for environment.json.
+
+    The checkout is ``dirty`` where it differs from its commit: a tracked file has changed, or the
+    run is made by one that no commit holds; ``untracked`` names these.
+
+    Args:
+        command: what was typed.
+        device: in words.
+        precision: of the model's arithmetic.
+        threads: of torch.
+        code: the hash of ``files``.
+        files: that can change a number of the run.
+        processes: that share it.
+    """
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *CODE_PATHS)
+    untracked = _untracked(files)
     return {
         "command": list(command),
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *CODE_PATHS)),
+        "dirty": bool(changed or untracked),
+        "untracked": untracked,
         "code_hash": code,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -187,6 +204,15 @@ def describe_segment(
         "threads": threads,
         "processes": processes,
     }
+
+
+def _untracked(files: Sequence[Path]) -> list[str]:
+    """The files that git does not know, ignored ones too; none where there is no repository."""
+    known = _git("ls-files", "-z")
+    if known is None:
+        return []
+    names = {file.relative_to(ROOT).as_posix() for file in files}
+    return sorted(names - set(known.split("\0")))
 
 
 def _version(package: str) -> str | None:
