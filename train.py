@@ -181,6 +181,8 @@ def run(
             rows = journal.rows()
             figures = draw_figures(journal, headline, summary=summary, rows=rows)
         trackers.result(summary, test=headline, figures=figures)
+        if not config.track.keep_checkpoints:
+            checkpoints.keep_weights()
         journal.finish(summary)
         if test:
             screen.summary(summary, journal.folder.path, code_now=journal.code)

@@ -52,7 +52,7 @@ def test_a_run_folder_explains_itself(finished: Path) -> None:
     files = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
     figures = {"confusion_matrix", "recall_by_class_count", "curves", "reliability"}
     expected = {"config.yaml", "environment.json", "metrics.jsonl", "summary.json", "lock"}
-    expected |= {"checkpoints/last.pt", "checkpoints/previous.pt"}
+    expected |= {"checkpoints/last.pt"}
     expected |= {f"predictions/{s}.{rule}.npz" for s in ("val", "test") for rule in ("last", "val")}
     expected |= {f"figures/{name}.{kind}" for name in figures for kind in ("png", "pdf")}
     assert files == expected
@@ -400,7 +400,7 @@ def test_the_logged_rate_follows_the_schedule(tmp_path: Path) -> None:
 
 
 def test_averaged_weights_are_what_is_evaluated(tmp_path: Path) -> None:
-    words = ("model.ema=0.5",)
+    words = ("model.ema=0.5", "track.keep_checkpoints=true")
     small_run(tmp_path, *words)
     folder = folder_of(tmp_path, *words)
     state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
@@ -471,7 +471,10 @@ def test_oracle_rule_has_no_word_in_the_config() -> None:
 
 
 def test_float16_scales_its_loss_and_resumes_with_the_scale(tmp_path: Path) -> None:
-    words = ("runtime.precision=float16", "runtime.deterministic=true")
+    words = (
+        *("runtime.precision=float16", "runtime.deterministic=true"),
+        "track.keep_checkpoints=true",
+    )
     small_run(tmp_path / "whole", *words)
     whole = folder_of(tmp_path / "whole", *words)
     state = torch.load(whole / "checkpoints" / "last.pt", weights_only=True)

@@ -245,6 +245,11 @@ class TrackConfig(Section):
         "auto", description="per-class metrics in trackers each epoch; auto: by number of classes"
     )
     figures: bool = Field(True, description="draw figures at the end; false saves seconds a run")
+    keep_checkpoints: bool = Field(
+        False,
+        description="keep the last two checkpoints of a finished run whole; false leaves the "
+        "weights of its selection rules, without optimizer state",
+    )
 
     @property
     def is_tracked(self) -> bool:

@@ -62,7 +62,7 @@ def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
     if rule != FINAL:
         kept = ", ".join([FINAL, *best])
         raise ConfigError([f"{run}: has no weights by rule {rule}; it has those of {kept}"])
-    return Weights(state["epoch"], state["model"] if state["ema"] is None else state["ema"])
+    return Weights(state["epoch"], checkpoint.final_weights(state))
 
 
 @dataclass(frozen=True)
