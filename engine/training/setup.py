@@ -17,6 +17,7 @@ from engine.training.evaluation import Evaluator
 from engine.training.machine import Machine
 from engine.training.processes import Processes
 from engine.training.runtime import derive_seed
+from engine.training.start_weights import start_weights
 from engine.training.train_loop import Trainer
 
 
@@ -89,15 +90,15 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
     """Make model, loss, optimizer, loaders and what evaluates them.
 
     Raises:
-        ConfigError: timm has no such model or optimizer, it cannot be built as asked, or the loss
-            does not fit the number of classes.
+        ConfigError: timm has no such model or optimizer, it cannot be built as asked, the loss does
+            not fit the number of classes, or the weights of ``model.init_from`` do not fit.
     """
-    start = config.model.init_from
+    start = start_weights(config, dataset)
     trainer = build.build_trainer(
         config,
         dataset,
         device=machine.device,
-        start=None if start is None else trained.load_weights(start).state,
+        start=None if start is None else start.state,
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
     class_weights = build.build_class_weights(config, dataset)
@@ -147,9 +148,17 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             old_classes=dataset.classes.old,
         ),
         steps=loader.num_batches(len(dataset.train)),
-        facts=trained.facts_of(config, dataset, teacher=trainer.teacher),
+        facts=trained.facts_of(
+            config,
+            dataset,
+            teacher=trainer.teacher,
+            start=None if start is None else start.identity,
+        ),
         notes=notes.notes(config),
-        remarks=notes.opening_notes(config, dataset),
+        remarks=(
+            *notes.opening_notes(config, dataset),
+            *([] if start is None else [start.sentence]),
+        ),
         config=config,
         dataset=dataset,
     )

@@ -28,8 +28,9 @@ from engine.training.selection import Kept, headline_of
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict and the epoch (1-based) it was taken after."""
+    """A state dict, the selection rule that chose it, and the epoch (1-based) it is from."""
 
+    rule: str
     epoch: int
     state: dict[str, Tensor]
 
@@ -58,11 +59,11 @@ def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
     best: Mapping[str, Kept] = state["best"]
     rule = rule or headline_of(best)
     if rule in best:
-        return Weights(best[rule]["epoch"], best[rule]["state"])
+        return Weights(rule, best[rule]["epoch"], best[rule]["state"])
     if rule != FINAL:
         kept = ", ".join([FINAL, *best])
         raise ConfigError([f"{run}: has no weights by rule {rule}; it has those of {kept}"])
-    return Weights(state["epoch"], checkpoint.final_weights(state))
+    return Weights(rule, state["epoch"], checkpoint.final_weights(state))
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,37 @@ def teacher_facts(run: str) -> dict[str, Any]:
     Raises:
         ConfigError: the run is not finished, so that its weights would change.
     """
-    if not (Path(run).expanduser() / "summary.json").exists():
-        raise ConfigError([f"teacher={run}: is not finished; run its own command to finish it"])
+    _require_finished("teacher", run)
     return read_facts(run)
+
+
+def finished_weights(key: str, run: str) -> Weights:
+    """Return the headline weights of a run that a key of the config names.
+
+    Raises:
+        ConfigError: the run is not finished, so that its weights would change.
+    """
+    _require_finished(key, run)
+    return load_weights(run)
+
+
+def _require_finished(key: str, run: str) -> None:
+    if not (Path(run).expanduser() / "summary.json").exists():
+        raise ConfigError([f"{key}={run}: is not finished; run its own command to finish it"])
+
+
+def named_weights(config: Config) -> dict[str, str | None]:
+    """Return the hashes of the weights that a run is made with, under the keys of its facts.
+
+    Raises:
+        ConfigError: a run that the config names is not finished.
+    """
+    named = {"teacher_weights": ("teacher", config.teacher)}
+    named["start_weights"] = ("model.init_from", config.model.init_from)
+    return {
+        fact: None if run is None else weights_hash(finished_weights(key, run).state)
+        for fact, (key, run) in named.items()
+    }
 
 
 def known_names(facts: Mapping[str, Any]) -> list[str]:
@@ -199,15 +228,27 @@ def read_facts(run: str | Path) -> dict[str, Any]:
         facts = dict(environment["facts"])
         every = list(range(len(facts["class_names"])))
         usual = {"known_classes": every, "taught_classes": [], "predicted_classes": every}
-        return {**usual, "whole_fingerprint": environment["split_fingerprint"], **facts}
+        usual |= {"whole_fingerprint": environment["split_fingerprint"]}
+        return {**usual, "fingerprint": environment["fingerprint"], **facts}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError([f"{path}: is missing or damaged; put it back"]) from error
 
 
 def facts_of(
-    config: Config, dataset: data.LongTailed, *, teacher: nn.Module | None = None
+    config: Config,
+    dataset: data.LongTailed,
+    *,
+    teacher: nn.Module | None = None,
+    start: str | None = None,
 ) -> dict[str, Any]:
-    """What :func:`load_run` needs to know about the data without loading them, and the teacher."""
+    """Return what :func:`load_run` needs to know about the data, and whose weights went in.
+
+    Args:
+        config: of the run.
+        dataset: of the run.
+        teacher: that it learns from.
+        start: hash of the weights that it starts from.
+    """
     return {
         "title": dataset.title,
         "class_names": list(dataset.class_names),
@@ -222,14 +263,15 @@ def facts_of(
         "known_classes": list(dataset.classes.known),
         "taught_classes": list(dataset.classes.taught),
         "predicted_classes": list(dataset.classes.predicted),
-        "teacher_weights": None if teacher is None else weights_hash(teacher),
+        "teacher_weights": None if teacher is None else weights_hash(teacher.state_dict()),
+        "start_weights": start,
     }
 
 
-def weights_hash(model: nn.Module) -> str:
-    """12 hex digits over every weight and buffer."""
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """Return 12 hex digits over every weight and buffer of a state dict."""
     digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
+    for name, value in state.items():
         digest.update(name.encode() + b"\0")
-        digest.update(value.cpu().contiguous().numpy())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from engine.training import checkpoint
 from engine.training.journal import Journal
 from engine.training.trained import load_run, load_weights
