@@ -10,7 +10,7 @@ from typing import Any
 import data
 from engine.config.load import dump, fingerprint
 from engine.config.schema import Config
-from engine.training import provenance, trained
+from engine.training import named_runs, provenance
 from engine.training.checkpoint import Progress
 from engine.training.code_hash import code_files, code_hash
 from engine.training.files import write_json, write_text
@@ -78,7 +78,7 @@ class Journal:
             provenance.check_split(self.folder, self.identity["split_fingerprint"])
             summary = provenance.finished_summary(self.folder, test=test)
             if summary is not None:
-                self._check_weights(trained.named_weights(self.config))
+                self._check_weights(named_runs.named_weights(self.config))
             return summary
 
         return self.processes.on_main(past)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import data
 from engine.config.schema import Config
-from engine.training import build, data_checks, notes, trained
+from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.evaluation import Evaluator
 from engine.training.machine import Machine
 from engine.training.processes import Processes
@@ -75,7 +75,7 @@ def load_dataset(config: Config) -> data.LongTailed:
         ConfigError: data are missing or do not allow what the config asks, or the teacher does not
             fit them.
     """
-    facts = None if config.teacher is None else trained.teacher_facts(config.teacher)
+    facts = None if config.teacher is None else named_runs.teacher_facts(config.teacher)
     with Processes.current().local_main_first():
         dataset = build.build_dataset(
             config, taught=() if facts is None else trained.known_names(facts)

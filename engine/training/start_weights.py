@@ -13,7 +13,7 @@ import data
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
-from engine.training import build, trained
+from engine.training import build, named_runs, trained
 
 NAMES_SHOWN = 3
 WITHOUT_HEAD = "model.init_head=false leaves its head out"
@@ -49,7 +49,7 @@ def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | No
     run = config.model.init_from
     if run is None:
         return None
-    weights = trained.finished_weights("model.init_from", run)
+    weights = named_runs.finished_weights("model.init_from", run)
     facts, earlier = trained.read_facts(run), load_run_config(run, check_named_runs=False)
     if mistakes := list(_mistakes(config, dataset, facts=facts, earlier=earlier)):
         raise ConfigError([f"model.init_from={run}: {mistakes[0]}"])

@@ -172,45 +172,6 @@ def load_teacher(run: str | Path) -> nn.Module:
     return load_run(run).model.requires_grad_(False)
 
 
-def teacher_facts(run: str) -> dict[str, Any]:
-    """Return what the teacher's run folder says of its data.
-
-    Raises:
-        ConfigError: the run is not finished, so that its weights would change.
-    """
-    _require_finished("teacher", run)
-    return read_facts(run)
-
-
-def finished_weights(key: str, run: str) -> Weights:
-    """Return the headline weights of a run that a key of the config names.
-
-    Raises:
-        ConfigError: the run is not finished, so that its weights would change.
-    """
-    _require_finished(key, run)
-    return load_weights(run)
-
-
-def _require_finished(key: str, run: str) -> None:
-    if not (Path(run).expanduser() / "summary.json").exists():
-        raise ConfigError([f"{key}={run}: is not finished; run its own command to finish it"])
-
-
-def named_weights(config: Config) -> dict[str, str | None]:
-    """Return the hashes of the weights that a run is made with, under the keys of its facts.
-
-    Raises:
-        ConfigError: a run that the config names is not finished.
-    """
-    named = {"teacher_weights": ("teacher", config.teacher)}
-    named["start_weights"] = ("model.init_from", config.model.init_from)
-    return {
-        fact: None if run is None else weights_hash(finished_weights(key, run).state)
-        for fact, (key, run) in named.items()
-    }
-
-
 def known_names(facts: Mapping[str, Any]) -> list[str]:
     """Return the names of the classes that a run, or a teacher of its, was trained on."""
     return [facts["class_names"][label] for label in facts["known_classes"]]
