@@ -26,7 +26,7 @@ SHOWN = 20
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     try:
         given = parse(argv)
         if given.help:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _predict(given: Arguments) -> int:
-    """Predict every file that can be read; returns the exit code."""
+    """Predict every file that can be read; return the exit code."""
     import numpy as np
 
     from engine.prediction.answers import Answers

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what the command line asks for; return the exit code."""
+    """Run the command line; return the exit code."""
     try:
         given = parse(argv)
         if given.help:
@@ -97,7 +97,7 @@ def _print_table(plan: Plan) -> None:
 
 
 def _compare(plan: Plan, display: Display) -> int:
-    """Hold the runs that were made again to the committed lines."""
+    """Compare the runs that were made again with the committed lines."""
     from engine.tables.recheck import compare
     from engine.tables.record import read
 

@@ -114,7 +114,7 @@ def compare(
 
 
 def _command(argv: Sequence[str]) -> tuple[str, ...]:
-    """As it is recorded in each run's environment.json."""
+    """Return the command as each run's environment.json records it."""
     return ("sweep.py", *command_line.without_storage(argv))
 
 

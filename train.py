@@ -190,7 +190,7 @@ def run(
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     try:
         arguments = command_line.parse(argv)
         if arguments.help is not None:
@@ -249,7 +249,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: rang
 
 
 def _out_of_memory(config: Config) -> str:
-    """Which keys to change; with more pieces a batch, and the result, stay what they are."""
+    """Say which keys to change; more pieces leave the batch and the result as they are."""
     batch_size, pieces = config.optim.batch_size, config.optim.accumulate
     line = f"out of GPU memory with optim.batch_size={batch_size} in {pieces} piece(s): "
     if not rules.is_mean_over_samples(config):

@@ -48,7 +48,7 @@ def drawn(shape: tuple[int, ...], device: torch.device) -> Batch:
 
 
 def ways(case: Case, batch: Batch) -> dict[str, Scalar]:
-    """All ways of a case by name; the first is the floor."""
+    """Return every way to compute a case, by name; the first is the floor."""
     return _softmax_ways(batch) if case.activation == "softmax" else _sigmoid_ways(batch)
 
 
@@ -105,7 +105,7 @@ def _ours(
     is_weighted: bool = False,
     **keys: object,
 ) -> Scalar:
-    """A component of losses/, on labels unless targets are given."""
+    """Return the value of a component of losses/, on labels unless targets are given."""
     loss = losses.build(name, keys, class_counts=batch.class_counts)
     if is_weighted:
         loss.set_weight(losses.class_weights(batch.class_counts, scheme="inverse"))
@@ -116,7 +116,7 @@ def _ours(
 
 
 def _composed(loss: Scalar) -> Scalar:
-    """The same loss with its fused path shut."""
+    """Return the same loss computed without its fused kernels."""
 
     def call(logits: Tensor) -> Tensor:
         with mock.patch.dict(_fused.MIN_LOGITS, softmax=math.inf, sigmoid=math.inf):
@@ -126,26 +126,26 @@ def _composed(loss: Scalar) -> Scalar:
 
 
 def _usual_focal(logits: Tensor, labels: Tensor) -> Tensor:
-    """As written in most places: infinite, or without a gradient, where p underflows."""
+    """Compute it as in most places: infinite, or without a gradient, where p underflows."""
     p = logits.softmax(dim=1).gather(1, labels.unsqueeze(1))
     return -((1 - p) ** 2 * p.log()).mean()
 
 
 def _one_hot_focal(logits: Tensor, labels: Tensor) -> Tensor:
-    """As written in the rest: a product with one-hot targets, and epsilon in the logarithm."""
+    """Compute it as in the rest: a product with one-hot targets, epsilon in the logarithm."""
     one_hot = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).float()
     p = logits.softmax(dim=1)
     return -(one_hot * (1 - p) ** 2 * (p + 1e-8).log()).sum(dim=1).mean()
 
 
 def _usual_balanced_softmax(logits: Tensor, batch: Batch) -> Tensor:
-    """As in jiawei-ren/BalancedMetaSoftmax: the logarithm of (N, C) counts at every step."""
+    """Compute it as jiawei-ren/BalancedMetaSoftmax does: log of (N, C) counts at every step."""
     counts = batch.class_counts.to(logits).unsqueeze(0).expand(len(logits), -1)
     return F.cross_entropy(logits + counts.log(), batch.labels)
 
 
 def _usual_ldam(batch: Batch) -> Scalar:
-    """As in kaidic/LDAM-DRW: margins by a product with one-hot labels, and two masked copies."""
+    """Build it as kaidic/LDAM-DRW does: margins from one-hot labels, two masked copies."""
     margins = batch.class_counts**-0.25
     margins = margins * (0.5 / margins.max())
 
@@ -159,7 +159,7 @@ def _usual_ldam(batch: Batch) -> Scalar:
 
 
 def _usual_influence_balanced(logits: Tensor, batch: Batch) -> Tensor:
-    """As in pseulki/IB-Loss: a softmax and a one-hot of their own."""
+    """Compute it as pseulki/IB-Loss does: a softmax and a one-hot of its own."""
     one_hot = F.one_hot(batch.labels, logits.shape[1])
     influence = (F.softmax(logits, dim=1) - one_hot).abs().sum(dim=1)
     influence = influence * batch.features.abs().sum(dim=1)
@@ -168,14 +168,14 @@ def _usual_influence_balanced(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def _usual_sigmoid_focal(logits: Tensor, targets: Tensor) -> Tensor:
-    """As written in most places: no gradient for the worst mistakes, where p is clamped."""
+    """Compute it as in most places: no gradient for the worst mistakes, where p is clamped."""
     p = logits.sigmoid()
     p_t = p * targets + (1 - p) * (1 - targets)
     return -((1 - p_t) ** 2 * p_t.clamp(min=1e-8).log()).mean()
 
 
 def step(batch: Batch, loss: Scalar) -> Callable[[], None]:
-    """One forward and backward pass."""
+    """Return a function that does one forward and one backward pass."""
 
     def run() -> None:
         batch.logits.grad = None
@@ -185,7 +185,7 @@ def step(batch: Batch, loss: Scalar) -> Callable[[], None]:
 
 
 def turn(step: Callable[[], None], device: torch.device) -> timing.Turn:
-    """So many passes, as a turn."""
+    """Return a timed turn of this many passes."""
 
     def run(count: int) -> None:
         for _ in range(count):

@@ -82,7 +82,7 @@ WAITS: dict[str, dict[str, str]] = {"default": {}, "passive": {"OMP_WAIT_POLICY"
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.losses",
         description=__doc__,
@@ -186,12 +186,12 @@ def _threads(count: int) -> str:
 
 
 def _clock(table: Table) -> str:
-    """CPU time spares a single thread what other programs do; it says nothing of a device."""
+    """Name the clock: CPU time leaves other programs out, but says nothing about a device."""
     return "cpu" if table.threads == 1 and table.device == "cpu" else "wall"
 
 
 def title(table: Table) -> str:
-    """What a table is of."""
+    """Return the title of a table: what was measured."""
     case, clock = CASES[table.case], "CPU" if _clock(table) == "cpu" else "wall"
     if table.device != "cpu":
         return f"{case.activation} {case.shape}, {table.device} (wall time), {table.rounds} rounds"
@@ -202,7 +202,7 @@ def title(table: Table) -> str:
 
 
 def rows(table: Table) -> Iterator[list[str]]:
-    """The cells of a table, its head first."""
+    """Yield the rows of a table as cells, its head first."""
     yield ["", "ms", "quartiles", "ratio", "quartiles", "memory"]
     clock = _clock(table)
     for way in table.ways:
@@ -228,14 +228,14 @@ def _quartiles(values: list[float]) -> list[float]:
 
 
 def plain(cells: list[str]) -> str:
-    """One line of a table on the terminal."""
+    """Return one line of a table for the terminal."""
     way, *numbers = cells
     widths = (8, 18, 7, 15, 8)
     return f"{way:31}" + "".join(f"{n:>{w}}" for n, w in zip(numbers, widths, strict=True))
 
 
 def markdown(table: Table) -> Iterator[str]:
-    """Lines of one table."""
+    """Yield the lines of one table in Markdown."""
     head, *others = rows(table)
     yield from (title(table), "")
     yield f"| {' | '.join(head)} |"

@@ -54,7 +54,7 @@ class Study(NamedTuple):
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.samplers",
         description=__doc__,
@@ -87,7 +87,7 @@ def _positive(text: str) -> int:
 
 
 def studies(given: argparse.Namespace) -> list[Study]:
-    """Every search, one repetition after the other."""
+    """Return every search, one repetition after the other."""
     file = read_search_file(given.search)
     budget = file.budget.model_copy(update={"trials": given.trials, "epochs": given.epochs})
     shared: dict[str, Any] = {"budget": budget, "pruner": Pruner(), "enqueue": ()}
@@ -109,7 +109,7 @@ def studies(given: argparse.Namespace) -> list[Study]:
 
 
 def values_found(study: Study, *, console: Console, command: Sequence[str]) -> list[float]:
-    """Run one search to its end, or take it from its folder; returns its trials' values.
+    """Run one search to its end, or take it from its folder; return its trials' values.
 
     TPE and the Gaussian process begin with the same random draws as the random sampler. Their runs
     share one folder, so that what one has trained the next need not.
@@ -123,7 +123,7 @@ def values_found(study: Study, *, console: Console, command: Sequence[str]) -> l
 
 
 def table(found: dict[str, npt.NDArray[np.float64]], goal: Objective) -> Table:
-    """Mean best so far half way and at the end, there with the difference to the first sampler."""
+    """Tabulate the mean best half way and at the end, there with the gap to the first sampler."""
     first, *_ = found
     most = min(runs.shape[1] for runs in found.values())
     numbers = sorted({max(1, most // 2), most})
@@ -161,7 +161,7 @@ def _versus(ours: npt.NDArray[np.float64], baseline: npt.NDArray[np.float64]) ->
 
 
 def csv_text(found: dict[str, npt.NDArray[np.float64]], goal: Objective) -> str:
-    """Best so far by sampler, repetition and trial."""
+    """Return the best so far by sampler, repetition and trial as CSV."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["sampler", "repetition", "n", "best_so_far"])

@@ -21,7 +21,7 @@ COMMANDS = ("--help", "schedule.epoch=5", "--print-config")
 
 
 def seconds(word: str) -> float:
-    """Wall time of ``python train.py WORD``."""
+    """Measure the wall time of ``python train.py WORD``."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "train.py", word], cwd=ROOT, capture_output=True, check=False)
     return time.perf_counter() - began

@@ -49,7 +49,7 @@ NUM_IMAGES = 5000
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.step_loop",
         description=__doc__,
@@ -76,7 +76,7 @@ def _positive(text: str) -> int:
 
 
 def settings(given: argparse.Namespace) -> Config:
-    """The config of the run whose step is measured: images of CIFAR's shape, its recipe."""
+    """Return the config of the run that is measured: CIFAR's image shape and recipe."""
     return load(
         overrides=[
             *("data=synthetic", "data.channels=3", "data.size=32", "data.imbalance.kind=none"),
@@ -90,7 +90,7 @@ def settings(given: argparse.Namespace) -> Config:
 
 
 def around(idle: dict[str, list[timing.Cost]], *, bare_step: list[timing.Cost]) -> Iterator[str]:
-    """Lines: what the loop adds to a step whose model is idle, and its share of the bare step."""
+    """Yield lines: what the loop adds to a step whose model is idle, also as a share of it."""
     for clock in timing.Cost._fields:
         added = timing.seconds(idle["whole"], clock) - timing.seconds(idle["bare"], clock)
         low, middle, high = np.quantile(1e3 * added, [0.25, 0.5, 0.75])

@@ -50,13 +50,13 @@ class Bench(NamedTuple):
     is_idle: bool = False
 
     def images(self) -> Tensor:
-        """The training images, uint8 (N, C, H, W)."""
+        """Return the training images, uint8 (N, C, H, W)."""
         images = self.dataset.train.images
         assert isinstance(images, Tensor)
         return images
 
     def loader(self) -> data.Loader:
-        """The loader of train.py."""
+        """Return the loader that train.py uses."""
         return data.Loader(
             self.dataset.train,
             batch_size=self.config.optim.batch_size,
@@ -68,7 +68,7 @@ class Bench(NamedTuple):
         )
 
     def trainer(self) -> Trainer:
-        """The trainer of train.py, with a model and an optimizer of its own."""
+        """Return a trainer as train.py builds it, with its own model and optimizer."""
         trainer = build.build_trainer(self.config, self.dataset, device=self.device)
         if self.is_idle:
             num_outputs = build.num_outputs(self.config, self.dataset.num_classes)
@@ -76,7 +76,7 @@ class Bench(NamedTuple):
         return trainer
 
     def bare_step(self) -> Callable[[Tensor, Tensor], None]:
-        """A step with nothing around it."""
+        """Return a training step with nothing around it."""
         trainer = self.trainer()
         model, optimizer = trainer.model.train(), trainer.optimizer
 
@@ -144,7 +144,7 @@ class Transformed(Dataset[tuple[Tensor, int]]):
 
 
 def worker_loader(bench: Bench) -> DataLoader[tuple[Tensor, int]]:
-    """The same images, cropped, flipped and normalised by torchvision in worker processes."""
+    """Return the images as torchvision crops, flips and normalises them in worker processes."""
     from torchvision import transforms
 
     transform = transforms.Compose(

@@ -29,7 +29,7 @@ confirm: {top: 0}
 
 
 def rate(folder: Path, *, workers: int, trials: int, epochs: int) -> float:
-    """Trials an hour of a sweep on digits with this many workers."""
+    """Measure the trials an hour of a sweep on digits with this many workers."""
     path = folder / "search.yaml"
     text = SEARCH.replace("TRIALS", str(trials)).replace("EPOCHS", str(epochs))
     path.write_text(text, encoding="utf-8")

@@ -22,7 +22,7 @@ Turn = Callable[[int], Cost]  # makes so many steps
 
 
 def cost(run: Callable[[], None], *, steps: int, device: torch.device) -> Cost:
-    """Seconds a step of ``run``, which makes ``steps`` of them, until the device is done too."""
+    """Measure the seconds a step of ``run``, which makes ``steps`` of them, device included."""
     _wait(device)
     wall, cpu = time.perf_counter(), time.process_time()
     run()
@@ -31,7 +31,7 @@ def cost(run: Callable[[], None], *, steps: int, device: torch.device) -> Cost:
 
 
 def measure(ways: Mapping[str, Turn], *, rounds: int, steps: int) -> dict[str, list[Cost]]:
-    """Costs of every way, round by round; one more round, before, does not count."""
+    """Measure every way, round by round, after one round that does not count."""
     order = random.Random(0)
     costs: dict[str, list[Cost]] = {name: [] for name in ways}
     for turn in ways.values():
@@ -43,12 +43,12 @@ def measure(ways: Mapping[str, Turn], *, rounds: int, steps: int) -> dict[str, l
 
 
 def seconds(costs: Sequence[Cost], clock: str) -> np.ndarray:
-    """One clock's seconds of a step, round by round."""
+    """Return one clock's seconds a step, round by round."""
     return np.array([getattr(cost, clock) for cost in costs])
 
 
 def table(costs: Mapping[str, list[Cost]], *, base: str) -> Iterator[str]:
-    """Lines: median and quartiles over rounds, of a step and of its ratio to ``base``'s.
+    """Yield lines: median and quartiles over rounds, of a step and of its ratio to ``base``'s.
 
     A ratio is taken within a round, so that what lasts longer than a round cancels out.
     """

@@ -41,7 +41,7 @@ VARIANTS = {
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.variants",
         description=__doc__,
@@ -79,13 +79,13 @@ def summaries(given: argparse.Namespace, variant: str) -> list[Summary]:
 
 
 def accuracies(runs: Sequence[Summary]) -> list[float]:
-    """Test balanced accuracy of each, by rule `last`."""
+    """Return the test balanced accuracy of each, by rule `last`."""
     found = [run.rules["last"].test["balanced_accuracy"] for run in runs]
     return [float(value) for value in found if value is not None]
 
 
 def line(variant: str, runs: Sequence[Summary], base: Sequence[Summary]) -> str:
-    """One row of the table."""
+    """Return one row of the table."""
     values, usual = accuracies(runs), accuracies(base)
     apart = " ".join(f"{a - b:+.3f}" for a, b in zip(values, usual, strict=True))
     seconds = statistics.mean(run.time["training_seconds"] for run in runs)

@@ -64,7 +64,7 @@ def curve(
 
 @styled
 def draw() -> Figure:
-    """Four panels: gamma above, alpha below; the loss on the left, its gradient on the right."""
+    """Draw four panels: gamma above, alpha below; the loss left, its gradient right."""
     figure = new_figure(9.2, 7.0, title="Focal loss: what gamma and alpha do")
     (loss_gamma, slope_gamma), (loss_alpha, slope_alpha) = figure.subplots(2, 2)
     for gamma, colour in GAMMAS.items():

@@ -113,7 +113,7 @@ def shifts(runs: Sequence[RunRecord], *, baseline: str) -> list[Shift]:
 
 @styled
 def draw(runs: Sequence[RunRecord], *, baseline: str = "cross_entropy") -> Figure:
-    """One panel a setting, one line a method from its head (square) to its tail (triangle).
+    """Draw a panel a setting, a line a method from its head (square) to its tail (triangle).
 
     Raises:
         ValueError: There is no run, or `shifts` finds nothing to compare with.

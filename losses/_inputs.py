@@ -91,7 +91,7 @@ def class_weight(
 
 
 def is_readable(tensor: Tensor) -> bool:
-    """Whether values may steer Python code: eager on the CPU, where that costs no device sync.
+    """Return whether values may steer Python code: eager on the CPU, which needs no device sync.
 
     Not under a transform of torch.func either: vmap over samples has no single value to read.
     """

@@ -217,7 +217,7 @@ def _hard_elements(logits: Tensor, targets: Tensor) -> tuple[HardTargets, Elemen
 def _hard_labels(
     logits: Tensor, targets: Tensor, *, weight: Tensor | None, ignore_index: int
 ) -> tuple[HardTargets, Elements]:
-    """As `_hard_elements`, for labels (N, ...)."""
+    """Do what `_hard_elements` does, for labels (N, ...)."""
     N, C = logits.shape[:2]
     valid = targets != ignore_index
     check_labels(torch.where(valid, targets, 0), max(C, 2))

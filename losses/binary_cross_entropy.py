@@ -59,6 +59,7 @@ def binary_cross_entropy_loss(
         ValueError: For shapes that do not fit, an unknown reduction or normalisation, and a target
             or probability outside 0 to 1 (on the CPU; never when compiled).
 
+    >>> import torch
     >>> binary_cross_entropy_loss(torch.tensor([0.5, 0.75]), torch.tensor([1.0, 0.0]),
     ...                           from_logits=False)
     tensor(1.0397)

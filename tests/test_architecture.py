@@ -205,4 +205,4 @@ def test_the_story_of_a_run_is_short_has_no_inner_functions_and_knows_no_ranks()
     assert inside == [run]
     named = {n.attr for n in ast.walk(run) if isinstance(n, ast.Attribute)}
     assert named & {"is_main", "on_main", "rank", "world", "processes"} == set()
-    assert {"sampler", "reweight", "update", "train_epoch"} <= named
+    assert {"draw", "reweight", "update", "train_epoch"} <= named

@@ -1,6 +1,6 @@
 """When the deferred parts of a method begin: fractions of training become epochs.
 
-The one arithmetic of this room that makes numbers, and so the one file of it in the code hash.
+The only arithmetic here that makes numbers, and so the only file of the package in the code hash.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from engine.config.schema import Config
 
 
 def start_epoch(start: float, epochs: int) -> int:
-    """First epoch (0-based) that begins at or after the fraction ``start`` of training."""
+    """Return the first epoch (0-based) to begin at or after the fraction ``start`` of training."""
     return math.ceil(start * epochs - 1e-9)
 
 
 class Beginning(NamedTuple):
-    """The first epoch (from 1) in which a run is one of its method, and the key that says so."""
+    """The first epoch (from 1) in which the whole method is at work, and the key that sets it."""
 
     epoch: int
     reason: str
 
 
 def complete_from(config: Config) -> Beginning:
-    """When all deferred parts have begun; before that a run is one of another method."""
+    """Return when all deferred parts have begun; before that the run is of another method."""
     found = Beginning(1, "")
     for key, start in deferred_starts(config).items():
         epoch = start_epoch(start, config.schedule.epochs) + 1
@@ -34,7 +34,7 @@ def complete_from(config: Config) -> Beginning:
 
 
 def deferred_starts(config: Config) -> dict[str, float]:
-    """The keys by which a part of the method begins later, each with its fraction of training."""
+    """Return the keys that let a part of the method begin later, and the fraction of training."""
     starts = {"sampler.start": config.sampler.start, "reweight.start": config.reweight.start}
     starts["loss.start"] = getattr(config.loss, "start", None) or 0.0
     return {key: start for key, start in starts.items() if start > 0}

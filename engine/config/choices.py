@@ -45,12 +45,12 @@ class Choice:
         return (self.default, *(name for name in self.components if name != self.default))
 
     def fact(self, name: str, fact: str) -> Any:
-        """What the component ``name`` says of itself; None of a choice that is no file."""
+        """Return what the component ``name`` states as ``fact``; None if it is not a file."""
         component = self.components.get(name)
         return None if component is None else component.class_facts.get(fact)
 
     def owners(self) -> dict[str, tuple[str, ...]]:
-        """``{full key: the files that have it}`` for the keys of the files."""
+        """Return ``{full key: the files that have it}`` for the keys of the files."""
         found: dict[str, tuple[str, ...]] = {}
         for name, component in self.components.items():
             for key in component.keys:
@@ -59,7 +59,7 @@ class Choice:
         return found
 
     def fields(self) -> dict[str, Any]:
-        """The selector and the keys of all files, for ``pydantic.create_model``.
+        """Return the selector and the keys of all files, for ``pydantic.create_model``.
 
         Raises:
             TypeError: two files have a key of one name, but not with one meaning.
@@ -117,5 +117,5 @@ CHOICES = (
 
 
 def of(selector: str) -> Choice:
-    """The choice that this key makes."""
+    """Return the choice that the key ``selector`` makes."""
     return next(choice for choice in CHOICES if choice.selector == selector)

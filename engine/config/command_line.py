@@ -108,7 +108,7 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 
 def seeds(config: Config, arguments: Arguments) -> range:
-    """The seeds to run.
+    """Return the seeds to run.
 
     Raises:
         ConfigError: they go beyond the largest that there is.
@@ -142,7 +142,7 @@ def _unknown_option(option: str, value: str) -> str:
 
 
 def help_text(word: str = "", *, data: str = DEFAULT_DATA, loss: str = DEFAULT_LOSS) -> str:
-    """Every key with what it takes, its default and its meaning; ``word`` narrows the list.
+    """List every key with what it takes, its default and its meaning; ``word`` narrows the list.
 
     A word is looked for in any case, at the beginning of the words of keys, of headings and of what
     keys mean, and in the glossary.
@@ -173,12 +173,12 @@ def help_text(word: str = "", *, data: str = DEFAULT_DATA, loss: str = DEFAULT_L
 
 
 def _has(text: str, word: str) -> bool:
-    """Whether a word of ``text`` begins with ``word``: amp does not find sampler."""
+    """Return whether a word of ``text`` begins with ``word``: amp does not find sampler."""
     return re.search(rf"(?<![^\W_]){re.escape(word)}", text, flags=re.IGNORECASE) is not None
 
 
 def _methods(width: int) -> str:
-    """The method files, and what each says of itself."""
+    """List the method files, each with its own first comment."""
     blocks = ["methods, each a file to put before key=value words:"]
     for file, meaning in glossary.methods().items():
         body = textwrap.wrap(meaning, max(width - 6, 30), break_on_hyphens=False)
@@ -215,7 +215,7 @@ def _sections(data: str, loss: str) -> Iterator[tuple[str, list[Row]]]:
 
 
 def _files(section: str) -> Iterator[Row]:
-    """What each file that a key of the section chooses says of itself."""
+    """Yield a row for each file that a key of the section can choose."""
     for choice in CHOICES:
         if choice.section == section:
             main = f"{section}.{SELECTORS[section]}" == choice.selector

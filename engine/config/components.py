@@ -61,12 +61,12 @@ class Model(NamedTuple):
 
 
 def folder(package: str) -> Path:
-    """The folder of a package, ``data.samplers`` for one."""
+    """Return the folder of a package such as ``data.samplers``."""
     return ROOT.joinpath(*package.split("."))
 
 
 def names(package: str) -> tuple[str, ...]:
-    """Names of the components in ``package``: its files without a leading underscore."""
+    """Return the components of ``package``: its files without a leading underscore."""
     files = folder(package).glob("*.py")
     return tuple(sorted(p.stem for p in files if re.fullmatch(r"[a-z]\w*", p.stem)))
 
@@ -135,7 +135,7 @@ def read_dataclass(package: str, file: str, name: str) -> Component:
 
 @cache
 def registered_models() -> dict[str, Model]:
-    """The models that the files of ``models/`` register in timm, by name."""
+    """Return the models that the files of ``models/`` register in timm, by name."""
     return {
         node.name: Model(file, _summary(ast.get_docstring(node) or ""))
         for file in names("models")
@@ -160,7 +160,7 @@ def _parsed(path: Path) -> ast.Module:
 
 
 def _summary(doc: str) -> str:
-    """The first sentence of a docstring, on one line."""
+    """Return the first sentence of a docstring, on one line."""
     return doc.split("\n\n")[0].replace("\n", " ").strip()
 
 
@@ -195,7 +195,7 @@ _BUILTINS = {t.__name__: t for t in (float, int, bool, str, tuple)} | {"None": N
 
 
 def _argument_help(doc: str) -> dict[str, str]:
-    """The Args block of a Google-style docstring: ``{argument: text on one line}``."""
+    """Parse the Args block of a Google-style docstring: ``{argument: text on one line}``."""
     block = re.search(r"^Args:\n((?:[ ]{4}.*\n?|\n)+)", doc, flags=re.MULTILINE)
     if not block:
         return {}
@@ -206,7 +206,7 @@ def _argument_help(doc: str) -> dict[str, str]:
 
 @cache
 def _base_facts(package: str) -> dict[str, Any]:
-    """Class facts that the package's base class states for all its components."""
+    """Return the class facts that the package's base class states for all its components."""
     path = folder(package) / "_base.py"
     if not path.exists():
         return {}
@@ -218,7 +218,7 @@ def _base_facts(package: str) -> dict[str, Any]:
 
 
 def _literals(node: ast.ClassDef) -> dict[str, Any]:
-    """ClassVar assignments of literals in a class body."""
+    """Return the ClassVar assignments of literals in a class body."""
     found = {}
     for statement in node.body:
         if (
@@ -236,7 +236,7 @@ def _literals(node: ast.ClassDef) -> dict[str, Any]:
 
 
 def pydantic_fields(component: Component) -> dict[str, Any]:
-    """Field definitions for ``pydantic.create_model``: ``{key: (annotation, Field(...))}``."""
+    """Return the arguments of ``pydantic.create_model``: ``{key: (annotation, Field(...))}``."""
     return {
         key.name: (key.annotation, Field(default=key.default, description=key.help))
         for key in component.keys

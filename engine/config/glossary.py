@@ -1,4 +1,4 @@
-"""Words of the field that are no key, and what to write instead."""
+"""Words of the field that are not keys, and what to write instead."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WORDS = {
 
 
 def advice(word: str) -> str:
-    """What to write for a word of the field: a method file, or keys; empty for no such word."""
+    """Return what to write for a word of the field: a method file or keys; empty if unknown."""
     word = word.lower().replace("-", "_")
     file = f"{METHODS}/{word}.yaml"
     found = [file] if (components.ROOT / file).exists() else []
@@ -46,7 +46,7 @@ def advice(word: str) -> str:
 
 
 def methods() -> dict[str, str]:
-    """``{file: what its first comment says}`` of the method files, papers among it."""
+    """Return ``{file: its first comment}`` of the method files, those of papers among them."""
     found = {}
     for path in sorted((components.ROOT / METHODS).glob("*.yaml")):
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""What somebody may have meant who wrote a key or a choice that there is not."""
+"""What was probably meant by a key or a choice that does not exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = {"data": "data", "loss": "losses", "track": TRACKERS}
 
 
 def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
-    """What is wrong with a key that is not among the ``known``, and what was meant."""
+    """Say what is wrong with a key that is not among the ``known``, and what was probably meant."""
     # Parts of keys, in the order of the tree: data, data.imbalance, sampler ...
     sections = list(dict.fromkeys(k[:i] for k in known for i, c in enumerate(k) if c == "."))
     if key in sections:
@@ -27,7 +27,7 @@ def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
 
 
 def _hint(key: str, known: Mapping[str, Any], sections: Sequence[str]) -> str:
-    """What somebody may have meant who wrote a key that there is not."""
+    """Guess what somebody meant who wrote a key that does not exist."""
     word = key.removesuffix(".name").rpartition(".")[2]
     same_word = [k for k in known if k.rpartition(".")[2] == word]
     if "." in key and (owned := _owned(key)):
@@ -43,7 +43,7 @@ def _hint(key: str, known: Mapping[str, Any], sections: Sequence[str]) -> str:
 
 
 def _owned(key: str) -> str:
-    """Which losses or data sets have this key, or one spelled nearly so."""
+    """Say which losses or data sets have this key, or one spelled nearly so."""
     section, _, leaf = key.rpartition(".")
     for owner, package in PACKAGES.items():
         if section not in ("", owner):
@@ -67,7 +67,7 @@ def _own_keys(package: str, name: str) -> set[str]:
 
 
 def near_choice(key: str, value: Any, info: Any) -> str:
-    """What was meant by a value that is no choice of the key; empty for nothing like it."""
+    """Suggest the choice nearest to a value that is none of the key's; empty if none is near."""
     # For a number the section's own word knows better: data.imbalance=100 is a factor.
     word = str(value) if isinstance(value, str) else key.split(".")[-2] if "." in key else key
     taken = get_args(info.annotation)

@@ -39,7 +39,7 @@ def launch(script: str) -> int:
 
 
 def work_begins() -> None:
-    """Have Ctrl-C raise KeyboardInterrupt again: from here on there is something to put away."""
+    """Let Ctrl-C raise KeyboardInterrupt again: from here on there is something to clean up."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -95,8 +95,8 @@ def load(
         values: the same as Python values, with the same precedence as ``overrides``.
         check_named_runs: refuse a config that names a run (``teacher``, ``model.init_from``) that
             cannot be read. A config that names one has no fingerprint without it.
-        planned: folders of runs that are still to be made, and their fingerprints; these alone
-            need not be there.
+        planned: folders of runs that are still to be made, and their fingerprints; only these
+            may be missing.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.
@@ -130,24 +130,24 @@ def load(
 
 
 def flatten(config: BaseModel) -> dict[str, Any]:
-    """``{dotted key: value}`` in the order of the tree; values are plain JSON values."""
+    """Return ``{dotted key: value}`` in the order of the tree; values are plain JSON values."""
     return dict(_leaves(config.model_dump(mode="json")))
 
 
 def defaults(config: Config) -> dict[str, Any]:
-    """What :func:`flatten` would give had nothing been set but the two component names."""
+    """Return what :func:`flatten` gives when only the two component names are set."""
     return flatten(standard(config.data.name, config.loss.name, config.track.to))
 
 
 def dump(config: Config) -> str:
-    """The whole config as YAML; loading it gives an equal object."""
+    """Return the whole config as YAML; loading it gives an equal object."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def fingerprint(
     config: Config, *, without_seeds: bool = False, planned: Mapping[str, str] | None = None
 ) -> str:
-    """12 hex digits that name what this run computes.
+    """Return 12 hex digits that identify what this run computes.
 
     Covers ``CONFIG_VERSION`` and the keys that differ from their default, so that a key added later
     leaves old fingerprints alone; ``NOT_IDENTITY`` is left out. A key that names another run counts
@@ -176,7 +176,7 @@ def fingerprint(
 
 
 def load_run_config(run: str | Path, *, check_named_runs: bool = True) -> Config:
-    """The config of a run folder.
+    """Load the config of a run folder.
 
     Args:
         run: the folder.
@@ -241,7 +241,7 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
 
 
 def full_key(key: str) -> str:
-    """``loss`` -> ``loss.name``: a section set to a plain value sets its selector."""
+    """Map ``loss`` to ``loss.name``: a section set to a plain value sets its selector."""
     return f"{key}.{SELECTORS[key]}" if key in SELECTORS else key
 
 
@@ -255,7 +255,7 @@ def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, A
 
 
 def _merge(lower: Layer, upper: Layer) -> Layer:
-    """``upper`` over ``lower``; a new choice drops the keys that belonged to the old one."""
+    """Lay ``upper`` over ``lower``; a new choice drops the keys that belonged to the old one."""
     kept = dict(lower)
     selectors = {f"{section}.{selector}" for section, selector in SELECTORS.items()}
     for key in selectors | {choice.selector for choice in CHOICES}:
@@ -285,7 +285,7 @@ def _component_name(package: str, merged: Layer, default: str, mistakes: list[st
 
 
 def _trackers(merged: Layer) -> tuple[str, ...]:
-    """The trackers that are asked for and exist; validation names the others."""
+    """Return the requested trackers that exist; validation names the others."""
     usual = TrackConfig.model_fields["to"].default
     asked = merged["track.to"].value if "track.to" in merged else usual
     known = components.names(TRACKERS)
@@ -297,7 +297,7 @@ def _where(setting: Setting) -> str:
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
-    """``{dotted key: pydantic FieldInfo}`` of every leaf of the tree."""
+    """Return ``{dotted key: pydantic FieldInfo}`` for every leaf of the tree."""
     found: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         annotation = info.annotation
@@ -342,7 +342,7 @@ def _known_prefix(location: tuple[Any, ...], known: Mapping[str, Any]) -> str:
 
 
 def _typed(key: str, setting: Setting, info: Any) -> Any:
-    """Lists become tuples; a command-line word is text where the key expects text."""
+    """Turn a list into a tuple, and a command-line word into text where the key expects text."""
     value = setting.value
     if key in ALIASES and isinstance(value, str):
         return ALIASES[key].get(value.lower(), value)
@@ -353,7 +353,7 @@ def _typed(key: str, setting: Setting, info: Any) -> Any:
 
 
 def _plain_types(annotation: Any) -> set[Any]:
-    """The plain types of a union, without their ranges."""
+    """Return the plain types of a union, without their ranges."""
     if hasattr(annotation, "__metadata__"):
         return _plain_types(annotation.__origin__)
     if get_origin(annotation) in (Union, UnionType):

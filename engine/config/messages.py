@@ -19,12 +19,12 @@ _SIGNS = (
 
 
 def allowed(info: FieldInfo) -> str:
-    """What a key takes, in words: ``a number >= 0, or null``."""
+    """Say in words what a key takes: ``a number >= 0, or null``."""
     return _type(info.annotation, info.metadata)
 
 
 def shown(value: Any) -> str:
-    """A value as YAML spells it, on one line and not too long."""
+    """Return a value as YAML spells it, on one line and not too long."""
     if isinstance(value, str):
         text = value if value.isprintable() else json.dumps(value)
     else:
@@ -33,7 +33,7 @@ def shown(value: Any) -> str:
 
 
 def one_line(text: str) -> str:
-    """``text`` with line breaks and control characters escaped."""
+    """Return ``text`` with line breaks and control characters escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

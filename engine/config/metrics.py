@@ -1,4 +1,4 @@
-"""What is known of each metric, read from its first line in the catalogue without importing it."""
+"""The facts of each metric, read from the catalogue without importing it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Metric:
         heading: its name in words.
         better: whether more or less of it is better.
         needs: what it cannot do without.
+        share: whether it is a share of something, which a table may print as a percentage.
         column: its heading in tables that show it unasked, or None.
         help: the first line of its docstring.
     """
@@ -30,6 +31,7 @@ class Metric:
     heading: str
     better: Literal["max", "min"]
     needs: str | None = None
+    share: bool = True
     column: str | None = None
     help: str = ""
 

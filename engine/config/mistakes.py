@@ -29,7 +29,7 @@ def mistakes_of(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """``" (did you mean x?)"``, or nothing when no candidate is near.
+    """Return ``" (did you mean x?)"``, or nothing when no candidate is near.
 
     Candidates that have the word in them come before those that are spelled alike.
     """

@@ -41,12 +41,12 @@ NEEDS = tuple(_needs())
 
 
 def check(config: Config) -> list[str]:
-    """Every mistake in how the keys go together, one line each."""
+    """Return every mistake in how the keys go together, one line each."""
     return [line for rule in RULES for line in rule(config)]
 
 
 def depends_on(key: str, selector: str) -> bool:
-    """Whether ``key`` belongs to the choice that ``selector`` makes, and falls with it."""
+    """Return whether ``key`` belongs to the choice that ``selector`` makes, and goes with it."""
     if selector == "loss.name":
         return key.startswith("loss.") and key != selector
     if selector == "data.name":
@@ -55,7 +55,7 @@ def depends_on(key: str, selector: str) -> bool:
 
 
 def has_validation(config: Config) -> bool:
-    """Whether there is a validation split, or may be: a data set can bring its own."""
+    """Return whether there is, or may be, a validation split: a data set can bring its own."""
     validation = config.data.validation
     facts = components.read("data", config.data.name).class_facts
     is_drawn = validation.per_class is not None or validation.fraction is not None
@@ -70,7 +70,7 @@ def _get(config: Config, key: str) -> Any:
 
 
 def _is_set(config: Config, key: str) -> bool:
-    """Whether ``key`` differs from its default for this data set and loss."""
+    """Return whether ``key`` differs from its default for this data set and loss."""
     usual = standard(config.data.name, config.loss.name, config.track.to)
     return _get(config, key) != _get(usual, key)
 
@@ -275,28 +275,28 @@ def _gives_cosines(config: Config) -> bool:
 
 
 def is_mean_over_samples(config: Config) -> bool:
-    """Whether the loss of a batch is put together from those of its parts."""
+    """Return whether the loss of a batch can be put together from those of its parts."""
     return bool(_same_loss(config).class_facts["is_mean_over_samples"])
 
 
 def fitted_prior(config: Config) -> str:
-    """The class prior that the model fits by its loss alone: natural, uniform or none of them."""
+    """Name the class prior that the loss alone makes a model fit: natural, uniform or neither."""
     return str(_same_loss(config).class_facts["fixed_point"])
 
 
 def balancing(config: Config) -> list[str]:
-    """The keys beside the loss that balance training, each with its value."""
+    """Return the keys beside the loss that balance training, each with its value."""
     chosen = [(choice, _get(config, choice.selector)) for choice in CHOICES]
     return [f"{c.selector}={name}" for c, name in chosen if c.fact(name, "balances")]
 
 
 def leaves_cosines_unscaled(config: Config) -> bool:
-    """Whether predictions are a softmax of cosines, -1 to 1, which is never sure of a class."""
+    """Return whether predictions are a softmax of cosines, -1 to 1, never sure of a class."""
     return _gives_cosines(config) and not _loss_fact(config, "for_cosines")
 
 
 def _same_loss(config: Config) -> components.Component:
-    """The loss, or the one that it equals at its keys: dice is cross_entropy at loss.ratio=0."""
+    """Return the loss, or the one it equals at its keys: dice is cross_entropy at loss.ratio=0."""
     loss = components.read("losses", config.loss.name)
     for keys, other, other_keys in loss.class_facts["equals"]:
         others = {key.name: key.default for key in loss.keys if key.name not in keys}

@@ -26,7 +26,7 @@ else:
 
 
 def _each_once(rules: tuple[str, ...]) -> tuple[str, ...]:
-    """Rules in the order of the catalogue: two orders of the same rules are one config."""
+    """Put rules in the order of the catalogue: two orders of the same rules are one config."""
     return tuple(name for name in selection_rules.catalogue() if name in rules)
 
 
@@ -59,7 +59,7 @@ def _dataclass_section(file: str, name: str) -> type[OpenSection]:
 
 
 def _choice_section(shared: type[OpenSection], selector: str) -> type[OpenSection]:
-    """``shared`` with the selector and the keys of all the files that it chooses from.
+    """Extend ``shared`` by the selector and the keys of all the files that it chooses from.
 
     Raises:
         TypeError: a file has a key that all of the section share.
@@ -325,7 +325,7 @@ DEFAULT_LOSS = "cross_entropy"
 
 @cache
 def tree(data: str, loss: str, trackers: tuple[str, ...] = ("wandb",)) -> type[Config]:
-    """The config model for a data set, a loss and trackers, their keys joined on."""
+    """Build the config model for a data set, a loss and trackers, with their own keys in it."""
     return create_model(
         "Config",
         __base__=Config,
@@ -336,17 +336,17 @@ def tree(data: str, loss: str, trackers: tuple[str, ...] = ("wandb",)) -> type[C
 
 
 def standard(data: str, loss: str, trackers: tuple[str, ...] = ("wandb",)) -> Config:
-    """The config of a data set, a loss and trackers with nothing else set."""
+    """Return the default config of a data set, a loss and trackers."""
     return tree(data, loss, trackers).model_validate({})
 
 
 def tracker_field(tracker: str, key: str) -> str:
-    """The field of ``track`` for a key of a tracker; its ``mode`` bears the tracker's name."""
+    """Name the field of ``track`` for a tracker's key; its ``mode`` bears the tracker's name."""
     return tracker if key == "mode" else f"{tracker}_{key}"
 
 
 def chosen_keys(config: Config, selector: str) -> dict[str, Any]:
-    """The values of the keys that belong to the file that ``selector`` chooses."""
+    """Return the values of the keys that belong to the file that ``selector`` chooses."""
     choice = choices.of(selector)
     section = getattr(config, choice.section)
     name = getattr(section, selector.rpartition(".")[2])
@@ -354,7 +354,7 @@ def chosen_keys(config: Config, selector: str) -> dict[str, Any]:
 
 
 def component_keys(config: Section) -> dict[str, Any]:
-    """The values of the keys that belong to the component itself, for its constructor."""
+    """Return the values of the component's own keys, for its constructor."""
     shared = DataConfig if isinstance(config, DataConfig) else LossConfig
     own = type(config).model_fields.keys() - shared.model_fields.keys()
     return {key: getattr(config, key) for key in own}
@@ -371,7 +371,7 @@ def _loss_config(name: str) -> type[LossConfig]:
 
 
 def _data_config(name: str) -> type[DataConfig]:
-    """DataConfig with the data set's own keys, and its defaults for the shared ones."""
+    """Extend DataConfig by the data set's own keys and its defaults for the shared ones."""
     component = components.read("data", name)
     fields = {"name": _name(component), **components.pydantic_fields(component)}
     defaults = component.class_facts.get("shared_defaults", {})
@@ -385,14 +385,14 @@ def _data_config(name: str) -> type[DataConfig]:
 
 
 def tracker_fields(name: str) -> dict[str, Any]:
-    """Definitions of the fields that a tracker adds to ``track``."""
+    """Return the definitions of the fields that a tracker adds to ``track``."""
     found = components.pydantic_fields(components.read(TRACKERS, name))
     fields = {tracker_field(name, key): definition for key, definition in found.items()}
     return {key: found for key, found in fields.items() if key not in TrackConfig.model_fields}
 
 
 def _track_config(trackers: tuple[str, ...]) -> type[TrackConfig]:
-    """TrackConfig with the keys of the chosen trackers, which must be files that exist."""
+    """Extend TrackConfig by the keys of the chosen trackers, which must be files that exist."""
     info = TrackConfig.model_fields["to"]
     choice: Any = Literal.__getitem__(components.names(TRACKERS))
     fields: dict[str, Any] = {"to": (tuple[choice, ...], info)}

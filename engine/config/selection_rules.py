@@ -52,7 +52,7 @@ def catalogue() -> dict[str, RuleFacts]:
 
 
 def _facts(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> dict[str, object]:
-    """The literals of a class, and of those that it is made from."""
+    """Return the literals of a class and of the classes it inherits from."""
     inherited: dict[str, object] = {}
     for base in reversed(node.bases):
         if isinstance(base, ast.Name) and base.id in classes:

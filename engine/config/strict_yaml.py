@@ -64,7 +64,7 @@ def parse(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, read as strictly as a config is.
+    """Read the keys and values of a YAML file as strictly as a config's.
 
     Raises:
         ConfigError: it cannot be read, or holds no keys and values.

@@ -120,7 +120,7 @@ def _mistakes(given: Arguments) -> Iterator[str]:
 
 
 def _mistakes_of_run(run: Path) -> Iterator[str]:
-    """Yield what is wrong with the run folder; a folder of runs is answered with their names."""
+    """Yield what is wrong with the run folder; for a folder of runs, name them."""
     if (run / "config.yaml").is_file():
         return
     if not run.is_dir():

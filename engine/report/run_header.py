@@ -1,4 +1,4 @@
-"""What the terminal says of a run before its first epoch."""
+"""What the terminal shows about a run before its first epoch."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def _finite(values: Sequence[float], *, what: str) -> FloatArray:
 
 
 def _averaged(differences: FloatArray, clusters: Sequence[Hashable] | None) -> FloatArray:
-    """Mean difference of each cluster, in order of first appearance."""
+    """Return the mean difference of each cluster, in order of first appearance."""
     if clusters is None:
         return differences
     if len(clusters) != len(differences):
@@ -179,7 +179,7 @@ def _averaged(differences: FloatArray, clusters: Sequence[Hashable] | None) -> F
 
 
 def _reach(centred: FloatArray, *, level: float) -> tuple[float, float]:
-    """How far the interval goes below and above the mean of differences (n,) of mean 0."""
+    """Return the interval's reach below and above the mean, from differences (n,) of mean 0."""
     # Not scipy.stats, whose import takes as long as everything else here.
     from scipy.special import stdtrit
 
@@ -202,7 +202,7 @@ def _reach(centred: FloatArray, *, level: float) -> tuple[float, float]:
 
 @functools.cache
 def _resamples(n: int) -> tuple[FloatArray, FloatArray]:
-    """How often each of n values is drawn, one row a resample, and the rows' probabilities."""
+    """Return how often each of n values is drawn, a row a resample, and the rows' probabilities."""
     if n > MOST_ENUMERATED:
         drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWN)
         return drawn.astype(np.float64), np.full(DRAWN, 1 / DRAWN)

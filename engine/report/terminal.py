@@ -49,7 +49,7 @@ class Header:
         num_test: Test images.
         model: Its name.
         num_parameters: Numbers in the model.
-        device: It runs on.
+        device: Where it trains, in words.
         threads: CPU threads.
         epochs: Length of training.
         steps: Optimizer steps an epoch.
@@ -167,7 +167,7 @@ class Terminal:
         self._progress.update(self._task, completed=done, description=text)
 
     def epoch(self, row: Mapping[str, Any], *, metric: str, best_epoch: int | None) -> None:
-        """One line for a finished epoch."""
+        """Print one line for a finished epoch."""
         width = len(str(self._epochs))
         parts = [
             f"epoch {row['epoch']:>{width}}/{self._epochs}",
@@ -245,7 +245,7 @@ def _table(title: str) -> Table:
 
 
 def _class_table(summary: Summary) -> Table:
-    """Classes by falling training count; beyond twenty the ten at each end of recall."""
+    """List the classes by falling training count; beyond twenty the ten at each end of recall."""
     result = summary.result
     involved = [c for c in result.classes if c.train_images or c.support]
     rows = sorted(involved, key=lambda c: (-c.train_images, c.label))

@@ -14,7 +14,7 @@ from engine.tables.options import USAGE, parse
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what the command line asks for; return the exit code."""
+    """Run the command line; return the exit code."""
     try:
         given = parse(argv)
         if given.help:

@@ -258,7 +258,7 @@ def _score(runs: Sequence[RunRecord], against: _Comparison, *, metric: str) -> S
 
 
 def _oracle(runs: Sequence[RunRecord], *, rule: str) -> tuple[float, float] | None:
-    """Mean best test value and how far above the rule's own it lies, over runs that have both."""
+    """Return the mean best test value and its lead over the rule's, over runs that have both."""
     both = [
         (run.oracle.value, own)
         for run in runs

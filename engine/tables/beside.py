@@ -11,7 +11,7 @@ from engine.config.schema import Config
 from engine.tables import published
 from engine.tables.aggregate import Block, Row
 from engine.tables.published import SPLITS, Published
-from engine.tables.table_file import Published as Reference
+from engine.tables.table_file import Reference
 
 
 @dataclass(frozen=True)

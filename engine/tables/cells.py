@@ -148,7 +148,7 @@ def with_stages(chosen: Sequence[Cell]) -> list[Cell]:
 def _runs(
     table: TableFile, method: str, setting: str, *, after: Sequence[Cell] | None
 ) -> list[Cell]:
-    """The runs of one cell of the table, one a pair of seeds."""
+    """Return the runs of one cell of the table, one a pair of seeds."""
     row = table.methods[method]
     given = command_line.parse([*table.base, *table.settings[setting], *row.words])
     if given.seeds or given.fresh or given.print_config or given.help is not None:
@@ -197,7 +197,7 @@ def _runs(
 
 
 def _model(config: Config, after: Cell | None) -> ModelConfig:
-    """The section model of a run that starts from another."""
+    """Return the model section of a run that starts from another."""
     if after is None:
         return config.model
     return config.model.model_copy(update={"init_from": str(after.folder)})
@@ -208,7 +208,7 @@ def _seed_words(seed: int, subset_seed: int) -> Words:
 
 
 def _place(where: Sequence[tuple[str, str]], table: TableFile) -> str:
-    """Which part of the table to mend: a mistake of a method shows in all settings."""
+    """Name the part of the table to mend: a mistake of a method shows in all settings."""
     methods = list(dict.fromkeys(method for method, _ in where))
     settings = list(dict.fromkeys(setting for _, setting in where))
     # A second stage is not looked at where its first is wrong.
@@ -224,7 +224,7 @@ def _place(where: Sequence[tuple[str, str]], table: TableFile) -> str:
 
 
 def _twins(found: Mapping[tuple[str, str], Iterable[Cell]]) -> Iterator[str]:
-    """Cells of the table whose runs are the same."""
+    """Report cells of the table whose runs are the same."""
     seen: dict[str, tuple[str, str]] = {}
     for pair, runs in found.items():
         for run in runs:

@@ -158,7 +158,7 @@ def _first_seeds(table: TableFile, num: int) -> set[tuple[int, int]]:
 
 
 def num_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -24,7 +24,7 @@ def command_of(record: RunRecord) -> str:
 def config_of(record: RunRecord) -> Config | None:
     """Return the config that a record's words give now; None where they give another run, or none.
 
-    The run that a second stage starts from need not be there: its folder bears its fingerprint.
+    The run that a second stage starts from need not exist: its folder's name is its fingerprint.
     """
     planned = {folder: Path(folder).name for folder in _starts(record)}
     try:
@@ -56,7 +56,7 @@ def stages_of(record: RunRecord, records: Sequence[RunRecord]) -> list[RunRecord
 
 
 def _starts(record: RunRecord) -> list[str]:
-    """The run folder that a record's words name as its start, where they name one."""
+    """Return the run folder that a record's command starts from, if it names one."""
     return [
         word.partition("=")[2]
         for word in record.words

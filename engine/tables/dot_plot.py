@@ -53,7 +53,7 @@ def save(
 
 @styled
 def draw(blocks: Sequence[Block], *, title: str = "", style: Style | None = None) -> Figure:
-    """Three panels a block, a line a method in the order of the table.
+    """Draw three panels a block, a line a method in the order of the table.
 
     Left: balanced accuracy, mean (dot) and every run (ticks). Middle: the paired difference to the
     baseline row with its 95 % interval, filled where it is distinguishable. Right: mean accuracy of

@@ -11,7 +11,7 @@ from engine.tables.beside import published_beside
 from engine.tables.layout import Entry, Sheet, apart
 from engine.tables.published import SPLITS
 from engine.tables.style import Style
-from engine.tables.table_file import Published as Reference
+from engine.tables.table_file import Reference
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -160,7 +160,7 @@ def terminal(sheets: Sequence[Sheet], console: Console) -> None:
 
 
 def _fitting(sheet: Sheet, width: int) -> list[list[int]]:
-    """Columns of the tables that a sheet is cut into, the first column in each."""
+    """Group the columns into tables that fit, the first column in each."""
     parts, used = [[0]], _width(sheet, 0)
     for column in range(1, len(sheet.headings)):
         needed = _width(sheet, column)
@@ -173,7 +173,7 @@ def _fitting(sheet: Sheet, width: int) -> list[list[int]]:
 
 
 def _width(sheet: Sheet, column: int) -> int:
-    """Characters of a column whose heading may be folded, with the space around it."""
+    """Return the characters a column takes when its heading may fold, with the space around it."""
     entries = [len(_with_marks(row[column])) for row in sheet.rows]
     return max(*entries, *map(len, sheet.headings[column].split())) + 3
 

@@ -13,7 +13,7 @@ from engine.tables.aggregate import HEADINGS, Block, Row, Score
 from engine.tables.beside import Beside, beside_of, reasons_of
 from engine.tables.published import Published
 from engine.tables.style import NO_SHARE, Style
-from engine.tables.table_file import Published as Reference
+from engine.tables.table_file import Reference
 
 DAGGER = "†"
 
@@ -80,7 +80,7 @@ class Column:
 
 
 def _marked(rows: Sequence[Row]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """A mark for each note that rows have, and the notes; no mark for what all rows share."""
+    """Assign a mark to each note that rows have, except notes that all rows share."""
     count = Counter(text for row in rows for text in dict.fromkeys(row.notes))
     shared = [text for text, number in count.items() if number == len(rows) > 1]
     marks = dict(zip((text for text in count if text not in shared), letters(), strict=False))
@@ -89,7 +89,7 @@ def _marked(rows: Sequence[Row]) -> tuple[dict[str, str], list[tuple[str, str]]]
 
 
 def apart(sheets: Sequence[Sheet]) -> tuple[list[Sheet], list[str]]:
-    """The sheets without the notes that all of them share, and those notes, to be said once."""
+    """Separate the notes that all sheets share, so that each is printed once."""
     if len(sheets) < 2:
         return list(sheets), []
     first = [text for mark, text in sheets[0].notes if not mark]
@@ -104,7 +104,7 @@ def apart(sheets: Sequence[Sheet]) -> tuple[list[Sheet], list[str]]:
 
 
 def _metric_columns(block: Block, style: Style) -> Iterator[Column]:
-    """Means and standard deviations; behind the first the differences to the baseline."""
+    """Yield means and standard deviations; behind the first the differences to the baseline."""
     for number, metric in enumerate(style.columns):
         size = block.group_sizes.get(metric.removesuffix("_accuracy"))
         unit = " (%)" if style.is_percent and metric not in NO_SHARE else ""
@@ -248,7 +248,7 @@ def reading(block: Block, metric: str | None = None, *, style: Style) -> Iterato
 
 
 def letters() -> Iterator[str]:
-    """The marks a to z, then aa, ab and so on."""
+    """Yield the marks a to z, then aa, ab and so on."""
     yield from string.ascii_lowercase
     yield from (first + second for first in string.ascii_lowercase for second in _ALPHABET)
 

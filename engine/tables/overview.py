@@ -12,7 +12,7 @@ from engine.tables.beside import published_beside, reasons_of
 from engine.tables.layout import DAGGER, Entry, Sheet, letters, marked_best, mean_entry, reading
 from engine.tables.published import SPLITS, Published
 from engine.tables.style import NO_SHARE, Style
-from engine.tables.table_file import Published as Reference
+from engine.tables.table_file import Reference
 
 
 def overview_of(

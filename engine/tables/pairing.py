@@ -56,7 +56,7 @@ def usual_splits(records: Sequence[RunRecord]) -> dict[int, str]:
 
 
 def scope_of(records: Sequence[RunRecord]) -> Scope:
-    """Splits are the unit where there are enough; fewer are taken as given, and said to be.
+    """Decide what an interval speaks for: all splits where there are enough, else those at hand.
 
     Runs on one training subset share its luck. With five subsets or more they are averaged, and a
     claim is one about subsets yet to be drawn; so it is, short of a claim, where each has a single

@@ -26,7 +26,7 @@ class End(NamedTuple):
     details: tuple[str | int, ...]
 
     def error(self) -> Exception:
-        """The exception."""
+        """Return the exception."""
         if self.kind is ConfigError:
             return ConfigError(str(line) for line in self.details)
         return self.kind(*self.details)
@@ -79,7 +79,7 @@ def _listen(
     *,
     notify: Callable[[Event], None],
 ) -> list[End]:
-    """Show what the members report until all have ended; returns why those stopped that did."""
+    """Show what the members report until all have ended; return why those stopped that did."""
     ends: list[End] = []
     is_stopping = False
     while members:
@@ -107,7 +107,7 @@ def _listen(
 
 
 def _member(argv: Sequence[str], task: Task, connection: Connection) -> None:
-    """One worker: make the plan again and work on it."""
+    """Make the plan again and work on it, in a worker process."""
     with contextlib.suppress(
         BrokenPipeError
     ):  # the first process is gone, and with it all interest

@@ -127,7 +127,7 @@ def listing(table: TableFile, cells: Sequence[Cell], task: Task, *, workers: int
 
 
 def _estimate(cell: Cell, known: Sequence[RunRecord]) -> float:
-    """Mean seconds of the same cell of the table, else of its setting, else of all runs."""
+    """Estimate seconds by the mean of the same cell, else of its setting, else of all runs."""
     alike = [r for r in known if (r.method, r.setting) == (cell.method, cell.setting)]
     alike = alike or [r for r in known if r.setting == cell.setting] or list(known)
     return statistics.mean(record.seconds for record in alike)

@@ -194,14 +194,14 @@ def backbone(config: Config) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without case and punctuation: ``Digits`` and ``digits`` are one data set."""
+    """Return a name without case and punctuation: ``Digits`` and ``digits`` are one data set."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _differences(
     row: pd.Series, config: Config, *, rule: str, subsets: Collection[int]
 ) -> Iterator[str]:
-    """What is not the same, most consequential first; nothing that the file does not say."""
+    """Yield what differs, most consequential first, of what the file states."""
     data, epochs = config.data, config.schedule.epochs
     if row.quoted_from:
         yield f"quoted from {row.quoted_from}"
@@ -227,7 +227,7 @@ def _differences(
 
 
 def _training(row: pd.Series, config: Config) -> Iterator[str]:
-    """Augmentation and recipe."""
+    """Yield how augmentation and recipe differ."""
     ours = {k: v for k, v in config.data.augment.model_dump().items() if v not in OFF}
     if not row.augmentation:
         yield "augmentation (theirs not stated)"

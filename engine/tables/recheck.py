@@ -50,7 +50,7 @@ class _Pair(NamedTuple):
 def compare(
     cells: Sequence[Cell], *, again: Sequence[RunRecord], committed: Sequence[RunRecord]
 ) -> Comparison:
-    """Hold runs to their committed lines: to the last digit where both rounded alike.
+    """Compare runs with their committed lines: to the last digit where both rounded alike.
 
     On another processor, or with other versions, a run is another draw, as with another seed. There
     the rows are compared: over its runs, a row's balanced accuracy must not be distinguishable from
@@ -84,7 +84,7 @@ def compare(
 
 
 def _run(pair: _Pair) -> str:
-    """How far apart two runs are that should be equal."""
+    """Say how far apart two runs are that should be equal."""
     differing = [key for key in COMPUTED if getattr(pair.now, key) != getattr(pair.then, key)]
     now, then = pair.balanced
     line = f"{pair.cell.label}: {', '.join(differing)} differ"
@@ -95,7 +95,7 @@ def _run(pair: _Pair) -> str:
 
 
 def _rows(pairs: Sequence[_Pair]) -> Iterator[tuple[str, bool]]:
-    """A line for each row, and whether its runs are as good as the committed ones."""
+    """Yield a line for each row, and whether its runs agree with the committed ones."""
     rows: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for pair in pairs:
         now, then = pair.balanced

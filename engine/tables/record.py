@@ -166,7 +166,7 @@ def read(path: Path) -> list[RunRecord]:
 
 
 def append(path: Path, record: RunRecord) -> None:
-    """Add a line, in the place of an earlier one of the same run; whole or not at all.
+    """Add a line, or replace that of the same run, all or nothing.
 
     Processes that write to one folder wait for each other, so that no line is lost.
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from engine.config.metrics import metrics
 from engine.tables.aggregate import METRICS
 
-NO_SHARE = ("nll", "brier", "mcc")
-"""Metrics that are no share of anything, and so never a percentage."""
+NO_SHARE = tuple(name for name, metric in metrics().items() if not metric.share)
+"""Metrics that are not a share of anything, and so never a percentage."""
 
 
 @dataclass(frozen=True)

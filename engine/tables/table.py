@@ -18,7 +18,7 @@ from engine.tables.overview import overview_of
 from engine.tables.published import SPLITS
 from engine.tables.record import RunRecord
 from engine.tables.style import Style
-from engine.tables.table_file import Published, TableFile, read_table_file
+from engine.tables.table_file import Reference, TableFile, read_table_file
 
 WIDE = 1000
 """Columns of characters where output goes to a file."""
@@ -32,7 +32,7 @@ class Table:
     description: TableFile | None
 
     @property
-    def references(self) -> tuple[Published, ...]:
+    def references(self) -> tuple[Reference, ...]:
         """The same table in the literature."""
         return self.description.published if self.description else ()
 
@@ -120,7 +120,7 @@ def blocks_of(
 
 def sheets_of(
     blocks: Sequence[Block],
-    references: Sequence[Published],
+    references: Sequence[Reference],
     *,
     metric: str | None = None,
     style: Style | None = None,

@@ -41,7 +41,7 @@ class Method(_Section):
     words: Words = Field((), description="words of its runs")
 
 
-class Published(_Section):
+class Reference(_Section):
     """Where in ``experiments/published.csv`` the numbers of a paper's table stand."""
 
     paper: str = Field(description="the column paper")
@@ -69,7 +69,7 @@ class TableFile(_Section):
     baseline: str = Field(description="the method that others are compared with")
     rule: RuleName = Field(description="selection rule of the table's numbers")
     labels: dict[Label, str] = Field({}, description="method: how the printed table calls it")
-    published: tuple[Published, ...] = Field((), description="the same table in the literature")
+    published: tuple[Reference, ...] = Field((), description="the same table in the literature")
     notes: str = Field("", description="what a reader has to know; free text")
 
     @property
@@ -116,7 +116,7 @@ def read_table_file(path: Path) -> TableFile:
 def schema() -> str:
     """Return every key of a table file with what it takes and what it means, one line each."""
     lines = []
-    for model, prefix in ((TableFile, ""), (Method, "methods.ROW."), (Published, "published.N.")):
+    for model, prefix in ((TableFile, ""), (Method, "methods.ROW."), (Reference, "published.N.")):
         for key, info in model.model_fields.items():
             usual = "required" if info.is_required() else f"default {_plain(info.default)}"
             lines.append(
@@ -156,7 +156,7 @@ def _mistakes(table: TableFile, stem: str) -> Iterator[str]:
 
 
 def _broken_stages(table: TableFile) -> Iterator[str]:
-    """Rows that start from no row, or from themselves; a circle is said once."""
+    """Report rows that start from no row or from themselves; a circle is reported once."""
     unknown = [
         f"methods.{method}.after={row.after}: no such method{nearest(row.after, table.methods)}; "
         f"one of {', '.join(table.methods)}"
@@ -175,10 +175,10 @@ def _broken_stages(table: TableFile) -> Iterator[str]:
 
 
 def _sentence(error: Any) -> str:
-    """One of pydantic's errors, with the nearest key for an unknown one."""
+    """Put one of pydantic's errors in words, with the nearest key for an unknown one."""
     location = error["loc"]
     path = ".".join(str(part) for part in location if part != "[key]")
-    sections: dict[str, type[_Section]] = {"published": Published, "methods": Method}
+    sections: dict[str, type[_Section]] = {"published": Reference, "methods": Method}
     model = sections.get(str(location[0]), TableFile)
     leaf = str(location[-1])
     if error["type"] == "extra_forbidden":
@@ -196,7 +196,7 @@ def _sentence(error: Any) -> str:
 
 
 def _tuples(value: Any) -> Any:
-    """Lists as the tuples that strict pydantic wants."""
+    """Turn lists into the tuples that strict pydantic wants."""
     if isinstance(value, list):
         return tuple(_tuples(item) for item in value)
     if isinstance(value, Mapping):
@@ -208,7 +208,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _kind(annotation: Any) -> str:
-    """What a key takes, in YAML's words."""
+    """Say what a key takes, in YAML's words."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _kind(get_args(annotation)[0])

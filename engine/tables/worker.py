@@ -78,12 +78,12 @@ _code_now = functools.cache(code_hash)
 
 
 def is_finished(cell: Cell) -> bool:
-    """Whether the run's folder holds its result."""
+    """Return whether the run's folder holds its result."""
     return RunFolder(cell.folder).summary.exists()
 
 
 def is_outdated(cell: Cell) -> bool:
-    """Whether other code made the run, or the run that it starts from was made again since."""
+    """Return whether other code made the run, or the run it starts from has been made again."""
     segments = _segments(cell)
     if any(segment["code_hash"] != code_now(cell) for segment in segments):
         return True

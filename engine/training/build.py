@@ -84,7 +84,7 @@ def build_model(
 
 
 def head_of(config: Config) -> Callable[..., nn.Module]:
-    """What makes the head of what :func:`models.build` knows."""
+    """Return what makes the head of a model that :func:`models.build` knows."""
     keys = chosen_keys(config, "model.head")
     return functools.partial(components.build, "models.heads", config.model.head, keys)
 
@@ -102,7 +102,7 @@ def _start_from(start: Mapping[str, Tensor], model: models.Classifier, config: C
 
 
 def _prior(dataset: data.LongTailed) -> float:
-    """Where sigmoid outputs start: 1/C each, or the share of positives for a single output.
+    """Return where sigmoid outputs start: 1/C each, or the share of positives for one output.
 
     Else the many negatives swamp the first steps (Lin et al. 2017, section 4.1).
     """
@@ -118,7 +118,7 @@ def build_loss(
     taught: Sequence[int] = (),
     class_names: tuple[str, ...] = (),
 ) -> losses.Loss:
-    """The loss of the config.
+    """Build the loss of the config.
 
     Args:
         config: of the run.
@@ -146,7 +146,7 @@ def build_loss(
 def build_readout(
     config: Config, loss: PredictsProbabilities, *, class_counts: Tensor, classes: Sequence[int]
 ) -> Readout:
-    """From logits to probabilities of ``classes``, adjusted as ``evaluate`` says."""
+    """Build what turns logits into probabilities of ``classes``, adjusted as ``evaluate`` says."""
     tau = config.evaluate.logit_adjustment
     return Readout(loss, classes, adjustment(class_counts, tau=tau))
 
@@ -226,7 +226,7 @@ def build_trainer(
 
 
 def _rate_of(config: Config) -> Callable[[int, int, int], float]:
-    """The learning rate as a function of an epoch, a step of it, and how many steps it has."""
+    """Return the learning rate as a function of the epoch, the step and the steps an epoch."""
     chosen = config.schedule
     schedule = components.build(
         "engine.training.schedules", chosen.name, chosen_keys(config, "schedule.name")
@@ -246,7 +246,7 @@ def _rate_of(config: Config) -> Callable[[int, int, int], float]:
 
 
 def weight_layout(device: torch.device, *, precision: Precision) -> torch.memory_format:
-    """How to lay the weights out; a convolution hands the layout of its weights on to its output.
+    """Return how to lay out the weights; a convolution's output has the layout of its weights.
 
     Channels last is faster on CPUs, and on CUDA where tensor cores do the arithmetic.
     """
@@ -256,7 +256,7 @@ def weight_layout(device: torch.device, *, precision: Precision) -> torch.memory
 
 
 def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | None:
-    """Class weights (C,) float32 of ``reweight``, or None.
+    """Build the class weights (C,) float32 of ``reweight``, or None.
 
     Raises:
         ConfigError: there is not one explicit weight for each class.
@@ -277,7 +277,7 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
 
 
 def build_sampler(config: Config, *, epoch: int) -> data.Sampler:
-    """What draws the images of an epoch (0-based): the sampler, or the default until its start."""
+    """Build the sampler for an epoch (0-based): the default until the chosen one starts."""
     choice = choices.of("sampler.name")
     has_begun = epoch >= start_epoch(config.sampler.start, config.schedule.epochs)
     if has_begun and config.sampler.name != choice.default:
@@ -289,12 +289,12 @@ def build_sampler(config: Config, *, epoch: int) -> data.Sampler:
 
 
 def num_outputs(config: Config, num_classes: int) -> int:
-    """Logits of the model: one for a binary task with a sigmoid loss, else one a class."""
+    """Return the model's number of logits: one for a binary sigmoid loss, else one a class."""
     loss = components.read("losses", config.loss.name)
     is_binary = num_classes == 2 and loss.class_facts["activation"] == "sigmoid"
     return 1 if is_binary else num_classes
 
 
 def augmentation(config: Config) -> data.Augment:
-    """The augmentation of ``data.augment``."""
+    """Build the augmentation of ``data.augment``."""
     return data.Augment(**config.data.augment.model_dump())

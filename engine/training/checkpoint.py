@@ -224,7 +224,7 @@ def _promote(folder: Path) -> None:
 
 
 def load_latest(folder: Path) -> Checkpoint:
-    """The newest whole checkpoint of a folder, on the CPU; state is None when there is none.
+    """Load the newest whole checkpoint of a folder to the CPU; its state is None if there is none.
 
     A truncated, damaged or foreign file is named and passed over.
     """
@@ -260,7 +260,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _by_rule(best: dict[str, Any] | None) -> dict[str, Any]:
-    """What rules keep, by name; checkpoints once held that of the rule ``val`` alone."""
+    """Return what rules keep, by name; old checkpoints hold only that of the rule ``val``."""
     if not best:
         return {}
     return {"val": best} if "state" in best else best

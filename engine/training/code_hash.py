@@ -51,7 +51,7 @@ def code_files(config: Config) -> list[Path]:
 
 
 def _chosen(config: Config) -> dict[str, set[str]]:
-    """``{package: names of its files that this run uses}``."""
+    """Return ``{package: names of its files that this run uses}``."""
     found = {"data": {config.data.name}, "losses": {config.loss.name}, "models": set[str]()}
     if (model := components.registered_models().get(config.model.name)) is not None:
         found["models"].add(model.family)
@@ -65,7 +65,7 @@ def _chosen(config: Config) -> dict[str, set[str]]:
 
 
 def _with_siblings(file: Path) -> set[Path]:
-    """A file and those of its folder that it imports, and they import."""
+    """Return a file and the files of its folder that it imports, directly or through others."""
     found, new = set[Path](), {file}
     while new:
         found |= new

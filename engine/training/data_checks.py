@@ -63,7 +63,7 @@ def check_teacher(config: Config, dataset: data.LongTailed, facts: Mapping[str, 
 
 
 def smallest_share(model: nn.Module) -> int:
-    """Images that a process needs of a batch: two to train batch normalisation, else any number.
+    """Return how many images of a batch a process needs: two to train batch normalisation, else 0.
 
     Without it a run of several processes has the very batches of one.
     """
@@ -122,7 +122,7 @@ def _choosing_needs_validation(config: Config, dataset: data.LongTailed) -> Iter
 
 
 def _what_chooses_is_defined(config: Config, dataset: data.LongTailed) -> Iterator[str]:
-    """A metric that is undefined for perfect predictions is undefined for all others."""
+    """Report a choosing metric that is undefined even for perfect predictions."""
     rules = rules_of(config, has_validation=dataset.val is not None)
     keys = {rule.key for rule in rules if rule.key is not None} - ALWAYS_DEFINED
     if dataset.val is None or not keys:

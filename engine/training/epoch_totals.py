@@ -1,4 +1,4 @@
-"""Sums over an epoch, which checkpoints keep, and the step that is told of them."""
+"""Sums over an epoch, which checkpoints keep, and the position in it after a step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class EpochTotals:
     grad_norm: float = 0.0
 
     def metrics(self) -> dict[str, float]:
-        """Means over the images seen: loss, accuracy (of unmixed labels), gradient norm."""
+        """Return means over the images seen: loss, accuracy (of unmixed labels), gradient norm."""
         return {
             "loss": self.loss / max(self.images, 1),
             "accuracy": self.correct / max(self.images, 1),
@@ -31,7 +31,7 @@ class EpochTotals:
         return {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": rate, **means}
 
     def timing(self) -> dict[str, float]:
-        """Seconds of training and images a second, not part of a run's results."""
+        """Return seconds of training and images a second, which are no part of a run's results."""
         speed = self.images / max(self.seconds, 1e-9)
         return {"time/epoch_seconds": self.seconds, "time/images_per_second": speed}
 

@@ -24,7 +24,7 @@ class Split(Protocol):
     """A held-out split: as many images as ``len`` says."""
 
     def __len__(self) -> int:
-        """How many images it has."""
+        """Return the number of images."""
         ...
 
 
@@ -123,7 +123,7 @@ class Evaluator:
 
 
 def row_of(split: str, metrics: Metrics) -> dict[str, Any]:
-    """One split's part of a line of metrics.jsonl: scalars, and the recall of each class."""
+    """Return a split's part of a line of metrics.jsonl: scalars, and the recall of each class."""
     recall = [defined(value) for value in metrics.per_class.recall]
     scalars = {f"{split}/{name}": value for name, value in metrics.scalars.items()}
     return {**scalars, f"{split}/recall": recall}

@@ -1,4 +1,4 @@
-"""Images that somebody hands to a trained model: what they must be, and what is said otherwise."""
+"""Checks of images given to a trained model, and the messages when they do not fit."""
 
 from __future__ import annotations
 

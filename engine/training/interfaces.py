@@ -42,11 +42,11 @@ class Criterion(Protocol):
         features: Tensor,
         teacher_logits: Tensor | None,
     ) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """Compute the loss of a batch, a scalar."""
         ...
 
     def predict(self, logits: Tensor) -> Tensor:
-        """Class probabilities of logits."""
+        """Return class probabilities of logits."""
         ...
 
     def set_weight(self, weight: Tensor | None) -> None:
@@ -58,9 +58,9 @@ class Criterion(Protocol):
         ...
 
     def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """How much of a batch counts; adds up over its parts."""
+        """Return how much of a batch counts; it adds up over the batch's parts."""
         ...
 
     def divisor(self, normalizer: Tensor) -> Tensor:
-        """What the mean over that much divides by."""
+        """Return what a mean divides by for this ``normalizer``."""
         ...

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def mixed(mix: Any, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """timm's Mixup on a batch; the last image of an odd batch stays as it is (timm wants pairs)."""
+    """Apply timm's Mixup to a batch; it needs pairs, so the last image of an odd batch is left."""
     even = len(images) // 2 * 2
     lone = torch.nn.functional.one_hot(targets[even:], mix.num_classes).to(images.dtype)
     if even == 0:

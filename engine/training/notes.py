@@ -8,7 +8,7 @@ from engine.config.schema import Config
 
 
 def notes(config: Config) -> tuple[str, ...]:
-    """What tables must say about how the model was trained and predictions were made."""
+    """Return what tables must say about how the model was trained and predictions were made."""
     loss, found = config.loss.name, []
     if rules.fitted_prior(config) == "uniform":
         found += [
@@ -27,7 +27,7 @@ def notes(config: Config) -> tuple[str, ...]:
 
 
 def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
-    """What a user should know before training, not only after it."""
+    """Return what a user should know before training, not only after it."""
     notes = dataset.source_notes
     if has_idle_seed(config, dataset):
         notes += (idle_seed(config, dataset),)
@@ -49,7 +49,7 @@ def opening_notes(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
 
 
 def has_idle_seed(config: Config, dataset: data.LongTailed) -> bool:
-    """Whether ``data.imbalance.seed`` is set and no image is drawn by it."""
+    """Return whether ``data.imbalance.seed`` is set although no image is drawn by it."""
     default = type(config.data.imbalance).model_fields["seed"].default
     return not dataset.is_drawn and config.data.imbalance.seed != default
 

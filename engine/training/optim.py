@@ -22,7 +22,7 @@ def build_optimizer(
     weight_decay: float,
     momentum: float = DEFAULT_MOMENTUM,
 ) -> torch.optim.Optimizer:
-    """timm's optimizer ``name``; weight decay falls on every parameter, as in the papers' code.
+    """Build timm's optimizer ``name``; every parameter decays, as in the papers' code.
 
     ``sgd`` has Nesterov momentum in timm's naming, ``momentum`` is the plain one; without momentum
     the two are the same.
@@ -90,7 +90,7 @@ def _check_step(parameters: Sequence[torch.nn.Parameter], settings: dict[str, An
 
 
 def rate_factor(unit: int, units: int, *, schedule: Schedule, warmup: float) -> float:
-    """Learning rate over the peak rate, at ``unit`` of ``units`` (optimizer steps or epochs).
+    """Return the rate over its peak, at ``unit`` of ``units`` (optimizer steps or epochs).
 
     The warm-up rises linearly to 1 over the first ``warmup * units`` units, its first unit already
     above zero: 1/5, 2/5 ... for five. What follows is the schedule's.

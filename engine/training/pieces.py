@@ -21,7 +21,7 @@ class Piece(NamedTuple):
 
 
 def piece_sizes(num_images: int, num_pieces: int) -> list[int]:
-    """Images in each piece of a batch, as ``Tensor.chunk`` has them, but for a lone last image.
+    """Return the images in each piece of a batch, as ``Tensor.chunk`` but for a lone last image.
 
     It joins the piece before: batch normalisation has no statistics of one image.
 

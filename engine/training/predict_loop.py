@@ -24,7 +24,7 @@ class Predictions:
     index: np.ndarray
 
     def joined(self, processes: Processes, *, num_images: int) -> Predictions:
-        """Those of all processes, in the order of the split."""
+        """Join the predictions of all processes, in the order of the split."""
         if processes.world == 1:
             return self
         whole = (

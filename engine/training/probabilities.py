@@ -14,13 +14,13 @@ class PredictsProbabilities(Protocol):
     """The part of a loss that evaluation needs."""
 
     def predict(self, logits: Tensor) -> Tensor:
-        """Class probabilities (N, C) of logits (N, C), or (N, 1) for one output."""
+        """Return class probabilities (N, C) of logits (N, C), or (N, 1) for one output."""
         ...
 
 
 @dataclass(frozen=True)
 class Readout:
-    """The loss's probabilities, of the classes that a run has to do with alone.
+    """The loss's probabilities over the classes that a run may predict.
 
     Args:
         loss: says how logits become probabilities.
@@ -33,7 +33,7 @@ class Readout:
     adjustment: Tensor | None = None
 
     def predict(self, logits: Tensor) -> Tensor:
-        """Class probabilities (N, C) of logits (N, C), or (N, 1) for one output."""
+        """Return class probabilities (N, C) of logits (N, C), or (N, 1) for one output."""
         if 1 < logits.shape[1] != len(self.classes):
             own = torch.tensor(self.classes, device=logits.device)
             others = torch.full_like(logits, -torch.inf)
@@ -45,7 +45,7 @@ class Readout:
 
 
 def adjustment(class_counts: Tensor, *, tau: float) -> Tensor | None:
-    """-tau log(share of the training images), (C,) float64; None for tau = 0.
+    """Return -tau log(share of the training images), (C,) float64; None for tau = 0.
 
     Added to log-probabilities it is post-hoc logit adjustment (Menon et al. 2021, "Long-tail
     learning via logit adjustment", eq. 9), whatever the loss makes of its logits: for a softmax it

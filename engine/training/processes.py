@@ -41,7 +41,7 @@ class Processes:
 
     @classmethod
     def current(cls) -> Processes:
-        """Those that :func:`joined` has joined, or this one alone."""
+        """Return the processes that :func:`joined` has joined, or this one alone."""
         if not dist.is_available() or not dist.is_initialized():
             return cls()
         return cls(dist.get_rank(), dist.get_world_size())
@@ -72,7 +72,7 @@ class Processes:
         return result
 
     def largest(self, *numbers: int) -> tuple[int, ...]:
-        """The largest of each number over the processes."""
+        """Return the largest of each number over the processes."""
         if self.world == 1:
             return numbers
         found = torch.tensor(numbers)
@@ -88,7 +88,7 @@ class Processes:
         return found
 
     def gathered(self, values: Any) -> list[Any]:
-        """One value of each process, in the order of ranks."""
+        """Return one value of each process, in the order of ranks."""
         if self.world == 1:
             return [values]
         found: list[Any] = [None] * self.world
@@ -96,7 +96,7 @@ class Processes:
         return found
 
     def share(self, rows: Tensor) -> Tensor:
-        """Rows rank, rank + world ... of ``rows`` (M, ...), the last one again where one lacks.
+        """Return rows rank, rank + world ... of ``rows`` (M, ...), the last again where one lacks.
 
         All shares are then equally long; :meth:`joined_shares` undoes it.
         """
@@ -106,7 +106,7 @@ class Processes:
         ]
 
     def joined_shares(self, share: Tensor, *, num_rows: int) -> Tensor:
-        """The (num_rows, ...) rows whose :meth:`share` each process holds, on the CPU."""
+        """Return the (num_rows, ...) rows whose :meth:`share` each process holds, on the CPU."""
         if self.world == 1:
             return share
         shares = torch.stack([torch.empty_like(share) for _ in range(self.world)])
@@ -114,14 +114,14 @@ class Processes:
         return shares.transpose(0, 1).flatten(0, 1)[:num_rows]
 
     def sharing_gradients(self, model: nn.Module) -> nn.Module:
-        """The model, whose backward pass averages gradients over the processes."""
+        """Wrap the model so that its backward pass averages gradients over the processes."""
         if self.world == 1:
             return model
         # Buffers are copied once an epoch: in training BatchNorm uses the batch's own statistics.
         return DistributedDataParallel(model, forward_sync_buffers=False)
 
     def scaled_for_mean(self, loss: Tensor) -> Tensor:
-        """A share of the loss, so scaled that the average of gradients becomes their sum."""
+        """Scale a share of the loss so that the average of gradients becomes their sum."""
         return loss if self.world == 1 else loss * self.world
 
     def copy_buffers(self, *modules: nn.Module) -> None:
@@ -187,5 +187,5 @@ def joined(device: str) -> Iterator[Processes]:
 
 
 def _is_of_the_connection(error: RuntimeError) -> bool:
-    """gloo raises a bare RuntimeError when a peer's socket closes."""
+    """Return whether the error is gloo's bare RuntimeError for a peer that is gone."""
     return isinstance(error, dist.DistError) or "gloo" in str(error).lower()

@@ -24,7 +24,7 @@ from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
-# What a change of is told, and kept in the summary: it can change a number.
+# A change of these is reported and kept in the summary: it can change a number.
 WATCHED = ("code_hash", "precision", "threads", "processes", "device")
 # Facts of a run: hashes of the weights of other runs that it is made with.
 NAMED_RUNS = {
@@ -43,16 +43,16 @@ class Position(NamedTuple):
 
 
 def new_run_id(fingerprint: str) -> str:
-    """The fingerprint and six random characters; drawn once per run folder."""
+    """Draw a run's name, once per run folder: the fingerprint and six random characters."""
     alphabet = string.ascii_lowercase + string.digits
     return f"{fingerprint}-{''.join(secrets.choice(alphabet) for _ in range(6))}"
 
 
 def check_split(folder: RunFolder, split_fingerprint: str) -> None:
-    """Refuse to go on with, or to show, a run that was made on another split.
+    """Refuse to resume or show a run that was made on another split.
 
     Raises:
-        ConfigError: the data or the drawn subset have changed since, or nothing tells.
+        ConfigError: the data or the drawn subset have changed, or there is no record of them.
     """
     past = _environment(folder)
     if past is not None and past["split_fingerprint"] != split_fingerprint:
@@ -96,7 +96,7 @@ def check_weights(folder: RunFolder, weights: Mapping[str, str | None]) -> tuple
 
 
 def finished_summary(folder: RunFolder, *, test: bool = True) -> Summary | None:
-    """The summary of a finished run, or None.
+    """Return the summary of a finished run, or None.
 
     Args:
         folder: the run folder.
@@ -127,7 +127,7 @@ def add_segment(
     identity: Mapping[str, str],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Record in environment.json that a stretch of the run begins; returns the file's content.
+    """Record in environment.json that a stretch of the run begins; return the file's content.
 
     Args:
         folder: the run folder.
@@ -163,7 +163,7 @@ def add_segment(
 
 
 def _environment(folder: RunFolder) -> dict[str, Any] | None:
-    """The content of environment.json, which is on the disk before the first checkpoint is."""
+    """Read environment.json, which is on disk before the first checkpoint."""
     past = read_json(folder.environment)
     if past is None and any(folder.checkpoints.glob("*.pt")):
         raise ConfigError([f"{folder.environment}: is missing; put it back, or use --fresh"])
@@ -173,7 +173,7 @@ def _environment(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def changes(environment: Mapping[str, Any]) -> tuple[str, ...]:
-    """Sentences on what changed between the segments of a run, for the tables."""
+    """Return sentences on what changed between the segments of a run, for the tables."""
     lines = []
     for key in WATCHED:
         seen = list(dict.fromkeys(str(s.get(key, "not recorded")) for s in environment["segments"]))
@@ -192,7 +192,7 @@ def describe_segment(
     files: Sequence[Path] = (),
     processes: int = 1,
 ) -> dict[str, Any]:
-    """Return what ran one uninterrupted stretch of a run, for environment.json.
+    """Describe one uninterrupted stretch of a run, for environment.json.
 
     The checkout is ``dirty`` where it differs from its commit: a tracked file has changed, or the
     run is made by one that no commit holds; ``untracked`` names these.
@@ -236,7 +236,7 @@ def _untracked(files: Sequence[Path]) -> list[str]:
 
 
 def _version(package: str) -> str | None:
-    """Of an installed package; W&B may be missing."""
+    """Return the version of a package, or None if it is missing, as W&B may be."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -244,7 +244,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of git in the checkout, or None where there is no git or no repository."""
+    """Return git's output in the checkout, or None without git or a repository."""
     try:
         done = subprocess.run(
             ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False

@@ -90,7 +90,7 @@ class RunFolder:
                 ) from error
 
     def is_owned(self) -> bool:
-        """Whether a process, this one included, is writing the run."""
+        """Return whether a process, this one included, is writing the run."""
         try:
             with (self.path / "lock").open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -101,7 +101,7 @@ class RunFolder:
         return False
 
     def set_aside(self) -> Path | None:
-        """Rename an existing folder to ``<name>.old-1`` (2, 3 ...); returns where it went.
+        """Rename an existing folder to ``<name>.old-1`` (2, 3 ...); return where it went.
 
         Raises:
             BusyError: another process is writing this run.
@@ -116,7 +116,7 @@ class RunFolder:
         return aside
 
     def rows(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a torn last line is dropped."""
+        """Return the lines of metrics.jsonl, without a torn last one."""
         rows: list[dict[str, Any]] = []
         for line in self._metrics_text().splitlines():
             try:

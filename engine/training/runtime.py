@@ -18,7 +18,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA, then Apple's MPS, then the CPU.
+    """Choose the device; ``auto`` is CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         ConfigError: the named device is not there, or there are fewer than processes.
@@ -53,7 +53,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """The device, and of a CUDA device also the card: what a number was made on.
+    """Return the device's name and, for CUDA, the card's: what a number was made on.
 
     >>> device_name(torch.device("cpu"))
     'cpu'
@@ -64,7 +64,7 @@ def device_name(device: torch.device) -> str:
 
 
 def process_backend(device: torch.device) -> str:
-    """What joins processes: NCCL for tensors on CUDA devices, gloo for all others.
+    """Choose what joins processes: NCCL for tensors on CUDA devices, gloo for all others.
 
     CUDA's current device becomes ``device``, which NCCL goes by.
     """
@@ -75,7 +75,7 @@ def process_backend(device: torch.device) -> str:
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from named parts: the same parts give the same seed, everywhere.
+    """Derive a 63-bit seed from named parts, the same everywhere.
 
     >>> derive_seed(0, "model") == derive_seed(0, "model") != derive_seed(1, "model")
     True
@@ -151,7 +151,7 @@ def determinism(*, is_on: bool) -> Iterator[None]:
 
 
 def choose_precision(name: Literal["auto"] | Precision, device: torch.device) -> Precision:
-    """``auto`` is bfloat16 where the device computes in it, else float16 on CUDA, else float32."""
+    """Choose the precision; ``auto`` is bfloat16 if native, else float16 on CUDA, else float32."""
     if name != "auto":
         return name
     if has_bfloat16(device):
@@ -160,14 +160,14 @@ def choose_precision(name: Literal["auto"] | Precision, device: torch.device) ->
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16; without them it is several times slower."""
+    """Return whether the device has bfloat16 instructions; without, it is several times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def precision_note(name: str, precision: Precision, device: torch.device) -> str | None:
-    """What a user should know about the chosen precision on this device, in one line."""
+    """Return what a user should know about the chosen precision on this device, in one line."""
     if name == "auto":
         return f"runtime.precision=auto: {precision} on this {device.type} device"
     if precision != "float32" and device.type == "cpu":
@@ -183,7 +183,7 @@ def precision_note(name: str, precision: Precision, device: torch.device) -> str
 def autocast(
     device: torch.device, precision: Precision
 ) -> contextlib.AbstractContextManager[object]:
-    """The context in which the model runs forward; float32 is no context at all."""
+    """Return the context in which the model runs forward; float32 needs none."""
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))

@@ -9,10 +9,10 @@ it is read off metrics.jsonl and only ever shown beside them.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
-import torch
 from torch import Tensor
 
 from engine.config.calendar import complete_from
@@ -271,8 +271,8 @@ def copy_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_better(metric: str, value: float, than: float | None) -> bool:
-    """Whether ``value`` beats ``than`` strictly; NaN never does."""
-    if torch.tensor(value).isnan():
+    """Return whether ``value`` is strictly better than ``than``; NaN never is."""
+    if math.isnan(value):
         return False
     if than is None:
         return True

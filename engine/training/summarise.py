@@ -58,7 +58,7 @@ class RuleAssessment:
                 save_predictions(path, assessment.predictions, pool_index=split.index.numpy())
 
     def result(self, dataset: _Dataset) -> RuleResult:
-        """The numbers, without the predictions."""
+        """Return the numbers, without the predictions."""
         return RuleResult(
             epoch=self.epoch,
             val=None if self.val is None else self.val.metrics.scalars,
@@ -92,7 +92,7 @@ def assess_rule(
 
 
 def threshold(val: Assessment | None) -> float | None:
-    """Binary tasks: the probability of class 1 with the best F1 on validation."""
+    """Return the probability of class 1 with the best F1 on validation, for a binary task."""
     if val is None or val.probabilities.shape[1] != 2:
         return None
     return best_threshold(val.probabilities, val.predictions.targets)
@@ -136,7 +136,7 @@ def summarise(
 
 
 def _group_sizes(headline: RuleAssessment, dataset: _Dataset) -> dict[str, int]:
-    """Classes in the groups that the headline's numbers are of."""
+    """Count the classes in the groups that the headline numbers average over."""
     predicted = headline.test or headline.val
     if predicted is not None:
         return predicted.metrics.group_sizes

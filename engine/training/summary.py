@@ -1,4 +1,4 @@
-"""What a finished run says: one result per selection rule, never mixed."""
+"""The result of a finished run: one per selection rule, never mixed."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Summary(_Record):
 def class_results(
     metrics: Metrics, *, names: Sequence[str], class_counts: np.ndarray
 ) -> tuple[ClassResult, ...]:
-    """One row a class, in label order."""
+    """Return one row a class, in label order."""
     groups = few_shot_groups(class_counts)
     scores = metrics.per_class
     return tuple(
@@ -112,5 +112,5 @@ def class_results(
 
 
 def defined(value: float | np.floating[Any]) -> float | None:
-    """A float, or None for NaN: undefined values are null in every file."""
+    """Return a float, or None for NaN: undefined values are null in every file."""
     return None if np.isnan(value) else float(value)

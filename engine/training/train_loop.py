@@ -107,7 +107,7 @@ class Trainer:
         return module
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizer state and averaged weights."""
+        """Return weights, optimizer state and averaged weights."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -263,7 +263,7 @@ class Trainer:
     def _shares(
         self, pieces: Sequence[Tensor], *, is_spare: bool
     ) -> Sequence[Tensor] | Sequence[None]:
-        """What each piece's mean counts in the whole batch's; None where it is that batch."""
+        """Return each piece's weight in the batch's mean; None for a piece that is the batch."""
         if len(pieces) == 1 and self.processes.world == 1:
             return [None]
         normalizers = torch.stack(
@@ -290,7 +290,7 @@ class Trainer:
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor) -> Tensor | None:
-        """The teacher's logits, in the precision of the model's."""
+        """Return the teacher's logits in the precision of the model's, or None without one."""
         if self.teacher is None:
             return None
         with autocast(self.device, self.precision):

@@ -178,7 +178,7 @@ def known_names(facts: Mapping[str, Any]) -> list[str]:
 
 
 def read_facts(run: str | Path) -> dict[str, Any]:
-    """What :func:`facts_of` once said of a run folder's data; all classes where it said nothing.
+    """Read what :func:`facts_of` recorded of a run's data; all classes if it recorded nothing.
 
     Raises:
         ConfigError: environment.json is missing or holds no facts.

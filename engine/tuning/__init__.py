@@ -1,4 +1,5 @@
 """Tuning: what is searched, how the search is made, what it looks like, and whether to believe it.
 
-Four rooms, each of which imports those before it: ``search``, ``study``, ``figures``, ``confirm``.
+Four packages, each of which imports those before it: ``search``, ``study``, ``figures`` and
+``confirm``.
 """

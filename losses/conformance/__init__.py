@@ -1,4 +1,4 @@
-"""What a loss has to keep: checks that run on every loss of this package and on one of your own.
+"""Checks that every loss of this package has to pass, and one of your own can be put through.
 
     python -m losses.conformance                          every loss of the package
     python -m losses.conformance softmax_focal ldam       some of them

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def report(subjects: Sequence[Subject], checks: dict[str, Check]) -> list[Outcome]:
     """Examine every loss and print a row for each as it is done, then every reason once."""
-    print("Checks, and what each would catch:")
+    print("Checks:")
     for number, (name, check) in enumerate(checks.items(), start=1):
         head = f"{number:>4}  {name:26}"
         text = " ".join((check.__doc__ or "").split())

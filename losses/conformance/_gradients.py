@@ -30,7 +30,7 @@ LANDING = 0.003
 
 @at_every_key
 def gradcheck(subject: Subject) -> None:
-    """A gradient that is not the loss's own: a factor detached by mistake, a wrong backward."""
+    """Catch a gradient other than the loss's own: a factor detached, a wrong backward."""
     batch = random_batch(4, dtype=torch.float64)
     leaf = batch.logits.clone().requires_grad_()
     for keys in ({}, *subject.gammas()):
@@ -44,7 +44,7 @@ def gradcheck(subject: Subject) -> None:
 
 
 def double_backward(subject: Subject) -> None:
-    """A gradient without a right gradient of its own, as gradient penalties and Hessians need."""
+    """Catch a wrong second derivative, which gradient penalties and Hessians need."""
     batch = random_batch(4, dtype=torch.float64).take(slice(1, 4))
     leaf = batch.logits.clone().requires_grad_()
     loss = subject.weighed()
@@ -55,7 +55,7 @@ def double_backward(subject: Subject) -> None:
 
 
 def function_transforms(subject: Subject) -> None:
-    """What torch.func cannot see through: grad, jvp, vmap and gradients sample by sample."""
+    """Catch what torch.func cannot handle: grad, jvp, vmap and gradients sample by sample."""
     loss, batch = subject.weighed(), random_batch(dtype=torch.float64)
     function = _of_logits(subject, loss, batch)
     gradient = subject.slope(loss, batch)[1]
@@ -81,7 +81,7 @@ def function_transforms(subject: Subject) -> None:
 
 
 def fixed_point(subject: Subject) -> None:
-    """A wrong sign of the prior: scores alone, trained on skewed data, must land where promised."""
+    """Catch a prior of the wrong sign, by training scores alone on skewed data."""
     point = subject.fact("fixed_point")
     if point == "unstated":
         raise NotApplicable("states none")
@@ -97,7 +97,7 @@ def fixed_point(subject: Subject) -> None:
 
 @at_every_key
 def reweighted_fixed_point(subject: Subject) -> None:
-    """Class weights of 1/n that do not make up for a prior of n."""
+    """Catch class weights of 1/n that do not make up for a prior of n."""
     subject.require_weight()
     if subject.fact("fixed_point") != "natural":
         raise NotApplicable("does not land on the natural prior")

@@ -15,7 +15,7 @@ NAMED = {"weight": "without class weights", "targets": "on labels"}
 
 
 def idle_keys(subject: Subject) -> None:
-    """A key said to change nothing (``idle``) that does, so that a run would refuse it wrongly."""
+    """Catch a key that is declared ``idle`` but has an effect: a run would wrongly refuse it."""
     if not subject.fact("idle"):
         raise NotApplicable("states none")
     known = defaults(subject)
@@ -36,7 +36,7 @@ def idle_keys(subject: Subject) -> None:
 
 
 def effective_keys(subject: Subject) -> None:
-    """A key that changes nothing where no one says so (``idle``), and that nobody would miss."""
+    """Catch a key that has no effect and is not declared ``idle``."""
     known = defaults(subject)
     if not known:
         raise NotApplicable("has no keys")

@@ -28,7 +28,7 @@ CONFIDENT = 0.9  # a softmax of cosines of 4 classes is so at most 0.71, one of 
 
 
 def single_output(subject: Subject) -> None:
-    """A sigmoid loss that cannot do a binary task, whose one output x stands for logits (0, x)."""
+    """Catch a sigmoid loss that fails a binary task, whose one output x means logits (0, x)."""
     if subject.fact("activation") != "sigmoid":
         raise NotApplicable("is on a softmax")
     loss = subject.build(counts=COUNTS[:2])
@@ -45,7 +45,7 @@ def single_output(subject: Subject) -> None:
 
 
 def deep_copy(subject: Subject) -> None:
-    """A copy that differs from its original, or that shares the class weights with it."""
+    """Catch a copy that differs from its original, or that shares the class weights with it."""
     loss, batch = subject.build(), random_batch()
     twin = copy.deepcopy(loss)
     before = subject.value(loss, batch)
@@ -57,7 +57,7 @@ def deep_copy(subject: Subject) -> None:
 
 
 def state(subject: Subject) -> None:
-    """A state from after a deferred start that does not load into a loss from before it."""
+    """Catch a state saved after a deferred start that does not load into a loss from before it."""
     try:
         subject.build().load_state_dict(subject.weighed().state_dict())
     except RuntimeError as error:
@@ -65,7 +65,7 @@ def state(subject: Subject) -> None:
 
 
 def moving(subject: Subject) -> None:
-    """A tensor kept as a plain attribute, which stays behind when the loss moves to a GPU."""
+    """Catch a tensor kept as a plain attribute, which stays behind when the loss moves to a GPU."""
     loss = subject.weighed().to(torch.float64)
     batch = random_batch(dtype=torch.float64)
     expect_close(
@@ -83,12 +83,12 @@ def moving(subject: Subject) -> None:
 
 
 def compiled(subject: Subject) -> None:
-    """A graph break or a host sync: torch.compile(fullgraph=True) has to give the same."""
+    """Catch a graph break or a host sync: torch.compile(fullgraph=True) has to give the same."""
     _compare_compiled(subject, backend="aot_eager")
 
 
 def compiled_by_inductor(subject: Subject) -> None:
-    """A fusion by inductor that changes the value or the gradient."""
+    """Catch a fusion by inductor that changes the value or the gradient."""
     if not any(shutil.which(c) for c in (os.environ.get("CXX", "g++"), "clang++")):
         raise NotApplicable("there is no C++ compiler here")
     _compare_compiled(subject, backend="inductor")
@@ -107,7 +107,7 @@ def _compare_compiled(subject: Subject, *, backend: str) -> None:
 
 
 def progress(subject: Subject) -> None:
-    """A loss that fails in the first, a middle or the only epoch."""
+    """Catch a loss that fails in the first, a middle or the only epoch."""
     subject.require_method("set_progress")
     loss = subject.weighed()
     for epoch, epochs in ((0, 10), (5, 10), (0, 1)):
@@ -117,7 +117,7 @@ def progress(subject: Subject) -> None:
 
 
 def predictions(subject: Subject) -> None:
-    """Predictions that are no probabilities, rank unlike the logits, or stay in half precision."""
+    """Catch predictions that are no probabilities, rank unlike the logits or stay in half."""
     subject.require_method("predict")
     loss, logits = subject.build(), random_batch(dtype=torch.float64).logits
     for scale in (1.0, 1e4):
@@ -132,7 +132,7 @@ def predictions(subject: Subject) -> None:
 
 
 def confidence(subject: Subject) -> None:
-    """A loss that cosines, -1 to 1, leave unsure without a scale (``for_cosines``), or the fact."""
+    """Catch a wrong ``for_cosines``: whether logits in -1 to 1 can be confident without a scale."""
     subject.require_method("predict")
     cosines = 2 * torch.eye(NUM_CLASSES) - 1
     highest = subject.build().predict(cosines).amax(1).min().item()
@@ -144,7 +144,7 @@ def confidence(subject: Subject) -> None:
 
 
 def array_likes(subject: Subject) -> None:
-    """Class counts or weights that have to be a tensor: a list or an array is as good."""
+    """Catch class counts or weights that must be a tensor: a list or an array is as good."""
     batch = random_batch()
     expected = subject.value(subject.weighed(), batch)
     kinds: list[Callable[..., Any]] = [list, *_of_numpy()]
@@ -162,7 +162,7 @@ def _of_numpy() -> list[Callable[..., Any]]:
 
 
 def wrong_lengths(subject: Subject) -> None:
-    """More or fewer class counts or weights than classes, which would train all the same."""
+    """Catch more or fewer class counts or weights than classes being accepted."""
     if not subject.takes_weight and "class_counts" not in subject.parameters:
         raise NotApplicable("takes neither class counts nor weights")
     batch = random_batch()._replace(targets=torch.arange(6) % 2)

@@ -1,4 +1,4 @@
-"""What comes of a check on a loss."""
+"""Outcomes of a check on a loss."""
 
 from __future__ import annotations
 

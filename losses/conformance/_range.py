@@ -22,7 +22,7 @@ PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 
 @at_every_key
 def extreme_logits(subject: Subject) -> None:
-    """Infinities and NaN at logits of 50, 100 and 10,000, most of all for gamma between 0 and 1."""
+    """Catch infinities and NaN at logits of 50, 100 and 10,000, likeliest for gamma in 0 to 1."""
     pairs = torch.cartesian_prod(torch.tensor(EXTREMES), torch.tensor(EXTREMES))
     batch = random_batch(len(pairs))
     batch.logits.zero_()[:, :2] = pairs
@@ -36,7 +36,7 @@ def extreme_logits(subject: Subject) -> None:
 
 
 def worst_mistakes(subject: Subject) -> None:
-    """A loss that stops growing or a gradient that dies where the model is most wrong."""
+    """Catch a loss that stops growing or a gradient that dies where the model is most wrong."""
     loss = subject.build()
     for output, sign, who in ((0, -1, "the true class"), (1, 1, "a wrong class")):
         values, slopes = [], []
@@ -60,7 +60,7 @@ def _numbers(values: list[float]) -> str:
 
 @at_every_key
 def half_precision(subject: Subject) -> None:
-    """Sums in half precision: it has to be computed in float32, and float64 has to stay."""
+    """Catch sums in half precision: it must compute in float32, and keep float64."""
     loss = subject.weighed()
     kinds = ((torch.float16, torch.float32), (torch.bfloat16, torch.float32))
     for given, computed in (*kinds, (torch.float64, torch.float64)):
@@ -73,7 +73,7 @@ def half_precision(subject: Subject) -> None:
 
 @at_every_key
 def autocast(subject: Subject) -> None:
-    """A matrix product or einsum that autocast runs in bfloat16."""
+    """Catch a matrix product or einsum that autocast runs in bfloat16."""
     loss = subject.weighed()
     for batch in kinds_of_targets(subject, random_batch()):
         expected = subject.value(loss, batch)

@@ -23,7 +23,7 @@ COPIES = 8192  # of 8 samples: large enough for what a loss does differently at 
 
 @at_every_key
 def empty_batch(subject: Subject) -> None:
-    """A mean over nothing that is NaN instead of 0 with zero gradient."""
+    """Catch a mean over nothing that is NaN instead of 0 with zero gradient."""
     value, _ = subject.slope(subject.weighed(), random_batch().take(slice(0)))
     if value != 0:
         raise Failed(f"the loss of no samples is {value.item():g}, not 0")
@@ -31,7 +31,7 @@ def empty_batch(subject: Subject) -> None:
 
 @at_every_key
 def all_ignored(subject: Subject) -> None:
-    """A batch of ignored samples whose mean is NaN instead of 0 with zero gradient."""
+    """Catch a batch of ignored samples whose mean is NaN instead of 0 with zero gradient."""
     batch = random_batch()
     batch.targets.fill_(IGNORED)
     value, gradient = subject.slope(subject.weighed(), batch)
@@ -41,7 +41,7 @@ def all_ignored(subject: Subject) -> None:
 
 @at_every_key
 def ignoring_is_dropping(subject: Subject) -> None:
-    """Ignored samples that count in the mean or get a gradient."""
+    """Catch ignored samples that count in the mean or get a gradient."""
     loss, batch = subject.weighed(), random_batch(8)
     kept = torch.tensor([0, 2, 3, 5])
     expected = subject.slope(loss, batch.take(kept))
@@ -57,7 +57,7 @@ def ignoring_is_dropping(subject: Subject) -> None:
 
 @at_every_key
 def batch_of_one(subject: Subject) -> None:
-    """A squeeze, or a statistic of the batch, that fails for a single sample."""
+    """Catch a squeeze, or a statistic of the batch, that fails for a single sample."""
     for label in range(NUM_CLASSES):
         batch = random_batch(4).take(slice(label, label + 1))
         value, gradient = subject.slope(subject.weighed(), batch)
@@ -68,7 +68,7 @@ def batch_of_one(subject: Subject) -> None:
 
 @at_every_key
 def large_batch(subject: Subject) -> None:
-    """A way of its own for large batches, or sums that drift: the same samples many times over."""
+    """Catch a large batch that differs from its small repeats: another code path, drifting sums."""
     loss, few = subject.weighed(), random_batch(8)
     many = Batch(*(part.repeat(COPIES, *[1] * (part.ndim - 1)) for part in few))
     value, gradient = subject.slope(loss, few)
@@ -84,7 +84,7 @@ def large_batch(subject: Subject) -> None:
 
 @at_every_key
 def absent_class(subject: Subject) -> None:
-    """A division by the number of samples of a class that the batch does not have."""
+    """Catch a division by the number of samples of a class that the batch does not have."""
     batch = random_batch()
     for label in range(NUM_CLASSES):
         only = batch._replace(targets=torch.full_like(batch.targets, label))
@@ -94,7 +94,7 @@ def absent_class(subject: Subject) -> None:
 
 
 def extreme_counts(subject: Subject) -> None:
-    """The logarithm or inverse of a count of 0, or a count of a million that half cannot hold."""
+    """Catch the log or inverse of a count of 0, and counts of a million that half cannot hold."""
     if "class_counts" not in subject.parameters:
         raise NotApplicable("does not know class counts")
     loss = subject.build(counts=(1_000_000, 1, 0, 30))
@@ -111,7 +111,7 @@ def extreme_counts(subject: Subject) -> None:
 
 
 def wrong_labels(subject: Subject) -> None:
-    """A label out of range that is taken for another class or for no class."""
+    """Catch a label out of range that is taken for another class or for no class."""
     loss = subject.build()
     for label in (-1, NUM_CLASSES):
         batch = random_batch()
@@ -124,7 +124,7 @@ def wrong_labels(subject: Subject) -> None:
 
 
 def shapes_that_do_not_fit(subject: Subject) -> None:
-    """Targets that broadcast to a value which means nothing, such as soft ones of shape (N, 1)."""
+    """Catch targets that broadcast to a meaningless value, such as soft ones of shape (N, 1)."""
     logits = random_batch().logits
     num, num_classes = logits.shape
     for shape in ((num, 1), (1, num_classes), (num, num_classes + 1), (num + 1,)):
@@ -140,7 +140,7 @@ def shapes_that_do_not_fit(subject: Subject) -> None:
 
 @at_every_key
 def sums_over_parts(subject: Subject) -> None:
-    """Pieces of a batch that get another mean than it, or the same against a class fact."""
+    """Catch a wrong ``is_mean_over_samples``: whether pieces of a batch make up its mean."""
     subject.require_method("normalizer")
     loss = subject.weighed()
     for batch in kinds_of_targets(subject, random_batch(10, dtype=torch.float64)):

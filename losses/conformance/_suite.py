@@ -15,7 +15,7 @@ Check = Callable[[Subject], None]
 
 
 def stated_facts(subject: Subject) -> None:
-    """A stated exception, idle key, fixed point or limit that names nothing, and is unchecked."""
+    """Catch a stated exception, idle key, fixed point or limit that names nothing that exists."""
     keys = defaults(subject)
     for text in subject.fact("breaks"):
         name, at, key = text.partition(" at ")

@@ -25,7 +25,7 @@ from ._variants import at_every_key, defaults
 
 @at_every_key
 def slow_loop(subject: Subject) -> None:
-    """A formula other than the stated one, against a loop over plain Python numbers."""
+    """Catch a formula other than the stated one, by a loop over plain Python numbers."""
     oracle = _oracles.oracle_of(subject.component)
     if oracle is None:
         raise NotApplicable("states no oracle")
@@ -49,12 +49,12 @@ def slow_loop(subject: Subject) -> None:
 
 
 def stated_limits(subject: Subject) -> None:
-    """A formula that does not become the loss that it should become at the keys of ``equals``."""
+    """Catch a formula that does not become the loss named in ``equals`` at the keys given there."""
     _compare_with_limits(subject, random_batch(7, dtype=torch.float64))
 
 
 def stated_limits_of_soft_targets(subject: Subject) -> None:
-    """The same for soft targets, whose losses public code has in five versions."""
+    """Catch the same for soft targets, which public code treats in five ways."""
     subject.require("takes_soft_targets", otherwise="takes no soft targets")
     soft = random_batch(7, dtype=torch.float64, seed=1).logits.softmax(1)
     _compare_with_limits(subject, random_batch(7, dtype=torch.float64)._replace(targets=soft))
@@ -78,7 +78,7 @@ def _compare_with_limits(subject: Subject, batch: Batch) -> None:
 
 @at_every_key
 def positive_scalar(subject: Subject) -> None:
-    """A mean that is no scalar or not above 0, or a gradient that is 0."""
+    """Catch a mean that is no scalar or not above 0, or a gradient that is 0."""
     value, gradient = subject.slope(subject.build(), random_batch())
     if value.shape != ():
         raise Failed(f"the mean has shape {tuple(value.shape)}")
@@ -89,7 +89,7 @@ def positive_scalar(subject: Subject) -> None:
 
 
 def descent(subject: Subject) -> None:
-    """A gradient that points uphill, or a loss that rewards other classes than the true one."""
+    """Catch a gradient that points uphill, or a loss that rewards a class other than the true."""
     loss, batch = subject.build(), random_batch(dtype=torch.float64)
     before, gradient = subject.slope(loss, batch)
     lower = batch.logits - 1e-3 * gradient / gradient.norm()
@@ -103,7 +103,7 @@ def descent(subject: Subject) -> None:
 
 @at_every_key
 def one_hot_targets(subject: Subject) -> None:
-    """Soft targets that mean something else: one-hot ones have to equal labels, weights or not."""
+    """Catch one-hot soft targets that do not give what labels give, class weights or not."""
     subject.require("takes_soft_targets", otherwise="takes no soft targets")
     for loss in (subject.build(), subject.weighed()):
         for pixels in [(), (3, 5)] if subject.fact("dense") else [()]:
@@ -118,7 +118,7 @@ def one_hot_targets(subject: Subject) -> None:
 
 @at_every_key
 def dense_logits(subject: Subject) -> None:
-    """Another mean over pixels than over samples: (N, C, H, W) has to equal its pixels in a row."""
+    """Catch dense logits (N, C, H, W) that do not give what their pixels give as samples."""
     subject.require("dense", otherwise="takes no dense logits")
     loss = subject.weighed()
     dense = random_batch(2, pixels=(3, 5))
@@ -132,7 +132,7 @@ def dense_logits(subject: Subject) -> None:
 
 
 def memory_layout(subject: Subject) -> None:
-    """A `view` or stride trick that goes wrong on transposed or channels-last logits."""
+    """Catch a `view` or stride trick that goes wrong on transposed or channels-last logits."""
     loss, batch = subject.weighed(), random_batch()
     expected = subject.slope(loss, batch)
     transposed = batch._replace(logits=batch.logits.t().contiguous().t())
@@ -150,7 +150,7 @@ def memory_layout(subject: Subject) -> None:
 
 @at_every_key
 def class_permutation(subject: Subject) -> None:
-    """A class that is special by its number, or counts and weights that go to another class."""
+    """Catch a class that is special by its index, or counts and weights of another class."""
     order = torch.tensor([2, 0, 3, 1])
     number = order.argsort()
     batch = random_batch(dtype=torch.float64)
@@ -176,14 +176,14 @@ def class_permutation(subject: Subject) -> None:
 
 
 def repeated_call(subject: Subject) -> None:
-    """A state or a random number that makes the second call differ from the first."""
+    """Catch a state or a random number that makes the second call differ from the first."""
     loss, batch = subject.weighed(), random_batch()
     first = subject.value(loss, batch)
     expect_close(subject.value(loss, batch), first, what="the loss of the same batch again")
 
 
 def inputs_left_alone(subject: Subject) -> None:
-    """An in-place operation on what the caller still needs."""
+    """Catch an in-place operation on what the caller still needs."""
     loss, batch = subject.weighed(), random_batch()
     before = [part.clone() for part in batch]
     subject.value(loss, batch)

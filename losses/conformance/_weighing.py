@@ -21,7 +21,7 @@ from ._variants import at_every_key
 
 @at_every_key
 def doubled_weights(subject: Subject) -> None:
-    """A term that is not linear in the weights, such as p taken from the weighted likelihood."""
+    """Catch a term that is not linear in the weights: p taken from the weighted likelihood."""
     subject.require_weight()
     weight = (0.5, 1.0, 2.0, 4.0)
     single = subject.weighed(weight=weight)
@@ -33,7 +33,7 @@ def doubled_weights(subject: Subject) -> None:
 
 @at_every_key
 def weight_of_the_true_class(subject: Subject) -> None:
-    """A sample that is weighed by another class than its own, or not at all."""
+    """Catch a sample that is weighed by a class other than its own, or not at all."""
     subject.require_weight()
     for label in range(NUM_CLASSES):
         batch = random_batch(4).take(slice(label, label + 1))
@@ -46,7 +46,7 @@ def weight_of_the_true_class(subject: Subject) -> None:
 
 @at_every_key
 def weights_of_mixed_targets(subject: Subject) -> None:
-    """A mixed sample that is weighed by a class that it holds nothing of, or not by its own."""
+    """Catch a mixed sample weighed by a class that it has no part of, or not by its own."""
     subject.require_weight()
     subject.require("takes_soft_targets", otherwise="takes no soft targets")
     mixed = torch.tensor([[0.3, 0.7, 0, 0], [1.0, 0, 0, 0], [0.6, 0.4, 0, 0]])
@@ -61,7 +61,7 @@ def weights_of_mixed_targets(subject: Subject) -> None:
 
 @at_every_key
 def weights_taken_back(subject: Subject) -> None:
-    """A trace of class weights after ``set_weight(None)``, as deferred re-weighting would leave."""
+    """Catch class weights that outlive ``set_weight(None)``, as deferred re-weighting might."""
     subject.require_weight()
     loss, batch = subject.build(), random_batch()
     plain = subject.value(loss, batch)
@@ -72,7 +72,7 @@ def weights_taken_back(subject: Subject) -> None:
 
 @at_every_key
 def weight_zero(subject: Subject) -> None:
-    """A sample of a class that has no training images, which would pass without a word."""
+    """Catch a loss that accepts a sample of a class of weight 0, one without training images."""
     subject.require_weight()
     loss = subject.weighed(weight=[1.0, 1.0, 1.0, 0.0])
     try:
@@ -83,7 +83,7 @@ def weight_zero(subject: Subject) -> None:
 
 
 def wrong_weights(subject: Subject) -> None:
-    """Class weights that are negative, NaN, no vector or no numbers, which would train as well."""
+    """Catch class weights that are negative, NaN, no vector or no numbers being accepted."""
     subject.require_method("set_weight")
     for weight in ([1.0, -1.0, 1.0, 1.0], [1.0, torch.nan, 1.0, 1.0], 1.0, ["1", "2", "3", "4"]):
         try:
@@ -94,7 +94,7 @@ def wrong_weights(subject: Subject) -> None:
 
 
 def class_balanced_limits(subject: Subject) -> None:
-    """Weights of the effective number that at beta 0 are not 1, at beta 1 not the inverse count."""
+    """Catch effective-number weights that are not 1 at beta 0 or the inverse counts at beta 1."""
     subject.require_weight()
     batch = random_batch(dtype=torch.float64)
     inverse = class_weights(COUNTS, scheme="inverse")

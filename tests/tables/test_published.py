@@ -17,8 +17,7 @@ from engine.tables.aggregate import Wanted, blocks
 from engine.tables.beside import unmatched
 from engine.tables.cells import cells
 from engine.tables.published import SAME_SUBSET, Published, find, read
-from engine.tables.table_file import Published as Reference
-from engine.tables.table_file import read_table_file
+from engine.tables.table_file import Reference, read_table_file
 from tests.tables._lines import line
 
 EXPERIMENTS = ROOT / "experiments"

@@ -80,7 +80,7 @@ def _draw_shares(axes: Axes, shares: npt.NDArray[np.float64], *, numbered: bool)
 
 
 def _percent(share: float) -> str:
-    """Whole percent; neither a rare mistake reads as none nor a near miss as perfect."""
+    """Round to whole percent without showing a rare mistake as none or a near miss as perfect."""
     if share <= 0.005:
         return "<1"
     return ">99" if 0.995 <= share < 1 else f"{100 * share:.0f}"

@@ -21,10 +21,10 @@ def draw_figures(
 ) -> dict[str, Path]:
     """Draw the figures of a run as PNG and PDF; return the PNGs by name.
 
-    Of joined processes the main one draws.
+    Where several processes are joined, the main one draws.
 
     Args:
-        journal: of the run; it is told where names have letters that no font here has.
+        journal: of the run; it records names with letters that no installed font has.
         test: predictions with the headline's weights.
         summary: of the run.
         rows: the lines of metrics.jsonl.

@@ -46,7 +46,7 @@ __all__ = [
 
 
 def check_installed(names: Sequence[str]) -> None:
-    """Refuse a tracker whose package, an optional one, is not there.
+    """Refuse a tracker whose optional package is not installed.
 
     Raises:
         ConfigError: One line a tracker, with the command that installs the package.
@@ -68,7 +68,7 @@ def start(track: TrackConfig, run: TrackedRun, *, say: Callable[[str], None]) ->
 
     Args:
         track: The section of the config.
-        run: Whom to record.
+        run: What to record.
         say: Called with one line when a tracker changes its mode or is switched off.
     """
     found = []

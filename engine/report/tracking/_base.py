@@ -84,7 +84,7 @@ class Tracker:
         return {}
 
     def start(self) -> None:
-        """Begin to record the run, or go on with it."""
+        """Begin to record the run, or continue its record."""
 
     def log(self, values: Mapping[str, Any], *, step: int) -> None:
         """Record one epoch.
@@ -102,4 +102,4 @@ class Tracker:
         """End the record; nothing comes after it."""
 
     def abandon(self) -> None:
-        """Let go of what is held, after a call that failed."""
+        """Release what the tracker holds, after a call that failed."""

@@ -54,7 +54,7 @@ class MLflow(Tracker):
         }
 
     def start(self) -> None:
-        """Make the run, or find that of the segments before."""
+        """Create the run, or find that of earlier segments."""
         from mlflow.tracking import MlflowClient
 
         self.client = MlflowClient(tracking_uri=self.uri)

@@ -234,5 +234,5 @@ def _service() -> subprocess.Popen[bytes]:
 
 @functools.cache
 def _forget_the_service_at_exit() -> None:
-    """Come before wandb's own end, which would wait for a service that hangs."""
+    """Run before wandb's own exit handler, which would wait for a service that hangs."""
     atexit.register(_forget_the_service)

@@ -59,7 +59,7 @@ def evaluate(
     ranking: bool = False,
     threshold: float | None = None,
 ) -> Metrics:
-    """Every metric of one pass: probabilities (N, C), targets (N,), training counts (C,).
+    """Compute every metric of a pass: probabilities (N, C), targets (N,), training counts (C,).
 
     The predicted class is the arg max, the lowest index on a tie. The scalars are those of
     :mod:`engine.training.metrics.catalogue` whose needs are met; means over classes are taken over

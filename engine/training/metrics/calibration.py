@@ -64,7 +64,7 @@ def reliability(
 
 
 def nll(probabilities: npt.NDArray[np.floating], targets: npt.NDArray[np.integer]) -> float:
-    """Mean negative log-likelihood of the true class in nats: -1/N sum_n log p[n, y_n].
+    """Return the mean negative log-likelihood of the true class in nats: -1/N sum_n log p[n, y_n].
 
     Probabilities below the smallest positive normal number of the array's type (1.2e-38 in float32,
     so at most 87.3 nats a sample; 2.2e-308 in float64) are raised to it: one confident mistake that

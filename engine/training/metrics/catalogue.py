@@ -6,7 +6,8 @@ import. A function added here can choose epochs, is written to metrics.jsonl, W&
 and stands in the tables.
 
 ``heading`` is its name in words; ``better`` is ``max`` or ``min``; ``column`` is its heading in
-the tables of :mod:`engine.tables`, None to leave it to ``--columns``. ``needs`` says what it cannot
+the tables of :mod:`engine.tables`, None to leave it to ``--columns``; ``share=False`` keeps a table
+from printing it as a percentage. ``needs`` says what it cannot
 do without, and then it is only there where that is given:
 
 * ``ranking``: a sort of every class's probabilities, made each epoch only where asked for;
@@ -41,6 +42,7 @@ def metric(
     *,
     better: Literal["max", "min"],  # noqa: ARG001
     needs: Needs | None = None,  # noqa: ARG001
+    share: bool = True,  # noqa: ARG001
     column: str | None = None,  # noqa: ARG001
 ) -> Callable[[Function], Function]:
     """Add a function to the catalogue; see the module's text."""
@@ -119,7 +121,7 @@ def macro_f1(scored: Scored) -> float | None:
     return _mean(scored.outcomes.per_class.f1)
 
 
-@metric("MCC", better="max")
+@metric("MCC", better="max", share=False)
 def mcc(scored: Scored) -> float | None:
     """Matthews correlation coefficient in [-1, 1] (Gorodkin, 2004)."""
     return scored.outcomes.mcc
@@ -150,13 +152,13 @@ def f1_at_threshold(scored: Scored) -> float | None:
     return f1_from(scored.probabilities, scored.targets, threshold=scored.threshold)
 
 
-@metric("NLL", better="min", column="NLL")
+@metric("NLL", better="min", share=False, column="NLL")
 def nll(scored: Scored) -> float | None:
     """Mean negative log likelihood of the true class, in nats."""
     return negative_log_likelihood(scored.probabilities, scored.targets)
 
 
-@metric("Brier score", better="min")
+@metric("Brier score", better="min", share=False)
 def brier(scored: Scored) -> float | None:
     """Mean squared distance between the probabilities and the true class (0 to 2)."""
     return brier_score(scored.probabilities, scored.targets)
@@ -164,11 +166,11 @@ def brier(scored: Scored) -> float | None:
 
 @metric("ECE", better="min", column="ECE")
 def ece(scored: Scored) -> float | None:
-    """Expected calibration error of the top probability, in 15 bins of equal width."""
+    """ECE, the calibration error of the top probability, in 15 bins of equal width."""
     return reliability(scored.probabilities, scored.targets).ece
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float | None:
-    """Mean of the values that are defined; None where none is."""
+    """Return the mean of the values that are defined; None where none is."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else None

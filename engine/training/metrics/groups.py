@@ -10,7 +10,7 @@ FEW_BELOW = 20
 
 
 def few_shot_groups(class_counts: npt.NDArray[np.integer]) -> dict[str, npt.NDArray[np.bool_]]:
-    """Masks (C,) of the classes with many (> 100), medium (20..100), few (< 20) training images.
+    """Return masks (C,) of many- (> 100), medium- (20..100), few-shot (< 20 images) classes.
 
     Liu et al. (2019), "Large-Scale Long-Tailed Recognition in an Open World", section 4. The groups
     are disjoint; a class without training images is in none.

@@ -26,7 +26,7 @@ class RankingScores(NamedTuple):
 def top_k_accuracy(
     probabilities: npt.NDArray[np.floating], targets: npt.NDArray[np.integer], *, k: int
 ) -> float:
-    """Fraction of samples whose true class is among the k most probable, k >= 1.
+    """Return the share of samples whose true class is among the k most probable, k >= 1.
 
     Equal probabilities rank by class index, lowest first, so that k = 1 is the accuracy of the
     arg max and a constant prediction earns no more than chance.
@@ -50,7 +50,7 @@ def top_k_accuracy(
 def ranking_scores(
     probabilities: npt.NDArray[np.floating], targets: npt.NDArray[np.integer]
 ) -> RankingScores:
-    """AUROC and average precision: of class 1 where C = 2, else the mean over one-vs-rest classes.
+    """Return AUROC and average precision: of class 1 for C = 2, else the one-vs-rest mean.
 
     AUROC is the area under the ROC curve (trapezoids: a tie counts one half); average precision is
     sum_k (R_k - R_{k-1}) P_k over the distinct thresholds, without interpolation, as in
@@ -106,7 +106,7 @@ def f1_at_threshold(
     *,
     threshold: float,
 ) -> float | None:
-    """F1 of class 1 when its probability at or above `threshold` means positive.
+    """Return the F1 of class 1 when its probability at or above `threshold` means positive.
 
     None where no sample is positive and none is called so; NaN for a NaN threshold.
 
@@ -124,7 +124,7 @@ def f1_at_threshold(
 def _rank_one(
     positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]
 ) -> tuple[float, float]:
-    """AUROC and average precision of one class; one sort serves both."""
+    """Return AUROC and average precision of one class; one sort serves both."""
     from sklearn.metrics import confusion_matrix_at_thresholds
 
     _, fp, _, tp, _ = confusion_matrix_at_thresholds(positive, scores)

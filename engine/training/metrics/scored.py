@@ -66,7 +66,7 @@ class Scored:
         return ranking_scores(self.probabilities, self.targets)
 
     def has(self, needed: str | None) -> bool:
-        """Whether the task gives what a metric ``needs``; ``ranking`` is the caller's to grant."""
+        """Return whether the task has what a metric ``needs``; ``ranking`` is up to the caller."""
         return {
             "six_classes": self.num_classes > 5,
             "two_classes": self.num_classes == 2,

@@ -38,12 +38,12 @@ class Comparison:
         return next(iter(self.sessions.values())).display
 
     def begin(self) -> None:
-        """Say what has ended already."""
+        """Report the trials that have ended already."""
         for session in self.sessions.values():
             session.display.begin(session.study)
 
     def show(self) -> None:
-        """Say what has ended since, under the name of its method."""
+        """Report the trials that have ended since, under the name of their method."""
         for name, session in self.sessions.items():
             if name not in self._named and ended_trials(session.study):
                 self._named.add(name)
@@ -76,7 +76,7 @@ class Comparison:
         self.display.close(found.shown)
 
     def close(self) -> None:
-        """Give the connections to the storages back."""
+        """Close the connections to the storages."""
         for session in self.sessions.values():
             session.close()
 

@@ -1,4 +1,4 @@
-"""What the confirm stage found, setting by setting, and what it cannot tell apart."""
+"""Results of the confirm stage by setting, and which settings it cannot tell apart."""
 
 from __future__ import annotations
 

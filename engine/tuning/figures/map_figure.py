@@ -175,7 +175,7 @@ def _draw_points(
 
 
 def _draw_pruned(axes: Axes, trials: Sequence[FrozenTrial], across: Scale, up: Scale) -> None:
-    """Mark where the search has looked and turned away, without the value of a whole trial."""
+    """Mark the trials that were pruned or lost, which have no final value."""
     keys = {across.key, up.key}
     ended = [t for t in (*pruned(trials), *lost(trials)) if keys <= t.params.keys()]
     if ended:

@@ -152,7 +152,7 @@ def _choices(space: Mapping[str, Axis]) -> Iterator[dict[str, Any]]:
 
 
 def _outside(values: Mapping[str, Any], search: Search) -> Iterator[str]:
-    """Yield what of an enqueued parameter set the space does not hold."""
+    """Yield the values of an enqueued parameter set that lie outside the space."""
     space, constants = search.file.space, constants_of(search)
     for key, value in values.items():
         axis = space.get(key)

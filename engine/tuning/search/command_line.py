@@ -1,4 +1,4 @@
-"""The command line of ``sweep.py``, and the text that teaches it."""
+"""The command line of ``sweep.py`` and its help text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When pruning may begin: not before a trial is what its name says."""
+"""When pruning may begin: not before a trial's whole method is at work."""
 
 from __future__ import annotations
 

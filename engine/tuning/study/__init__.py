@@ -1,4 +1,4 @@
-"""A study: trials that any number of processes make together, in a database that may go away.
+"""A study: trials shared by any number of processes through a database that may become unreachable.
 
 ``session`` opens one and works on it. ``worker`` asks for trials and ends them, ``proposals`` says
 what is tried next, ``trial`` trains, and ``trials`` reads how they ended. ``storage``, ``address``

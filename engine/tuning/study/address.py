@@ -1,4 +1,4 @@
-"""Where a study lives, as a URL whose password nobody sees."""
+"""The URL of a study's database, with the password hidden whenever it is shown."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Claim(Protocol):
         ...
 
     def release(self) -> None:
-        """Let the next one ask."""
+        """Release the claim, so that the next worker can have it."""
         ...
 
 
@@ -53,7 +53,7 @@ class FileClaim:
         return self._file is not None
 
     def release(self) -> None:
-        """Let go; nothing where nothing is held."""
+        """Release the claim; do nothing if it is not held."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -52,7 +52,7 @@ class Display:
         self.console.print(Text(one_line(line)))
 
     def begin(self, study: optuna.Study) -> None:
-        """Note what has ended already, which is not said again."""
+        """Note the trials that have ended already, so that they are not reported again."""
         before = ended_trials(study)
         self._said = {trial.number for trial in before}
         self._began, self._ended_before = time.monotonic(), len(before)
@@ -74,7 +74,7 @@ class Display:
         self._epochs = {number: f"trial {number}: epoch {epoch}/{epochs}"}
 
     def show(self, study: optuna.Study) -> None:
-        """Bring everything up to date."""
+        """Update the display with the state of the study."""
         trials = study.get_trials(deepcopy=False)
         for trial in sorted(trials, key=lambda trial: trial.number):
             if outcome_of(trial) is not None and trial.number not in self._said:

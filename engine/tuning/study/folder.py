@@ -67,7 +67,7 @@ class StudyFolder:
         return open_storage(Address(url or f"sqlite:///{self.database}"), say=say, **patience)
 
     def open(self, search: Search, storage: PatientStorage, *, claim: Claim) -> optuna.Study:
-        """Open the study, made where it is not there yet, with what is tried first in its queue.
+        """Open the study, or create it with what is tried first in its queue.
 
         Raises:
             ConfigError: the study was made for another space or base config.

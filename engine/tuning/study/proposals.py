@@ -1,4 +1,4 @@
-"""What is tried next: a parameter set that no trial has had, from one of Optuna's samplers.
+"""The next parameter set to try: one that no trial has had, from one of Optuna's samplers.
 
 A sampler is asked about a copy of the study in memory, and as often as it takes:
 

@@ -35,7 +35,7 @@ class Session:
     display: Display
 
     def close(self) -> None:
-        """Give the connections to the storage back."""
+        """Close the connections to the storage."""
         self.storage.close()
 
 
@@ -52,7 +52,7 @@ def open_session(
     is_joining: bool = False,
     console: Console | None = None,
 ) -> Session:
-    """Open the study of a search, made where it is not there yet.
+    """Open the study of a search, or create it.
 
     Args:
         search: what is searched.

@@ -1,4 +1,4 @@
-"""Optuna's database storage, whose calls are tried again while the database is gone."""
+"""Optuna's database storage, whose calls are retried while the database is unreachable."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class PatientStorage(_Calls):  # type: ignore[misc]
         self.database = get_storage(self._tables)  # with Optuna's cache in front
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._tables.remove_session()
         self.engine.dispose()
 
@@ -137,7 +137,7 @@ def claim_of(storage: PatientStorage, *, study: str) -> Claim:
 def open_storage(
     address: Address, *, say: Callable[[str], None], retry_seconds: float = 0.0, **options: Any
 ) -> PatientStorage:
-    """Connect to a database, and make the tables where they are not there yet.
+    """Connect to a database, and create its tables if they are missing.
 
     Args:
         address: of the database.

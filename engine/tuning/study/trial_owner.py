@@ -42,7 +42,7 @@ def is_ours(trial: FrozenTrial) -> bool:
 
 @functools.cache
 def _machine() -> str:
-    """One name for all processes that can see each other: host, boot and space of process ids."""
+    """Return one name for all processes that see each other: host, boot and PID namespace."""
     parts = [socket.gethostname()]
     for path in (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")):
         if path.is_symlink():

@@ -157,7 +157,7 @@ class Worker:
         return value
 
     def _train(self, trial: Trial) -> float | Sequence[float]:
-        """Own the trial, settle its values, let go of the claim, and train."""
+        """Take the trial and fix its values under the claim, release the claim, then train."""
         # Before the claim goes: Optuna's own first sign of life may come a moment later.
         self.storage.record_heartbeat(trial._trial_id)
         trial.set_user_attr(OWNER, this_process(trial.number))
