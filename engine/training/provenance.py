@@ -227,7 +227,7 @@ def describe_segment(
 
 
 def _untracked(files: Sequence[Path]) -> list[str]:
-    """The files that git does not know, ignored ones too; none where there is no repository."""
+    """Return the files that git does not know, ignored ones too; none without a repository."""
     known = _git("ls-files", "-z")
     if known is None:
         return []

@@ -97,7 +97,7 @@ def _head_mistakes(
 
 
 def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
-    """The first few classes that only one side has."""
+    """Name the first few classes that only one side has."""
     said = []
     for place, names in (
         ("there alone", [name for name in theirs if name not in set(ours)]),
@@ -112,7 +112,7 @@ def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
 def _with_head_in(
     order: Sequence[int], state: Mapping[str, Tensor], *, run: str
 ) -> dict[str, Tensor]:
-    """The weights with the rows of the head in another order of the classes."""
+    """Return the weights with the rows of the head in another order of the classes."""
     moved = dict(state)
     for key, value in state.items():
         if not key.startswith("head."):
