@@ -108,9 +108,13 @@ class Checkpointer:
             save(self.folder, {**self.trainer.state_dict(), **where})
         self._saved = time.monotonic()
 
-    def keep_weights(self) -> None:
-        """Leave of the checkpoints, now that training is over, the weights of the rules alone."""
-        if self.processes.is_main:
+    def finish(self, *, keep: bool) -> None:
+        """Leave of the checkpoints, now that training is over, the weights of the rules alone.
+
+        Args:
+            keep: leave them as they are.
+        """
+        if self.processes.is_main and not keep:
             keep_weights(self.folder, epoch=self.progress.epoch)
 
     @contextlib.contextmanager
