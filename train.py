@@ -178,9 +178,9 @@ def run(
         summary = journal.summarise(results, selection=selection, notes=setup.notes, since=began)
         figures, headline = {}, results[summary.headline].test
         if headline is not None and config.track.figures:
-            rows = journal.rows()
-            figures = draw_figures(journal, headline, summary=summary, rows=rows)
+            figures = draw_figures(journal, headline, summary=summary, rows=journal.rows())
         trackers.result(summary, test=headline, figures=figures)
+        checkpoints.finish(keep=config.track.keep_checkpoints)
         journal.finish(summary)
         if test:
             screen.summary(summary, journal.folder.path, code_now=journal.code)

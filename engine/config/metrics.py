@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -49,13 +50,7 @@ def metrics() -> dict[str, Metric]:
     Raises:
         ComponentError: a row breaks the rules of the catalogue.
     """
-    found = {}
-    for node in parsed(PATH).body:
-        for call in getattr(node, "decorator_list", ()):
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == "metric":
-                assert isinstance(node, ast.FunctionDef)
-                found[node.name] = _row(node, call)
-    return found
+    return {node.name: _row(node, call) for node, call in _rows(parsed(PATH))}
 
 
 def selectable() -> dict[str, Metric]:
@@ -67,6 +62,31 @@ def heading(name: str) -> str:
     """Return a metric's name in words; that of an unknown one is made from its key."""
     known = metrics().get(name)
     return known.heading if known else name.replace("_", " ")
+
+
+def without_headings(source: str) -> str:
+    """Return the source of the catalogue without what its rows only show: heading and column."""
+    lines = source.encode().splitlines(keepends=True)
+    shown = [
+        argument
+        for _, call in _rows(ast.parse(source))
+        for argument in (*call.args, *(k.value for k in call.keywords if k.arg == "column"))
+    ]
+    for node in reversed(shown):  # from the end, so that places before stay where they are
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        first, last = node.lineno - 1, node.end_lineno - 1
+        kept = lines[first][: node.col_offset] + lines[last][node.end_col_offset :]
+        lines[first : last + 1] = [kept]
+    return b"".join(lines).decode()
+
+
+def _rows(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef, ast.Call]]:
+    """Functions of the catalogue, each with its ``@metric(...)``."""
+    for node in tree.body:
+        for call in getattr(node, "decorator_list", ()):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "metric":
+                assert isinstance(node, ast.FunctionDef)
+                yield node, call
 
 
 def _row(node: ast.FunctionDef, call: ast.Call) -> Metric:

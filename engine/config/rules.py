@@ -250,6 +250,15 @@ def _init_head_needs_init_from(config: Config) -> Iterator[str]:
         yield "model.init_head: has no effect without model.init_from"
 
 
+def _a_frozen_backbone_has_been_trained(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.freeze and model.init_from is None and not model.pretrained:
+        yield (
+            "model.freeze=true: would keep the random weights that the backbone begins with; set "
+            "model.init_from=<run folder> or model.pretrained"
+        )
+
+
 def _pieces_divide_the_batch(config: Config) -> Iterator[str]:
     if config.optim.batch_size % config.optim.accumulate:
         yield (
@@ -373,6 +382,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _patience_can_run_out,
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,
+    _a_frozen_backbone_has_been_trained,
     _pieces_divide_the_batch,
     _pieces_add_up_to_the_batch,
     _scaled_logits_are_cosines,

@@ -267,6 +267,11 @@ class TrackConfig(Section):
         description="draw figures at the end of a run; false saves seconds; a sweep draws those of "
         "its study either way",
     )
+    keep_checkpoints: bool = Field(
+        False,
+        description="keep the last two checkpoints of a finished run whole; false leaves the "
+        "weights of its selection rules, without optimizer state",
+    )
 
     @property
     def is_tracked(self) -> bool:
