@@ -1,7 +1,8 @@
-"""Predict image files with a trained run: a table on the screen, and a CSV.
+"""Predict image files with a trained run, or evaluate it on labelled ones: tables, CSV, JSON.
 
-``python predict.py runs/photos/0123456789ab new_photos --csv predicted.csv``. Heavy imports wait
-until something is to be predicted, so that ``--help`` and a typo answer at once.
+``python predict.py runs/photos/0123456789ab new_photos --csv predicted.csv``; with ``--evaluate``
+folders of class folders. Heavy imports wait until something is to be predicted, so that ``--help``
+and a typo answer at once.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ if __name__ == "__main__":  # before all other imports, which take seconds and t
     sys.exit(launch("predict"))
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.config.mistakes import ConfigError
 from engine.prediction.command_line import USAGE, Arguments, parse
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from engine.prediction.answers import Answers
+    from engine.prediction.labels import Labelled
+    from engine.prediction.model import Model
 
 SHOWN = 20
+TOP = 3
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,21 +50,19 @@ def _predict(given: Arguments) -> int:
     import numpy as np
 
     from engine.prediction.answers import Answers
-    from engine.prediction.image_files import Preparation, find
+    from engine.prediction.image_files import Preparation
+    from engine.prediction.labels import labelled
     from engine.prediction.model import Model
 
     # --- what there is -----------------------------------------------------------------------
     model = Model.of(given.run, rule=given.rule, device=given.device)
-    found = find(given.images)
-    if found.num_others:
-        print(f"left out, not image files by name: {found.num_others}", file=sys.stderr)
-    if not found.files:
-        raise ConfigError([f"{given.images[0]}: no image files there"])
+    labels = labelled(given.images, model.classes) if given.evaluate else None
+    asked = list(labels.targets) if labels is not None else _image_files(given.images)
 
     # --- images to probabilities -------------------------------------------------------------
     files, probabilities, num_mistakes = [], [], 0
     preparation = Preparation(model.image_shape, model.decoding)
-    for group in preparation.batches(found.files, batch_size=given.batch_size):
+    for group in preparation.batches(asked, batch_size=given.batch_size):
         num_mistakes += len(group.mistakes)
         for mistake in group.mistakes:
             print(mistake, file=sys.stderr)
@@ -67,29 +72,87 @@ def _predict(given: Arguments) -> int:
 
     # --- answers -----------------------------------------------------------------------------
     if files:
-        print(f"{given.run}: weights after epoch {model.run.epoch} of {model.num_epochs}")
-        if model.run.threshold is not None:
-            limit, positive = model.run.threshold, model.class_names[1]
-            print(f"{positive} is predicted above 0.5; F1 on validation is best from {limit:.3g}")
-        _show(Answers(files, np.concatenate(probabilities), model.class_names), given)
+        answers = Answers(files, np.concatenate(probabilities), model.class_names)
+        if labels is not None:
+            _show_scores(model, answers, labels, given)
+        else:
+            print(f"{given.run}: {model.origin}")
+            if model.run.threshold is not None:
+                limit, positive = model.run.threshold, model.class_names[1]
+                print(
+                    f"{positive} is predicted above 0.5; F1 on validation is best from {limit:.3g}"
+                )
+            _show(answers, given)
     if num_mistakes:
-        print(f"not predicted: {num_mistakes} of {len(found.files)} files", file=sys.stderr)
+        print(f"not predicted: {num_mistakes} of {len(asked)} files", file=sys.stderr)
     return 1 if num_mistakes else 0
+
+
+def _image_files(images: Sequence[Path]) -> list[Path]:
+    """Return the image files that were named or are in the folders named.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    from engine.prediction.image_files import find
+
+    found = find(images)
+    if found.num_others:
+        print(f"left out, not image files by name: {found.num_others}", file=sys.stderr)
+    if not found.files:
+        raise ConfigError([f"{images[0]}: no image files there"])
+    return list(found.files)
 
 
 def _show(answers: Answers, given: Arguments) -> None:
     """Write the CSV where one is asked for, and print the table, which a CSV cuts short."""
-    from rich.console import Console
-
-    from engine.training.files import write_text
-
     limit = None
     if given.csv is not None:
-        write_text(given.csv.expanduser(), answers.csv())
+        _write(given.csv, answers.csv())
         limit = SHOWN
-    # As wide as its file names: a shortened one names nothing.
-    console = Console(highlight=False, soft_wrap=True, width=10_000)
-    console.print(answers.table(top=given.top, limit=limit))
+    _print(answers.table(top=given.top or TOP, limit=limit))
     if given.csv is not None:
         rest = max(len(answers.files) - SHOWN, 0)
         print(f"{f'and {rest} more, ' if rest else ''}all in {given.csv}")
+
+
+def _show_scores(model: Model, answers: Answers, labels: Labelled, given: Arguments) -> None:
+    """Print what the answers are worth, and write the files that are asked for."""
+    import json
+
+    import numpy as np
+
+    from engine.prediction.scores import Scores
+
+    remarks = list(labels.remarks)
+    if num_lost := len(labels.targets) - len(answers.files):
+        remarks.append(f"left out: {num_lost} of {len(labels.targets)} files, which are no images")
+    targets = np.array([labels.targets[file] for file in answers.files])
+    scores = Scores.of(model, answers, targets=targets, remarks=remarks)
+    content = json.dumps(scores.json(source=given.images), indent=2, allow_nan=False)
+    if given.csv is not None:
+        _write(given.csv, scores.csv())
+    if given.json is not None:
+        _write(given.json, f"{content}\n")
+    print(f"{given.run}: {scores.title}")
+    _print(*scores.tables())
+    for remark in remarks:
+        print(f"note: {remark}")
+    for file in (given.csv, given.json):
+        if file is not None:
+            print(f"written: {file}")
+
+
+def _print(*tables: Table) -> None:
+    from rich.console import Console
+
+    # As wide as its file names: a shortened one names nothing.
+    console = Console(highlight=False, soft_wrap=True, width=10_000)
+    for table in tables:
+        console.print(table)
+
+
+def _write(file: Path, text: str) -> None:
+    from engine.training.files import write_text
+
+    write_text(file.expanduser(), text)

@@ -1,4 +1,4 @@
-"""Train one long-tailed classifier and tell the whole truth about it.
+"""Train one long-tailed classifier and report it in full.
 
 ``python train.py --help`` lists every key. From Python: ``train.run(load([...]))`` with
 :func:`engine.config.load.load`.
@@ -126,7 +126,7 @@ def run(
         done = progress.epoch * steps + progress.totals.steps
         screen.header(header_of(journal, setup))
         with screen.training(epochs=epochs, done=done, total=epochs * steps):
-            for epoch in range(progress.epoch, epochs):
+            for epoch in selection.remaining(progress.epoch, rows=journal.rows()):
                 positions = setup.draw(epoch)
                 is_weighting = epoch >= start_epoch(config.reweight.start, epochs)
                 trainer.loss.set_weight(setup.class_weights if is_weighting else None)
@@ -165,9 +165,9 @@ def run(
                 checkpoints.stop_if_asked()
 
         # --- test (unless left alone), once for each selection rule ------------------------------
-        results = {}
+        results, ended = {}, progress.epoch
         weights = trainer.evaluated.state_dict
-        for rule, chosen in selection.chosen(progress.best, epochs=epochs, weights=weights).items():
+        for rule, chosen in selection.chosen(progress.best, epochs=ended, weights=weights).items():
             trainer.evaluated.load_state_dict(chosen.weights)
             # From here on a signal stops without a checkpoint: the one of the last epoch stands.
             stop = checkpoints.stop_if_asked
@@ -178,9 +178,9 @@ def run(
         summary = journal.summarise(results, selection=selection, notes=setup.notes, since=began)
         figures, headline = {}, results[summary.headline].test
         if headline is not None and config.track.figures:
-            rows = journal.rows()
-            figures = draw_figures(journal, headline, summary=summary, rows=rows)
+            figures = draw_figures(journal, headline, summary=summary, rows=journal.rows())
         trackers.result(summary, test=headline, figures=figures)
+        checkpoints.finish(keep=config.track.keep_checkpoints)
         journal.finish(summary)
         if test:
             screen.summary(summary, journal.folder.path, code_now=journal.code)
@@ -198,12 +198,30 @@ def main(argv: Sequence[str]) -> int:
         if arguments.print_config:
             print(dump(config), end="")
             return 0
+        if arguments.print_classes:
+            _print_classes(config)
+            return 0
         return _run_seeds(config, arguments, seeds=command_line.seeds(config, arguments))
     except ConfigError as error:
         # A mistake in the command is the same in every process of a run; the first prints it.
         for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():
             print(mistake, file=sys.stderr)
         return 2
+
+
+def _print_classes(config: Config) -> None:
+    """Print the classes of the config's data in label order."""
+    from engine.report.class_list import class_list
+    from engine.training.setup import load_dataset
+
+    dataset = load_dataset(config)
+    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    counts = {
+        name: split.targets.bincount(minlength=dataset.num_classes).tolist()
+        for name, split in splits.items()
+        if split is not None
+    }
+    print(*class_list(dataset.class_names, counts), sep="\n")
 
 
 def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: range) -> int:

@@ -126,7 +126,7 @@ def _new_file(text: str) -> Path:
     """Refuse, before anything is measured, a file that cannot be written afterwards."""
     path = Path(text)
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} is no file that can be written")
+        raise argparse.ArgumentTypeError(f"{text} is not a file that can be written")
     return path
 
 

@@ -24,7 +24,7 @@ class Augment:
 
     Args:
         crop: Pixels of black padding on each side before a random crop to the old size; 0 is off.
-        flip: Mirror an image left to right, every second time.
+        flip: Mirror an image left to right, with probability 1/2.
         cutout: Side of a square that is painted over (DeVries and Taylor 2017); 0 is off.
         resized_crop: Smallest share of the image's area that a random crop has, which is resized
             to the size of the images (Szegedy et al. 2015); 0 is off.

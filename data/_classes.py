@@ -68,7 +68,7 @@ def find_class(pool: Pool, wanted: int | str, *, key: str) -> int:
     near = difflib.get_close_matches(word, pool.class_names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"for example {pool.class_names[0]!r}"
     raise DataError(
-        f"{key}={word!r} is no class of {pool.title}: give one of its "
+        f"{key}={word!r} is not a class of {pool.title}: give one of its "
         f"{len(pool.class_names)} class names or a label from 0 to {len(pool.class_names) - 1}; "
         f"{hint}"
     )

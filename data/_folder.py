@@ -220,7 +220,7 @@ def _class_files(folder: Path) -> dict[str, tuple[int, int]]:
                 )
             facts = entry.stat()
             if not stat.S_ISREG(facts.st_mode):
-                raise DataError(f"data.path: {entry.path} is no file: replace it or remove it")
+                raise DataError(f"data.path: {entry.path} is not a file: replace it or remove it")
             files[entry.name] = (facts.st_size, facts.st_mtime_ns)
     if not files:
         raise DataError(f"data.path: {folder} has no images: fill it or remove it")

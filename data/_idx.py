@@ -33,8 +33,8 @@ def read_idx(path: Path, *, num_dimensions: int) -> np.ndarray:
     expected = _UNSIGNED_BYTE << 8 | num_dimensions
     if len(raw) < header or struct.unpack(">I", raw[:4])[0] != expected:
         raise DataError(
-            f"{path} is no idx file of {num_dimensions} dimensions (its first four bytes must be "
-            f"{expected:#010x}): fetch it again"
+            f"{path} is not an idx file of {num_dimensions} dimensions (its first four bytes must "
+            f"be {expected:#010x}): fetch it again"
         )
     shape = struct.unpack(f">{num_dimensions}I", raw[4:header])
     if len(raw) - header != math.prod(shape):

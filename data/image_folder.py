@@ -39,7 +39,7 @@ class ImageFolder:
             often fill 12.
 
     Raises:
-        DataError: If ``path`` is missing, or is no folder of that form, or an image is in two
+        DataError: If ``path`` is missing, or is not a folder of that form, or an image is in two
             splits.
     """
 
@@ -140,4 +140,4 @@ def _find(root: Path, path: str) -> Path:
             if folder.is_dir():
                 return folder
     places = " and ".join(str(folder) for folder in candidates)
-    raise DataError(f"data.path={path} is no folder: looked for {places}")
+    raise DataError(f"data.path={path} is not a folder: looked for {places}")

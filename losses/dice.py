@@ -70,7 +70,7 @@ class Dice(LogitsLoss):
 
     Args:
         ratio: Share of the Dice loss; the rest is cross-entropy, or focal loss where gamma > 0.
-        gamma: Of the focal loss.
+        gamma: Gamma of the focal loss.
         smooth: Added above and below the line.
         squared: Whether probabilities and targets are squared below the line.
         over: One value a class over the whole batch, or over each image.

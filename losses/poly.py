@@ -93,7 +93,7 @@ class Poly(SampleMean):
 
     Args:
         epsilon: What is added to the coefficient of 1 - p; above 0 pushes towards confidence.
-        gamma: Of the focal loss; 0 is cross-entropy.
+        gamma: Gamma of the focal loss; 0 is cross-entropy.
         normalize: What the batch mean divides by: the number of samples, or the sum of their class
             weights.
     """

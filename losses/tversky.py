@@ -72,7 +72,7 @@ class Tversky(LogitsLoss):
         alpha: Weight of false positives.
         beta: Weight of false negatives; above alpha it asks for recall.
         ratio: Share of the Tversky loss; the rest is cross-entropy, or focal loss where gamma > 0.
-        gamma: Of the focal loss.
+        gamma: Gamma of the focal loss.
         smooth: Added above and below the line.
         over: One value a class over the whole batch, or over each image.
     """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import logging
 import math
 import pkgutil
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -94,7 +97,7 @@ def _model_arguments(name: str, *, in_channels: int, image_size: tuple[int, int]
     if not timm.is_model(name):
         near = _nearest_models(name)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists the names"
-        raise ModelError(f"model.name={name} is no model of timm {timm.__version__}: {hint}")
+        raise ModelError(f"model.name={name} is not a model of timm {timm.__version__}: {hint}")
     size = {"img_size": image_size}
     try:
         return dict(resolve_model_input_args(name, size, in_chans=in_channels, num_classes=0))
@@ -128,7 +131,8 @@ def _create(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
 def _create_pretrained(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
     """Build with the weights that timm knows for the model, from its cache or the network."""
     try:
-        return timm.create_model(**kwargs, pretrained=True)
+        with _unlogged():
+            return timm.create_model(**kwargs, pretrained=True)
     except LOADING_ERRORS as error:
         _create(kwargs, name=name)  # raises where it is the model that cannot be built
         raise ModelError(
@@ -141,17 +145,18 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
     """Build with weights from a file that timm can read, all of them or it is an error."""
     file = Path(weights).expanduser()
     if not file.is_file():
-        raise ModelError(f"model.pretrained={weights} is no file: give a file of weights of {name}")
+        raise ModelError(f"model.pretrained={weights} is not a file: give one of weights of {name}")
     with torch.random.fork_rng(devices=[]):
         fresh = dict(_create(kwargs, name=name).named_parameters())
     # JAX weights come as .npz, which timm reads another way.
     source = {"file": str(file), "custom_load": file.suffix == ".npz"}
     try:
-        model = timm.create_model(**kwargs, pretrained=True, pretrained_cfg_overlay=source)
+        with _unlogged():
+            model = timm.create_model(**kwargs, pretrained=True, pretrained_cfg_overlay=source)
     except LOADING_ERRORS as error:
         raise ModelError(
             f"model.pretrained={weights} does not fit {name}: give a file of its weights "
-            f"({one_line(error)})"
+            f"({_first_mismatch(error)})"
         ) from error
     # timm passes over what is missing when it leaves a classifier out. Both builds drew the same
     # numbers, so a weight that still equals them was not in the file.
@@ -160,6 +165,26 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
         if drawn and torch.equal(value, fresh[key]):
             raise ModelError(f"model.pretrained={weights} has no {key}: give a file for {name}")
     return model
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep off the terminal what is logged on loading: every key of a file, every retry.
+
+    What matters of it is in the error that follows, or in ours.
+    """
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _first_mismatch(error: BaseException) -> str:
+    """Return why weights do not load: of torch's list of wrong shapes the first."""
+    found = re.search(r"size mismatch for (\S+):", str(error))
+    return one_line(error) if found is None else f"{found[1]} has another shape"
 
 
 def _check_batch_norm(kwargs: Mapping[str, Any], *, name: str) -> None:

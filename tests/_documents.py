@@ -163,6 +163,8 @@ def _check_predict(words: list[str]) -> None:
     for word in words:
         if word.startswith("runs/"):
             _make_run(Path(word))
-        elif re.fullmatch(r"[\w./]+", word) and not word.endswith(".csv"):
+        elif re.fullmatch(r"\w+", word) and "--evaluate" in words:
+            Path(word).mkdir(exist_ok=True)
+        elif re.fullmatch(r"[\w./]+", word) and not word.endswith((".csv", ".json")):
             Path(word).touch()
     assert parse(words).images

@@ -73,9 +73,9 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """Final weights of a run folder."""
+    """Final weights of a run folder; where it keeps the averaged ones alone, those."""
     state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
-    weights: dict[str, torch.Tensor] = state["model"]
+    weights: dict[str, torch.Tensor] = state["ema"] if state["model"] is None else state["model"]
     return weights
 
 

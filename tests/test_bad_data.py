@@ -254,7 +254,7 @@ def test_a_link_back_up_is_no_endless_walk(pets: Pets) -> None:
 
 def test_a_pipe_among_the_images_is_named_and_not_waited_for(pets: Pets) -> None:
     os.mkfifo(pets.path / "train/cat/pipe.png")
-    assert_refused(pets.train(), "train/cat/pipe.png is no file")
+    assert_refused(pets.train(), "train/cat/pipe.png is not a file")
 
 
 def test_a_val_that_is_no_folder_is_named(pets: Pets) -> None:

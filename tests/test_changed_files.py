@@ -183,11 +183,11 @@ def test_renames_that_a_kill_cut_short_are_done_on_resume(tmp_path: Path) -> Non
     """At the end of a run nothing is saved after them, and last.pt must be the last."""
     small_run(tmp_path / "whole")
     whole = folder_of(tmp_path / "whole")
-    small_run(tmp_path / "killed")
+    small_run(tmp_path / "killed", "track.keep_checkpoints=true")
     killed = folder_of(tmp_path / "killed")
     (killed / "checkpoints" / "last.pt").rename(killed / "checkpoints" / "next.pt")
     (killed / "summary.json").unlink()
-    small_run(tmp_path / "killed")
+    small_run(tmp_path / "killed", "track.keep_checkpoints=true")
     assert_same_run(killed, whole)
     names = {path.name for path in (killed / "checkpoints").iterdir()}
     assert names == {"last.pt", "previous.pt"}

@@ -47,6 +47,10 @@ def test_without_batch_statistics_the_last_batch_stays_as_it_is(
     tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     words = (*ONE_PIXEL, "optim.batch_size=45", "schedule.epochs=1", *words)
+    if "model.freeze=true" in words:
+        small_run(tmp_path, *ONE_PIXEL, "schedule.epochs=1")
+        first = folder_of(tmp_path, *ONE_PIXEL, "schedule.epochs=1")
+        words = (*words, f"model.init_from={first}")
     small_run(tmp_path, *words)
     assert [row["step"] for row in rows_of(folder_of(tmp_path, *words))] == [4]
 

@@ -196,6 +196,15 @@ def test_a_finished_run_is_shown_by_the_main_process(shared_run: Path) -> None:
     assert (second, [process.returncode for process in processes]) == ("", [0, 0])
 
 
+def test_two_processes_that_end_early_end_with_the_same_epoch(tmp_path: Path) -> None:
+    words = ("model.norm=group", "optim.lr=1e-12", "schedule.epochs=5", "schedule.patience=2")
+    with two(["train.py", *small_words(tmp_path, *words)]) as processes:
+        first, second = finished(processes)
+    assert [process.returncode for process in processes] == [0, 0], first + second
+    assert "note: stopped after epoch 3 of 5" in first
+    assert len(rows_of(folder_of(tmp_path, *words))) == 3
+
+
 def test_two_processes_with_a_teacher_make_the_numbers_of_one(tmp_path: Path) -> None:
     first = ("model.norm=group", "schedule.epochs=1", "data.classes=[0, 1]")
     small_run(tmp_path, *first)

@@ -44,6 +44,7 @@ LONG = (
     "mixup.mixup=0.2",
     "model.ema=0.9",
     "data.augment.crop=1",
+    "track.keep_checkpoints=true",
 )
 
 

@@ -35,31 +35,47 @@ class Sampler:
         """
         raise NotImplementedError
 
-    def draw(self, class_index: ClassIndex, *, seed: int, epoch: int, progress: float) -> Tensor:
-        """Draw the N positions of one epoch, as a function of ``seed`` and ``epoch`` alone.
+    def draw(
+        self,
+        class_index: ClassIndex,
+        *,
+        seed: int,
+        epoch: int,
+        progress: float,
+        length: int | None = None,
+    ) -> Tensor:
+        """Draw the M positions of one epoch, as a function of ``seed`` and ``epoch`` alone.
 
         Args:
             class_index: The positions of every class.
             seed: Seed of the loader's stream, >= 0.
             epoch: Number of the epoch, >= 0.
             progress: Fraction of training done, in [0, 1].
+            length: M; None is N, the number of training images.
 
         Returns:
-            (N,) int64 positions.
+            (M,) int64 positions.
         """
         key = np.random.SeedSequence([_EPOCH_ORDER, seed, epoch])
         generator = np.random.Generator(np.random.SFC64(key))
-        return torch.from_numpy(self.positions(class_index, generator, progress=progress))
+        length = len(class_index.order) if length is None else length
+        found = self.positions(class_index, generator, progress=progress, length=length)
+        return torch.from_numpy(found)
 
     def positions(
-        self, class_index: ClassIndex, generator: np.random.Generator, *, progress: float
+        self,
+        class_index: ClassIndex,
+        generator: np.random.Generator,
+        *,
+        progress: float,
+        length: int,
     ) -> np.ndarray:
-        """Draw N positions in O(N), with replacement.
+        """Draw ``length`` positions, with replacement, each in constant time.
 
         torch.multinomial is not used because it stops at 2^24 categories.
         """
         p = self.class_probabilities(class_index.counts, progress=progress)
-        return _draw_with_replacement(generator, class_index, p)
+        return _draw_with_replacement(generator, class_index, p, length=length)
 
 
 def natural_shares(class_counts: np.ndarray) -> np.ndarray:
@@ -82,12 +98,16 @@ class _Alias(NamedTuple):
 
 
 def _draw_with_replacement(
-    generator: np.random.Generator, class_index: ClassIndex, probabilities: np.ndarray
+    generator: np.random.Generator,
+    class_index: ClassIndex,
+    probabilities: np.ndarray,
+    *,
+    length: int,
 ) -> np.ndarray:
-    """Draw N positions: a class through the alias table, then one of its images."""
+    """Draw ``length`` positions: a class through the alias table, then one of its images."""
     alias = _alias_table(probabilities)
     num_classes = len(probabilities)
-    drawn = np.empty(len(class_index.order), dtype=np.int64)
+    drawn = np.empty(length, dtype=np.int64)
     for start in range(0, len(drawn), _CHUNK):
         out = drawn[start : start + _CHUNK]
         scaled = generator.random(len(out)) * num_classes

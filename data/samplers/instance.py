@@ -13,7 +13,11 @@ _LARGE = 1 << 20  # positions; an epoch of fewer fits the cache
 
 
 class Instance(Sampler):
-    """Every image once an epoch, in random order."""
+    """Every image once an epoch, in random order.
+
+    In an epoch of another length every image is drawn equally often, give or take one: a shorter
+    epoch is a part of the images, drawn anew each time.
+    """
 
     balances: ClassVar[bool] = False
 
@@ -23,11 +27,18 @@ class Instance(Sampler):
         return natural_shares(class_counts)
 
     def positions(
-        self, class_index: ClassIndex, generator: np.random.Generator, *, progress: float
+        self,
+        class_index: ClassIndex,
+        generator: np.random.Generator,
+        *,
+        progress: float,
+        length: int,
     ) -> np.ndarray:
-        """Draw a permutation of the N positions."""
+        """Draw one permutation of the N positions after the other, and cut the last one off."""
         del progress
-        return _permutation(generator, len(class_index.order))
+        num = len(class_index.order)
+        parts = [_permutation(generator, num) for _ in range(-(-length // num))]
+        return np.concatenate(parts)[:length]
 
 
 def _permutation(generator: np.random.Generator, num: int) -> np.ndarray:

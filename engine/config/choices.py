@@ -23,7 +23,7 @@ class Choice:
     Attributes:
         selector: the full key, ``sampler.name``.
         package: ``data.samplers``.
-        default: the value that is chosen when nobody chooses; where it is no file it means none.
+        default: the value that is chosen when nobody chooses; where it is not a file it means none.
         meaning: the help of the selector.
         components: what each file says of itself, by its name.
     """

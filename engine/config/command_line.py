@@ -49,12 +49,14 @@ options:
   --seeds N         run N seeds, from the key seed upwards; print mean, std and n
   --fresh           run again although the run folder exists; the old folder is kept aside
   --print-config    print the resolved YAML and stop
+  --print-classes   print the classes in label order, each with its images, and stop: the order of
+                    reweight.weights and of every other list with a number a class
   -h, --help [WORD] this text; with WORD only what has it in a key or its meaning (--help drw);
                     --help methods lists the ready-made methods and their papers
 """
 
 
-OPTIONS = ("--seeds", "--fresh", "--print-config", "--help")
+OPTIONS = ("--seeds", "--fresh", "--print-config", "--print-classes", "--help")
 LARGEST_SEED = 2**32
 
 
@@ -66,6 +68,7 @@ class Arguments(argparse.Namespace):
     seeds: int | None
     fresh: bool
     print_config: bool
+    print_classes: bool
     help: str | None
 
 
@@ -85,6 +88,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--print-config", action="store_true")
+    parser.add_argument("--print-classes", action="store_true")
     parser.add_argument("-h", "--help", nargs="?", const="")
     known, rest = parser.parse_known_intermixed_args(argv, Arguments())
     words = [word for word in argv if word in {*known.words, *rest}]

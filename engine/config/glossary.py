@@ -21,6 +21,7 @@ WORDS = {
     "dataset": "data=NAME",
     "drs": "sampler=class_balanced sampler.start=0.8",
     "drw": "reweight=effective_number reweight.start=0.8",
+    "early_stopping": "schedule.patience=10",
     "few": "evaluate.metric=val/few_accuracy",
     "fp16": "runtime.precision=float16",
     "gpu": "runtime.device=cuda",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -47,14 +48,7 @@ def metrics() -> dict[str, Metric]:
     Raises:
         TypeError: a row breaks the rules of the catalogue: a mistake of its author.
     """
-    tree = ast.parse(PATH.read_text(encoding="utf-8"))
-    found = {}
-    for node in tree.body:
-        for call in getattr(node, "decorator_list", ()):
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == "metric":
-                assert isinstance(node, ast.FunctionDef)
-                found[node.name] = _row(node, call)
-    return found
+    return {node.name: _row(node, call) for node, call in _rows(PATH.read_text(encoding="utf-8"))}
 
 
 def selectable() -> dict[str, Metric]:
@@ -66,6 +60,31 @@ def heading(name: str) -> str:
     """Return a metric's name in words; that of an unknown one is made from its key."""
     known = metrics().get(name)
     return known.heading if known else name.replace("_", " ")
+
+
+def without_headings(source: str) -> str:
+    """Return the source of the catalogue without what its rows only show: heading and column."""
+    lines = source.encode().splitlines(keepends=True)
+    shown = [
+        argument
+        for _, call in _rows(source)
+        for argument in (*call.args, *(k.value for k in call.keywords if k.arg == "column"))
+    ]
+    for node in reversed(shown):  # from the end, so that places before stay where they are
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        first, last = node.lineno - 1, node.end_lineno - 1
+        kept = lines[first][: node.col_offset] + lines[last][node.end_col_offset :]
+        lines[first : last + 1] = [kept]
+    return b"".join(lines).decode()
+
+
+def _rows(source: str) -> Iterator[tuple[ast.FunctionDef, ast.Call]]:
+    """Functions of the catalogue, each with its ``@metric(...)``."""
+    for node in ast.parse(source).body:
+        for call in getattr(node, "decorator_list", ()):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "metric":
+                assert isinstance(node, ast.FunctionDef)
+                yield node, call
 
 
 def _row(node: ast.FunctionDef, call: ast.Call) -> Metric:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from engine.config import components
-from engine.config.calendar import deferred_starts, start_epoch
+from engine.config.calendar import complete_from, deferred_starts, start_epoch
 from engine.config.choices import CHOICES, of
 from engine.config.messages import allowed, shown
 from engine.config.schema import Config, DataConfig, standard, tracker_fields
@@ -38,6 +38,10 @@ def _needs() -> Iterator[Needs]:
 
 
 NEEDS = tuple(_needs())
+NO_VALIDATION = (
+    "has no effect without a validation split; set data.validation.per_class or "
+    "data.validation.fraction"
+)
 
 
 def check(config: Config) -> list[str]:
@@ -168,10 +172,7 @@ def _one_kind_of_validation(config: Config) -> Iterator[str]:
 def _a_validation_metric_needs_validation(config: Config) -> Iterator[str]:
     for key in ("evaluate.metric", "evaluate.rules"):
         if not has_validation(config) and _is_set(config, key):
-            yield (
-                f"{key}: has no effect without a validation split; set "
-                "data.validation.per_class or data.validation.fraction"
-            )
+            yield f"{key}: {NO_VALIDATION}"
 
 
 def _the_final_weights_are_kept(config: Config) -> Iterator[str]:
@@ -219,6 +220,23 @@ def _starts_come_before_the_end(config: Config) -> Iterator[str]:
             )
 
 
+def _patience_can_run_out(config: Config) -> Iterator[str]:
+    patience, epochs = config.schedule.patience, config.schedule.epochs
+    if patience is None:
+        return
+    key = f"schedule.patience={patience}"
+    if not has_validation(config):
+        yield f"{key}: {NO_VALIDATION}"
+    if "val" not in config.evaluate.rules:
+        yield f"{key}: goes by the metric of the rule val; name val in evaluate.rules"
+    first, reason = complete_from(config)
+    if first + patience >= epochs:
+        since = f" of {epochs} on" + (f" ({reason})" if reason else "")
+        at_most = epochs - first - 1
+        remedy = f"set it to {at_most} or less" if at_most > 0 else "set it to null"
+        yield f"{key}: ends nothing early, it counts from epoch {first}{since}; {remedy}"
+
+
 def _numbers_rise_where_a_choice_says_so(config: Config) -> Iterator[str]:
     for choice in CHOICES:
         for key in choice.fact(_get(config, choice.selector), "rising") or ():
@@ -230,6 +248,15 @@ def _numbers_rise_where_a_choice_says_so(config: Config) -> Iterator[str]:
 def _init_head_needs_init_from(config: Config) -> Iterator[str]:
     if config.model.init_from is None and not config.model.init_head:
         yield "model.init_head: has no effect without model.init_from"
+
+
+def _a_frozen_backbone_has_been_trained(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.freeze and model.init_from is None and not model.pretrained:
+        yield (
+            "model.freeze=true: would keep the random weights that the backbone begins with; set "
+            "model.init_from=<run folder> or model.pretrained"
+        )
 
 
 def _pieces_divide_the_batch(config: Config) -> Iterator[str]:
@@ -352,8 +379,10 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _mixing_needs_soft_targets,
     _logits_are_adjusted_once,
     _starts_come_before_the_end,
+    _patience_can_run_out,
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,
+    _a_frozen_backbone_has_been_trained,
     _pieces_divide_the_batch,
     _pieces_add_up_to_the_batch,
     _scaled_logits_are_cosines,

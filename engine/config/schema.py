@@ -110,6 +110,11 @@ class _SamplerConfig(OpenSection):
     start: Fraction = Field(
         0.0, description="fraction of training after which it begins (instance before)"
     )
+    length: Annotated[int, Ge(1)] | None = Field(
+        None,
+        description="images an epoch draws, whatever the sampler; instance draws each equally "
+        "often, give or take one; null: the number of training images",
+    )
 
 
 class _ModelConfig(OpenSection):
@@ -179,6 +184,12 @@ class _ScheduleConfig(OpenSection):
 
     name: str = ""
     epochs: Annotated[int, Ge(1)] = Field(40, description="length of training")
+    patience: Annotated[int, Ge(1)] | None = Field(
+        None,
+        description="early stopping: end training after so many epochs without a better "
+        "evaluate.metric, counted once all that is deferred has begun; the learning rate still "
+        "goes by schedule.epochs; null: off",
+    )
     warmup: Fraction = Field(0.05, description="fraction of training with a linearly rising rate")
     unit: Literal["step", "epoch"] = Field(
         "step", description="change the rate every optimizer step or once an epoch"
@@ -246,7 +257,16 @@ class TrackConfig(Section):
     per_class: Literal["auto", "scalars", "table", "off"] = Field(
         "auto", description="per-class metrics in trackers each epoch; auto: by number of classes"
     )
-    figures: bool = Field(True, description="draw figures at the end; false saves seconds a run")
+    figures: bool = Field(
+        True,
+        description="draw figures at the end of a run; false saves seconds; a sweep draws those of "
+        "its study either way",
+    )
+    keep_checkpoints: bool = Field(
+        False,
+        description="keep the last two checkpoints of a finished run whole; false leaves the "
+        "weights of its selection rules, without optimizer state",
+    )
 
     @property
     def is_tracked(self) -> bool:

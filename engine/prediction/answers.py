@@ -41,15 +41,22 @@ class Answers:
             table.add_row(*(Text(one_line(cell)) for cell in (_name(file), *cells)))
         return table
 
-    def csv(self) -> str:
-        """Return a header and a line for each file: file, predicted, probability, each class."""
+    def csv(self, *, true_classes: Sequence[str] | None = None) -> str:
+        """Return a header and a line for each file: file, predicted, probability, each class.
+
+        Args:
+            true_classes: the class of each file, where it is known: a column ``class`` after
+                ``file``.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["file", "predicted", "probability", *self.class_names])
-        for file, row in zip(self.files, self.probabilities, strict=True):
+        known = ["class"] if true_classes is not None else []
+        writer.writerow(["file", *known, "predicted", "probability", *self.class_names])
+        for number, (file, row) in enumerate(zip(self.files, self.probabilities, strict=True)):
             label = int(row.argmax())
+            own = [true_classes[number]] if true_classes is not None else []
             values = [f"{value:.9g}" for value in (row[label], *row)]
-            writer.writerow([_name(file), self.class_names[label], *values])
+            writer.writerow([_name(file), *own, self.class_names[label], *values])
         return text.getvalue()
 
 

@@ -20,7 +20,10 @@ all folders in them. Images are decoded, resized and normalised as the run's own
   python predict.py runs/photos/0123456789ab new_photos
   python predict.py runs/photos/0123456789ab a.jpg b.png --rule last
   python predict.py runs/photos/0123456789ab new_photos --csv predicted.csv
+  python predict.py runs/photos/0123456789ab labelled_photos --evaluate --json scores.json
 
+The folder is runs/<name>/<fingerprint>: train.py prints it at the end, and track.name=photos sets
+the name.
 A run with data.size resizes an image's shorter side to it and takes the centre square. Any other
 run takes images of its own size alone: 8x8 for digits, 28x28 for fashion_mnist, 32x32 for CIFAR.
 Digits and Fashion-MNIST are greyscale, light strokes on black.
@@ -28,9 +31,17 @@ Digits and Fashion-MNIST are greyscale, light strokes on black.
 A run of two classes predicts the more probable one. The probability from which on the positive
 class has the best F1 on validation, at the class shares of the whole training list, is printed too.
 
+With --evaluate IMAGES are folders of class folders (labelled_photos/cat/*), or CSV files with the
+columns file and class. Classes are matched by name; what has no match is left out and said.
+
 options:
-  --csv FILE          write one line an image: file, predicted, probability, then the probability of
-                      each class; the table on the screen then ends after 20 images
+  --evaluate          compare with the true classes: accuracy, balanced accuracy, recall by class,
+                      many/medium/few by the run's training images, NLL, ECE, confusion and the rest
+                      of the metrics; nothing in the run folder is changed
+  --json FILE         with --evaluate: write all of these numbers
+  --csv FILE          write one line per image: file, predicted, probability, then the probability
+                      of each class; the table on the screen then ends after 20 images; with
+                      --evaluate also the true class, in the column class
   --rule RULE         whose weights: last (the final ones) or val (the best validation epoch);
                       default val where the run has it
   --top N             classes shown of each image (default 3)
@@ -50,8 +61,10 @@ class Arguments(argparse.Namespace):
 
     words: list[Path]
     csv: Path | None
+    json: Path | None
+    evaluate: bool
     rule: str | None
-    top: int
+    top: int | None
     batch_size: int
     device: str
     help: bool
@@ -81,8 +94,10 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("words", nargs="*", type=Path)
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--evaluate", action="store_true")
     parser.add_argument("--rule")
-    parser.add_argument("--top", type=int, default=3)
+    parser.add_argument("--top", type=int)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--device", default="auto")
     parser.add_argument("-h", "--help", action="store_true")
@@ -101,25 +116,47 @@ def _mistakes(given: Arguments) -> Iterator[str]:
         yield "expected a run folder and images, as in: python predict.py runs/digits/... images"
         return
     yield from _mistakes_of_run(given.run)
-    if not given.images:
-        yield f"expected images after the run folder {given.run}: files, or folders of them"
-    for path in given.images:
-        if not path.exists():
-            yield f"{path}: no such file or folder"
+    yield from _mistakes_of_images(given)
     for name, choices in CHOICES.items():
         value = getattr(given, name)
         if value is not None and value not in choices:
             hint = nearest(value, choices)
             yield f"--{name} {value}: expected one of {' | '.join(choices)}{hint}"
     for name in ("top", "batch_size"):
-        if getattr(given, name) < 1:
-            option = name.replace("_", "-")
-            yield f"--{option} {getattr(given, name)}: expected a whole number >= 1"
-    if given.csv is not None:
-        if given.csv.suffix.lower() != ".csv":
-            yield f"--csv {given.csv}: expected a file that ends in .csv"
-        elif given.csv.is_dir() or not given.csv.expanduser().absolute().parent.is_dir():
-            yield f"--csv {given.csv}: expected a file in a folder that is there"
+        value = getattr(given, name)
+        if value is not None and value < 1:
+            yield f"--{name.replace('_', '-')} {value}: expected a whole number >= 1"
+    if given.evaluate and given.top is not None:
+        yield f"--top {given.top}: has no effect with --evaluate"
+    if given.json is not None and not given.evaluate:
+        yield f"--json {given.json}: has no effect without --evaluate"
+    for option in ("csv", "json"):
+        if (file := getattr(given, option)) is not None:
+            yield from _mistakes_of_output(file, option, run=given.run)
+
+
+def _mistakes_of_images(given: Arguments) -> Iterator[str]:
+    if not given.images:
+        yield f"expected images after the run folder {given.run}: files, or folders of them"
+    for path in given.images:
+        if not path.exists():
+            yield f"{path}: no such file or folder"
+        elif given.evaluate and not path.is_dir() and path.suffix.lower() != ".csv":
+            yield (
+                f"{path}: with --evaluate expected a folder of class folders, or a .csv file with "
+                "the columns file and class"
+            )
+
+
+def _mistakes_of_output(file: Path, option: str, *, run: Path) -> Iterator[str]:
+    """Yield why a file cannot be written, or is not to be."""
+    path = file.expanduser().absolute()
+    if file.suffix.lower() != f".{option}":
+        yield f"--{option} {file}: expected a file that ends in .{option}"
+    elif path.is_dir() or not path.parent.is_dir():
+        yield f"--{option} {file}: expected a file in a folder that is there"
+    elif path.resolve().is_relative_to(run.resolve()):
+        yield f"--{option} {file}: is in the run folder, which stays as it is; name another place"
 
 
 def _mistakes_of_run(run: Path) -> Iterator[str]:
@@ -132,6 +169,6 @@ def _mistakes_of_run(run: Path) -> Iterator[str]:
     runs = sorted(str(path.parent) for path in run.glob("*/config.yaml"))
     if runs:
         others = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
-        yield f"{run}: is no run folder; it holds {', '.join(runs[:3])}{others}: name one"
+        yield f"{run}: is not a run folder; it holds {', '.join(runs[:3])}{others}: name one"
     else:
-        yield f"{run}: is no run folder: it has no config.yaml"
+        yield f"{run}: is not a run folder: it has no config.yaml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 import data
+from engine.prediction.labels import Classes
 from engine.training.build import weight_layout
 from engine.training.predict_loop import predict
 from engine.training.runtime import Precision, choose_device, choose_precision
@@ -23,14 +25,18 @@ class Model:
     """A loaded run on a device, at the precision that it was evaluated in.
 
     Attributes:
+        folder: the run folder.
         run: whose model is on ``device``.
+        facts: what its folder says of its data.
         image_shape: channels, height and width of its images.
         num_outputs: logits of the model, 1 for a binary task with a sigmoid loss.
         device: where it computes.
         precision: in which it computes.
     """
 
+    folder: Path
     run: LoadedRun
+    facts: Mapping[str, Any]
     image_shape: data.ImageShape
     num_outputs: int
     device: torch.device
@@ -49,7 +55,9 @@ class Model:
         run.model.to(chosen).to(memory_format=weight_layout(chosen, precision=precision))
         facts = read_facts(folder)
         return cls(
+            folder,
             run,
+            facts,
             data.ImageShape(*facts["image_shape"]),
             facts["num_outputs"],
             device=chosen,
@@ -69,9 +77,21 @@ class Model:
         return self.run.class_names
 
     @property
-    def num_epochs(self) -> int:
-        """The epochs that the run was to train."""
-        return self.run.config.schedule.epochs
+    def classes(self) -> Classes:
+        """Return the classes that it can answer with."""
+        has_rest = self.run.config.data.one_vs_rest is not None
+        return Classes(self.class_names, self.facts["predicted_classes"], has_rest=has_rest)
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """Return the training images of each class, (C,)."""
+        return np.array(self.facts["class_counts"])
+
+    @property
+    def origin(self) -> str:
+        """Return in words which weights of the run these are."""
+        epochs = self.run.config.schedule.epochs
+        return f"rule {self.run.rule}, weights after epoch {self.run.epoch} of {epochs}"
 
     def probabilities(self, images: Tensor) -> np.ndarray:
         """Return class probabilities (N, C) float64 of uint8 images (N, channels, H, W).

@@ -26,4 +26,5 @@ def header_of(journal: Journal, setup: Setup) -> Header:
         steps=setup.steps,
         chosen_by=None if val is None else metrics()[metric].heading,
         folder=journal.folder.path,
+        patience=config.schedule.patience,
     )

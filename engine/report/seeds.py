@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from engine.config.messages import counted, one_line
@@ -21,8 +21,12 @@ class Grid(NamedTuple):
 
 def measures(summary: Summary) -> dict[str, str]:
     """Return the metrics that a run has, by name, with the group sizes in their headings."""
-    known = summary.rules["last"].test
-    sizes = {f"{group}_accuracy": size for group, size in summary.group_sizes.items()}
+    return headings(summary.rules["last"].test, summary.group_sizes)
+
+
+def headings(known: Collection[str], group_sizes: Mapping[str, int]) -> dict[str, str]:
+    """Return the ``known`` metrics in the order of the catalogue, each by its name in words."""
+    sizes = {f"{group}_accuracy": size for group, size in group_sizes.items()}
     return {
         name: metric.heading
         + (f" ({counted(sizes[name], 'class', 'classes')})" if name in sizes else "")
@@ -97,9 +101,19 @@ def remarks(summaries: Sequence[Summary]) -> list[str]:
     """Return what must be known about the numbers, in sentences."""
     first = summaries[0]
     seeds = ", ".join(str(s.seed) for s in summaries)
-    notes = dict.fromkeys(note for s in summaries for note in s.notes)
     named = f"seeds {seeds}; group {first.group}; one subset (data.imbalance.seed)"
-    return [named, *(f"note: {note}" for note in notes)]
+    said_by: dict[str, list[int]] = {}
+    for summary in summaries:
+        for note in dict.fromkeys(summary.notes):
+            said_by.setdefault(note, []).append(summary.seed)
+    return [named, *(_note(note, own, num=len(summaries)) for note, own in said_by.items())]
+
+
+def _note(note: str, seeds: Sequence[int], *, num: int) -> str:
+    """Say whose note it is, unless it is that of all ``num`` seeds."""
+    if len(seeds) == num:
+        return f"note: {note}"
+    return f"note, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}: {note}"
 
 
 def _spread(found: Sequence[float | None]) -> str:

@@ -55,6 +55,7 @@ class Header:
         steps: Optimizer steps an epoch.
         chosen_by: Validation metric that chooses the epoch, in words; None without validation.
         folder: The run folder.
+        patience: Epochs without a better one that end training; None for no such end.
     """
 
     title: str
@@ -69,6 +70,7 @@ class Header:
     steps: int
     chosen_by: str | None
     folder: Path
+    patience: int | None = None
 
 
 class Terminal:
@@ -130,6 +132,9 @@ class Terminal:
         self.say(f"device  {header.device}, {counted(header.threads, 'thread')}")
         chosen = f"; val is {header.chosen_by}" if header.chosen_by else ""
         length = f"{header.epochs} of {counted(header.steps, 'step')}"
+        if header.patience is not None:
+            waits = counted(header.patience, "epoch")
+            chosen += f", and training ends after {waits} without a better"
         self.say(f"epochs  {length}{chosen}")
         self.say(f"folder  {header.folder}")
 
@@ -245,11 +250,15 @@ def _table(title: str) -> Table:
 
 
 def _class_table(summary: Summary) -> Table:
-    """List the classes by falling training count; beyond twenty the ten at each end of recall."""
     result = summary.result
-    involved = [c for c in result.classes if c.train_images or c.support]
-    rows = sorted(involved, key=lambda c: (-c.train_images, c.label))
     title = f"{summary.title}: test by class, rule {summary.headline} (epoch {result.epoch})"
+    return class_table(result.classes, title=title)
+
+
+def class_table(classes: Sequence[ClassResult], *, title: str) -> Table:
+    """Return a row a class by falling training count; beyond twenty ten at each end of recall."""
+    involved = [c for c in classes if c.train_images or c.support]
+    rows = sorted(involved, key=lambda c: (-c.train_images, c.label))
     if len(rows) > CLASSES_SHOWN:
         tested = [c for c in rows if c.recall is not None]
         ranked = sorted(tested, key=lambda c: c.recall or 0.0)

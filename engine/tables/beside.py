@@ -86,7 +86,7 @@ def unmatched(blocks: Sequence[Block], references: Sequence[Reference]) -> list[
 
 def _unmatched(reference: Reference, configs: Mapping[str, Sequence[Config]]) -> list[str]:
     lines = published.lines_of(reference.paper, reference.table)
-    why = dict.fromkeys(lines.index, "of a method that is no row here")
+    why = dict.fromkeys(lines.index, "of a method that is not a row here")
     shown: set[int] = set()
     for ours, theirs in reference.methods.items():
         of_method = lines[lines.method == theirs]

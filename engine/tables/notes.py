@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from engine.config.selection_rules import FINAL
 from engine.tables.pairing import Pair, named, pair_of, usual_splits, value_of
 from engine.tables.record import RunRecord
+from engine.training.patience import PATIENCE
 
 
 def row_notes(
@@ -45,7 +47,19 @@ def row_notes(
             if rule in run.rules and value_of(run, "accuracy", rule=rule) is None
         ],
     }
-    return [f"{what}: {named(pairs)}" for what, pairs in found.items() if pairs]
+    notes = [f"{what}: {named(pairs)}" for what, pairs in found.items() if pairs]
+    return [*notes, *_early_stops(runs)]
+
+
+def _early_stops(runs: Sequence[RunRecord]) -> list[str]:
+    """Say how many runs ``schedule.patience`` has ended, and after how many epochs."""
+    stopped = [run for run in runs if any(n.endswith(PATIENCE) for n in run.notes)]
+    early = [run.rules[FINAL].epoch for run in stopped]
+    if not early:
+        return []
+    which = "stopped" if len(early) == len(runs) else f"{len(early)} of {len(runs)} runs stopped"
+    after = f"epoch {early[0]}" if len(set(early)) == 1 else f"epochs {min(early)} to {max(early)}"
+    return [f"{which} early, after {after} of {stopped[0].epochs} {PATIENCE}"]
 
 
 def code_notes(rows: Sequence[Sequence[RunRecord]], losses: Sequence[str]) -> list[list[str]]:

@@ -40,7 +40,7 @@ How to read it:
                Student's t and the studentized bootstrap, which keeps its promise at n = 5
   bold         that interval excludes 0 and n >= 5; n counts subsets where there are five, else
                seeds, since runs on one subset share its luck
-  oracle       the best test epoch, which most public code reports; only ever beside, with the gap
+  oracle       the best test epoch, which most public code reports; shown only next to the results
   †            a published number that is not of the same experiment; the note says why
   –            undefined: an empty group of classes, no run, no such rule
 
@@ -74,7 +74,7 @@ options:
                       of the others there are
 {MORE}
   --per-class         the mean recall of every class instead
-  --percent           in percent, but for what is no share (NLL, Brier score, MCC)
+  --percent           in percent, but for what is not a share (NLL, Brier score, MCC)
   --best              the best mean of a column is bold and the second underlined
   --format F          terminal, markdown, latex or csv (default: terminal)
   --command ROW[/S]   print the commands that make this row's runs again (in setting S), and stop

@@ -169,7 +169,7 @@ def misfit(row: pd.Series, config: Config) -> str:
     """Return why a line is not of the data of a run, in what differs first; empty where it is."""
     imbalance = config.data.imbalance
     if row.acc_pct != row.acc_pct:  # NaN
-        return f"{row.metric} is no top-1 accuracy"
+        return f"{row.metric} is not a top-1 accuracy"
     if _plain(row.dataset) != _plain(data_set(config)):
         return f"no run on {row.dataset}"
     is_natural = row.imbalance_type == "natural"

@@ -45,7 +45,8 @@ class RunRecord(BaseModel):
         words: files and ``key=value`` words: ``python train.py <words>`` is this run.
         fingerprint: the run; ``group`` is the same without the seeds.
         seed: of model and batch order; ``subset_seed`` (data.imbalance.seed) of the images.
-        code_hash: of the files that training imported; ``commit`` and ``dirty`` of the checkout.
+        code_hash: of the files that training imported; ``commit`` of the checkout.
+        dirty: whether any of that code, or of a tracked file, was in no commit.
         title: the data set as the run called it.
         class_counts: training images of each class.
         group_sizes: number of classes that are many, medium and few.
@@ -122,7 +123,7 @@ def from_run_folder(
             subset_seed=config.data.imbalance.seed,
             code_hash=summary.code_hash,
             commit=segment["commit"],
-            dirty=segment["dirty"],
+            dirty=any(one["dirty"] for one in environment["segments"]),
             title=summary.title,
             epochs=config.schedule.epochs,
             model=config.model.name,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from engine.training.divergence import DivergenceError
 from engine.training.epoch_totals import EpochTotals
@@ -107,6 +108,15 @@ class Checkpointer:
             save(self.folder, {**self.trainer.state_dict(), **where})
         self._saved = time.monotonic()
 
+    def finish(self, *, keep: bool) -> None:
+        """Leave of the checkpoints, now that training is over, the weights of the rules alone.
+
+        Args:
+            keep: leave them as they are.
+        """
+        if self.processes.is_main and not keep:
+            keep_weights(self.folder, epoch=self.progress.epoch)
+
     @contextlib.contextmanager
     def named_on_divergence(self) -> Iterator[None]:
         """Add to a divergence error where the last good checkpoint is, and what to try."""
@@ -158,10 +168,56 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
 
     A crash at any moment leaves at least one of the two whole.
     """
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, buffer)
-    write_bytes(folder / "next.pt", buffer.getvalue())
+    _write(folder / "next.pt", state)
     _promote(folder)
+
+
+def keep_weights(folder: Path, *, epoch: int) -> None:
+    """Leave only ``last.pt``, and in it only what predicts: the weights of the selection rules.
+
+    Optimizer state goes, and with an average the weights that it is of. A crash at any moment
+    leaves the weights, and the same call goes on from there.
+
+    Args:
+        folder: of the checkpoints.
+        epoch: epochs that were trained; where the newest whole checkpoint is of another, nothing
+            is done.
+    """
+    last = folder / "last.pt"
+    state, _, path = load_latest(folder)
+    if state is None or path != last or state["epoch"] != epoch:
+        return
+    (folder / "previous.pt").unlink(missing_ok=True)  # first: a full disk gets room
+    if state["optimizer"] is not None:
+        _write(folder / "next.pt", _weights_only(state))
+        (folder / "next.pt").replace(last)
+
+
+def final_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights at a checkpoint's moment that are evaluated: averaged where they are."""
+    weights: dict[str, Tensor] = state["model"] if state["ema"] is None else state["ema"]
+    return weights
+
+
+def _weights_only(state: Mapping[str, Any]) -> dict[str, Any]:
+    final = final_weights(state)
+    best = {
+        # One storage is written once.
+        rule: {**kept, "state": final if _is_same(kept["state"], final) else kept["state"]}
+        for rule, kept in state["best"].items()
+    }
+    model = final if state["ema"] is None else None
+    return {**state, "model": model, "best": best, "optimizer": None, "scaler": None}
+
+
+def _is_same(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(value, others[key]) for key, value in weights.items())
+
+
+def _write(path: Path, state: Mapping[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save({**state, "format": FORMAT}, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def _promote(folder: Path) -> None:
@@ -184,9 +240,10 @@ def load_latest(folder: Path) -> Checkpoint:
         try:
             state = _read(path)
         except ValueError as error:
-            problems.append(f"{path}: {error}; using the previous checkpoint")
+            problems.append(f"{path}: {error}")
         else:
-            return Checkpoint(state, tuple(problems), path)
+            using = tuple(f"{problem}; using {path.name}" for problem in problems)
+            return Checkpoint(state, using, path)
     return Checkpoint(None, tuple(problems), None)
 
 

@@ -7,14 +7,32 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from engine.config import components
+from engine.config import components, metrics
 from engine.config.choices import CHOICES
 from engine.config.components import ROOT
 from engine.config.schema import Config
 
+# A sentence beside a number changes no number.
+ONLY_SHOWS = ("engine/training/notes.py",)
+
 
 def code_hash(config: Config) -> str:
-    """Return 12 hex digits over the files that can change a number of such a run.
+    """Return 12 hex digits over the code that can change a number of such a run.
+
+    It is that of :func:`code_files`, but for the headings of metrics.
+    """
+    digest = hashlib.sha256()
+    for file in code_files(config):
+        name, content = file.relative_to(ROOT).as_posix(), file.read_bytes()
+        if name == metrics.PATH.relative_to(components.ROOT).as_posix():
+            content = metrics.without_headings(content.decode()).encode()
+        digest.update(name.encode() + b"\0")
+        digest.update(content + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def code_files(config: Config) -> list[Path]:
+    """Return the files that can change a number of such a run, sorted.
 
     What may be asked (``engine/config``, but for its calendar) is in the run's config, and what
     shows a number (``engine/report``) comes after it. Of the files that are choices only the chosen
@@ -29,11 +47,7 @@ def code_hash(config: Config) -> str:
         files |= set(folders[package].glob("_*.py"))
         for name in names:
             files |= _with_siblings(folders[package] / f"{name}.py")
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0")
-        digest.update(file.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
+    return sorted(files - {ROOT / name for name in ONLY_SHOWS})
 
 
 def _chosen(config: Config) -> dict[str, set[str]]:

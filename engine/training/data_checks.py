@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import data
 from engine.config.mistakes import ConfigError
+from engine.config.rules import NO_VALIDATION
 from engine.config.schema import Config
 from engine.training import build, notes
 from engine.training.metrics import evaluate
@@ -112,13 +113,14 @@ def check_lone_images(
 
 
 def _choosing_needs_validation(config: Config, dataset: data.LongTailed) -> Iterator[str]:
+    if dataset.val is not None:
+        return
     for key in ("metric", "rules"):
         default = type(config.evaluate).model_fields[key].default
-        if dataset.val is None and getattr(config.evaluate, key) != default:
-            yield (
-                f"evaluate.{key}: has no effect without a validation split; set "
-                "data.validation.per_class or data.validation.fraction"
-            )
+        if getattr(config.evaluate, key) != default:
+            yield f"evaluate.{key}: {NO_VALIDATION}"
+    if config.schedule.patience is not None:
+        yield f"schedule.patience={config.schedule.patience}: {NO_VALIDATION}"
 
 
 def _what_chooses_is_defined(config: Config, dataset: data.LongTailed) -> Iterator[str]:
@@ -182,6 +184,14 @@ def _workers_need_work(config: Config, dataset: data.LongTailed) -> Iterator[str
         )
 
 
+def _an_epoch_has_a_length_of_its_own(config: Config, dataset: data.LongTailed) -> Iterator[str]:
+    if config.sampler.length == len(dataset.train):
+        yield (
+            f"sampler.length={config.sampler.length}: has no effect, {dataset.title} has as many "
+            "training images; leave it out"
+        )
+
+
 CHECKS = (
     _choosing_needs_validation,
     _what_chooses_is_defined,
@@ -189,4 +199,5 @@ CHECKS = (
     _a_seed_draws,
     _adjusted_classes_have_a_prior,
     _workers_need_work,
+    _an_epoch_has_a_length_of_its_own,
 )

@@ -17,7 +17,7 @@ def brightest(images: Tensor, *, shape: Sequence[int], max_value: float | None) 
         max_value: full brightness in float images; uint8 images have 255.
 
     Raises:
-        TypeError: they are no tensor.
+        TypeError: they are not a tensor.
         ValueError: their shape, their type or their values do not fit; says what to do.
     """
     if not isinstance(images, Tensor):

@@ -10,9 +10,9 @@ from typing import Any
 import data
 from engine.config.load import dump, fingerprint
 from engine.config.schema import Config
-from engine.training import provenance
+from engine.training import named_runs, provenance
 from engine.training.checkpoint import Progress
-from engine.training.code_hash import code_hash
+from engine.training.code_hash import code_files, code_hash
 from engine.training.files import write_json, write_text
 from engine.training.machine import Machine
 from engine.training.run_folder import RunFolder
@@ -70,12 +70,16 @@ class Journal:
             test: whether it must have looked at test.
 
         Raises:
-            ConfigError: it was made on another split, or one of its files is damaged.
+            ConfigError: it was made on another split or with other weights of a run that it names,
+                or one of its files is damaged.
         """
 
         def past() -> Summary | None:
             provenance.check_split(self.folder, self.identity["split_fingerprint"])
-            return provenance.finished_summary(self.folder, test=test)
+            summary = provenance.finished_summary(self.folder, test=test)
+            if summary is not None:
+                self._check_weights(named_runs.named_weights(self.config))
+            return summary
 
         return self.processes.on_main(past)
 
@@ -111,7 +115,8 @@ class Journal:
             command: what was typed.
 
         Raises:
-            ConfigError: the folder does not agree with its checkpoint, or with the teacher.
+            ConfigError: the folder does not agree with its checkpoint, or with the runs that
+                it names.
         """
         segment = provenance.describe_segment(
             command=command,
@@ -119,11 +124,12 @@ class Journal:
             precision=self.machine.precision,
             threads=self.machine.threads,
             code=self.code,
+            files=code_files(self.config),
             processes=self.processes.world,
         )
 
         def write() -> dict[str, Any]:
-            provenance.check_teacher(self.folder, facts["teacher_weights"])
+            self._check_weights({key: facts[key] for key in provenance.NAMED_RUNS})
             self.folder.cut_rows(progress.epoch)
             environment = provenance.add_segment(
                 self.folder,
@@ -137,6 +143,10 @@ class Journal:
             return environment
 
         self.environment = self.processes.on_main(write)
+
+    def _check_weights(self, weights: Mapping[str, str | None]) -> None:
+        for line in provenance.check_weights(self.folder, weights):
+            self.say(line)
 
     def write_row(self, row: Mapping[str, Any]) -> None:
         """Add the line of an epoch to metrics.jsonl; the checkpoint of the epoch comes after."""

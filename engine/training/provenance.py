@@ -26,6 +26,11 @@ from engine.training.summary import Summary
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
 # A change of these is reported and kept in the summary: it can change a number.
 WATCHED = ("code_hash", "precision", "threads", "processes", "device")
+# Facts of a run: hashes of the weights of other runs that it is made with.
+NAMED_RUNS = {
+    "teacher_weights": "its teacher",
+    "start_weights": "the run that model.init_from names",
+}
 # What makes a checkout differ from its commit: anything but the results that runs add to it.
 CODE_PATHS = (".", ":(exclude)experiments/results")
 
@@ -59,20 +64,35 @@ def check_split(folder: RunFolder, split_fingerprint: str) -> None:
         )
 
 
-def check_teacher(folder: RunFolder, weights: str | None) -> None:
-    """Refuse to go on with another teacher's weights than those the run began with.
+def check_weights(folder: RunFolder, weights: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Refuse to go on with, or to show, a run that began with other weights than it would today.
+
+    Args:
+        folder: the run folder.
+        weights: their hashes today, by the names of ``NAMED_RUNS``.
+
+    Returns:
+        A line for the user on each that was not recorded when the run began.
 
     Raises:
-        ConfigError: the teacher's run was made again, and came out differently.
+        ConfigError: a run that it names was made again, and came out differently.
     """
     past = _environment(folder)
-    if past is not None and past.get("facts", {}).get("teacher_weights") != weights:
+    facts = {} if past is None else past.get("facts", {})
+    lines = []
+    for key, run in NAMED_RUNS.items():
+        if past is None or facts.get(key) == weights[key]:
+            continue
+        if key not in facts:
+            lines.append(f"note: with which weights of {run} it began is not recorded")
+            continue
         raise ConfigError(
             [
-                f"{folder.path}: began with other weights of its teacher, whose run was made again "
-                "since; put the old run back, or use --fresh"
+                f"{folder.path}: began with other weights of {run}, which was made again since; "
+                "put the old run back, or use --fresh"
             ]
         )
+    return tuple(lines)
 
 
 def finished_summary(folder: RunFolder, *, test: bool = True) -> Summary | None:
@@ -169,13 +189,30 @@ def describe_segment(
     precision: str,
     threads: int,
     code: str,
+    files: Sequence[Path] = (),
     processes: int = 1,
 ) -> dict[str, Any]:
-    """Describe one uninterrupted stretch of a run, for environment.json."""
+    """Describe one uninterrupted stretch of a run, for environment.json.
+
+    The checkout is ``dirty`` where it differs from its commit: a tracked file has changed, or the
+    run is made by one that no commit holds; ``untracked`` names these.
+
+    Args:
+        command: what was typed.
+        device: in words.
+        precision: of the model's arithmetic.
+        threads: of torch.
+        code: the hash of ``files``.
+        files: that can change a number of the run.
+        processes: that share it.
+    """
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *CODE_PATHS)
+    untracked = _untracked(files)
     return {
         "command": list(command),
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *CODE_PATHS)),
+        "dirty": bool(changed or untracked),
+        "untracked": untracked,
         "code_hash": code,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -187,6 +224,15 @@ def describe_segment(
         "threads": threads,
         "processes": processes,
     }
+
+
+def _untracked(files: Sequence[Path]) -> list[str]:
+    """Return the files that git does not know, ignored ones too; none without a repository."""
+    known = _git("ls-files", "-z")
+    if known is None:
+        return []
+    names = {file.relative_to(ROOT).as_posix() for file in files}
+    return sorted(names - set(known.split("\0")))
 
 
 def _version(package: str) -> str | None:

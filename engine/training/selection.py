@@ -9,8 +9,7 @@ it is read off metrics.jsonl and only ever shown beside them.
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
 from torch import Tensor
@@ -19,6 +18,7 @@ from engine.config.calendar import complete_from
 from engine.config.metrics import metrics
 from engine.config.schema import Config
 from engine.config.selection_rules import FINAL
+from engine.training.patience import Patience, is_better
 from engine.training.summary import Oracle, Scalars
 
 Row = Mapping[str, Any]
@@ -189,27 +189,43 @@ def headline_of(rules: Collection[str]) -> str:
 
 
 class Selection:
-    """The rules of a run, asked together.
+    """The rules of a run, asked together, and when its metric ends training.
 
     Args:
         rules: from :func:`rules_of`.
         metric: ``evaluate.metric``.
+        patience: of the run.
     """
 
-    def __init__(self, rules: Iterable[Rule], *, metric: str) -> None:
+    def __init__(self, rules: Iterable[Rule], *, metric: str, patience: Patience) -> None:
         self.rules = {rule.name: rule for rule in rules}
         self.metric = metric.removeprefix("val/")
+        self.patience = patience
 
     @classmethod
     def of(cls, config: Config, *, has_validation: bool) -> Selection:
         """Return the selection of a run."""
         rules = rules_of(config, has_validation=has_validation)
-        return cls(rules, metric=config.evaluate.metric)
+        return cls(rules, metric=config.evaluate.metric, patience=Patience(config))
 
     @property
     def needs_ranking(self) -> bool:
         """Whether every epoch must compute AUROC and average precision."""
         return any(rule.needs_ranking for rule in self.rules.values())
+
+    def remaining(self, done: int, *, rows: Iterable[Row]) -> Iterator[int]:
+        """Yield the epochs (0-based) still to be trained, until patience has run out.
+
+        Args:
+            done: how many epochs are.
+            rows: their lines of metrics.jsonl.
+        """
+        for row in rows:
+            self.patience.update(row)
+        for epoch in range(done, self.patience.epochs):
+            if self.patience.is_over:
+                return
+            yield epoch
 
     def update(self, best: Mapping[str, Kept], row: Row, *, weights: Weights) -> dict[str, Kept]:
         """Return what each rule keeps after an epoch, by its name; some keep nothing.
@@ -219,6 +235,7 @@ class Selection:
             row: the epoch's line of metrics.jsonl.
             weights: gives the weights of the moment, in which training goes on.
         """
+        self.patience.update(row)
         copied = functools.cache(lambda: copy_of(weights()))  # one copy, whoever wants it
         found = {
             name: rule.update(best.get(name), row, weights=copied)
@@ -268,15 +285,6 @@ class Selection:
 def copy_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a copy of weights on the CPU, which training and loading leave alone."""
     return {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
-
-
-def is_better(metric: str, value: float, than: float | None) -> bool:
-    """Return whether ``value`` is strictly better than ``than``; NaN never is."""
-    if math.isnan(value):
-        return False
-    if than is None:
-        return True
-    return value > than if metrics()[metric].better == "max" else value < than
 
 
 def oracle(rows: Sequence[Row], metric: str, headline: Scalars) -> Oracle | None:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 import data
 from engine.config.schema import Config
-from engine.training import build, data_checks, notes, trained
+from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.evaluation import Evaluator
 from engine.training.machine import Machine
 from engine.training.processes import Processes
 from engine.training.runtime import derive_seed
+from engine.training.start_weights import start_weights
 from engine.training.train_loop import Trainer
 
 
@@ -57,6 +58,7 @@ class Setup:
             seed=derive_seed(self.config.seed, "order"),
             epoch=epoch,
             progress=epoch / max(self.config.schedule.epochs - 1, 1),
+            length=self.config.sampler.length,
         )
 
     def histogram(self, positions: Tensor) -> list[int]:
@@ -74,7 +76,7 @@ def load_dataset(config: Config) -> data.LongTailed:
         ConfigError: data are missing or do not allow what the config asks, or the teacher does not
             fit them.
     """
-    facts = None if config.teacher is None else trained.teacher_facts(config.teacher)
+    facts = None if config.teacher is None else named_runs.teacher_facts(config.teacher)
     with Processes.current().local_main_first():
         dataset = build.build_dataset(
             config, taught=() if facts is None else trained.known_names(facts)
@@ -89,15 +91,15 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
     """Make model, loss, optimizer, loaders and what evaluates them.
 
     Raises:
-        ConfigError: timm has no such model or optimizer, it cannot be built as asked, or the loss
-            does not fit the number of classes.
+        ConfigError: timm has no such model or optimizer, it cannot be built as asked, the loss does
+            not fit the number of classes, or the weights of ``model.init_from`` do not fit.
     """
-    start = config.model.init_from
+    start = start_weights(config, dataset)
     trainer = build.build_trainer(
         config,
         dataset,
         device=machine.device,
-        start=None if start is None else trained.load_weights(start).state,
+        start=None if start is None else start.state,
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
     class_weights = build.build_class_weights(config, dataset)
@@ -117,14 +119,15 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         world=machine.processes.world,
         smallest_share=data_checks.smallest_share(trainer.model),
     )
+    epoch_length = config.sampler.length or len(dataset.train)
     data_checks.check_lone_images(
         config,
         trainer.model,
         dataset,
-        smallest_batch=min(loader.batch_sizes(len(dataset.train))),
+        smallest_batch=min(loader.batch_sizes(epoch_length)),
         processes=machine.processes.world,
     )
-    steps = loader.num_batches(len(dataset.train))
+    steps = loader.num_batches(epoch_length)
     held_out = {"val": dataset.val, "test": dataset.test}
     readout = build.build_readout(
         config,
@@ -149,9 +152,17 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             old_classes=dataset.classes.old,
         ),
         steps=steps,
-        facts=trained.facts_of(config, dataset, teacher=trainer.teacher),
+        facts=trained.facts_of(
+            config,
+            dataset,
+            teacher=trainer.teacher,
+            start=None if start is None else start.identity,
+        ),
         notes=notes.notes(config),
-        remarks=notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
+        remarks=(
+            *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
+            *([] if start is None else [start.sentence]),
+        ),
         config=config,
         dataset=dataset,
     )

@@ -148,7 +148,7 @@ def summarise(
         ),
         class_counts=tuple(dataset.class_counts.tolist()),
         group_sizes=_group_sizes(assessments[headline], dataset),
-        notes=(*dataset.notes, *notes, *_notes(assessments, dataset)),
+        notes=(*dataset.notes, *notes, *_notes(assessments, dataset), *selection.patience.notes),
         time={"training_seconds": trained, "last_segment_seconds": seconds},
     )
 

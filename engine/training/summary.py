@@ -49,7 +49,7 @@ class RuleResult(_Record):
 
 
 class Oracle(_Record):
-    """Best *test* epoch, as the field's public code reports it; only ever shown beside."""
+    """Best *test* epoch, as the field's public code reports it; shown only next to the results."""
 
     epoch: int
     metric: str

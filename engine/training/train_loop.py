@@ -129,7 +129,10 @@ class Trainer:
                 )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from :meth:`state_dict`."""
+        """Continue from :meth:`state_dict`; of a run that is over only the weights are left."""
+        if state["optimizer"] is None:
+            self.evaluated.load_state_dict(state["model"] if self.ema is None else state["ema"])
+            return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.ema is not None:

@@ -29,11 +29,11 @@ from engine.training.selection import Kept, headline_of
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict, the epoch (1-based) it was taken after, and the rule that chose it."""
+    """A state dict, the selection rule that chose it, and the epoch (1-based) it is from."""
 
+    rule: str
     epoch: int
     state: dict[str, Tensor]
-    rule: str
 
 
 def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
@@ -60,11 +60,11 @@ def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
     best: Mapping[str, Kept] = state["best"]
     rule = rule or headline_of(best)
     if rule in best:
-        return Weights(best[rule]["epoch"], best[rule]["state"], rule)
+        return Weights(rule, best[rule]["epoch"], best[rule]["state"])
     if rule != FINAL:
         kept = ", ".join([FINAL, *best])
         raise ConfigError([f"{run}: has no weights by rule {rule}; it has those of {kept}"])
-    return Weights(state["epoch"], state["model"] if state["ema"] is None else state["ema"], rule)
+    return Weights(rule, state["epoch"], checkpoint.final_weights(state))
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class LoadedRun:
         class_names: in label order.
         config: of the run.
         epoch: after which these weights were taken.
+        rule: the selection rule that chose them.
         image_shape: (channels, height, width) of the images it was trained on.
         threshold: of a finished run of two classes with validation: the probability from which on
             class 1 is predicted with the best F1 on validation, weighed to the class shares of the
@@ -86,6 +87,7 @@ class LoadedRun:
     class_names: tuple[str, ...]
     config: Config
     epoch: int
+    rule: str
     image_shape: tuple[int, int, int]
     readout: Readout
     mean: tuple[float, ...]
@@ -104,7 +106,7 @@ class LoadedRun:
             batch_size: images that go through the model at once.
 
         Raises:
-            TypeError: the images are no tensor.
+            TypeError: the images are not a tensor.
             ValueError: their shape, their type or their values do not fit the model.
         """
         white = brightest(images, shape=self.image_shape, max_value=max_value)
@@ -164,6 +166,7 @@ def load_run(
         class_names=tuple(facts["class_names"]),
         config=config,
         epoch=weights.epoch,
+        rule=weights.rule,
         image_shape=(channels, size[0], size[1]),
         readout=build_readout(
             config,
@@ -189,17 +192,6 @@ def load_teacher(run: str | Path) -> nn.Module:
     return load_run(run).model.requires_grad_(False)
 
 
-def teacher_facts(run: str) -> dict[str, Any]:
-    """Return what the teacher's run folder says of its data.
-
-    Raises:
-        ConfigError: the run is not finished, so that its weights would change.
-    """
-    if not (Path(run).expanduser() / "summary.json").exists():
-        raise ConfigError([f"teacher={run}: is not finished; run its own command to finish it"])
-    return read_facts(run)
-
-
 def known_names(facts: Mapping[str, Any]) -> list[str]:
     """Return the names of the classes that a run, or a teacher of its, was trained on."""
     return [facts["class_names"][label] for label in facts["known_classes"]]
@@ -217,15 +209,27 @@ def read_facts(run: str | Path) -> dict[str, Any]:
         facts = dict(environment["facts"])
         every = list(range(len(facts["class_names"])))
         usual = {"known_classes": every, "taught_classes": [], "predicted_classes": every}
-        return {**usual, "whole_fingerprint": environment["split_fingerprint"], **facts}
+        usual |= {"whole_fingerprint": environment["split_fingerprint"]}
+        return {**usual, "fingerprint": environment["fingerprint"], **facts}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError([f"{path}: is missing or damaged; put it back"]) from error
 
 
 def facts_of(
-    config: Config, dataset: data.LongTailed, *, teacher: nn.Module | None = None
+    config: Config,
+    dataset: data.LongTailed,
+    *,
+    teacher: nn.Module | None = None,
+    start: str | None = None,
 ) -> dict[str, Any]:
-    """Return what :func:`load_run` needs of the data without loading them, and of the teacher."""
+    """Return what :func:`load_run` needs to know about the data, and whose weights went in.
+
+    Args:
+        config: of the run.
+        dataset: of the run.
+        teacher: that it learns from.
+        start: hash of the weights that it starts from.
+    """
     return {
         "title": dataset.title,
         "class_names": list(dataset.class_names),
@@ -240,14 +244,15 @@ def facts_of(
         "known_classes": list(dataset.classes.known),
         "taught_classes": list(dataset.classes.taught),
         "predicted_classes": list(dataset.classes.predicted),
-        "teacher_weights": None if teacher is None else weights_hash(teacher),
+        "teacher_weights": None if teacher is None else weights_hash(teacher.state_dict()),
+        "start_weights": start,
     }
 
 
-def weights_hash(model: nn.Module) -> str:
-    """Return 12 hex digits over every weight and buffer."""
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """Return 12 hex digits over every weight and buffer of a state dict."""
     digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
+    for name, value in state.items():
         digest.update(name.encode() + b"\0")
-        digest.update(value.cpu().contiguous().numpy())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]

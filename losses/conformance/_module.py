@@ -79,7 +79,7 @@ def moving(subject: Subject) -> None:
     if kept:
         raise Failed(f"{', '.join(sorted(kept))} does not follow .to(): register it as a buffer")
     if subject.takes_weight and "weight" not in dict(loss.named_buffers()):
-        raise Failed("the class weights are no buffer called weight")
+        raise Failed("the class weights are not a buffer called weight")
 
 
 def compiled(subject: Subject) -> None:
@@ -117,7 +117,7 @@ def progress(subject: Subject) -> None:
 
 
 def predictions(subject: Subject) -> None:
-    """Catch predictions that are no probabilities, rank unlike the logits or stay in half."""
+    """Catch predictions that are not probabilities, rank unlike the logits or stay in half."""
     subject.require_method("predict")
     loss, logits = subject.build(), random_batch(dtype=torch.float64).logits
     for scale in (1.0, 1e4):

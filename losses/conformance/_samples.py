@@ -134,7 +134,7 @@ def shapes_that_do_not_fit(subject: Subject) -> None:
             except (ValueError, RuntimeError, IndexError):
                 continue
             raise Failed(
-                f"{given.dtype} targets {shape} for logits {tuple(logits.shape)} are no error"
+                f"{given.dtype} targets {shape} for logits {tuple(logits.shape)} are not an error"
             )
 
 

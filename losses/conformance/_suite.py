@@ -20,18 +20,18 @@ def stated_facts(subject: Subject) -> None:
     for text in subject.fact("breaks"):
         name, at, key = text.partition(" at ")
         if name not in CHECKS | SLOW_CHECKS or (at and key not in keys):
-            raise Failed(f"breaks names {text!r}, which is no check, or none at a key")
+            raise Failed(f"breaks names {text!r}, which is not a check, or not one at a key")
     for conditions, idle in subject.fact("idle"):
         unknown = sorted((set(conditions) - {"weight", "targets"} | set(idle)) - set(keys))
         if unknown:
-            raise Failed(f"idle names {unknown}, which is no key")
+            raise Failed(f"idle names {unknown}, which is not a key")
     point = subject.fact("fixed_point")
     if point not in get_args(FixedPoint):
         raise Failed(f"fixed_point is {point!r}: choose from {get_args(FixedPoint)}")
     for limits, other, _ in subject.fact("equals"):
         unknown = sorted(set(limits) - set(keys))
         if unknown or other not in names():
-            raise Failed(f"equals names {unknown or other!r}, which is no key or loss")
+            raise Failed(f"equals names {unknown or other!r}, which is not a key or loss")
 
 
 def _checks_of(module: ModuleType) -> dict[str, Check]:

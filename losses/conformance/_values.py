@@ -78,7 +78,7 @@ def _compare_with_limits(subject: Subject, batch: Batch) -> None:
 
 @at_every_key
 def positive_scalar(subject: Subject) -> None:
-    """Catch a mean that is no scalar or not above 0, or a gradient that is 0."""
+    """Catch a mean that is not a scalar or not above 0, or a gradient that is 0."""
     value, gradient = subject.slope(subject.build(), random_batch())
     if value.shape != ():
         raise Failed(f"the mean has shape {tuple(value.shape)}")

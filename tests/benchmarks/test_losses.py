@@ -55,7 +55,7 @@ def test_it_prints_a_table_and_writes_the_same_as_json_and_markdown(
     [
         (["--rounds", "0"], "must be a whole number >= 1, not 0"),
         (["--cases", "128x11"], "invalid choice: '128x11' (choose from '128x10'"),
-        (["--json", "no/such/folder/costs.json"], "is no file that can be written"),
+        (["--json", "no/such/folder/costs.json"], "is not a file that can be written"),
     ],
 )
 def test_what_cannot_be_measured_or_written_is_refused_first(

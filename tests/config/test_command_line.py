@@ -20,6 +20,7 @@ from engine.config.glossary import WORDS, advice
 from engine.config.load import dump, fingerprint, flatten, load
 from engine.config.mistakes import ConfigError
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS
+from engine.training.build import build_dataset
 from tests._runs import folder_of, rows_of, small_config, small_words
 
 HEAVY = ("torch", "timm", "wandb", "sklearn", "matplotlib", "pandas", "numpy", "rich")
@@ -66,7 +67,8 @@ def test_help_lists_every_component_with_its_keys(full_help: str, package: str, 
         "optim.lr=0.05 peak learning rate (a number > 0)",
         "schedule.epochs=40 length of training (a whole number >= 1)",
         "schedule.name=cosine shape of the learning rate (one of cosine | constant | steps)",
-        "data.augment.flip=false Mirror an image left to right, every second time. (true or false)",
+        "data.augment.flip=false Mirror an image left to right, with probability 1/2. (true or "
+        "false)",
         "optim.clip_norm=null clip the global gradient norm to this (a number > 0, or null)",
         "loss.gamma=2.0 How strongly; 0 is cross-entropy. (a number >= 0)",
         "data.noise=0.7 Share of noise in an image, from 0 (a class is one image) to 1 (noise "
@@ -401,10 +403,33 @@ def test_seeds_share_a_group_that_is_printed(two_seeds: Path) -> None:
 def test_the_defaults_of_the_parser_are_those_of_the_config() -> None:
     assert (load().data.name, load().loss.name) == (DEFAULT_DATA, DEFAULT_LOSS)
     assert command_line.parse([]) == command_line.Arguments(
-        words=[], files=[], overrides=[], seeds=None, fresh=False, print_config=False, help=None
+        words=[],
+        files=[],
+        overrides=[],
+        seeds=None,
+        fresh=False,
+        print_config=False,
+        print_classes=False,
+        help=None,
     )
 
 
 def test_an_unknown_option_is_a_config_error_like_any_other() -> None:
     with pytest.raises(ConfigError, match="unknown option"):
         command_line.parse(["--nothing-like-it"])
+
+
+def test_the_classes_are_printed_in_label_order_with_their_images_and_nothing_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data.imbalance.factor=20", "data.validation.per_class=6", f"track.root={tmp_path}"]
+    assert train.main([*words, "--print-classes"]) == 0
+    dataset = build_dataset(load(overrides=words))
+    heading, *lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert heading == ["label", "train", "val", "test", "class"]
+    assert [line[0] for line in lines] == [str(label) for label in range(10)]
+    assert [line[-1] for line in lines] == list(dataset.class_names)
+    assert [int(line[1]) for line in lines] == dataset.class_counts.tolist()
+    assert [int(line[2]) for line in lines] == [6] * 10
+    assert sum(int(line[3]) for line in lines) == len(dataset.test)
+    assert not list(tmp_path.iterdir())

@@ -60,7 +60,7 @@ def test_a_relative_path_is_found_here_and_below_the_data_root(
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [(None, "data.path is missing"), ("nowhere", r"data.path=nowhere is no folder.*root/nowhere")],
+    [(None, "data.path is missing"), ("nowhere", r"data.path=nowhere is not a folder.*/nowhere")],
 )
 def test_a_path_that_is_missing_says_so(root: Path, path: str | None, message: str) -> None:
     with pytest.raises(DataError, match=message):

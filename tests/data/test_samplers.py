@@ -192,3 +192,40 @@ def test_more_positions_than_torch_multinomial_takes_are_drawn(name: str) -> Non
     drawn = draw(name, counts)
     assert len(drawn) == sum(counts)
     assert int(drawn.max()) >= 1 << 24
+
+
+# --- length ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("length", [1, 250, 600, 1750])
+def test_an_epoch_has_the_length_that_is_asked_for(name: str, length: int) -> None:
+    positions = draw(name, length=length)
+    assert positions.shape == (length,)
+    assert 0 <= positions.min() and positions.max() < sum(COUNTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_number_of_images_is_the_usual_length(name: str) -> None:
+    assert torch.equal(draw(name, length=sum(COUNTS)), draw(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_classes_of_a_long_epoch_follow_the_same_probabilities(name: str) -> None:
+    length = 60_000
+    shares = expected(name, progress=0.5, beta=0.9999)
+    seen = Counter(targets_of(COUNTS)[draw(name, length=length)].tolist())
+    for label, share in enumerate(shares):
+        wanted = length * float(share)
+        assert abs(seen[label] - wanted) <= 5 * math.sqrt(wanted)
+
+
+@pytest.mark.parametrize("length", [250, 600, 1750])
+def test_instance_sampling_draws_every_image_equally_often_give_or_take_one(length: int) -> None:
+    seen = torch.bincount(draw("instance", length=length), minlength=sum(COUNTS))
+    assert set(seen.tolist()) <= {length // sum(COUNTS), -(-length // sum(COUNTS))}
+
+
+def test_short_epochs_of_instance_sampling_are_different_parts_of_the_images() -> None:
+    first, second = (draw("instance", length=250, epoch=epoch).tolist() for epoch in (0, 1))
+    assert set(first) != set(second)

@@ -41,7 +41,7 @@ MUTANTS: list[tuple[type[nn.Module], str, str]] = [
     (m.KeepsItsWeight, "state", "does not load into a new one"),
     (m.LosesTheLastPart, "large_batch", "the gradient of a batch 8192 times over"),
     (m.ViewsItsLogits, "memory_layout", "the loss of transposed logits"),
-    (m.BroadcastsTargets, "shapes_that_do_not_fit", "targets .6, 1. for logits .* are no error"),
+    (m.BroadcastsTargets, "shapes_that_do_not_fit", "targets .6, 1. for .* are not an error"),
     (m.TakesAnyLabel, "wrong_labels", "label -1 of 4 classes is no IndexError"),
     (m.MatrixProduct, "autocast", "the loss under autocast"),
     (m.DrawsNoise, "repeated_call", "the loss of the same batch again"),

@@ -1,5 +1,6 @@
 """Backbones from timm: names, sizes, normalisation and weights from files."""
 
+import logging
 import math
 import pickle
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_weights_of_colour_images_are_adapted_to_one_channel(
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(ModelError, match=r"model\.pretrained=nowhere\.pth is no file"):
+    with pytest.raises(ModelError, match=r"model\.pretrained=nowhere\.pth is not a file"):
         build("cifar_resnet20", pretrained="nowhere.pth", **SMALL)
 
 
@@ -207,9 +208,43 @@ def test_a_file_for_another_model_is_refused(
 ) -> None:
     wide = {key: torch.cat((value, value)) if value.ndim else value for key, value in state.items()}
     torch.save(wide, tmp_path / "wide.pth")
-    with pytest.raises(ModelError, match="does not fit cifar_resnet20") as caught:
-        build("cifar_resnet20", pretrained=str(tmp_path / "wide.pth"), **SMALL)
-    assert "\n" not in str(caught.value)
+    path = tmp_path / "wide.pth"
+    with pytest.raises(ModelError) as caught:
+        build("cifar_resnet20", pretrained=str(path), **SMALL)
+    assert str(caught.value) == (
+        f"model.pretrained={path} does not fit cifar_resnet20: give a file of its weights "
+        "(conv1.weight has another shape)"
+    )
+
+
+def test_the_keys_of_a_file_for_another_model_are_not_listed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"blocks.{number}.attn.qkv.weight" for number in range(100)]
+    torch.save({name: torch.ones(3) for name in names}, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match=r"has no conv1\.weight: give a file for cifar_resnet20$"):
+        build("cifar_resnet20", pretrained=str(tmp_path / "other.pth"), **SMALL)
+    assert caplog.records == []
+
+
+def test_what_a_failed_download_logs_is_said_in_the_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    create = timm.create_model
+
+    def unreachable(model_name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
+        if not pretrained:
+            return create(model_name, **options)
+        for retry in range(1, 6):
+            logging.getLogger("huggingface_hub.utils._http").warning("Retrying [%s/5].", retry)
+        raise OSError("Connection refused")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(ModelError, match=r"found no weights of resnet10t.*\(Connection refused\)$"):
+        build("resnet10t", pretrained=True, **SMALL)
+    assert caplog.records == []
+    logging.getLogger("timm").warning("heard again")
+    assert [record.message for record in caplog.records] == ["heard again"]
 
 
 @pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors", "broken.npz"])

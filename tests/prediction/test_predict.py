@@ -9,71 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import predict
-import train
 from data.digits import Digits
 from engine.config.components import ROOT
-from engine.config.load import load
 from engine.prediction.answers import Answers
 from engine.prediction.command_line import OPTIONS, USAGE
 from engine.prediction.image_files import find
-from tests._runs import quiet_screen
-from tests.data._files import write_folder, write_image
-
-COMMON = (
-    "model.name=cifar_resnet8",
-    "optim.batch_size=16",
-    "schedule.epochs=2",
-    "runtime.threads=1",
-    "track.wandb=disabled",
-    "track.figures=false",
-)
-COUNTS = {
-    "train": {"cat": 9, "dog": 6, "emu": 4},
-    "val": {"cat": 2, "dog": 2, "emu": 2},
-    "test": {"cat": 4, "dog": 3, "emu": 3},
-}
-
-
-def trained(root: Path, *words: str) -> Path:
-    """Train a small run and return its folder."""
-    usual = [w for w in COMMON if w.partition("=")[0] not in {x.partition("=")[0] for x in words}]
-    config = load(overrides=[*usual, f"track.root={root / 'runs'}", *words])
-    train.run(config, screen=quiet_screen())
-    (folder,) = (root / "runs").glob("*/*")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of photographs, 9x6, and in ``runs`` a run that has seen them as 8x8."""
-    root = tmp_path_factory.mktemp("photos")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATA_ROOT", str(root / "data"))
-        folder = write_folder(root / "pets", COUNTS)
-        for number, path in enumerate(sorted(folder.glob("*/*/*.png"))):
-            write_image(path, seed=number, width=9, height=6)
-        trained(root, "data=image_folder", f"data.path={folder}", "data.size=8")
-    return root
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Greyscale PNGs of the test digits in ``images``, and in ``runs`` a run of digits."""
-    root = tmp_path_factory.mktemp("digits")
-    (root / "images").mkdir()
-    for position, image in enumerate(Digits().load().test.images[::10]):
-        Image.fromarray(image[0].numpy()).save(root / "images" / f"{10 * position:03}.png")
-    trained(root, "data=digits")
-    return root
-
-
-def run_of(root: Path) -> Path:
-    (folder,) = (root / "runs").glob("*/*")
-    return folder
+from tests.data._files import write_folder
+from tests.prediction._trained import COUNTS, own_probabilities, run_of, trained
 
 
 def predicted(root: Path, *words: str | Path) -> list[dict[str, str]]:
@@ -82,13 +27,6 @@ def predicted(root: Path, *words: str | Path) -> list[dict[str, str]]:
     assert predict.main([str(run_of(root)), *map(str, words), "--csv", str(out)]) == 0
     with out.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def own_probabilities(run: Path, *, rule: str) -> np.ndarray:
-    """What the run itself said of its test images."""
-    stored = np.load(run / "predictions" / f"test.{rule}.npz")
-    logits = torch.from_numpy(stored["logits"])[np.argsort(stored["index"])]
-    return logits.double().softmax(1).numpy()
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -281,8 +219,8 @@ def test_without_a_single_good_image_no_csv_is_written(digits: Path, tmp_path: P
         (["{run}", "nowhere"], "nowhere: no such file or folder"),
         (["{run}", "{empty}"], "{empty}: no image files there"),
         (["nowhere", "{images}"], "nowhere: no such run folder"),
-        (["{images}", "{images}"], "{images}: is no run folder: it has no config.yaml"),
-        (["{runs}", "{images}"], "{runs}: is no run folder; it holds {run}: name one"),
+        (["{images}", "{images}"], "{images}: is not a run folder: it has no config.yaml"),
+        (["{runs}", "{images}"], "{runs}: is not a run folder; it holds {run}: name one"),
         (["{run}", "{images}", "--rule=best"], "--rule best: expected one of last | val | val_nll"),
         (["{run}", "{images}", "--device=cdua"], "(did you mean cuda?)"),
         (["{run}", "{images}", "--top=0"], "--top 0: expected a whole number >= 1"),
@@ -328,6 +266,8 @@ def test_help_names_every_option_and_neither_it_nor_a_typo_imports_torch() -> No
         assert done.returncode == code, done.stderr
     assert set(OPTIONS) == {
         "--csv",
+        "--evaluate",
+        "--json",
         "--rule",
         "--top",
         "--batch-size",

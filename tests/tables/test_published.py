@@ -387,5 +387,5 @@ def test_lines_in_another_metric_are_named() -> None:
         paper="Class-Balanced loss", table=table, methods={"ours": "CB Focal b=.999 g=.5"}
     )
     (said,) = unmatched(block_on(), [reference])
-    assert "top5 err % is no top-1 accuracy" in said
+    assert "top5 err % is not a top-1 accuracy" in said
     assert "no run on iNaturalist2018" in said

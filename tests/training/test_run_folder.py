@@ -16,7 +16,7 @@ import pytest
 from engine.config import components
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
-from engine.training.code_hash import code_hash
+from engine.training.code_hash import code_files, code_hash
 from engine.training.files import read_json, write_bytes, write_json, write_text
 from engine.training.provenance import describe_segment
 from engine.training.run_folder import RunFolder
@@ -230,6 +230,7 @@ def test_a_copy_of_the_code_has_the_same_hash(
         "train.py",
         "engine/training/build.py",
         "engine/training/train_loop.py",
+        "engine/training/metrics/catalogue.py",
         "engine/training/metrics/ranking.py",
         "engine/config/calendar.py",
         "models/heads/linear.py",
@@ -260,6 +261,7 @@ def test_a_change_that_can_change_a_number_changes_the_hash(checkout: Path, file
         "engine/report/figures/style.py",
         "engine/config/messages.py",
         "engine/tables/layout.py",
+        "engine/training/notes.py",
         "engine/tuning/figures/drawing.py",
         "sweep.py",
     ],
@@ -269,6 +271,26 @@ def test_a_change_that_only_shows_leaves_the_hash(checkout: Path, file: str) -> 
     with (checkout / file).open("a", encoding="utf-8") as source:
         source.write("A_COLOUR = 1\n")
     assert code_of() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_same"),
+    [
+        ('"balanced accuracy"', '"mean of the recalls"', True),
+        ('column="balanced"', 'column="class average"', True),
+        ('better="max"', 'better="min"', False),
+        ("_mean(scored.recall)", "_mean(scored.precision)", False),
+    ],
+)
+def test_a_metric_counts_in_the_hash_but_for_its_headings(
+    checkout: Path, old: str, new: str, *, is_same: bool
+) -> None:
+    before = code_of()
+    catalogue = checkout / "engine/training/metrics/catalogue.py"
+    text = catalogue.read_text(encoding="utf-8")
+    assert old in text
+    catalogue.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert (code_of() == before) == is_same
 
 
 @pytest.mark.parametrize(
@@ -325,10 +347,16 @@ def test_a_renamed_file_changes_the_hash(checkout: Path) -> None:
     assert code_of() != before
 
 
-def segment() -> dict[str, object]:
+def segment(*files: Path) -> dict[str, object]:
     return describe_segment(
-        command=["train.py"], device="cpu", precision="float32", threads=1, code="0123"
+        command=["train.py"], device="cpu", precision="float32", threads=1, code="0123", files=files
     )
+
+
+def commit_all(folder: Path) -> None:
+    identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "all"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
 
 
 def test_without_a_repository_the_commit_is_unknown(
@@ -345,15 +373,30 @@ def test_results_that_runs_add_do_not_make_a_checkout_dirty(
     results.mkdir(parents=True)
     for file in (results / "digits_lt.jsonl", tmp_path / "train.py"):
         file.write_text("a\n")
-    identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
-    for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "all"]):
-        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    commit_all(tmp_path)
     monkeypatch.setattr("engine.training.provenance.ROOT", tmp_path)
     assert segment()["dirty"] is False
     (results / "digits_lt.jsonl").write_text("a\nb\n")
     assert segment()["dirty"] is False
     (tmp_path / "train.py").write_text("b\n")
     assert segment()["dirty"] is True
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_code_that_git_has_never_seen_makes_the_checkout_of_its_run_dirty(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, *, is_ignored: bool
+) -> None:
+    mine = checkout / "losses" / "softmax_focal.py"
+    source = mine.read_bytes()
+    mine.unlink()
+    (checkout / ".gitignore").write_text("softmax_focal.py\n" if is_ignored else "")
+    commit_all(checkout)
+    mine.write_bytes(source)
+    monkeypatch.setattr("engine.training.provenance.ROOT", checkout)
+    of_another = segment(*code_files(load()))
+    assert (of_another["dirty"], of_another["untracked"]) == (False, [])
+    found = segment(*code_files(load(overrides=["loss=softmax_focal"])))
+    assert (found["dirty"], found["untracked"]) == (True, ["losses/softmax_focal.py"])
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ def test_an_unfair_comparison_is_refused(files: dict[str, str], tmp_path: Path) 
     assert "expected two files" in mistake(files, "plain")
     assert "plain is named twice" in mistake(files, "plain", "plain")
     assert "give one with --search FILE" in mistake(files, "plain", "focal", lead=None)
-    assert "is no search file" in mistake(files, "power", "focal", lead=None)
+    assert "is not a search file" in mistake(files, "power", "focal", lead=None)
 
 
 def test_a_method_that_no_key_of_the_space_fits_is_refused(

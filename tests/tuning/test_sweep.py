@@ -335,6 +335,36 @@ confirm: {top: 0}
     assert [rows[6][column] for column in columns] == ["0.1", "", ""]
 
 
+def test_a_trial_that_its_own_patience_ends_is_whole_and_not_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last trial is behind when it ends: without patience the pruner would take it."""
+
+    def run(config: Config, *, report: train.Report, **_: Any) -> Any:
+        rate = config.optim.lr
+        for epoch in range(1, 3 if config.schedule.patience else 5):
+            report(epoch, {"epoch": epoch, "val/balanced_accuracy": rate})
+        return SimpleNamespace(result=SimpleNamespace(val={"balanced_accuracy": rate}))
+
+    monkeypatch.setattr(train, "run", run)
+    text = """
+budget: {trials: 6, epochs: 4}
+pruner: {name: median, warmup: 0.5}
+space: {optim.lr: {float: [0.01, 0.1]}}
+enqueue: [{optim.lr: 0.05}, {optim.lr: 0.06}, {optim.lr: 0.04}, {optim.lr: 0.07},
+          {optim.lr: 0.03}, {optim.lr: 0.01}]
+confirm: {top: 0}
+"""
+    for name, words in (("whole", ()), ("patient", ("schedule.patience=1",))):
+        (tmp_path / name).mkdir()
+        assert small_sweep(tmp_path / name, text, *words) == 0
+    outcomes = {
+        name: outcome_of(ended_trials(study_of(tmp_path / name))[-1])
+        for name in ("whole", "patient")
+    }
+    assert outcomes == {"whole": "pruned", "patient": "complete"}
+
+
 def test_a_run_that_its_report_ends_early_has_not_failed_and_can_go_on(tmp_path: Path) -> None:
     config = small_config(tmp_path)
 

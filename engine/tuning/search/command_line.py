@@ -29,7 +29,7 @@ HELP = f"""\
 usage: python sweep.py [FILE.yaml ...] [key=value ...] --search FILE.yaml [options]
 
 Tune any keys of train.py with Optuna, then train the best settings again on fresh seeds and say
-whether they can be told from the default. Files and key=value words are those of train.py.
+whether they are distinguishable from the default. Files and key=value words are those of train.py.
 
   python sweep.py experiments/digits_lt.yaml --search experiments/search/softmax_focal.yaml
   python sweep.py experiments/digits_lt.yaml --search experiments/search/methods.yaml --workers 2
@@ -61,7 +61,7 @@ search file:
                                        parameter set is tried twice
   pruner: median                       none, hyperband, wilcoxon (with seeds: 5);
                                        {{name: median, warmup: 0.25}}
-  set: {{loss: softmax_focal}}           keys of every trial
+  set: {{loss: softmax_focal}}           keys of every trial, not of the default it is compared with
   space:
     loss.gamma: {{float: [0, 5]}}        both ends included; step: 0.5, or log: true
     optim.batch_size: {{int: [16, 64], step: 16}}

@@ -96,7 +96,7 @@ def _method(path: Path, lead: Search, *, is_shared: bool) -> Search:
         file = read_search_file(path).model_copy(update=alike)
         return replace(lead, file=file, path=path, study=study)
     if not is_shared:
-        raise ConfigError([f"{path}: is no search file; --search FILE gives configs a space"])
+        raise ConfigError([f"{path}: is not a search file; --search FILE gives configs a space"])
     overlap = {full_key(key) for key in read_yaml(path)} & {*map(full_key, lead.file.fixed)}
     if overlap:
         raise ConfigError([f"{path}: {min(overlap)}: {lead.path.name} sets this key for all"])

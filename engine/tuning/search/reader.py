@@ -31,7 +31,7 @@ TOP_LEVEL: dict[str, str] = {
     "budget": "trials, timeout, epochs",
     "sampler": "tpe, gp, random or grid; or name and seed",
     "pruner": "none, median, hyperband or wilcoxon; or name and warmup",
-    "set": "config keys of every trial",
+    "set": "config keys of every trial, not of the default",
     "space": "config key -> float, int or choice",
     "enqueue": "parameter sets that are tried first",
     "seeds": "seeds that a trial is trained with; its value is their mean",

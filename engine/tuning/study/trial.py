@@ -19,6 +19,7 @@ from engine.config.schema import Config
 from engine.report.terminal import Terminal
 from engine.training import setup
 from engine.training.divergence import DivergenceError
+from engine.training.patience import Patience
 from engine.training.run_folder import BusyError, RunFolder
 from engine.training.signals import EndedEarly
 from engine.training.summary import Summary
@@ -123,13 +124,17 @@ class TrialRunner:
     def _run(self, trial: Trial, config: Config, *, by_epoch: bool) -> Summary:
         """Train one run; where another process is writing it, wait and take its result."""
         epochs, metric = config.schedule.epochs, config.evaluate.metric
+        patience = Patience(config)  # what it ends is whole, and is not pruned in its last epoch
         reported: set[int] = set()  # a resumed run may do the last epoch of the past again
 
         def report(epoch: int, row: Mapping[str, Any]) -> None:
             self.watch(trial.number, epoch, epochs)
-            is_new, value = epoch not in reported, row.get(metric)
+            if epoch in reported:
+                return
             reported.add(epoch)
-            if self.has_pruner and by_epoch and is_new and value is not None and epoch < epochs:
+            patience.update(row)
+            value, is_last = row.get(metric), epoch >= epochs or patience.is_over
+            if self.has_pruner and by_epoch and value is not None and not is_last:
                 trial.report(value, step=epoch)
                 if trial.should_prune():
                     raise EndedEarly

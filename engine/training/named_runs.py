@@ -1,0 +1,51 @@
+"""The runs that a config names, ``teacher`` and ``model.init_from``: finished, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
+from engine.training import trained
+
+
+def teacher_facts(run: str) -> dict[str, Any]:
+    """Return what the teacher's run folder says of its data.
+
+    Raises:
+        ConfigError: the run is not finished, so that its weights would change.
+    """
+    _require_finished("teacher", run)
+    return trained.read_facts(run)
+
+
+def finished_weights(key: str, run: str) -> trained.Weights:
+    """Return the headline weights of a run that a key of the config names.
+
+    Raises:
+        ConfigError: the run is not finished, so that its weights would change.
+    """
+    _require_finished(key, run)
+    return trained.load_weights(run)
+
+
+def _require_finished(key: str, run: str) -> None:
+    if not (Path(run).expanduser() / "summary.json").exists():
+        raise ConfigError([f"{key}={run}: is not finished; run its own command to finish it"])
+
+
+def named_weights(config: Config) -> dict[str, str | None]:
+    """Return the hashes of the weights that a run is made with, under the keys of its facts.
+
+    Raises:
+        ConfigError: a run that the config names is not finished.
+    """
+    named = {
+        "teacher_weights": ("teacher", config.teacher),
+        "start_weights": ("model.init_from", config.model.init_from),
+    }
+    return {
+        fact: None if run is None else trained.weights_hash(finished_weights(key, run).state)
+        for fact, (key, run) in named.items()
+    }

@@ -1,0 +1,151 @@
+"""The run that a run starts from: whether its weights fit, and which of them go where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import data
+from engine.config.load import load_run_config
+from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
+from engine.training import build, named_runs, trained
+
+NAMES_SHOWN = 3
+WITHOUT_HEAD = "model.init_head=false leaves its head out"
+
+
+@dataclass(frozen=True)
+class StartWeights:
+    """What ``model.init_from`` gives.
+
+    Attributes:
+        state: the weights as they go into this run's model.
+        identity: hash of the named run's weights, before anything was moved.
+        sentence: which weights they are, and what was done to them.
+    """
+
+    state: dict[str, Tensor]
+    identity: str
+    sentence: str
+
+
+def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | None:
+    """Return the headline weights of the run that ``model.init_from`` names; None for none.
+
+    Rows of the head go to the classes of their names.
+
+    Args:
+        config: of the run.
+        dataset: what it trains on.
+
+    Raises:
+        ConfigError: that run is not finished, or is of another model or other data than fit.
+    """
+    run = config.model.init_from
+    if run is None:
+        return None
+    weights = named_runs.finished_weights("model.init_from", run)
+    facts, earlier = trained.read_facts(run), load_run_config(run, check_named_runs=False)
+    if mistakes := list(_mistakes(config, dataset, facts=facts, earlier=earlier)):
+        raise ConfigError([f"model.init_from={run}: {mistakes[0]}"])
+    theirs, ours = tuple(facts["class_names"]), dataset.class_names
+    is_moved = config.model.init_head and theirs != ours
+    state = weights.state
+    if is_moved:
+        state = _with_head_in([theirs.index(name) for name in ours], state, run=run)
+    return StartWeights(
+        state,
+        identity=trained.weights_hash(weights.state),
+        sentence=_sentence(config, weights, facts=facts, dataset=dataset, is_moved=is_moved),
+    )
+
+
+def _mistakes(
+    config: Config, dataset: data.LongTailed, *, facts: Mapping[str, Any], earlier: Config
+) -> Iterator[str]:
+    for key in ("name", "norm"):
+        theirs, ours = getattr(earlier.model, key), getattr(config.model, key)
+        if theirs.partition(".")[0] != ours.partition(".")[0]:  # a tag names weights of timm
+            yield f"is a run of model.{key}={theirs}, this one of {ours}; give both the same"
+    theirs, ours = facts["image_shape"][0], dataset.image_shape.channels
+    if theirs != ours:
+        yield (
+            f"was trained on images of {theirs} channel(s), those of {dataset.title} have {ours}; "
+            "give both runs images of the same channels"
+        )
+    if config.model.init_head:
+        outputs = build.num_outputs(config, dataset.num_classes)
+        yield from _head_mistakes(facts, dataset, outputs=outputs)
+
+
+def _head_mistakes(
+    facts: Mapping[str, Any], dataset: data.LongTailed, *, outputs: int
+) -> Iterator[str]:
+    theirs, ours = tuple(facts["class_names"]), dataset.class_names
+    if set(theirs) != set(ours):
+        other = f"other classes than those of {dataset.title} ({_difference(theirs, ours)})"
+        yield f"was trained on {other}; {WITHOUT_HEAD}"
+    elif facts["num_outputs"] != outputs:
+        yield f"has {facts['num_outputs']} output(s), this model {outputs}; {WITHOUT_HEAD}"
+    elif outputs == 1 and theirs != ours:
+        yield f"has the output of class {theirs[1]}, this model that of {ours[1]}; {WITHOUT_HEAD}"
+
+
+def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """Name the first few classes that only one side has."""
+    said = []
+    for place, names in (
+        ("there alone", [name for name in theirs if name not in set(ours)]),
+        ("here alone", [name for name in ours if name not in set(theirs)]),
+    ):
+        if names:
+            more = ", ..." if len(names) > NAMES_SHOWN else ""
+            said.append(f"{place}: {', '.join(names[:NAMES_SHOWN])}{more}")
+    return "; ".join(said)
+
+
+def _with_head_in(
+    order: Sequence[int], state: Mapping[str, Tensor], *, run: str
+) -> dict[str, Tensor]:
+    """Return the weights with the rows of the head in another order of the classes."""
+    moved = dict(state)
+    for key, value in state.items():
+        if not key.startswith("head."):
+            continue
+        if value.ndim == 0 or len(value) != len(order):
+            raise ConfigError(
+                [
+                    f"model.init_from={run}: has the same classes in another order, and {key} is "
+                    f"not one row a class; {WITHOUT_HEAD}"
+                ]
+            )
+        moved[key] = value[torch.tensor(order)]
+    return moved
+
+
+def _sentence(
+    config: Config,
+    weights: trained.Weights,
+    *,
+    facts: Mapping[str, Any],
+    dataset: data.LongTailed,
+    is_moved: bool,
+) -> str:
+    said = [
+        f"starts from the weights of run {facts['fingerprint']} after epoch {weights.epoch} "
+        f"(rule {weights.rule})"
+    ]
+    if not config.model.init_head:
+        said.append("with a new head")
+    elif is_moved:
+        said.append("the head's rows in the order of these classes")
+    (_, *theirs), ours = facts["image_shape"], dataset.image_shape
+    if theirs != [ours.height, ours.width]:
+        size = f"{theirs[0]} x {theirs[1]} pixels, here {ours.height} x {ours.width}"
+        said.append(f"trained on images of {size}")
+    return ", ".join(said)
