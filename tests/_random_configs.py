@@ -116,6 +116,7 @@ def draw_case(number: int, *, seed: int, folder: str) -> Case:
         return Case(_spoiled(values, rng))
     same = ("data.", "model.name", "model.norm", "model.head", "runtime.", "track.", "optim.batch")
     parent = {k: v for k, v in values.items() if k.startswith(same)}
+    parent["schedule.epochs"] = 1
     parent["loss.name"] = rng.choice(["cross_entropy", "softmax_focal", "binary_cross_entropy"])
     if rng.random() < 0.3:
         values["data.classes"] = [0, 1]

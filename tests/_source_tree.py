@@ -15,7 +15,8 @@ def files() -> list[Path]:
     """Every file of the project: the root's own and those of its folders, no caches, no runs."""
     inside = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))
     found = [path for path in (*ROOT.iterdir(), *inside) if path.is_file()]
-    return sorted(path for path in found if "__pycache__" not in path.parts)
+    # In a worktree .git is a file, which holds a path of this machine.
+    return sorted(path for path in found if not {"__pycache__", ".git"} & set(path.parts))
 
 
 def sources(*folders: str) -> list[Path]:
