@@ -26,6 +26,7 @@ from engine.tables.pairing import (
     value_of,
 )
 from engine.tables.record import RunRecord
+from engine.training.code_hash import code_files
 
 METRICS = {name: metric.column for name, metric in metrics().items() if metric.column}
 """Columns, the first being the one whose difference is printed."""
@@ -272,10 +273,15 @@ def _oracle(runs: Sequence[RunRecord], *, rule: str) -> tuple[float, float] | No
 
 
 def _with_code_notes(rows: Sequence[Row]) -> tuple[Row, ...]:
-    losses = [row.method if row.config is None else row.config.loss.name for row in rows]
+    kinds = [row.method if row.config is None else _files_of(row.config) for row in rows]
     stale = "its command no longer gives these runs: files or defaults have changed since"
     found = []
-    for row, notes in zip(rows, code_notes([row.records for row in rows], losses), strict=True):
+    for row, notes in zip(rows, code_notes([row.records for row in rows], kinds), strict=True):
         extra = notes if row.config is not None else [*notes, stale]
         found.append(replace(row, notes=(*row.notes, *extra)))
     return tuple(found)
+
+
+def _files_of(config: Config) -> str:
+    """Return the files that make the numbers of a run, in one text."""
+    return " ".join(map(str, code_files(config)))

@@ -62,28 +62,29 @@ def _early_stops(runs: Sequence[RunRecord]) -> list[str]:
     return [f"{which} early, after {after} of {stopped[0].epochs} {PATIENCE}"]
 
 
-def code_notes(rows: Sequence[Sequence[RunRecord]], losses: Sequence[str]) -> list[list[str]]:
+def code_notes(rows: Sequence[Sequence[RunRecord]], kinds: Sequence[str]) -> list[list[str]]:
     """Return for each row which of its runs other code made than most of its kind.
 
-    A code hash covers the loss's own file, so that it is held against runs of the same loss.
+    A code hash covers the files that a run chose (loss, sampler, head ...), so that it is held
+    against runs that chose the same.
 
     Args:
         rows: the runs of each row.
-        losses: the loss of each row.
+        kinds: what each row chose; equal where the files are.
     """
     made: dict[str, Counter[str]] = {}
-    for runs, loss in zip(rows, losses, strict=True):
-        made.setdefault(loss, Counter()).update(_maker(run) for run in runs)
+    for runs, kind in zip(rows, kinds, strict=True):
+        made.setdefault(kind, Counter()).update(_maker(run) for run in runs)
     found = []
-    for runs, loss in zip(rows, losses, strict=True):
-        usual = made[loss].most_common(1)[0][0]
+    for runs, kind in zip(rows, kinds, strict=True):
+        usual = made[kind].most_common(1)[0][0]
         others: dict[str, list[Pair]] = {}
         for run in runs:
             if _maker(run) != usual:
                 others.setdefault(_maker(run), []).append(pair_of(run))
         found.append(
             [
-                f"made by {maker}, other runs of this loss by {usual}: "
+                f"made by {maker}, other runs of the same files by {usual}: "
                 + ("all of this row" if len(pairs) == len(runs) else named(pairs))
                 for maker, pairs in others.items()
             ]

@@ -18,6 +18,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "cross_entropy": (),
     "focal": ("loss=softmax_focal",),
     "inverse_weights": ("reweight=inverse",),
+    "slower": ("optim.lr=0.01",),
 }
 QUIET = tuple(word for word in SMALL if not word.startswith(("track.", "runtime.")))
 

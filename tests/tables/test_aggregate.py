@@ -201,12 +201,14 @@ def test_mixed_code_is_named_run_by_run() -> None:
     assert note.endswith("seed 4 on subset 0")
 
 
-def test_rows_of_one_loss_must_share_its_code_and_those_of_others_need_not() -> None:
+def test_rows_of_the_same_files_must_share_their_code_and_others_need_not() -> None:
     records = lines("cross_entropy", BASE) + lines("focal", BETTER)
-    records += lines("inverse_weights", BETTER[:4], code_hash="later code")
+    records += lines("inverse_weights", BETTER, code_hash="code of its weights")
+    records += lines("slower", BETTER[:4], code_hash="later code")
     block = only_block(records)
     assert row_of(block, "focal").notes == ()
-    assert row_of(block, "inverse_weights").notes[1].startswith("made by code later code")
+    assert row_of(block, "inverse_weights").notes == ()
+    assert row_of(block, "slower").notes[1].startswith("made by code later code")
 
 
 def test_runs_on_another_split_are_named_and_not_compared() -> None:
