@@ -18,7 +18,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "cross_entropy": (),
     "focal": ("loss=softmax_focal",),
     "inverse_weights": ("reweight=inverse",),
-    "slower": ("optim.lr=0.01",),
+    "slower": ("schedule.warmup=0.2",),
 }
 QUIET = tuple(word for word in SMALL if not word.startswith(("track.", "runtime.")))
 
