@@ -58,7 +58,7 @@ def test_the_loss_of_ones_own_keeps_what_every_loss_keeps(tmp_path: Path) -> Non
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert ", 0 fail, 1 stated exceptions" in done.stdout
+    assert ", 0 fail, 1 stated exception" in done.stdout
     subprocess.run(
         [sys.executable, "-m", "losses.conformance", "--cards"], cwd=tmp_path, check=True
     )

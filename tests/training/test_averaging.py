@@ -87,6 +87,7 @@ def test_the_average_counts_optimizer_steps_not_pieces_of_a_batch(tmp_path: Path
 def test_a_short_run_is_not_held_back_by_its_average(tmp_path: Path) -> None:
     """The average is near the final weights, far from the initial ones."""
     words = ("data.one_vs_rest=2", "loss=sigmoid_focal", "mixup.mixup=0.4", "model.ema=0.9999")
+    words = (*words, "track.keep_checkpoints=true")
     still = (*words, "optim.lr=1e-30", "optim.weight_decay=0")
     found = {}
     for each in (words, still):
