@@ -81,7 +81,7 @@ def test_the_loss_of_the_readme_trains_by_adding_one_file(project: Path) -> None
 def test_the_loss_of_the_readme_keeps_what_every_loss_keeps(project: Path) -> None:
     (command,) = [c for c in commands_of(README) if c[1:3] == ("-m", "losses.conformance")]
     lines = run_in(project, *command[1:])
-    assert ", 0 fail, 1 stated exceptions" in lines[-1]
+    assert ", 0 fail, 1 stated exception" in lines[-1]
 
 
 def test_the_loss_of_the_readme_gets_a_card(project: Path) -> None:
