@@ -33,9 +33,9 @@ WORDS = {
     "optimizer": "optim=NAME",
     "oracle": "evaluate.test_every_epoch=true",
     "scheduler": "schedule=NAME",
-    "val_fraction": "data.validation.fraction=0.1",
-    "val_size": "data.validation.fraction=0.1",
-    "val_split": "data.validation.fraction=0.1",
+    "val_fraction": "data.validation.per_class=null data.validation.fraction=0.1",
+    "val_size": "data.validation.per_class=null data.validation.fraction=0.1",
+    "val_split": "data.validation.per_class=null data.validation.fraction=0.1",
     "tau": "evaluate.logit_adjustment=1, or loss=logit_adjustment loss.tau=1",
 }
 

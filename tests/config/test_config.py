@@ -169,7 +169,7 @@ def test_a_key_without_its_section_is_recognised_by_its_last_word() -> None:
         ("imbalance=100", "write data.imbalance.factor=100"),
         ("data.imbalance=100", "write data.imbalance.factor=100"),
         ("oracle=true", "write evaluate.test_every_epoch=true"),
-        ("data.val_split=0.1", "write data.validation.fraction=0.1"),
+        ("data.val_split=0.1", "write data.validation.per_class=null data.validation.fraction=0.1"),
         ("loss=focal", "(did you mean sigmoid_focal or softmax_focal?)"),
         ("data=cifar", "(did you mean cifar10 or cifar100?)"),
         ("sampler=balanced", "(did you mean class_balanced?)"),
