@@ -63,6 +63,7 @@ def stand_in(cell: Cell, root: Path, **changes: Any) -> Config:
         "data.validation.per_class": 1 if data.validation.per_class else None,
         "model.init_from": None,  # the first stage of another
         "model.init_head": True,
+        "model.freeze": False,  # a frozen backbone needs the weights of the first stage
         "optim.batch_size": 2 * num_classes,
         "schedule.epochs": 5,
         "track.root": str(root),

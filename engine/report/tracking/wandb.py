@@ -21,6 +21,9 @@ INIT_SECONDS = 4
 LOG_SECONDS = 5
 FINISH_SECONDS = 3
 SERVICE_SECONDS = 2
+# Offline nothing has to answer but wandb's own background process, and a busy machine starts that
+# late; the run itself goes on meanwhile.
+OFFLINE_SECONDS = 60
 
 PROJECT = "tailfocus"
 NO_CONNECTION = "W&B: no connection; this run is recorded offline (send it with wandb sync)"
@@ -134,7 +137,7 @@ class Wandb(Tracker):
         import wandb
 
         settings = wandb.Settings(
-            init_timeout=INIT_SECONDS,
+            init_timeout=INIT_SECONDS if mode == "online" else OFFLINE_SECONDS,
             finish_timeout=FINISH_SECONDS,
             console="off",
             silent=True,
