@@ -49,8 +49,8 @@ class ImageList:
         DataError: If a key is missing or names nothing.
     """
 
-    # A val list makes a validation split without any other key.
-    may_bring_validation: ClassVar[bool] = True
+    # The key whose list makes a validation split, in the place of one that is drawn.
+    validation_key: ClassVar[str] = "val"
     may_have_sides: ClassVar[bool] = True
     shared_defaults: ClassVar[dict[str, object]] = {
         "imbalance.kind": "none",

@@ -47,6 +47,7 @@ SPLITS = {
 KINDS = {"exponential": "exp", "step": "step", "none": "natural"}
 BACKBONES = {
     "cifar_resnet32": "ResNet-32",
+    "resnet10": "ResNet-10",
     "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
     "resnet101": "ResNet-101",
@@ -191,7 +192,8 @@ def data_set(config: Config) -> str:
 
 def backbone(config: Config) -> str:
     """Return the network's name in published.csv, where it has one there."""
-    name = BACKBONES.get(config.model.name, config.model.name)
+    plain = config.model.name.partition(".")[0]  # without the tag of its weights
+    name = BACKBONES.get(plain, config.model.name)
     return f"{name} (ImageNet-pretrained)" if config.model.pretrained is True else name
 
 
