@@ -127,6 +127,8 @@ class Pool:
         mean: Per-channel mean in [0, 1]; None to compute it from the drawn training subset.
         std: Per-channel standard deviation in [0, 1]; None as for ``mean``.
         notes: Sentences the user must be told about the images.
+        verified: The published data set whose training and test lists these images are of, checked
+            line by line; empty where nothing says so.
     """
 
     train: Labelled
@@ -137,6 +139,7 @@ class Pool:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+    verified: str = ""
 
 
 class Source(Protocol):
@@ -222,6 +225,7 @@ class LongTailed:
             runs that differ in it alone have the same ones.
         notes: Sentences the user must be told about the splits.
         source_notes: Those of them that are about the images, and worth knowing before training.
+        verified: As of :class:`Pool`.
     """
 
     train: Split
@@ -241,6 +245,7 @@ class LongTailed:
     is_drawn: bool
     notes: tuple[str, ...]
     source_notes: tuple[str, ...] = ()
+    verified: str = ""
 
     @property
     def num_classes(self) -> int:

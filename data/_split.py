@@ -94,6 +94,9 @@ def build(
     if splits.val is not None:
         val_counts = torch.bincount(splits.val.targets, minlength=num_classes)[trained]
     statistics, whole = _statistics(pool, drawn.train), split_fingerprint(drawn._asdict())
+    is_whole = one_vs_rest is None and (
+        len(splits.train) == len(pool.train) and len(splits.test) == len(pool.test)
+    )
     notes = (
         *pool.notes,
         *sacrifice_notes(plan, pool.class_names, labels=chosen.trained),
@@ -118,6 +121,7 @@ def build(
         title=title_of(pool, chosen),
         notes=notes,
         source_notes=pool.notes,
+        verified=pool.verified if is_whole else "",
     )
 
 

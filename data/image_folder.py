@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Interval, Lt
 
-from data._base import DataError, DiskImages, Labelled, Pool
-from data._decode import quiet_pillow
-from data._folder import list_folder, readable
+from data._base import DataError, Pool
+from data._folder import find_folder, list_folder
 from data._folder_cache import FolderCache
-from data._grey import grey_notes
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+from data._folder_pool import folder_pool
 
 
 class ImageFolder:
@@ -69,7 +64,7 @@ class ImageFolder:
     ) -> None:
         if not path:
             raise DataError("data.path is missing: data.name=image_folder needs a folder of images")
-        self._folder = _find(root, path)
+        self._folder = find_folder(root, path, key="data.path")
         self._cache = FolderCache(root / "cache" / "image_folder", size, grey_bits)
         self._cache_bytes = cache_gb * 1e9
         self._normalize = normalize
@@ -87,34 +82,13 @@ class ImageFolder:
         listing = list_folder(self._folder, test_fraction=self._test_fraction)
         duplicates = self._cache.duplicates(listing)
         self._check_overlaps(duplicates.overlaps)
-        paths = [self._folder / os.fsdecode(name) for name in listing.splits["train"].names]
-        with quiet_pillow():
-            deep = grey_notes(paths, grey_bits=self._cache.grey_bits)
-            images = self._cache.images(listing, limit=self._cache_bytes)
-        parts = {
-            name: Labelled(
-                own,
-                listing.splits[name].targets,
-                is_resized=self._cache.size is not None and not isinstance(own, DiskImages),
-            )
-            for name, own in images.items()
-        }
-        is_imagenet = self._normalize == "imagenet"
-        if isinstance(images["train"], DiskImages) and not is_imagenet:
-            raise DataError(
-                "data.normalize=train needs decoded images, and these need more than "
-                f"data.cache_gb={self._cache_bytes / 1e9:g}: raise it or set "
-                "data.normalize=imagenet"
-            )
-        return Pool(
-            train=parts["train"],
-            test=parts["test"],
-            val=parts.get("val"),
-            class_names=listing.class_names,
+        return folder_pool(
+            listing,
+            self._cache,
+            limit=self._cache_bytes,
+            normalize=self._normalize,
             title=self._title,
-            mean=_IMAGENET_MEAN if is_imagenet else None,
-            std=_IMAGENET_STD if is_imagenet else None,
-            notes=(*listing.notes, *deep, *duplicates.overlaps, *duplicates.repeats),
+            notes=(*duplicates.overlaps, *duplicates.repeats),
         )
 
     def _check_overlaps(self, overlaps: tuple[str, ...]) -> None:
@@ -129,15 +103,3 @@ class ImageFolder:
                 f"data.allow_overlap=true: has no effect, no image of {self._folder} is in two "
                 "splits; leave it out"
             )
-
-
-def _find(root: Path, path: str) -> Path:
-    candidates = [Path(path).expanduser().absolute()]
-    if not Path(path).expanduser().is_absolute():
-        candidates.append(root / path)
-    for folder in candidates:
-        with readable(folder):
-            if folder.is_dir():
-                return folder
-    places = " and ".join(str(folder) for folder in candidates)
-    raise DataError(f"data.path={path} is not a folder: looked for {places}")

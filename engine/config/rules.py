@@ -61,9 +61,15 @@ def depends_on(key: str, selector: str) -> bool:
 def has_validation(config: Config) -> bool:
     """Return whether there is, or may be, a validation split: a data set can bring its own."""
     validation = config.data.validation
-    facts = components.read("data", config.data.name).class_facts
     is_drawn = validation.per_class is not None or validation.fraction is not None
-    return is_drawn or bool(facts.get("may_bring_validation"))
+    facts = components.read("data", config.data.name).class_facts
+    return is_drawn or bool(facts.get("may_bring_validation")) or _own_validation(config) != ""
+
+
+def _own_validation(config: Config) -> str:
+    """Return the key by which the data set has a validation list of its own; empty without one."""
+    key = components.read("data", config.data.name).class_facts.get("validation_key", "")
+    return f"data.{key}" if key and getattr(config.data, key) else ""
 
 
 def _get(config: Config, key: str) -> Any:
@@ -167,6 +173,14 @@ def _one_kind_of_validation(config: Config) -> Iterator[str]:
             "data.validation.fraction: cannot go with data.validation.per_class="
             f"{validation.per_class}; set one of them to null"
         )
+
+
+def _an_own_validation_leaves_none_to_draw(config: Config) -> Iterator[str]:
+    own = _own_validation(config)
+    for key in ("per_class", "fraction"):
+        value = getattr(config.data.validation, key)
+        if own and value is not None and _is_set(config, f"data.validation.{key}"):
+            yield f"data.validation.{key}={value:g}: has no effect with {own}; leave one out"
 
 
 def _a_validation_metric_needs_validation(config: Config) -> Iterator[str]:
@@ -372,6 +386,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _one_vs_rest_leaves_no_classes_to_choose,
     _a_teacher_needs_a_loss_that_listens,
     _one_kind_of_validation,
+    _an_own_validation_leaves_none_to_draw,
     _a_validation_metric_needs_validation,
     _the_final_weights_are_kept,
     _a_metric_needs_a_rule_that_reads_it,

@@ -35,8 +35,10 @@ def build_dataset(config: Config, *, taught: Sequence[str] = ()) -> data.LongTai
     """
     section = config.data
     with mistakes_of(data.DataError):
+        # Two names of one folder: a data set may have a key of its own called root.
+        raw_data = data.data_root()
         source = components.build(
-            "data", section.name, component_keys(section), root=data.data_root()
+            "data", section.name, component_keys(section), root=raw_data, raw_data=raw_data
         )
         return data.build(
             source,
