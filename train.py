@@ -103,6 +103,7 @@ def run(
 
         # --- model, loss, optimizer --------------------------------------------------------------
         setup = set_up(config, dataset, computer)
+        stack.callback(setup.close)
         trainer, evaluator, steps = setup.trainer, setup.evaluator, setup.steps
         selection = Selection.of(config, has_validation=dataset.val is not None)
 

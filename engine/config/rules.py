@@ -338,14 +338,21 @@ def _same_loss(config: Config) -> components.Component:
     return loss
 
 
-def _resized_crops_need_the_files(config: Config) -> Iterator[str]:
-    is_cached = getattr(config.data, "cache_gb", 0) > 0
-    is_resized = getattr(config.data, "size", None) is not None
-    # Drawn images have a size and no cache; a folder without a size is cached as it is.
-    if config.data.augment.resized_crop > 0 and is_cached and is_resized:
+def _preparing_images_needs_a_size(config: Config) -> Iterator[str]:
+    section = config.data
+    if not hasattr(section, "crop_ratio") or section.size is not None:
+        return
+    for key in ("test_size", "crop_ratio", "interpolation"):
+        is_idle = key != "interpolation" or section.augment.resized_crop == 0
+        if is_idle and _is_set(config, f"data.{key}"):
+            yield f"data.{key}={shown(getattr(section, key))}: has no effect without data.size"
+
+
+def _statistics_of_weights_need_weights(config: Config) -> Iterator[str]:
+    if getattr(config.data, "normalize", None) == "weights" and not config.model.pretrained:
         yield (
-            f"data.augment.resized_crop={config.data.augment.resized_crop:g}: crops whole images, "
-            "and the cache holds their centre squares (data.size); set data.cache_gb=0"
+            "data.normalize=weights: needs pretrained weights, whose mean and standard deviation "
+            "it takes; set model.pretrained, or data.normalize to train or imagenet"
         )
 
 
@@ -401,7 +408,8 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _pieces_divide_the_batch,
     _pieces_add_up_to_the_batch,
     _scaled_logits_are_cosines,
-    _resized_crops_need_the_files,
+    _preparing_images_needs_a_size,
+    _statistics_of_weights_need_weights,
     _tracker_keys_need_a_tracker,
     _constant_rate_has_no_unit,
 )
