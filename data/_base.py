@@ -104,11 +104,14 @@ class Labelled:
         targets: (N,) int64, class of each image.
         is_resized: Whether the images in memory are resized centre squares, so that no crop of
             the whole image can be had from them.
+        groups: (N,) int64, number of the group that each image belongs to (smear, patient, track),
+            the same in all lists of a pool; None where nothing is known of groups.
     """
 
     images: Images
     targets: Tensor
     is_resized: bool = False
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -127,6 +130,7 @@ class Pool:
         mean: Per-channel mean in [0, 1]; None to compute it from the drawn training subset.
         std: Per-channel standard deviation in [0, 1]; None as for ``mean``.
         notes: Sentences the user must be told about the images.
+        group_kind: What a group of images is called in sentences, as in "split by smear".
     """
 
     train: Labelled
@@ -137,6 +141,7 @@ class Pool:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+    group_kind: str = "group"
 
 
 class Source(Protocol):
@@ -156,12 +161,14 @@ class Split:
         targets: (N,) int64, class of each image.
         index: (N,) int64, position of each image in the pool's list it was taken from.
         is_resized: As for :class:`Labelled`.
+        groups: As for :class:`Labelled`.
     """
 
     images: Images
     targets: Tensor
     index: Tensor
     is_resized: bool = False
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -222,6 +229,7 @@ class LongTailed:
             runs that differ in it alone have the same ones.
         notes: Sentences the user must be told about the splits.
         source_notes: Those of them that are about the images, and worth knowing before training.
+        has_groups: Whether the data set knows which images belong together.
     """
 
     train: Split
@@ -241,6 +249,7 @@ class LongTailed:
     is_drawn: bool
     notes: tuple[str, ...]
     source_notes: tuple[str, ...] = ()
+    has_groups: bool = False
 
     @property
     def num_classes(self) -> int:

@@ -79,8 +79,13 @@ def select_classes(split: Split, labels: Sequence[int]) -> Split:
     kept = torch.nonzero(torch.isin(split.targets, torch.tensor(labels))).flatten()
     if len(kept) == len(split):
         return split
-    images = select_images(split.images, kept)
-    return Split(images, split.targets[kept], split.index[kept], is_resized=split.is_resized)
+    return Split(
+        select_images(split.images, kept),
+        split.targets[kept],
+        split.index[kept],
+        is_resized=split.is_resized,
+        groups=None if split.groups is None else split.groups[kept.numpy()],
+    )
 
 
 def _find_all(pool: Pool, wanted: Sequence[int | str], *, key: str) -> tuple[int, ...]:

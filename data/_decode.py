@@ -56,6 +56,20 @@ def decode(path: Path, *, size: int | None, grey_bits: int = DEEPEST) -> Tensor:
     return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
 
 
+def decode_grey(path: Path) -> np.ndarray:
+    """Decode an image file to 8-bit grey, uint8 (H, W); colour is weighed as Pillow does.
+
+    Raises:
+        DataError: Naming the file, if it is truncated, no image, or deeper than 8 bits.
+    """
+    from PIL import Image
+
+    with _named(path), Image.open(path) as stored:
+        if stored.mode not in ("L", "RGB"):
+            raise DataError(f"{path} has the pixel format {stored.mode}: expected 8-bit grey")
+        return np.asarray(stored.convert("L"))
+
+
 def stored_shape(path: Path) -> ImageShape:
     """Read the shape an image file decodes to from its header.
 
