@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from engine.config.selection_rules import FINAL
 from engine.tables.pairing import Pair, named, pair_of, usual_splits, value_of
 from engine.tables.record import RunRecord
+from engine.training.metrics import groups
 from engine.training.patience import PATIENCE
 
 
@@ -48,7 +49,13 @@ def row_notes(
         ],
     }
     notes = [f"{what}: {named(pairs)}" for what, pairs in found.items() if pairs]
-    return [*notes, *_early_stops(runs)]
+    return [*notes, *_early_stops(runs), *_other_groups(runs)]
+
+
+def _other_groups(runs: Sequence[RunRecord]) -> list[str]:
+    """Return what many, medium and few mean where it is not what they usually do."""
+    found = [note for run in runs for note in run.notes if note.endswith(groups.KEYS)]
+    return list(dict.fromkeys(found))
 
 
 def _early_stops(runs: Sequence[RunRecord]) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 import data
 from engine.config import choices, components, rules
 from engine.config.schema import Config
 from engine.training import averaging
+from engine.training.build import group_limits
 
 
 def notes(config: Config) -> tuple[str, ...]:
@@ -14,7 +17,7 @@ def notes(config: Config) -> tuple[str, ...]:
     if (tau := config.evaluate.logit_adjustment) != 0:
         share = "log(share of training images)"
         found += (f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)",)
-    return found
+    return (*found, *group_limits(config).notes)
 
 
 def doubts(config: Config) -> tuple[str, ...]:
@@ -63,6 +66,16 @@ def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -
     if (remark := averaging.remark(config.model.ema, num_steps=num_steps)) is not None:
         notes += (remark,)
     return notes
+
+
+def listed_weights(
+    config: Config, dataset: data.LongTailed, weights: Tensor | None
+) -> tuple[str, ...]:
+    """Return a line with the class weights (C,) that a user has chosen one by one."""
+    choice = choices.of("reweight.scheme")
+    if weights is None or choice.fact(config.reweight.scheme, "follows_counts"):
+        return ()
+    return (f"class weights in {data.label_order(dataset.class_names, weights.tolist())}",)
 
 
 def has_idle_seed(config: Config, dataset: data.LongTailed) -> bool:
