@@ -24,7 +24,8 @@ from engine.report.reading import predictions, read_run
 from engine.training.metrics.calibration import reliability
 from tests._runs import folder_of, small_run
 
-WORDS = ("model=cifar_resnet8", "schedule.epochs=2", "track.report=true", "seed=3")
+LIMITS = ("evaluate.many_above=30", "evaluate.few_below=11")
+WORDS = ("model=cifar_resnet8", "schedule.epochs=2", "track.report=true", "seed=3", *LIMITS)
 STYLE = Path(charts.__file__).with_name("templates") / "style.css"
 VOID = ("meta", "input", "img", "br", "line", "path", "rect", "circle")
 
@@ -105,6 +106,7 @@ def test_a_run_that_is_asked_to_writes_its_page_and_it_says_what_made_the_number
     assert "python train.py seed=3 'track.name='\"'\"'a b'\"'\"''" in text
     assert "data.num_classes=4" in text and "3; of the training subset 0" in text
     assert re.search(r"[0-9.]+ s of training in 2 epochs", text)
+    assert "by training images: many > 30, medium 11 to 30, few < 11" in text
     assert {"Loss", "Accuracy", "Learning rate", "Recall by training images"} <= set(page.texts)
 
 

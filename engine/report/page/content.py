@@ -17,18 +17,13 @@ from engine.report.reading import Predictions, Run, predictions
 from engine.report.seeds import measures
 from engine.report.statistics import DASH
 from engine.training.metrics.calibration import reliability
+from engine.training.metrics.groups import Limits
 from engine.training.run_folder import RunFolder
 from engine.training.summary import ClassResult, Summary
 
 MATRIX_CLASSES = 30  # up to so many a confusion matrix can be read
 PAIRS = 50  # confusions listed
 UNFOLDED = 40  # classes up to which all groups are open at first
-GROUPS = {
-    "many": "more than 100 training images",
-    "medium": "20 to 100",
-    "few": "fewer than 20",
-    "": "no training images",
-}
 
 
 class Fact(NamedTuple):
@@ -77,6 +72,7 @@ class Page:
         facts: what made the numbers.
         metrics: a row a metric: its name and its test value by each rule.
         groups: the classes.
+        limits: how many training images are many, medium and few.
         is_folded: whether the groups are closed at first.
         curves: over the epochs.
         recalls: of the classes against their training images.
@@ -94,6 +90,7 @@ class Page:
     facts: list[Fact]
     metrics: list[tuple[str, list[str]]]
     groups: list[Group]
+    limits: str
     is_folded: bool
     curves: list[charts.Curves]
     recalls: charts.Recalls | None
@@ -119,6 +116,7 @@ def page_of(run: Run, *, images: tiles.Images | None = None, remark: str = "") -
     summary, result = run.summary, run.summary.result
     rows = RunFolder(run.folder).rows()
     said = predictions(run.folder)
+    limits = Limits(run.config.evaluate.many_above, run.config.evaluate.few_below)
     involved = [c for c in result.classes if c.train_images or c.support]
     predicted = said.probabilities.argmax(axis=1)
     pairs = list(_pairs(said, predicted))
@@ -128,7 +126,8 @@ def page_of(run: Run, *, images: tiles.Images | None = None, remark: str = "") -
         summary=summary,
         facts=list(_facts(run, rows)),
         metrics=list(_metrics(summary)),
-        groups=list(_groups(involved)),
+        groups=list(_groups(involved, limits)),
+        limits=limits.text,
         is_folded=len(involved) > UNFOLDED,
         curves=charts.learning_curves(rows, epoch=result.epoch),
         recalls=charts.recall_by_count(involved),
@@ -214,14 +213,14 @@ def _metrics(summary: Summary) -> Iterator[tuple[str, list[str]]]:
         yield heading, [DASH if value is None else f"{value:.4f}" for value in found]
 
 
-def _groups(classes: Sequence[ClassResult]) -> Iterator[Group]:
-    for name, meaning in GROUPS.items():
-        own = [c for c in classes if (c.group or "") == name]
+def _groups(classes: Sequence[ClassResult], limits: Limits) -> Iterator[Group]:
+    for name, words in limits.words.items():
+        own = [c for c in classes if (c.group or "untrained") == name]
         if own:
             recalls = [c.recall for c in own if c.recall is not None]
             mean = float(np.mean(recalls)) if recalls else None
             own.sort(key=lambda c: (-c.train_images, c.label))
-            yield Group(name or "untrained", meaning, own, mean)
+            yield Group(name, f"{words} training images", own, mean)
 
 
 def _pairs(said: Predictions, predicted: np.ndarray) -> Iterator[Pair]:
