@@ -32,6 +32,9 @@ class Whole(nn.Module):
         run: whose model, normalisation and probabilities it holds.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, run: LoadedRun) -> None:
         super().__init__()
         self.model = run.model
