@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from data._base import Classes, DataError, Pool, Split, select_images
+from data._base import Classes, DataError, Pool, Split
 
 
 def choose_classes(
@@ -124,10 +124,7 @@ def by_label(
 def select_classes(split: Split, labels: Sequence[int]) -> Split:
     """Return the images of these classes, in their order."""
     kept = torch.nonzero(torch.isin(split.targets, torch.tensor(labels))).flatten()
-    if len(kept) == len(split):
-        return split
-    images = select_images(split.images, kept)
-    return Split(images, split.targets[kept], split.index[kept], is_resized=split.is_resized)
+    return split if len(kept) == len(split) else split.select(kept)
 
 
 def _find_all(pool: Pool, wanted: Sequence[int | str], *, key: str) -> tuple[int, ...]:
