@@ -101,8 +101,7 @@ def run(
             return finished
 
         # --- model, loss, optimizer --------------------------------------------------------------
-        setup = set_up(config, dataset, computer)
-        stack.callback(setup.close)
+        setup = stack.enter_context(contextlib.closing(set_up(config, dataset, computer)))
         trainer, evaluator, steps = setup.trainer, setup.evaluator, setup.steps
         selection = Selection.of(config, has_validation=dataset.val is not None)
 

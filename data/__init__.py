@@ -25,11 +25,12 @@ from data._classes import by_label
 from data._decode import decode, quiet_pillow
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
-from data._notes import Validation
+from data._notes import SHARED_GROUPS, Validation
 from data._split import build
 from data.samplers._base import Sampler
 
 __all__ = [
+    "SHARED_GROUPS",
     "Augment",
     "Batch",
     "ClassIndex",

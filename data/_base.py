@@ -126,12 +126,15 @@ class Labelled:
             needs them, since ``images`` are whole and trained on as they are tested.
         is_trained_as_tested: Whether ``images`` are what training takes, unless it crops whole
             images.
+        groups: (N,) int64, number of the group that each image belongs to (smear, patient, track),
+            the same in all lists of a pool; None where nothing is known of groups.
     """
 
     images: Images
     targets: Tensor
     files: DiskImages | None = None
     is_trained_as_tested: bool = True
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -152,6 +155,7 @@ class Pool:
         notes: Sentences the user must be told about the images.
         verified: The published data set whose training and test lists these images are of, checked
             line by line; empty where nothing says so.
+        group_kind: What a group of images is called in sentences, as in "split by smear".
     """
 
     train: Labelled
@@ -163,6 +167,7 @@ class Pool:
     std: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
     verified: str = ""
+    group_kind: str = "group"
 
 
 class Source(Protocol):
@@ -183,6 +188,7 @@ class Split:
         index: (N,) int64, position of each image in the pool's list it was taken from.
         files: As for :class:`Labelled`; None in a split that is not trained on.
         is_trained_as_tested: As for :class:`Labelled`.
+        groups: As for :class:`Labelled`.
     """
 
     images: Images
@@ -190,6 +196,7 @@ class Split:
     index: Tensor
     files: DiskImages | None = None
     is_trained_as_tested: bool = True
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -209,6 +216,7 @@ class Split:
             targets=self.targets[kept],
             index=self.index[kept],
             files=files,
+            groups=None if self.groups is None else self.groups[kept.numpy()],
         )
 
 
@@ -268,6 +276,7 @@ class LongTailed:
         notes: Sentences the user must be told about the splits.
         source_notes: Those of them that are about the images, and worth knowing before training.
         verified: As of :class:`Pool`.
+        has_groups: Whether the data set knows which images belong together.
     """
 
     train: Split
@@ -288,6 +297,7 @@ class LongTailed:
     notes: tuple[str, ...]
     source_notes: tuple[str, ...] = ()
     verified: str = ""
+    has_groups: bool = False
 
     @property
     def num_classes(self) -> int:

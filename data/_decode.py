@@ -135,6 +135,20 @@ def _turned(pixels: Tensor, orientation: int) -> Tensor:
     return pixels.flip(mirrored) if mirrored else pixels
 
 
+def decode_grey(path: Path) -> np.ndarray:
+    """Decode an image file to 8-bit grey, uint8 (H, W); colour is weighed as Pillow does.
+
+    Raises:
+        DataError: Naming the file, if it is truncated, no image, or deeper than 8 bits.
+    """
+    from PIL import Image
+
+    with _named(path), Image.open(path) as stored:
+        if stored.mode not in ("L", "RGB"):
+            raise DataError(f"{path} has the pixel format {stored.mode}: expected 8-bit grey")
+        return np.asarray(stored.convert("L"))
+
+
 def stored_shape(path: Path, *, exif_orientation: bool = False) -> ImageShape:
     """Read the shape an image file decodes to from its header.
 

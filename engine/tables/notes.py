@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from data import SHARED_GROUPS
 from engine.config.selection_rules import FINAL
 from engine.tables.pairing import Pair, named, pair_of, usual_splits, value_of
 from engine.tables.record import RunRecord
@@ -49,7 +50,15 @@ def row_notes(
         ],
     }
     notes = [f"{what}: {named(pairs)}" for what, pairs in found.items() if pairs]
-    return [*notes, *_early_stops(runs), *_other_groups(runs)]
+    return [*notes, *_shared_groups(runs), *_early_stops(runs), *_other_groups(runs)]
+
+
+def _shared_groups(runs: Sequence[RunRecord]) -> list[str]:
+    """Say what runs said of groups whose images are in two splits; of many, how many said it."""
+    said = [note for run in runs for note in run.notes if note.startswith(SHARED_GROUPS)]
+    if len(set(said)) > 1:
+        return [f"{SHARED_GROUPS}: in {len(said)} of {len(runs)} runs"]
+    return sorted(set(said))
 
 
 def _other_groups(runs: Sequence[RunRecord]) -> list[str]:

@@ -159,6 +159,15 @@ def _own_validation_is_not_drawn(config: Config, dataset: data.LongTailed) -> It
         yield f"data.validation: has no effect, {dataset.title} has a validation split of its own"
 
 
+def _groups_are_known(config: Config, dataset: data.LongTailed) -> Iterator[str]:
+    if config.data.validation.group:
+        return
+    if not dataset.has_groups:
+        yield f"data.validation.group=false: has no effect, {dataset.title} knows no groups"
+    elif dataset.val is None:
+        yield "data.validation.group=false: has no effect without a validation split"
+
+
 def _a_seed_draws(config: Config, dataset: data.LongTailed) -> Iterator[str]:
     # With kind=none nothing can be drawn; elsewhere a sequence of factors may well end at 1.
     if config.data.imbalance.kind == "none" and notes.has_idle_seed(config, dataset):
@@ -199,6 +208,7 @@ CHECKS = (
     _choosing_needs_validation,
     _what_chooses_is_defined,
     _own_validation_is_not_drawn,
+    _groups_are_known,
     _a_seed_draws,
     _adjusted_classes_have_a_prior,
     _workers_need_work,

@@ -74,16 +74,6 @@ def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -
     return notes
 
 
-def listed_weights(
-    config: Config, dataset: data.LongTailed, weights: Tensor | None
-) -> tuple[str, ...]:
-    """Return a line with the class weights (C,) that a user has chosen one by one."""
-    choice = choices.of("reweight.scheme")
-    if weights is None or choice.fact(config.reweight.scheme, "follows_counts"):
-        return ()
-    return (f"class weights in {data.label_order(dataset.class_names, weights.tolist())}",)
-
-
 def _image_notes(config: Config, dataset: data.LongTailed) -> Iterator[str]:
     """Yield where training images come from if not from the cache, and whose statistics differ."""
     train, augment = dataset.train, config.data.augment
@@ -115,6 +105,16 @@ def _other_statistics(config: Config, dataset: data.LongTailed) -> Iterator[str]
         f"{std}, here images are normalised by {', '.join(f'{v:.3f}' for v in ours[0])} and "
         f"{', '.join(f'{v:.3f}' for v in ours[1])}{instead}"
     )
+
+
+def listed_weights(
+    config: Config, dataset: data.LongTailed, weights: Tensor | None
+) -> tuple[str, ...]:
+    """Return a line with the class weights (C,) that a user has chosen one by one."""
+    choice = choices.of("reweight.scheme")
+    if weights is None or choice.fact(config.reweight.scheme, "follows_counts"):
+        return ()
+    return (f"class weights in {data.label_order(dataset.class_names, weights.tolist())}",)
 
 
 def has_idle_seed(config: Config, dataset: data.LongTailed) -> bool:
