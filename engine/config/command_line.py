@@ -47,6 +47,8 @@ and prints the table of a finished one.
 
 options:
   --seeds N         run N seeds, from the key seed upwards; print mean, std and n
+  --submit FILE     hand the seeds to a cluster, a job each; FILE says what a job gets, such as
+                    experiments/clusters/slurm.yaml; a job that has to make room resumes by itself
   --fresh           run again although the run folder exists; the old folder is kept aside
   --print-config    print the resolved YAML and stop
   --print-classes   print the classes in label order, each with its images, and stop: the order of
@@ -56,7 +58,7 @@ options:
 """
 
 
-OPTIONS = ("--seeds", "--fresh", "--print-config", "--print-classes", "--help")
+OPTIONS = ("--seeds", "--submit", "--fresh", "--print-config", "--print-classes", "--help")
 LARGEST_SEED = 2**32
 
 
@@ -66,6 +68,7 @@ class Arguments(argparse.Namespace):
     files: list[Path]
     overrides: list[str]
     seeds: int | None
+    submit: Path | None
     fresh: bool
     print_config: bool
     print_classes: bool
@@ -86,6 +89,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("words", nargs="*")
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("--submit", type=Path)
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--print-config", action="store_true")
     parser.add_argument("--print-classes", action="store_true")

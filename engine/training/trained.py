@@ -149,7 +149,6 @@ def load_run(
     config = load_run_config(path, check_named_runs=False)
     weights = load_weights(path, rule=rule)
     facts = read_facts(path)
-    class_counts = torch.tensor(facts["class_counts"])
     channels, *size = facts["image_shape"]
     with preserved_randomness():
         model = models.build(
@@ -168,15 +167,26 @@ def load_run(
         epoch=weights.epoch,
         rule=weights.rule,
         image_shape=(channels, size[0], size[1]),
-        readout=build_readout(
-            config,
-            build_loss(config, class_counts, taught=facts["taught_classes"]),
-            class_counts=class_counts,
-            classes=facts["predicted_classes"],
-        ),
+        readout=readout_of(config, facts),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
         threshold=_threshold(path, weights.rule),
+    )
+
+
+def readout_of(config: Config, facts: Mapping[str, Any]) -> Readout:
+    """Return what turns a run's logits into probabilities, without its model.
+
+    Args:
+        config: of the run.
+        facts: from :func:`read_facts`.
+    """
+    class_counts = torch.tensor(facts["class_counts"])
+    return build_readout(
+        config,
+        build_loss(config, class_counts, taught=facts["taught_classes"]),
+        class_counts=class_counts,
+        classes=facts["predicted_classes"],
     )
 
 

@@ -408,6 +408,7 @@ def test_the_defaults_of_the_parser_are_those_of_the_config() -> None:
         files=[],
         overrides=[],
         seeds=None,
+        submit=None,
         fresh=False,
         print_config=False,
         print_classes=False,
