@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
-from data._base import DataError, DiskImages, Labelled, Pool
+from data._base import DataError, Decoding, DiskImages, Pool, Size
 from data._decode import DEEPEST, quiet_pillow
 from data._folder import Listing
 from data._folder_cache import FolderCache
@@ -17,6 +20,33 @@ STATISTICS = {
     # As in data/dataloader.py of github.com/facebookresearch/classifier-balancing.
     "inaturalist": ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192)),
 }
+
+
+def folder_cache(
+    raw_data: Path,
+    *,
+    size: int | tuple[int, int] | None,
+    test_size: int | tuple[int, int] | None,
+    crop_ratio: float,
+    interpolation: Literal["bilinear", "bicubic"],
+    exif_orientation: bool,
+    grey_bits: int = DEEPEST,
+) -> FolderCache:
+    """Return the cache of images that are decoded as the keys of a data set of files say."""
+    training = Decoding(
+        _size(size),
+        interpolation=interpolation,
+        exif_orientation=exif_orientation,
+        grey_bits=grey_bits,
+    )
+    tested = replace(training, size=_size(test_size or size), crop_ratio=crop_ratio)
+    return FolderCache(raw_data / "cache" / "image_folder", tested, training)
+
+
+def _size(given: int | tuple[int, int] | None) -> Size | None:
+    if given is None:
+        return None
+    return Size(given, given) if isinstance(given, int) else Size(*given)
 
 
 def folder_pool(
@@ -35,7 +65,7 @@ def folder_pool(
         listing: The files.
         cache: Where decoded images are kept.
         limit: Bytes that they may fill.
-        normalize: ``train``, or a key of ``STATISTICS``.
+        normalize: ``train``, ``weights``, or a key of ``STATISTICS``.
         title: Name of the data set in tables.
         notes: What is to be said after the notes of the listing.
         verified: As of :class:`Pool`.
@@ -44,22 +74,15 @@ def folder_pool(
         DataError: If a file cannot be decoded, sizes differ, or the cache cannot be written.
     """
     names = listing.splits["train"].names
-    if cache.grey_bits == DEEPEST:  # a few are looked at, and a million paths fill the memory
+    # A few are looked at: a million paths would fill the memory.
+    if cache.decoding.grey_bits == DEEPEST:
         names = names[:: max(1, -(-len(names) // LOOKED_AT))]
     paths = [listing.folder / os.fsdecode(name) for name in names]
     with quiet_pillow():
-        deep = grey_notes(paths, grey_bits=cache.grey_bits)
-        images = cache.images(listing, limit=limit)
-    parts = {
-        name: Labelled(
-            own,
-            listing.splits[name].targets,
-            is_resized=cache.size is not None and not isinstance(own, DiskImages),
-        )
-        for name, own in images.items()
-    }
+        deep = grey_notes(paths, grey_bits=cache.decoding.grey_bits)
+        parts = cache.parts(listing, limit=limit)
     mean, std = STATISTICS.get(normalize, (None, None))
-    if isinstance(images["train"], DiskImages) and mean is None:
+    if isinstance(parts["train"].images, DiskImages) and normalize == "train":
         raise DataError(
             "data.normalize=train needs decoded images, and these need more than "
             f"data.cache_gb={limit / 1e9:g}: raise it or set data.normalize=imagenet"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from data._base import DataError, Pool
 from data._folder import find_folder, readable
-from data._folder_cache import FolderCache
-from data._folder_pool import folder_pool
+from data._folder_pool import folder_cache, folder_pool
 from data._list_file import ListFile, read_list
 from data._lists import check_lists
 
@@ -37,11 +36,19 @@ class ImageList:
         class_names: File of the names of classes: one a line in the order of labels, numbered
             lines, wnids with synonyms, or JSON such as categories.json. Without it a class is
             called by the folder that holds its images alone, else by its label.
-        size: Side in pixels that images are resized to (shorter side, then the centre square);
-            by default they are taken as they are and must all have one size.
+        size: Side in pixels that images are resized to (shorter side, then the centre square), or
+            height and width, as in [24, 40]; by default they are taken as they are and must all
+            have one size.
+        test_size: The same for validation and test images; by default that of training.
+        crop_ratio: Validation and test images are resized to their size divided by this, of which
+            the centre is kept: 0.875 takes 224 of 256 pixels.
+        interpolation: How images are resized and random crops are, antialiased.
+        exif_orientation: Turn photographs upright as their EXIF data say; by default pixels stay
+            as stored.
         cache_gb: Gigabytes of decoded images that may be cached; beyond it they stay on disk.
-        normalize: Mean and standard deviation of the training images, of ImageNet, or of
-            iNaturalist 2018 as in classifier-balancing.
+        normalize: Mean and standard deviation of the training images, of ImageNet, of iNaturalist
+            2018 as in classifier-balancing, or those that the pretrained weights of model.name
+            were made with.
         title: Name of the data set in tables; by default that of the published lists, else the name
             of the folder.
 
@@ -59,7 +66,7 @@ class ImageList:
         "augment.flip": True,
     }
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a key
         self,
         raw_data: Path,
         *,
@@ -70,9 +77,17 @@ class ImageList:
         test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
         columns: tuple[str, ...] | None = None,
         class_names: str | None = None,
-        size: Annotated[int, Ge(1)] | None = None,
+        size: Annotated[int, Ge(1)]
+        | tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
+        | None = None,
+        test_size: Annotated[int, Ge(1)]
+        | tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
+        | None = None,
+        crop_ratio: Annotated[float, Gt(0), Le(1)] = 1.0,
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+        exif_orientation: bool = False,
         cache_gb: Annotated[float, Ge(0)] = 4.0,
-        normalize: Literal["train", "imagenet", "inaturalist"] = "imagenet",
+        normalize: Literal["train", "imagenet", "inaturalist", "weights"] = "imagenet",
         title: str = "",
     ) -> None:
         for key, value in (("root", root), ("train", train)):
@@ -99,7 +114,14 @@ class ImageList:
         self._class_names = (
             None if class_names is None else self._find(class_names, key="data.class_names")
         )
-        self._cache = FolderCache(raw_data / "cache" / "image_folder", size)
+        self._cache = folder_cache(
+            raw_data,
+            size=size,
+            test_size=test_size,
+            crop_ratio=crop_ratio,
+            interpolation=interpolation,
+            exif_orientation=exif_orientation,
+        )
         self._cache_bytes = cache_gb * 1e9
         self._normalize = normalize
         self._title = title
@@ -137,9 +159,10 @@ class ImageList:
 
     def _may_be_cached(self, lists: dict[str, ListFile]) -> bool:
         """Return whether decoded images may fit: the cache goes by size and date of every file."""
-        if self._cache.size is None:
+        size = self._cache.decoding.size
+        if size is None:
             return True  # of images of unknown size it is kept that they have one size
-        needed = sum(len(listed) for listed in lists.values()) * 3 * self._cache.size**2
+        needed = sum(len(listed) for listed in lists.values()) * 3 * size.height * size.width
         return needed <= self._cache_bytes
 
     def _find(self, name: str, *, key: str) -> Path:

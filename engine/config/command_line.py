@@ -41,6 +41,7 @@ cross-entropy on long-tailed digits, under a minute on a laptop.
   python train.py experiments/cifar10_lt.yaml seed=1         a file, then a change
   python train.py loss=softmax_focal loss.gamma=1            loss=NAME is short for loss.name=NAME
   python train.py reweight=effective_number reweight.start=0.8 --seeds 5
+  python train.py experiments/photographs/small.yaml data.path=photos
 
 Precedence: defaults < files, left to right < key=value. The same command resumes an interrupted run
 and prints the table of a finished one.
@@ -54,7 +55,8 @@ options:
   --print-classes   print the classes in label order, each with its images, and stop: the order of
                     reweight.weights and of every other list with a number a class
   -h, --help [WORD] this text; with WORD only what has it in a key or its meaning (--help drw);
-                    --help methods lists the ready-made methods and their papers
+                    --help methods lists the ready-made methods and their papers, --help recipes
+                    those of training, for photographs too
 """
 
 
@@ -160,8 +162,8 @@ def help_text(word: str = "", *, data: str = DEFAULT_DATA, loss: str = DEFAULT_L
     """
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     blocks = [INTRODUCTION] if not word else []
-    if word.lower() == "methods":
-        return _methods(width)
+    if word.lower() in glossary.LISTS:
+        return _files_of(word.lower(), width=width)
     instead = glossary.advice(word)
     if instead:
         blocks.append(f"{word}: write {instead}\n")
@@ -193,10 +195,10 @@ def _has(text: str, word: str) -> bool:
     return re.search(rf"(?<![^\W_]){re.escape(word)}", text, flags=re.IGNORECASE) is not None
 
 
-def _methods(width: int) -> str:
-    """List the method files, each with its own first comment."""
-    blocks = ["methods, each a file to put before key=value words:"]
-    for file, meaning in glossary.methods().items():
+def _files_of(kind: str, *, width: int) -> str:
+    """List the ready-made files of a kind, each with its own first comment."""
+    blocks = [f"{kind}, each a file to put before key=value words:"]
+    for file, meaning in glossary.files_of(kind).items():
         body = textwrap.wrap(meaning, max(width - 6, 30), break_on_hyphens=False)
         blocks.append("\n".join([f"  {file}", *("      " + line for line in body)]))
     return "\n".join(blocks) + "\n"

@@ -77,9 +77,9 @@ class LoadedRun:
         config: of the run.
         epoch: after which these weights were taken.
         rule: the selection rule that chose them.
-        image_shape: (channels, height, width) of the images it was trained on.
+        image_shape: (channels, height, width) of the images it predicts, those of its test.
         threshold: of a finished run of two classes with validation: the probability from which on
-            class 1 is predicted with the best F1 on validation, weighed to the class shares of the
+            class 1 is predicted, chosen for F1 on validation, weighed to the class shares of the
             data set's whole training list; else None.
     """
 
@@ -141,7 +141,7 @@ def load_run(
         probabilities = run.predict(images)                       # uint8 (N, channels, H, W)
         names = [run.class_names[c] for c in probabilities.argmax(1)]
 
-    A binary run, by the threshold with the best F1 rather than 0.5::
+    A binary run, by the threshold that was chosen for F1 rather than 0.5::
 
         is_positive = probabilities[:, 1] >= run.threshold
     """
@@ -166,7 +166,7 @@ def load_run(
         config=config,
         epoch=weights.epoch,
         rule=weights.rule,
-        image_shape=(channels, size[0], size[1]),
+        image_shape=tuple(facts["test_shape"]),
         readout=readout_of(config, facts),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
@@ -220,6 +220,7 @@ def read_facts(run: str | Path) -> dict[str, Any]:
         every = list(range(len(facts["class_names"])))
         usual = {"known_classes": every, "taught_classes": [], "predicted_classes": every}
         usual |= {"whole_fingerprint": environment["split_fingerprint"]}
+        usual |= {"test_shape": facts["image_shape"]}
         return {**usual, "fingerprint": environment["fingerprint"], **facts}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError([f"{path}: is missing or damaged; put it back"]) from error
@@ -247,6 +248,7 @@ def facts_of(
         "val_images": 0 if dataset.val is None else len(dataset.val),
         "test_images": len(dataset.test),
         "image_shape": list(dataset.image_shape),
+        "test_shape": list(dataset.test_shape),
         "mean": list(dataset.mean),
         "std": list(dataset.std),
         "num_outputs": num_outputs(config, dataset.num_classes),
