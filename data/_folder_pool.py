@@ -80,7 +80,10 @@ def folder_pool(
     paths = [listing.folder / os.fsdecode(name) for name in names]
     with quiet_pillow():
         deep = grey_notes(paths, grey_bits=cache.decoding.grey_bits)
-        parts = cache.parts(listing, limit=limit)
+        parts = {
+            split: replace(part, groups=listing.splits[split].groups)
+            for split, part in cache.parts(listing, limit=limit).items()
+        }
     mean, std = STATISTICS.get(normalize, (None, None))
     if isinstance(parts["train"].images, DiskImages) and normalize == "train":
         raise DataError(
