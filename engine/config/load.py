@@ -26,6 +26,7 @@ from engine.config.mistakes import ComponentError, ConfigError, nearest
 from engine.config.schema import (
     DEFAULT_DATA,
     DEFAULT_LOSS,
+    OPEN_KEYS,
     SELECTORS,
     TRACKERS,
     Config,
@@ -164,7 +165,7 @@ def fingerprint(
     identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
     for key, value in flatten(config).items():
         left_out = key.startswith(NOT_IDENTITY) or (without_seeds and key in SEEDS)
-        if left_out or value == usual[key]:
+        if left_out or (key in usual and value == usual[key]):
             continue
         if key not in RUNS:
             identity[key] = value
@@ -229,9 +230,10 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
             value = parse(text)
         except yaml.YAMLError:
             value = text
-        leaves = dict(_leaves(value, key)) if isinstance(value, dict) else {full_key(key): value}
+        is_section = isinstance(value, dict) and bool(value)
+        leaves = dict(_leaves(value, key)) if is_section else {full_key(key): value}
         for leaf, leaf_value in leaves.items():
-            spelling = text if not isinstance(value, dict) else None
+            spelling = None if is_section else text
             if leaf in layer and layer[leaf].value != leaf_value:
                 first = shown(layer[leaf].value)
                 mistakes.append(f"{leaf}: set twice, to {first} and to {shown(leaf_value)}")
@@ -264,7 +266,15 @@ def _merge(lower: Layer, upper: Layer) -> Layer:
             for other in lower:
                 if rules.depends_on(other, key):
                     kept.pop(other, None)
+    for owner in OPEN_KEYS:  # the upper `model.kwargs: {}` empties the lower one
+        if owner in upper:
+            kept = {key: value for key, value in kept.items() if open_key(key) != owner}
     return kept | upper
+
+
+def open_key(key: str) -> str | None:
+    """Return which of the open keys ``key`` is one below: ``model.kwargs`` of its arguments."""
+    return next((owner for owner in OPEN_KEYS if key.startswith(f"{owner}.")), None)
 
 
 # --- checks --------------------------------------------------------------------------------------
@@ -325,8 +335,12 @@ def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config | None:
     known = keys(model)
     nested: dict[str, Any] = {}
+    emptied = {owner for key in merged if (owner := open_key(key)) is not None}
     for key, setting in merged.items():
-        if key not in known:
+        if key in emptied and setting.value == {}:
+            continue  # an empty section, filled by keys below it
+        is_open = open_key(key) is not None
+        if key not in known and not is_open:
             line = unknown_key(key, setting.value, known) + _where(setting)
             # Several keys inside one list are one mistake.
             mistakes += [line] if line not in mistakes else []
@@ -335,7 +349,7 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
         section = nested
         for part in path:
             section = section.setdefault(part, {})
-        section[leaf] = _typed(key, setting, known[key])
+        section[leaf] = setting.value if is_open else _typed(key, setting, known[key])
     try:
         return model.model_validate(nested)
     except ValidationError as error:

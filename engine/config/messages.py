@@ -60,6 +60,8 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
     if origin in (tuple, list):
         first = get_args(annotation)[0]
         return f"a list, each {_type(first)}"
+    if origin is dict:
+        return "names with their values"
     return _NOUNS.get(annotation, str(annotation)) + _range(metadata) + _pattern(metadata)
 
 

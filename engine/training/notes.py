@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import data
 from engine.config import choices, components, rules
 from engine.config.schema import Config
 from engine.training import averaging
+
+TRAINS = "trains "  # begins the note on how much of a model is trained
 
 
 def notes(config: Config) -> tuple[str, ...]:
@@ -33,6 +37,28 @@ def doubts(config: Config) -> tuple[str, ...]:
             "(model.head=cosine)"
         )
     return tuple(found)
+
+
+def light_notes(config: Config, parameters: Mapping[str, int]) -> tuple[str, ...]:
+    """Return how much of a lightly tuned model is trained, and what the rest of it is.
+
+    Args:
+        config: of the run.
+        parameters: ``trained`` and ``total``.
+    """
+    tune = config.model.tune
+    if tune == choices.of("model.tune").default:
+        return ()
+    trained, total = parameters["trained"], parameters["total"]
+    found = (
+        f"{TRAINS}{trained:,} of {total:,} parameters ({trained / total:.2%}, model.tune={tune})",
+    )
+    if not rules.begins_trained(config):
+        found += (
+            f"the rest of the backbone keeps its random weights (model.tune={tune} without "
+            "model.pretrained or model.init_from)",
+        )
+    return found
 
 
 def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -> tuple[str, ...]:

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 import data
+import models
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.evaluation import Evaluator
 from engine.training.machine import Machine
+from engine.training.normalization import normalization
+from engine.training.parameter_groups import described
 from engine.training.processes import Processes
 from engine.training.runtime import derive_seed
 from engine.training.start_weights import start_weights
@@ -32,6 +35,7 @@ class Setup:
         class_weights: (C,) float32 of ``reweight``, on the device; or None.
         evaluator: predicts a split with the weights of the moment.
         steps: optimizer steps an epoch.
+        parameters: which of the model's are trained, in which groups.
         facts: what loading the run again needs to know about its data.
         notes: what tables must say about how the model was trained and predictions were made.
         remarks: what a user should know before training, not only after it.
@@ -45,6 +49,7 @@ class Setup:
     class_weights: Tensor | None
     evaluator: Evaluator
     steps: int
+    parameters: Mapping[str, Any]
     facts: Mapping[str, Any]
     notes: tuple[str, ...]
     remarks: tuple[str, ...]
@@ -102,12 +107,14 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         start=None if start is None else start.state,
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
+    assert isinstance(trainer.model, models.Classifier)
+    normal = normalization(config, dataset, trainer.model.backbone)
     class_weights = build.build_class_weights(config, dataset)
     make_loader = functools.partial(
         data.Loader,
         batch_size=config.optim.batch_size,
-        mean=dataset.mean,
-        std=dataset.std,
+        mean=normal.mean,
+        std=normal.std,
         device=machine.device,
         seed=derive_seed(config.seed, "loader"),
         workers=config.runtime.workers,
@@ -128,6 +135,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         processes=machine.processes.world,
     )
     steps = loader.num_batches(epoch_length)
+    parameters = described(trainer.model, build.build_groups(config, trainer.model))
     held_out = {"val": dataset.val, "test": dataset.test}
     readout = build.build_readout(
         config,
@@ -152,16 +160,21 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             old_classes=dataset.classes.old,
         ),
         steps=steps,
+        parameters=parameters,
         facts=trained.facts_of(
             config,
             dataset,
+            normal=normal,
             teacher=trainer.teacher,
             start=None if start is None else start.identity,
         ),
-        notes=notes.notes(config),
+        notes=(*notes.notes(config), *notes.light_notes(config, parameters)),
         remarks=(
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
+            *notes.light_notes(config, parameters),
             *([] if start is None else [start.sentence]),
+            *trainer.model.remarks,
+            *normal.remarks,
         ),
         config=config,
         dataset=dataset,

@@ -126,6 +126,7 @@ def summarise(
     identity: Mapping[str, str],
     code_hash: str,
     notes: Sequence[str],
+    parameters: Mapping[str, int],
     seconds: float,
 ) -> Summary:
     """Join the rules' results; the headline is ``val`` where it exists, else ``last``."""
@@ -149,6 +150,7 @@ def summarise(
         class_counts=tuple(dataset.class_counts.tolist()),
         group_sizes=_group_sizes(assessments[headline], dataset),
         notes=(*dataset.notes, *notes, *_notes(assessments, dataset), *selection.patience.notes),
+        parameters=dict(parameters),
         time={"training_seconds": trained, "last_segment_seconds": seconds},
     )
 

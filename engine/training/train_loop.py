@@ -98,8 +98,9 @@ class Trainer:
 
     @property
     def current_rate(self) -> float:
-        """Learning rate of the last step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Learning rate of the last step, before the factors of parameter groups."""
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"]) / float(group.get("lr_scale", 1.0))
 
     @property
     def evaluated(self) -> nn.Module:
@@ -171,7 +172,7 @@ class Trainer:
             step = totals.steps
             seed_global(derive_seed(self.seed, "step", epoch, step, *self._own_seed))
             for group in self.optimizer.param_groups:
-                group["lr"] = self.rate(epoch, step, steps)
+                group["lr"] = self.rate(epoch, step, steps) * group.get("lr_scale", 1.0)
             self._pending.append(_Pending(step, batch.targets, self._step(batch)))
             if self.ema is not None:
                 self.ema.update(self.model, step=epoch * steps + step + 1)

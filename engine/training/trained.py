@@ -19,9 +19,10 @@ from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
 from engine.config.selection_rules import FINAL, catalogue
 from engine.training import checkpoint
-from engine.training.build import build_loss, build_readout, head_of, num_outputs
+from engine.training.build import architecture, build_loss, build_readout, num_outputs
 from engine.training.files import read_json
 from engine.training.image_checks import brightest
+from engine.training.normalization import Normalization
 from engine.training.probabilities import Readout
 from engine.training.runtime import preserved_randomness
 from engine.training.selection import Kept, headline_of
@@ -157,8 +158,7 @@ def load_run(
             num_outputs=facts["num_outputs"],
             in_channels=channels,
             image_size=tuple(size),
-            head=head_of(config),
-            norm=config.model.norm,
+            **architecture(config),
         )
     model.load_state_dict(weights.state)
     return LoadedRun(
@@ -219,6 +219,7 @@ def facts_of(
     config: Config,
     dataset: data.LongTailed,
     *,
+    normal: Normalization | None = None,
     teacher: nn.Module | None = None,
     start: str | None = None,
 ) -> dict[str, Any]:
@@ -227,6 +228,7 @@ def facts_of(
     Args:
         config: of the run.
         dataset: of the run.
+        normal: of its images; None for that of the data.
         teacher: that it learns from.
         start: hash of the weights that it starts from.
     """
@@ -237,8 +239,8 @@ def facts_of(
         "val_images": 0 if dataset.val is None else len(dataset.val),
         "test_images": len(dataset.test),
         "image_shape": list(dataset.image_shape),
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
+        "mean": list(dataset.mean if normal is None else normal.mean),
+        "std": list(dataset.std if normal is None else normal.std),
         "num_outputs": num_outputs(config, dataset.num_classes),
         "whole_fingerprint": dataset.whole_fingerprint,
         "known_classes": list(dataset.classes.known),
