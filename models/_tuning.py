@@ -42,7 +42,8 @@ def _possible(backbone: nn.Module, image: Tensor) -> list[str]:
         if file.name.startswith("_"):
             continue
         module = importlib.import_module(f"{ways.__name__}.{file.name}")
-        way: type[Tuning] = getattr(module, "".join(p.capitalize() for p in file.name.split("_")))
+        names = {name.lower(): name for name in vars(module)}
+        way: type[Tuning] = getattr(module, names[file.name.replace("_", "")])
         try:
             way().targets(backbone, image)
         except CannotTuneError:

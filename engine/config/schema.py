@@ -210,6 +210,11 @@ class OptimConfig(Section):
         1.0, description="factor on the rate of the head, on top of layer_decay"
     )
     momentum: Annotated[float, Ge(0), Lt(1)] = Field(0.9, description="momentum of sgd-like ones")
+    sam: Annotated[float, Ge(0)] = Field(
+        0.0,
+        description="rho of sharpness-aware minimisation: the gradient of a step is that at the "
+        "weights moved so far along their own gradient; two passes a step; 0: off",
+    )
     batch_size: Annotated[int, Ge(1)] = Field(32, description="images an optimizer step")
     accumulate: Annotated[int, Ge(1)] = Field(
         1,

@@ -253,6 +253,7 @@ def build_trainer(
         options=StepOptions(
             accumulate=optim.accumulate,
             clip_norm=optim.clip_norm,
+            sam=optim.sam,
             precision=precision,
             compile_model=config.runtime.compile,
         ),
