@@ -27,10 +27,10 @@ def adaptations(state: Mapping[str, Tensor], model: nn.Module, *, name: str) -> 
     for conv in _names(config.get("first_conv")):
         key = f"{conv}.weight"
         if key in state and key in own and state[key].ndim == own[key].ndim == 4:
-            theirs, ours = state[key].shape[1], own[key].shape[1]
-            if theirs != ours:
-                how = "summed to one" if ours == 1 else f"repeated to {ours} and scaled"
-                yield f"the {theirs} channels of its first convolution ({conv}) are {how}"
+            before, now = state[key].shape[1], own[key].shape[1]
+            if before != now:
+                how = "summed to one" if now == 1 else f"repeated to {now} and scaled"
+                yield f"the {before} channels of its first convolution ({conv}) are {how}"
     if "pos_embed" in state and "pos_embed" in own:
         theirs, ours = (found["pos_embed"].shape for found in (state, own))
         if theirs != ours:

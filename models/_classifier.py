@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._backbone import BUILD_ERRORS, ModelError, create_backbone, one_line
+from ._backbone import BUILD_ERRORS, ModelError, create_backbone, own_size
 from ._tuning import rest_frozen, tune
+from ._wording import one_line
 from .tuning._base import Tuning
 
 
@@ -76,6 +77,7 @@ def build(
     num_outputs: int,
     in_channels: int,
     image_size: int | tuple[int, int],
+    test_size: tuple[int, int] | None = None,
     head: Callable[..., nn.Module],
     norm: Literal["batch", "group"] = "batch",
     pretrained: bool | str = False,
@@ -91,6 +93,7 @@ def build(
         num_outputs: Logits: the number of classes, or 1 for a binary task with a sigmoid loss.
         in_channels: Channels of the images.
         image_size: Their size in pixels, one number or height and width.
+        test_size: Height and width of the images that are tested, where it is another.
         head: Makes the head of ``num_features``, ``num_outputs``, ``init`` and ``prior``, all given
             by keyword (see `models.heads`).
         norm: ``group`` puts group normalisation in the place of batch normalisation.
@@ -117,7 +120,8 @@ def build(
         asked=kwargs or {},
     )
     blank = torch.zeros(1, in_channels, *size)
-    num_features = _count_features(backbone, blank, name=name)
+    for shown in (torch.zeros(1, in_channels, *(test_size or size)), blank):
+        num_features = _count_features(backbone, shown, name=name)
     made = head(
         num_features=num_features,
         num_outputs=num_outputs,
@@ -140,7 +144,8 @@ def _count_features(backbone: nn.Module, image: Tensor, *, name: str) -> int:
             features: Tensor = backbone(image)
     except BUILD_ERRORS as error:
         raise ModelError(
-            f"model.name={name} does not take images of {size}: choose another ({one_line(error)})"
+            f"model.name={name} does not take images of {size}{own_size(name)}: resize them "
+            f"(data.size) or choose another ({one_line(error)})"
         ) from error
     finally:
         backbone.train()

@@ -6,6 +6,7 @@ never matters inside a layer. All mistakes are found at once, each as one line.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from engine.config.schema import (
     DEFAULT_DATA,
     DEFAULT_LOSS,
     OPEN_KEYS,
+    SECTIONS,
     SELECTORS,
     TRACKERS,
     Config,
@@ -165,7 +167,7 @@ def fingerprint(
     identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
     for key, value in flatten(config).items():
         left_out = key.startswith(NOT_IDENTITY) or (without_seeds and key in SEEDS)
-        if left_out or (key in usual and value == usual[key]):
+        if left_out or value == usual[key]:
             continue
         if key not in RUNS:
             identity[key] = value
@@ -230,10 +232,9 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
             value = parse(text)
         except yaml.YAMLError:
             value = text
-        is_section = isinstance(value, dict) and bool(value)
-        leaves = dict(_leaves(value, key)) if is_section else {full_key(key): value}
+        leaves = dict(_leaves({key: value}))
         for leaf, leaf_value in leaves.items():
-            spelling = None if is_section else text
+            spelling = text if not isinstance(value, dict) else None
             if leaf in layer and layer[leaf].value != leaf_value:
                 first = shown(layer[leaf].value)
                 mistakes.append(f"{leaf}: set twice, to {first} and to {shown(leaf_value)}")
@@ -251,7 +252,9 @@ def full_key(key: str) -> str:
 def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, inner in value.items():
         dotted = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(inner, dict) and inner:
+        # Below a section, only another section holds keys; elsewhere names may be a value.
+        may_hold_keys = "." not in dotted or dotted in SECTIONS
+        if isinstance(inner, dict) and inner and may_hold_keys:
             yield from _leaves(inner, dotted)
         else:
             yield full_key(dotted), inner
@@ -266,7 +269,7 @@ def _merge(lower: Layer, upper: Layer) -> Layer:
             for other in lower:
                 if rules.depends_on(other, key):
                     kept.pop(other, None)
-    for owner in OPEN_KEYS:  # the upper `model.kwargs: {}` empties the lower one
+    for owner in OPEN_KEYS:  # the upper `model.kwargs: {...}` takes the place of the lower one
         if owner in upper:
             kept = {key: value for key, value in kept.items() if open_key(key) != owner}
     return kept | upper
@@ -335,10 +338,8 @@ def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config | None:
     known = keys(model)
     nested: dict[str, Any] = {}
-    emptied = {owner for key in merged if (owner := open_key(key)) is not None}
-    for key, setting in merged.items():
-        if key in emptied and setting.value == {}:
-            continue  # an empty section, filled by keys below it
+    # What an open key holds comes before the keys below it, which are added to it.
+    for key, setting in sorted(merged.items(), key=lambda item: open_key(item[0]) is not None):
         is_open = open_key(key) is not None
         if key not in known and not is_open:
             line = unknown_key(key, setting.value, known) + _where(setting)
@@ -349,7 +350,8 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
         section = nested
         for part in path:
             section = section.setdefault(part, {})
-        section[leaf] = setting.value if is_open else _typed(key, setting, known[key])
+        value = setting.value if is_open else _typed(key, setting, known[key])
+        section[leaf] = copy.deepcopy(value) if isinstance(value, dict) else value
     try:
         return model.model_validate(nested)
     except ValidationError as error:
@@ -359,6 +361,9 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
             if key not in merged:
                 raise _own_default(key, info, model) from error
             setting = merged[key]
+            if isinstance(setting.value, dict) and not _takes_names(info):
+                mistakes.append(f"{key}: has no keys of its own; expected {allowed(info)}")
+                continue
             mistakes.append(
                 f"{key}={shown(setting.value)}: expected {allowed(info)}"
                 f"{near_choice(key, setting.value, info)} ({info.description}){_where(setting)}"
@@ -396,6 +401,10 @@ def _plain_types(annotation: Any) -> set[Any]:
     if get_origin(annotation) in (Union, UnionType):
         return set().union(*(_plain_types(a) for a in get_args(annotation)))
     return {annotation}
+
+
+def _takes_names(info: Any) -> bool:
+    return any(get_origin(kind) is dict for kind in _plain_types(info.annotation))
 
 
 def _fits(value: Any, types: set[Any]) -> bool:

@@ -9,7 +9,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 
-_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_NOUNS: dict[Any, str] = {
+    Any: "a value",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+}
 _SIGNS = (
     (annotated_types.Ge, "ge", ">="),
     (annotated_types.Gt, "gt", ">"),
@@ -57,11 +63,12 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
         parts = [_type(a, metadata) for a in get_args(annotation) if a is not type(None)]
         null = ["null"] if type(None) in get_args(annotation) else []
         return ", or ".join(parts + null)
-    if origin in (tuple, list):
-        first = get_args(annotation)[0]
-        return f"a list, each {_type(first)}"
     if origin is dict:
-        return "names with their values"
+        return f"names, each with {_type(get_args(annotation)[1])}"
+    if origin in (tuple, list):
+        first, *rest = get_args(annotation)
+        length = "" if Ellipsis in rest else f" of {len(rest) + 1}"
+        return f"a list{length}, each {_type(first)}"
     return _NOUNS.get(annotation, str(annotation)) + _range(metadata) + _pattern(metadata)
 
 

@@ -11,6 +11,7 @@ import data
 from engine.config.load import dump, fingerprint
 from engine.config.schema import Config
 from engine.training import named_runs, provenance
+from engine.training.build import group_limits
 from engine.training.checkpoint import Progress
 from engine.training.code_hash import code_files, code_hash
 from engine.training.files import write_json, write_text
@@ -198,6 +199,7 @@ class Journal:
             notes=(*notes, *provenance.changes(self.environment)),
             parameters={key: self._parameters[key] for key in ("trained", "total")},
             seconds=time.perf_counter() - since,
+            limits=group_limits(self.config),
         )
 
     def save_predictions(self, rule: str, assessment: RuleAssessment) -> None:

@@ -16,7 +16,6 @@ from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.evaluation import Evaluator
 from engine.training.machine import Machine
-from engine.training.normalization import normalization
 from engine.training.parameter_groups import described
 from engine.training.processes import Processes
 from engine.training.runtime import derive_seed
@@ -71,6 +70,11 @@ class Setup:
         targets, num_classes = self.dataset.train.targets, self.dataset.num_classes
         return data.class_histogram(positions, targets, num_classes).tolist()
 
+    def close(self) -> None:
+        """End the processes that prepare images."""
+        self.loader.close()
+        self.evaluator.close()
+
 
 def load_dataset(config: Config) -> data.LongTailed:
     """Load the data set, draw its splits, and check what only they can say about the config.
@@ -108,15 +112,15 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
     assert isinstance(trainer.model, models.Classifier)
-    normal = normalization(config, dataset, trainer.model.backbone)
     class_weights = build.build_class_weights(config, dataset)
     make_loader = functools.partial(
         data.Loader,
         batch_size=config.optim.batch_size,
-        mean=normal.mean,
-        std=normal.std,
+        mean=dataset.mean,
+        std=dataset.std,
         device=machine.device,
         seed=derive_seed(config.seed, "loader"),
+        interpolation=getattr(config.data, "interpolation", "bilinear"),
         workers=config.runtime.workers,
     )
     loader = make_loader(
@@ -158,13 +162,13 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             class_counts=dataset.class_counts,
             whole_counts=dataset.whole_counts,
             old_classes=dataset.classes.old,
+            limits=build.group_limits(config),
         ),
         steps=steps,
         parameters=parameters,
         facts=trained.facts_of(
             config,
             dataset,
-            normal=normal,
             teacher=trainer.teacher,
             start=None if start is None else start.identity,
         ),
@@ -172,9 +176,9 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         remarks=(
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
             *notes.light_notes(config, parameters),
+            *notes.listed_weights(config, dataset, class_weights),
             *([] if start is None else [start.sentence]),
             *trainer.model.remarks,
-            *normal.remarks,
         ),
         config=config,
         dataset=dataset,

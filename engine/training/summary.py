@@ -68,6 +68,8 @@ class Summary(_Record):
         selection: in words, what chose the epoch and how many labels that used.
         notes: what the data set had to say about the splits.
         parameters: of the model, ``trained`` and in ``total``; None in summaries of before.
+        verified: the published data set whose training and test lists the run read, checked line
+            by line; empty where nothing says so.
         time: seconds of training, and of the last segment; not part of the result.
     """
 
@@ -85,6 +87,7 @@ class Summary(_Record):
     group_sizes: dict[str, int]
     notes: tuple[str, ...]
     parameters: dict[str, int] | None = None
+    verified: str = ""
     time: dict[str, float]
 
     @property
@@ -97,7 +100,7 @@ def class_results(
     metrics: Metrics, *, names: Sequence[str], class_counts: np.ndarray
 ) -> tuple[ClassResult, ...]:
     """Return one row a class, in label order."""
-    groups = few_shot_groups(class_counts)
+    groups = few_shot_groups(class_counts, metrics.limits)
     scores = metrics.per_class
     return tuple(
         ClassResult.model_validate(

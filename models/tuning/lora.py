@@ -69,7 +69,7 @@ class _LowRank(nn.Module):
         super().__init__()
         self.scale = scale
         if isinstance(layer, nn.Conv2d):
-            stride = layer.stride
+            stride = (layer.stride[0], layer.stride[1])
             self.down: nn.Module = nn.Conv2d(layer.in_channels, rank, 1, stride, bias=False)
             self.up: nn.Module = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
         else:

@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(mistake, file=sys.stderr)
         return 2
 
-    from models._backbone import LOADING_ERRORS, check_name, one_line  # seconds of imports
+    from models._backbone import LOADING_ERRORS, check_name  # seconds of imports
+    from models._wording import one_line
 
     try:
         check_name(given.model)
