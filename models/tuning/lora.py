@@ -70,8 +70,10 @@ class _LowRank(nn.Module):
         self.scale = scale
         if isinstance(layer, nn.Conv2d):
             stride = (layer.stride[0], layer.stride[1])
-            self.down: nn.Module = nn.Conv2d(layer.in_channels, rank, 1, stride, bias=False)
-            self.up: nn.Module = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
+            self.down: nn.Linear | nn.Conv2d = nn.Conv2d(
+                layer.in_channels, rank, 1, stride, bias=False
+            )
+            self.up: nn.Linear | nn.Conv2d = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
         else:
             assert isinstance(layer, nn.Linear)
             self.down = nn.Linear(layer.in_features, rank, bias=False)
