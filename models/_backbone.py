@@ -227,7 +227,8 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
         drawn = value.requires_grad and value.min() < value.max()
         if drawn and torch.equal(value, fresh[key]):
             raise ModelError(f"model.pretrained={weights} has no {key}: give a file for {name}")
-    model.pretrained_cfg.pop("state_dict", None)  # the tensors would be copied with the model
+    known: Any = model.pretrained_cfg
+    known.pop("state_dict", None)  # the tensors would be copied with the model
     return Backbone(model, tuple(adaptations(state, model, name=name)))
 
 

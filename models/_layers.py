@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from timm.models._manipulate import group_with_matcher
 from torch import nn
@@ -17,14 +17,15 @@ class Layers(NamedTuple):
 
 def layers_of(backbone: nn.Module) -> Layers | None:
     """Return the layers by timm's ``group_matcher``; None for a backbone without one."""
-    if not hasattr(backbone, "group_matcher"):
+    matcher: Any = getattr(backbone, "group_matcher", None)
+    if matcher is None:
         return None
     # timm numbers a classifier together with the layers below it: its name stands for the head.
     classifier = getattr(backbone, "pretrained_cfg", {}).get("classifier") or "head"
     first = classifier if isinstance(classifier, str) else classifier[0]
     names = [*(name for name, _ in backbone.named_parameters()), f"{first}.weight"]
     numbered = group_with_matcher(
-        ((name, None) for name in names), backbone.group_matcher(coarse=False), reverse=True
+        ((name, None) for name in names), matcher(coarse=False), reverse=True
     )
     head = numbered[names.pop()]
     return Layers({name: numbered[name] for name in names}, head)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -34,7 +34,9 @@ def pairs_by_order(state: Mapping[str, Tensor], model: str) -> list[Pair]:
         ValueError: A tensor has another shape than its partner, or none.
     """
     theirs = [(key, value.shape) for key, value in state.items() if not key.endswith(COUNTER)]
-    outputs = {"num_classes": theirs[-1][1][0]} if len(theirs[-1][1]) == 1 else {}
+    outputs: dict[str, Any] = {}
+    if len(theirs[-1][1]) == 1:
+        outputs["num_classes"] = theirs[-1][1][0]
     with torch.random.fork_rng(devices=[]):
         built = timm.create_model(model, **outputs)
     own = built.state_dict().items()
