@@ -57,7 +57,7 @@ def light_notes(config: Config, parameters: Mapping[str, int]) -> tuple[str, ...
     if tune == choices.of("model.tune").default:
         return ()
     trained, total = parameters["trained"], parameters["total"]
-    found = (
+    found: tuple[str, ...] = (
         f"{TRAINS}{trained:,} of {total:,} parameters ({trained / total:.2%}, model.tune={tune})",
     )
     if not rules.begins_trained(config):

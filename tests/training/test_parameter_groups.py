@@ -241,7 +241,7 @@ def test_a_setting_that_cannot_matter_is_refused(words: list[str], line: str | N
     with pytest.raises(ConfigError) as caught:
         load(overrides=words)
     (found,) = caught.value.mistakes
-    assert found == line or (line is None and "expected names with their values" in found)
+    assert found == line or (line is None and "expected names, each with a value" in found)
 
 
 # --- arguments of the constructor -----------------------------------------------------------------
