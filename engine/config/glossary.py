@@ -34,6 +34,7 @@ WORDS = {
     "few": "evaluate.metric=val/few_accuracy",
     "fp16": "runtime.precision=float16",
     "gpu": "runtime.device=cuda",
+    "groups": "evaluate.many_above=100 evaluate.few_below=20",
     "imb_factor": "data.imbalance.factor=100",
     "imbalance": "data.imbalance.factor=100",
     "imbalance_ratio": "data.imbalance.factor=100",

@@ -138,7 +138,7 @@ def _what_a_choice_requires_is_set(config: Config) -> Iterator[str]:
 
 def _counts_go_with_their_kind(config: Config) -> Iterator[str]:
     if config.data.imbalance.kind == "counts" and config.data.imbalance.counts is None:
-        yield "data.imbalance.counts: kind=counts needs it: a list, one number a class"
+        yield "data.imbalance.counts: kind=counts needs it: a list, one number a class, or by name"
 
 
 def _one_vs_rest_chooses_the_tail(config: Config) -> Iterator[str]:
