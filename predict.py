@@ -96,7 +96,7 @@ def _predict(given: Arguments) -> int:
 
 def _export(given: Arguments) -> int:
     """Write the model as a file of its own; return the exit code."""
-    from engine.prediction.export import export
+    from engine.prediction.program import export
     from engine.prediction.model import Model
 
     assert given.export is not None

@@ -12,8 +12,7 @@ from engine.config.mistakes import ConfigError, nearest
 from engine.config.selection_rules import catalogue
 
 USAGE = """\
-usage: python predict.py RUN IMAGES ... [options]
-       python predict.py RUN --export FILE [options]
+usage: python predict.py RUN IMAGES ... [options], or RUN --export FILE [options]
 
 Predict images with the model of a run folder. IMAGES are files, folders that are searched with all
 folders in them, or lists: a .txt file with a path on each line, or a .csv file with the column

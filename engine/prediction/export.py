@@ -1,146 +1,99 @@
-"""A trained run as one file that needs none of this project: torch.export or ONNX."""
+"""The weights of a run as a file under the names of timm."""
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
 import json
-import tempfile
-import warnings
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, NoReturn
 
 from engine.config.mistakes import ConfigError
-from engine.prediction.model import Model
-from engine.training.files import write_bytes
-from engine.training.trained import LoadedRun
 
-REQUIREMENTS = "requirements-onnx.txt"
-ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-TOLERANCE = 1e-4  # of a probability; float32 differs by less
-CHECKED = 5  # images, another number than the one that is traced
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Function = Callable[[Tensor], Tensor]
+    from engine.training.trained import LoadedRun
 
-
-class Whole(nn.Module):
-    """From uint8 images (N, channels, H, W) to class probabilities (N, C) float32.
-
-    Args:
-        run: whose model, normalisation and probabilities it holds.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, run: LoadedRun) -> None:
-        super().__init__()
-        self.model = run.model
-        self._readout = run.readout
-        for name, values in (("mean", run.mean), ("std", run.std)):
-            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the probabilities."""
-        normalised = (images.float() / 255 - self.mean) / self.std
-        return self._readout.predict(self.model(normalised).logits.float()).float()
+USAGE = """\
+Write the weights of a run under the names of timm, with low-rank products merged into the weights
+that they are added to. model.pretrained=FILE and timm.create_model(..., checkpoint_path=FILE) take
+the file. A linear head becomes the classifier; class names are in the metadata of the file.
+"""
 
 
-def export(model: Model, file: Path) -> float:
-    """Write a model as ``.pt2`` or ``.onnx``, for any number of images at once.
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError([f"{message}; see python -m engine.prediction.export --help"])
 
-    The file is written once its probabilities of images that it was not traced with agree with
-    the run's; the class names are in it.
 
-    Args:
-        model: on the CPU.
-        file: where to; its ending says as what.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export one run and return 0, or 2 for a mistake."""
+    parser = _Parser(prog="python -m engine.prediction.export", description=USAGE)
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("file", type=Path, help="where to write, as .safetensors")
+    parser.add_argument("--rule", help="whose weights: last or val; default val where there is one")
+    try:
+        given = parser.parse_args(argv)
+        _check(given.file)
+        print(*_export(given.run, given.file, rule=given.rule), sep="\n")
+    except ConfigError as error:
+        print(*error.mistakes, sep="\n", file=sys.stderr)
+        return 2
+    return 0
 
-    Returns:
-        The largest difference of a probability.
+
+def _check(file: Path) -> None:
+    if file.suffix != ".safetensors":
+        raise ConfigError([f"{file}: expected a name that ends in .safetensors"])
+    if file.exists() or not file.absolute().parent.is_dir():
+        raise ConfigError([f"{file}: expected a new file in a folder that is there"])
+
+
+def _export(folder: Path, file: Path, *, rule: str | None) -> list[str]:
+    """Write the file, all or nothing; return what to say of it."""
+    from safetensors.torch import save_file
+
+    from engine.training.trained import load_run
+
+    run = load_run(folder, rule=rule)
+    state = plain_state(run)
+    has_head = len(state) > sum(key.startswith("backbone.") for key in run.model.state_dict())
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    names = json.dumps(run.class_names)
+    save_file(state, unfinished, metadata={"format": "pt", "class_names": names})
+    unfinished.replace(file)
+    lines = [f"{file}: {len(state)} tensors of {run.config.model.name}, rule {run.rule}"]
+    head = run.config.model.head
+    return lines if has_head else [*lines, f"the head ({head}) is no classifier of timm: left out"]
+
+
+def plain_state(run: LoadedRun) -> dict[str, Tensor]:
+    """Return the weights of a run under the names of timm.
 
     Raises:
-        ConfigError: a package is missing, the model cannot be exported, or what was exported says
-            something else.
+        ConfigError: its backbone has parts that timm's has not.
     """
-    is_onnx = file.suffix.lower() == ".onnx"
-    if is_onnx:
-        _check_installed(file)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (2 + CHECKED, *model.image_shape), generator=generator).byte()
-    traced, fresh = images[:2], images[2:]
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # Of torch's own, on parts of its exporter that will change.
-        warnings.simplefilter("ignore")
-        path = Path(folder) / file.name
-        make = _onnx if is_onnx else _torch_export
-        try:
-            exported = make(Whole(model.run).eval(), traced, path, _description(model))
-            found = exported(fresh)
-        except Exception as error:
-            reason = str(error).strip().partition("\n")[0]
-            name = model.run.config.model.name
-            raise ConfigError(
-                [f"{file}: model.name={name} cannot be exported: {reason}"]
-            ) from error
-        difference = (found.double() - model.run.predict(fresh)).abs().max().item()
-        if not difference < TOLERANCE:
-            raise ConfigError(
-                [f"{file}: not written: what was exported differs from the run by {difference:g}"]
-            )
-        write_bytes(file, path.read_bytes())
-    return difference
+    import models
 
-
-def _description(model: Model) -> dict[str, str]:
-    """Return what a file says of itself, as JSON by name."""
-    facts = {"class_names": list(model.class_names), "image_shape": list(model.image_shape)}
-    facts |= {"fingerprint": model.facts["fingerprint"], "rule": model.run.rule}
-    return {name: json.dumps(value) for name, value in facts.items()}
-
-
-def _torch_export(
-    whole: nn.Module, images: Tensor, path: Path, description: dict[str, str]
-) -> Function:
-    dynamic = {"images": {0: torch.export.Dim("batch")}}
-    program = torch.export.export(whole, (images,), dynamic_shapes=dynamic)
-    torch.export.save(program, path, extra_files=description)
-    loaded: Function = torch.export.load(path).module()
-    return loaded
-
-
-def _onnx(whole: nn.Module, images: Tensor, path: Path, description: dict[str, str]) -> Function:
-    import onnxruntime
-
-    program = torch.onnx.export(
-        whole,
-        (images,),
-        dynamo=True,
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-        input_names=["images"],
-        output_names=["probabilities"],
-        verbose=False,
-    )
-    assert program is not None
-    program.model.metadata_props.update(description)
-    program.save(path, external_data=False)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    def answer(given: Tensor) -> Tensor:
-        (found,) = session.run(None, {"images": given.numpy()})
-        return torch.from_numpy(found)
-
-    return answer
-
-
-def _check_installed(file: Path) -> None:
-    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    state, section = run.model.state_dict(), run.config.model
+    if section.tune == "lora":
+        state = models.merged(state, scale=section.lora_alpha / section.lora_rank)
+    if any(models.is_added(key) for key in state):
         raise ConfigError(
-            [
-                f"--export {file}: needs {', '.join(missing)}: "
-                f"pip install -r {REQUIREMENTS} -c constraints.txt"
-            ]
+            [f"model.tune={section.tune}: its added parts have no place in timm's {section.name}"]
         )
+    classifier = getattr(run.model.backbone, "pretrained_cfg", {}).get("classifier")
+    found = {}
+    for key, value in state.items():
+        part, _, name = key.partition(".")
+        if part == "backbone":
+            found[name] = value.contiguous()
+        elif section.head == "linear" and isinstance(classifier, str):
+            found[f"{classifier}.{name}"] = value.contiguous()
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,7 +11,7 @@ import torch
 
 import predict
 from data.digits import Digits
-from engine.prediction import export
+from engine.prediction import program
 from engine.training.trained import load_run
 from tests.prediction._trained import run_of
 
@@ -23,9 +23,9 @@ def test_an_exported_model_needs_its_file_alone_and_says_what_the_run_says(
     assert predict.main([str(run_of(digits)), "--export", str(file), "--rule", "last"]) == 0
     assert f"written: {file}; its probabilities are the run's to" in capsys.readouterr().out
     facts = {"class_names": "", "fingerprint": "", "rule": "", "image_shape": ""}
-    program = torch.export.load(file, extra_files=facts)
+    exported = torch.export.load(file, extra_files=facts)
     run, images = load_run(run_of(digits), rule="last"), Digits().load().test.images[:7]
-    found = program.module()(images)
+    found = exported.module()(images)
     assert torch.allclose(found.double(), run.predict(images), rtol=0, atol=1e-5)
     assert json.loads(facts["class_names"]) == list(run.class_names)
     assert json.loads(facts["fingerprint"]) == run_of(digits).name
@@ -39,7 +39,7 @@ def test_what_was_exported_and_says_something_else_is_not_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(
-        export, "_torch_export", lambda *given: lambda images: torch.full((len(images), 10), 0.1)
+        program, "_torch_export", lambda *given: lambda images: torch.full((len(images), 10), 0.1)
     )
     file = tmp_path / "model.pt2"
     assert predict.main([str(run_of(digits)), "--export", str(file)]) == 2
@@ -56,7 +56,7 @@ def test_a_model_that_cannot_be_exported_is_one_line(
     def refuse(*given: object) -> None:
         raise RuntimeError("no such operator\nand a long trace")
 
-    monkeypatch.setattr(export, "_torch_export", refuse)
+    monkeypatch.setattr(program, "_torch_export", refuse)
     assert predict.main([str(run_of(digits)), "--export", str(tmp_path / "model.pt2")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("model.name=cifar_resnet8 cannot be exported: no such operator")
