@@ -96,8 +96,8 @@ def _predict(given: Arguments) -> int:
 
 def _export(given: Arguments) -> int:
     """Write the model as a file of its own; return the exit code."""
-    from engine.prediction.program import export
     from engine.prediction.model import Model
+    from engine.prediction.program import export
 
     assert given.export is not None
     model = Model.of(given.run, rule=given.rule, device="cpu", tau=given.tau)
