@@ -15,9 +15,10 @@ from torch import Tensor
 import data
 from engine.prediction.labels import Classes
 from engine.training.build import weight_layout
+from engine.training.facts import read_facts
 from engine.training.predict_loop import predict
 from engine.training.runtime import Precision, choose_device, choose_precision
-from engine.training.trained import LoadedRun, load_run, read_facts
+from engine.training.trained import LoadedRun, load_run
 
 
 @dataclass(frozen=True)
