@@ -13,6 +13,16 @@ from engine.analysis.screen import (
 )
 from engine.report.statistics import DASH
 
+CALIBRATION = (
+    ("ece", 1, "{:.3f}"),
+    ("ece_temperature", 1, "{:.3f}"),
+    ("coverage_few", 100, "{:.1f}"),
+    ("coverage_few_adjusted", 100, "{:.1f}"),
+    ("size", 1, "{:.2f}"),
+    ("size_adjusted", 1, "{:.2f}"),
+)
+"""Fields of the last table of a setting, their scale and form."""
+
 
 class ComparisonScreen(Screen):
     """Prints what is said of several runs."""
@@ -55,7 +65,8 @@ class ComparisonScreen(Screen):
         if found["seeds"] is not None:
             for way, difference in found["seeds"]["differences"].items():
                 label = "own tau" if way == "as_is" else "chosen tau"
-                self.say(f"over {difference['n']} seeds, {label}: {difference_of(difference)}")
+                said = difference_of(difference)
+                self.say(f"over {difference['n']} seeds, {label}: {said} points")
 
     def table(self, found: Section) -> None:
         """Print the lines of a table's methods."""
@@ -67,7 +78,7 @@ class ComparisonScreen(Screen):
     def _setting(self, setting: Section, *, baseline: str, alpha: float) -> None:
         self.say(f"{setting['setting']}; {setting['scope']}")
         table = table_of(
-            "Balanced accuracy on test", "method", "n", "as it is", "chosen tau", "tau", "oracle"
+            "Balanced accuracy on test", "method", "n", "as it is", "chosen", "tau", "oracle"
         )
         for row in setting["rows"]:
             values = row["values"]
@@ -76,34 +87,36 @@ class ComparisonScreen(Screen):
                 row["method"],
                 str(row["n"]),
                 *(spread_of(values[f], 100, "{:.1f}") for f in ("balanced", "balanced_chosen")),
-                spread_of(values["tau"], 1, "{:.2f}"),
+                DASH if values["tau"] is None else f"{values['tau']['mean']:.2f}",
                 spread_of(values["balanced_oracle"], 100, "{:.1f}"),
             )
         self.show(table)
-        table = table_of(f"Differences to {baseline}, points", "method", "as it is", "chosen tau")
+        table = table_of(
+            f"Differences to {baseline}, points", "method", "n", "as it is", "chosen tau"
+        )
         for row in setting["rows"]:
-            if row["difference"]:
-                cells = (row["difference"][f] for f in ("balanced", "balanced_chosen"))
-                add_row(table, row["method"], *(difference_of(cell) for cell in cells))
+            found = [row["difference"].get(f) for f in ("balanced", "balanced_chosen")]
+            if found[0] is not None:
+                cells = (difference_of(cell) for cell in found)
+                add_row(table, row["method"], str(found[0]["n"]), *cells)
         if table.row_count:
             self.show(table)
+        promise = f"{100 * (1 - alpha):.4g} %"
         table = table_of(
-            f"Calibration and {100 * (1 - alpha):.4g} % prediction sets", "method",
-            "ECE", "scaled", "covers few", "adjusted", "size", "adjusted",
-        )  # fmt: skip
-        fields = (
-            ("ece", 1, "{:.3f}"), ("ece_temperature", 1, "{:.3f}"), ("coverage_few", 100, "{:.1f}"),
-            ("coverage_few_adjusted", 100, "{:.1f}"), ("size", 1, "{:.2f}"),
-            ("size_adjusted", 1, "{:.2f}"),
+            f"Calibration, and {promise} prediction sets: coverage of few, mean size", "method",
+            "ECE", "scaled", "few", "adj.", "size", "adj.",
         )  # fmt: skip
         for row in setting["rows"]:
             values = row["values"]
             means = [
-                (DASH if values[f] is None else form.format(scale * values[f]["mean"]))
-                for f, scale, form in fields
+                DASH if values[f] is None else form.format(scale * values[f]["mean"])
+                for f, scale, form in CALIBRATION
             ]
             add_row(table, row["method"], *means)
         self.show(table)
+        self.say(
+            "scaled: after one temperature; adj.: prevalence-adjusted sets, else marginal ones"
+        )
 
     def differences(self, found: Differences) -> None:
         """Print why two runs differ, and how far their results are apart."""

@@ -78,10 +78,10 @@ def spread_of(found: Section | None, scale: float, form: str) -> str:
 
 
 def difference_of(found: Section | None) -> str:
-    """Return a paired difference over runs in points, with its interval and n."""
+    """Return a paired difference over runs in points, with its interval."""
     if found is None:
         return DASH
     text = f"{100 * found['mean']:+.1f}"
-    if found["low"] is not None:
-        text += f" [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
-    return f"{text} (n = {found['n']})"
+    if found["low"] is None:
+        return text
+    return f"{text} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
