@@ -18,7 +18,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import command_line, rules
@@ -102,7 +101,7 @@ def run(
             return finished
 
         # --- model, loss, optimizer --------------------------------------------------------------
-        setup = set_up(config, dataset, computer)
+        setup = stack.enter_context(contextlib.closing(set_up(config, dataset, computer)))
         trainer, evaluator, steps = setup.trainer, setup.evaluator, setup.steps
         selection = Selection.of(config, has_validation=dataset.val is not None)
 
@@ -201,7 +200,12 @@ def main(argv: Sequence[str]) -> int:
         if arguments.print_classes:
             _print_classes(config)
             return 0
-        return _run_seeds(config, arguments, seeds=command_line.seeds(config, arguments))
+        seeds = command_line.seeds(config, arguments)
+        if arguments.submit is not None:
+            from engine.cluster.submit import submit
+
+            return submit(arguments.submit, "train.py", argv, seeds=seeds)
+        return _run_seeds(config, arguments, seeds=seeds)
     except ConfigError as error:
         # A mistake in the command is the same in every process of a run; the first prints it.
         for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():
@@ -232,6 +236,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: rang
     from engine.training.divergence import DivergenceError
     from engine.training.files import WriteError, write_text
     from engine.training.processes import LostProcessError, joined
+    from engine.training.run_folder import RunFolder
     from engine.training.signals import Interrupted
 
     screen = Terminal(is_brief=bool(arguments.seeds))
@@ -256,9 +261,8 @@ def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: rang
         print(_out_of_memory(config), file=sys.stderr)
         return 1
     if arguments.seeds and processes.is_main:
-        root = Path(config.track.root).expanduser()
-        name = config.track.name or config.data.name
-        file = root / name / f"seeds-{summaries[0].group}.md"
+        folder = RunFolder.of(config).path.parent
+        file = folder / f"seeds-{summaries[0].group}.md"
         write_text(file, markdown(summaries))
         screen.seeds(summaries, file=file)
     return 0

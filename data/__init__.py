@@ -8,30 +8,35 @@ from data._augment import Augment
 from data._base import (
     Classes,
     DataError,
+    Decoding,
     DiskImages,
     Images,
     ImageShape,
     Labelled,
     LongTailed,
     Pool,
+    Size,
     Source,
     Split,
     data_root,
 )
 from data._class_index import ClassIndex, class_histogram
+from data._classes import by_label
 from data._decode import decode, quiet_pillow
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
-from data._notes import Validation
+from data._notes import SHARED_GROUPS, Validation
 from data._split import build
 from data.samplers._base import Sampler
 
 __all__ = [
+    "SHARED_GROUPS",
     "Augment",
     "Batch",
     "ClassIndex",
     "Classes",
     "DataError",
+    "Decoding",
     "DiskImages",
     "ImageShape",
     "Images",
@@ -41,10 +46,12 @@ __all__ = [
     "LongTailed",
     "Pool",
     "Sampler",
+    "Size",
     "Source",
     "Split",
     "Validation",
     "build",
+    "by_label",
     "class_histogram",
     "data_root",
     "decode",

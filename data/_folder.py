@@ -86,7 +86,7 @@ def list_folder(folder: Path, *, test_fraction: float | None = None) -> Listing:
         notes = _unused_notes(folder, places)
     if test_fraction is not None:
         whole = splits["train"]
-        is_test = _draw_test(whole, test_fraction)
+        is_test = draw_test(whole, test_fraction)
         splits["train"] = whole.select(np.flatnonzero(~is_test))
         splits["test"] = whole.select(np.flatnonzero(is_test))
         notes.append(
@@ -98,14 +98,44 @@ def list_folder(folder: Path, *, test_fraction: float | None = None) -> Listing:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn an error of the system while reading below ``path`` into one line that names it."""
+def readable(path: Path, *, key: str = "data.path") -> Iterator[None]:
+    """Turn an error of the system while reading below ``path`` into one line that names it.
+
+    Args:
+        path: What is read.
+        key: The config key that asked for it.
+
+    Raises:
+        DataError: In place of an ``OSError``.
+    """
     try:
         yield
     except OSError as error:
-        raise DataError(
-            f"data.path: {error.filename or path} cannot be read ({error.strerror})"
-        ) from error
+        named = error.filename or path
+        where = os.fsdecode(named) if isinstance(named, bytes) else named
+        raise DataError(f"{key}: {where} cannot be read ({error.strerror})") from error
+
+
+def find_folder(root: Path, path: str, *, key: str) -> Path:
+    """Return the folder that a key names, from here or else from the folder of raw data.
+
+    Args:
+        root: The folder of raw data.
+        path: The folder as spelled.
+        key: The config key.
+
+    Raises:
+        DataError: If there is none.
+    """
+    candidates = [Path(path).expanduser().absolute()]
+    if not Path(path).expanduser().is_absolute():
+        candidates.append(root / path)
+    for folder in candidates:
+        with readable(folder, key=key):
+            if folder.is_dir():
+                return folder
+    places = " and ".join(str(folder) for folder in candidates)
+    raise DataError(f"{key}={path} is not a folder: looked for {places}")
 
 
 def _split_places(folder: Path, *, is_drawn: bool) -> dict[str, str]:
@@ -227,7 +257,7 @@ def _class_files(folder: Path) -> dict[str, tuple[int, int]]:
     return files
 
 
-def _draw_test(files: Files, fraction: float) -> np.ndarray:
+def draw_test(files: Files, fraction: float) -> np.ndarray:
     """Return which files (N,) are test: those whose names have the smallest hashes in their class.
 
     So the draw is the same on every machine, and few files move when some are added. Every class

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import numpy as np
+import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
-from data._base import Classes, Pool
+from data._base import Classes, Pool, Split
 
 _MOST_NOTES = 5  # classes named one by one before a note sums them up
 _MOST_NAMED = 20  # classes listed in one note
+SHARED_GROUPS = "images of one group are in two splits"
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,13 @@ class Validation:
     Args:
         per_class: Balanced: validation images of every class, from what training leaves over.
         fraction: Not balanced: this share of each class's training images.
+        group: Where the data set knows which images belong together (smear, patient, track), hold
+            out whole groups; false draws image by image, and tables say what that mixes.
     """
 
     per_class: Annotated[int, Ge(1)] | None = 20
     fraction: Annotated[float, Gt(0), Lt(1)] | None = None
+    group: bool = True
 
     def __bool__(self) -> bool:
         return self.per_class is not None or self.fraction is not None
@@ -99,8 +105,21 @@ def title_of(pool: Pool, classes: Classes) -> str:
     )
 
 
-def validation_notes(pool: Pool, validation: Validation, val_counts: Tensor | None) -> list[str]:
-    """Say how many labels validation uses, whether it is balanced, and which it lacks."""
+def validation_notes(
+    pool: Pool,
+    validation: Validation,
+    val_counts: Tensor | None,
+    *,
+    class_names: Sequence[str],
+) -> list[str]:
+    """Say how many labels validation uses, whether it is balanced, and which classes it lacks.
+
+    Args:
+        pool: The data set.
+        validation: What is asked for.
+        val_counts: Validation images of each class in training; None without a split.
+        class_names: Names of these classes.
+    """
     if val_counts is None:
         return ["no validation split: it uses 0 labels"]
     uses = f"validation uses {int(val_counts.sum())} labels"
@@ -111,11 +130,43 @@ def validation_notes(pool: Pool, validation: Validation, val_counts: Tensor | No
         origin = f"fraction {validation.fraction:g} of each class"
     balance = "balanced" if is_balanced(val_counts) else "not balanced"
     notes = [uses, f"validation is {balance} ({origin})"]
-    lacking = int((val_counts == 0).sum())
-    if lacking:
-        have = "has" if lacking == 1 else "have"
-        notes.append(f"{lacking} of {len(val_counts)} classes {have} no validation image")
-    return notes
+    lacking = [name for name, n in zip(class_names, val_counts.tolist(), strict=True) if n == 0]
+    return [*notes, *_lacking_note(lacking, len(class_names), what="validation")]
+
+
+def test_notes(pool: Pool, classes: Classes, test: Tensor) -> list[str]:
+    """Name the tested classes that have no image among the ``test`` targets (N,)."""
+    counts = torch.bincount(test, minlength=len(pool.class_names))
+    lacking = [pool.class_names[label] for label in classes.tested if counts[label] == 0]
+    return _lacking_note(lacking, len(classes.tested), what="test")
+
+
+def _lacking_note(names: Sequence[str], num_classes: int, *, what: str) -> list[str]:
+    if not names:
+        return []
+    have = "has" if len(names) == 1 else "have"
+    listed = ", ".join(names[:_MOST_NAMED]) + (" ..." if len(names) > _MOST_NAMED else "")
+    return [f"{len(names)} of {num_classes} classes {have} no {what} image: {listed}"]
+
+
+def group_notes(splits: Mapping[str, Split | None], *, kind: str) -> list[str]:
+    """Say how many groups each split has, and how many are in two of them."""
+    groups = {
+        name: np.unique(split.groups)
+        for name, split in splits.items()
+        if split is not None and split.groups is not None
+    }
+    if len(groups) < 2:
+        return []
+    shared = [
+        f"{len(both)} in {first} and {second}"
+        for (first, a), (second, b) in itertools.combinations(groups.items(), 2)
+        if len(both := np.intersect1d(a, b, assume_unique=True))
+    ]
+    if shared:
+        return [f"{SHARED_GROUPS}, by {kind}: {', '.join(shared)}"]
+    counts = ", ".join(f"{len(own):,} in {name}" for name, own in groups.items())
+    return [f"split by {kind}, none is in two splits: {counts}"]
 
 
 def is_balanced(counts: Tensor) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from data._base import (
     Classes,
@@ -18,17 +18,19 @@ from data._base import (
     Pool,
     Source,
     Split,
-    select_images,
 )
 from data._class_index import ClassIndex
 from data._classes import choose_classes, select_classes
+from data._groups import split_groups
 from data._imbalance import Imbalance, class_label, class_orders, class_sizes
 from data._notes import (
     Plan,
     Validation,
     class_notes,
+    group_notes,
     is_balanced,
     sacrifice_notes,
+    test_notes,
     title_of,
     validation_notes,
 )
@@ -51,6 +53,7 @@ def build(
     classes: Sequence[int | str] | None = None,
     test_classes: Sequence[int | str] | None = None,
     taught: Sequence[str] = (),
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> LongTailed:
     """Load a data set and draw its three disjoint splits.
 
@@ -59,6 +62,9 @@ def build(
     enough is left over. Only a class with too few left over gives up training images of its own,
     and a note says so. A data set's own validation list is used whole, and nothing is held out.
     Nothing depends on the seed of the run.
+
+    Where the data set knows which images belong together, whole groups are held out first, and the
+    training subset is drawn from the others.
 
     Classes are left out last: the runs of a sequence that learns some classes after others draw
     the same images and normalise them alike, and labels stay those of the whole data set.
@@ -73,11 +79,15 @@ def build(
         classes: Names or labels of the classes to train on; None for all.
         test_classes: The same for test; None for those trained on and taught.
         taught: Names of the classes that a teacher knows.
+        normalization: Mean and standard deviation of each channel, in [0, 1], in the place of the
+            data set's.
 
     Raises:
         DataError: If the data set does not allow what is asked for.
     """
     pool = source.load()
+    if normalization is not None:
+        pool = replace(pool, mean=normalization[0], std=normalization[1])
     if one_vs_rest is not None:
         pool = binary_pool(pool, one_vs_rest)
     if len(pool.class_names) < 2:
@@ -94,10 +104,17 @@ def build(
     if splits.val is not None:
         val_counts = torch.bincount(splits.val.targets, minlength=num_classes)[trained]
     statistics, whole = _statistics(pool, drawn.train), split_fingerprint(drawn._asdict())
+    is_whole = one_vs_rest is None and (
+        len(splits.train) == len(pool.train) and len(splits.test) == len(pool.test)
+    )
     notes = (
         *pool.notes,
         *sacrifice_notes(plan, pool.class_names, labels=chosen.trained),
-        *validation_notes(pool, validation, val_counts),
+        *validation_notes(
+            pool, validation, val_counts, class_names=[pool.class_names[c] for c in chosen.trained]
+        ),
+        *test_notes(pool, chosen, splits.test.targets),
+        *group_notes(splits._asdict(), kind=pool.group_kind),
         *class_notes(chosen, pool.class_names),
     )
     return LongTailed(
@@ -118,6 +135,8 @@ def build(
         title=title_of(pool, chosen),
         notes=notes,
         source_notes=pool.notes,
+        verified=pool.verified if is_whole else "",
+        has_groups=pool.train.groups is not None,
     )
 
 
@@ -129,15 +148,21 @@ def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary
     default_head = int(available[0] if is_binary else available.min())
     head = default_head if imbalance.head is None else imbalance.head
     drawn = class_sizes(imbalance, available=available, class_names=names, head=head)
-    held_out = _validation_sizes(validation, drawn=drawn, available=available, class_names=names)
-    kept = np.minimum(drawn, available - held_out)
     orders = class_orders(imbalance, [classes.positions(label) for label in range(len(names))])
-    train = [order[:keep] for order, keep in zip(orders, kept, strict=True)]
-    val = [order[len(order) - out :] for order, out in zip(orders, held_out, strict=True)]
+    if validation and validation.group and pool.train.groups is not None:
+        is_val = _whole_groups(pool.train, pool.train.groups, validation, seed=imbalance.seed)
+    else:
+        sizes = _validation_sizes(validation, drawn=drawn, available=available, class_names=names)
+        is_val = np.zeros(len(pool.train), dtype=bool)
+        for order, size in zip(orders, sizes, strict=True):
+            is_val[order[len(order) - size :]] = True
+    held_out = np.bincount(pool.train.targets.numpy()[is_val], minlength=len(names))
+    kept = np.minimum(drawn, available - held_out)
+    train = [order[~is_val[order]][:keep] for order, keep in zip(orders, kept, strict=True)]
     asked = kept if imbalance.kind == "none" else drawn
     return Plan(
         np.sort(np.concatenate(train)),
-        np.sort(np.concatenate(val)),
+        np.flatnonzero(is_val),
         drawn=asked,
         kept=kept,
         is_drawn=bool((kept < available).any()),
@@ -146,7 +171,8 @@ def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary
 
 def _draw(pool: Pool, plan: Plan, *, has_validation: bool) -> _Splits:
     """Return the splits of all classes."""
-    val = _take(pool.train, plan.val) if has_validation else None
+    held_out = replace(pool.train, files=None)  # prepared as test is
+    val = _take(held_out, plan.val) if has_validation else None
     if pool.val is not None:
         val = _whole(pool.val)
     return _Splits(_take(pool.train, plan.train), val, _whole(pool.test))
@@ -172,6 +198,31 @@ def _of_classes(drawn: _Splits, classes: Classes, *, title: str) -> _Splits:
         if split is not None and len(split) == 0:
             raise DataError(f"{key}: {title} has no {name} image of these classes")
     return splits
+
+
+def _whole_groups(
+    part: Labelled, groups: np.ndarray, validation: Validation, *, seed: int
+) -> np.ndarray:
+    """Return which images (N,) are held out: those of whole groups, about a fraction of each class.
+
+    Raises:
+        DataError: If a number of each class is asked for, or nothing can be held out.
+    """
+    if validation.per_class is not None:
+        raise DataError(
+            f"data.validation.per_class={validation.per_class}: cannot be met by whole groups of "
+            "images; set it to null and data.validation.fraction instead, or, where images of one "
+            "group may be in two splits, data.validation.group=false"
+        )
+    assert validation.fraction is not None
+    shares = (1 - validation.fraction, validation.fraction)
+    is_val = split_groups(part.targets.numpy(), groups, shares=shares, seed=seed) == 1
+    if not is_val.any():
+        raise DataError(
+            f"data.validation.fraction={validation.fraction:g} leaves the validation split empty: "
+            "no group can be spared; set it higher or to null"
+        )
+    return is_val
 
 
 def _validation_sizes(
@@ -208,14 +259,18 @@ def _validation_sizes(
 
 
 def _take(part: Labelled, positions: np.ndarray) -> Split:
-    index = torch.from_numpy(positions)
-    images = select_images(part.images, index)
-    return Split(images, part.targets[index], index, is_resized=part.is_resized)
+    return _whole(part).select(torch.from_numpy(positions))
 
 
 def _whole(part: Labelled) -> Split:
-    index: Tensor = torch.arange(len(part))
-    return Split(part.images, part.targets, index, is_resized=part.is_resized)
+    return Split(
+        part.images,
+        part.targets,
+        torch.arange(len(part)),
+        files=part.files,
+        is_trained_as_tested=part.is_trained_as_tested,
+        groups=part.groups,
+    )
 
 
 def _statistics(pool: Pool, train: Split) -> ChannelStatistics:

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Interval, Lt
+from annotated_types import Ge, Gt, Interval, Le, Lt
 
-from data._base import DataError, DiskImages, Labelled, Pool
-from data._decode import quiet_pillow
-from data._folder import list_folder, readable
-from data._folder_cache import FolderCache
-from data._grey import grey_notes
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+from data._base import DataError, Pool
+from data._folder import find_folder, list_folder
+from data._folder_pool import folder_cache, folder_pool
 
 
 class ImageFolder:
     """Images in train/<class>/*, test/<class>/* and optionally val/<class>/*, as 8-bit RGB.
 
-    Classes are ordered by name. Images are decoded once into a memory-mapped cache; when they
-    need more than ``cache_gb`` they stay on disk and worker processes decode them. A folder val
-    may be called valid or validation, too.
+    Classes are ordered by name. Images are decoded once into a memory-mapped cache, as they are
+    tested; when they need more than ``cache_gb`` they stay on disk and worker processes decode
+    them, and so they do with training images that are cropped at random from the whole image
+    (``data.augment.resized_crop``). A folder val may be called valid or validation, too.
 
     Args:
         path: The folder; a relative one is looked for here and then below the data root.
-        size: Side in pixels that images are resized to (shorter side, then the centre square);
-            by default they are taken as they are and must all have one size.
+        size: Side in pixels that images are resized to (shorter side, then the centre square), or
+            height and width, as in [24, 40]; by default they are taken as they are and must all
+            have one size.
+        test_size: The same for validation and test images; by default that of training.
+        crop_ratio: Validation and test images are resized to their size divided by this, of which
+            the centre is kept: 0.875 takes 224 of 256 pixels.
+        interpolation: How images are resized and random crops are, antialiased.
+        exif_orientation: Turn photographs upright as their EXIF data say; by default pixels stay
+            as stored.
         cache_gb: Gigabytes of decoded images that may be cached; beyond it they stay on disk.
-        normalize: Mean and standard deviation of the training images, or of ImageNet.
+        normalize: Mean and standard deviation of the training images, of ImageNet, or those that
+            the pretrained weights of model.name were made with.
         title: Name of the data set in tables; by default the name of the folder.
         test_fraction: Share of each class that is drawn as the test split, for a folder without
             test/: from train/<class>/*, or from <class>/* where there is no train/ either.
@@ -47,6 +50,8 @@ class ImageFolder:
     may_bring_validation: ClassVar[bool] = True
     # Only the user knows whether left and right matter, so runs say that images are mirrored.
     may_have_sides: ClassVar[bool] = True
+    # Runs on several folders are kept apart by their names.
+    files_runs_under: ClassVar[str] = "path"
     shared_defaults: ClassVar[dict[str, object]] = {
         "imbalance.kind": "none",
         "validation.per_class": None,
@@ -54,14 +59,22 @@ class ImageFolder:
         "augment.flip": True,
     }
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a key
         self,
         root: Path,
         *,
         path: str | None = None,
-        size: Annotated[int, Ge(1)] | None = None,
+        size: Annotated[int, Ge(1)]
+        | tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
+        | None = None,
+        test_size: Annotated[int, Ge(1)]
+        | tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
+        | None = None,
+        crop_ratio: Annotated[float, Gt(0), Le(1)] = 1.0,
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+        exif_orientation: bool = False,
         cache_gb: Annotated[float, Ge(0)] = 4.0,
-        normalize: Literal["train", "imagenet"] = "train",
+        normalize: Literal["train", "imagenet", "weights"] = "train",
         title: str = "",
         test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
         allow_overlap: bool = False,
@@ -69,8 +82,16 @@ class ImageFolder:
     ) -> None:
         if not path:
             raise DataError("data.path is missing: data.name=image_folder needs a folder of images")
-        self._folder = _find(root, path)
-        self._cache = FolderCache(root / "cache" / "image_folder", size, grey_bits)
+        self._folder = find_folder(root, path, key="data.path")
+        self._cache = folder_cache(
+            root,
+            size=size,
+            test_size=test_size,
+            crop_ratio=crop_ratio,
+            interpolation=interpolation,
+            exif_orientation=exif_orientation,
+            grey_bits=grey_bits,
+        )
         self._cache_bytes = cache_gb * 1e9
         self._normalize = normalize
         self._title = title or self._folder.name
@@ -87,34 +108,13 @@ class ImageFolder:
         listing = list_folder(self._folder, test_fraction=self._test_fraction)
         duplicates = self._cache.duplicates(listing)
         self._check_overlaps(duplicates.overlaps)
-        paths = [self._folder / os.fsdecode(name) for name in listing.splits["train"].names]
-        with quiet_pillow():
-            deep = grey_notes(paths, grey_bits=self._cache.grey_bits)
-            images = self._cache.images(listing, limit=self._cache_bytes)
-        parts = {
-            name: Labelled(
-                own,
-                listing.splits[name].targets,
-                is_resized=self._cache.size is not None and not isinstance(own, DiskImages),
-            )
-            for name, own in images.items()
-        }
-        is_imagenet = self._normalize == "imagenet"
-        if isinstance(images["train"], DiskImages) and not is_imagenet:
-            raise DataError(
-                "data.normalize=train needs decoded images, and these need more than "
-                f"data.cache_gb={self._cache_bytes / 1e9:g}: raise it or set "
-                "data.normalize=imagenet"
-            )
-        return Pool(
-            train=parts["train"],
-            test=parts["test"],
-            val=parts.get("val"),
-            class_names=listing.class_names,
+        return folder_pool(
+            listing,
+            self._cache,
+            limit=self._cache_bytes,
+            normalize=self._normalize,
             title=self._title,
-            mean=_IMAGENET_MEAN if is_imagenet else None,
-            std=_IMAGENET_STD if is_imagenet else None,
-            notes=(*listing.notes, *deep, *duplicates.overlaps, *duplicates.repeats),
+            notes=(*duplicates.overlaps, *duplicates.repeats),
         )
 
     def _check_overlaps(self, overlaps: tuple[str, ...]) -> None:
@@ -129,15 +129,3 @@ class ImageFolder:
                 f"data.allow_overlap=true: has no effect, no image of {self._folder} is in two "
                 "splits; leave it out"
             )
-
-
-def _find(root: Path, path: str) -> Path:
-    candidates = [Path(path).expanduser().absolute()]
-    if not Path(path).expanduser().is_absolute():
-        candidates.append(root / path)
-    for folder in candidates:
-        with readable(folder):
-            if folder.is_dir():
-                return folder
-    places = " and ".join(str(folder) for folder in candidates)
-    raise DataError(f"data.path={path} is not a folder: looked for {places}")

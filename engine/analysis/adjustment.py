@@ -15,7 +15,7 @@ from engine.analysis.blocks import (
     mean_where,
     recalls,
 )
-from engine.training.metrics import few_shot_groups
+from engine.training.metrics.groups import USUAL, Limits, few_shot_groups
 
 TAUS = np.linspace(-1, 3, 81)
 """Strengths that are tried. Below 0 the head is helped: a balanced loss may have overdone it."""
@@ -29,18 +29,20 @@ class TauCurve:
         taus: (T,) strengths, in increasing order.
         recall: (T, C) recall of each class, NaN for one without images.
         class_counts: (C,) training images.
+        limits: How many of them are many and few.
     """
 
     taus: Doubles
     recall: Doubles
     class_counts: Integers
+    limits: Limits = USUAL
 
     def of(self, group: str) -> list[float | None]:
         """Return the mean recall at each tau of ``balanced`` (all), many, medium or few classes.
 
         None stands for a group without classes that have images.
         """
-        masks = few_shot_groups(self.class_counts)
+        masks = few_shot_groups(self.class_counts, self.limits)
         mask = masks.get(group, np.ones(len(self.class_counts), dtype=bool))
         return [mean_where(row, mask) for row in self.recall]
 
@@ -71,7 +73,12 @@ def offsets_of(class_counts: Integers, taus: Doubles) -> Doubles:
 
 
 def tau_curve(
-    logits: Floats, targets: Integers, class_counts: Integers, *, taus: Doubles = TAUS
+    logits: Floats,
+    targets: Integers,
+    class_counts: Integers,
+    *,
+    taus: Doubles = TAUS,
+    limits: Limits = USUAL,
 ) -> TauCurve:
     """Evaluate post-hoc logit adjustment at every tau.
 
@@ -80,9 +87,10 @@ def tau_curve(
         targets: (N,) labels.
         class_counts: (C,) training images: the prior that is taken out.
         taus: (T,) strengths; 1 is the theory's for a cross-entropy model and balanced accuracy.
+        limits: How many training images are many and few.
     """
     check(logits, targets, class_counts)
     num_classes = logits.shape[1]
     predicted = argmax_with(logits, offsets_of(class_counts, taus))
     recall = np.stack([recalls(targets, row, num_classes=num_classes) for row in predicted])
-    return TauCurve(taus, recall, class_counts)
+    return TauCurve(taus, recall, class_counts, limits)

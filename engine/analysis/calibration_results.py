@@ -11,13 +11,11 @@ from engine.analysis import calibration_error as errors
 from engine.analysis import scaling, thresholds
 from engine.analysis.blocks import (
     Doubles,
-    Floats,
-    Integers,
     Mask,
     mean_where,
     recalls,
 )
-from engine.analysis.groups import REFUSED, defined, masks
+from engine.analysis.groups import REFUSED, defined
 from engine.analysis.stored_run import StoredRun
 
 Section = dict[str, Any]
@@ -33,7 +31,7 @@ def calibration_section(run: StoredRun) -> Section:
         ways["vector"] = scaling.vector(val, run.val.targets)
     found: Section = {"num_bins": errors.NUM_BINS, "ways": {}}
     for name, way in ways.items():
-        found["ways"][name] = _calibration(test, run.test.targets, run.class_counts, way=way)
+        found["ways"][name] = _calibration(run, way=way)
         found["ways"][name]["temperatures"] = (1 / way.factor).tolist()
         found["ways"][name]["bias"] = way.bias.tolist()
     if len(ways) == 1:
@@ -41,14 +39,13 @@ def calibration_section(run: StoredRun) -> Section:
     return found
 
 
-def _calibration(
-    logits: Floats, targets: Integers, class_counts: Integers, *, way: scaling.Scaling
-) -> Section:
+def _calibration(run: StoredRun, *, way: scaling.Scaling) -> Section:
+    logits, targets = run.evaluated_test, run.test.targets
     conf = scaling.confidences(logits, targets, scaling=way)
     correct = conf.predicted == targets
     classwise = errors.classwise_error(logits, targets, scaling=way)
     groups: Section = {}
-    for group, mask in masks(class_counts).items():
+    for group, mask in run.masks.items():
         rows = mask[targets]
         name = "all" if group == "balanced" else group
         if not rows.any():
@@ -110,7 +107,7 @@ def threshold_section(run: StoredRun) -> Section:
         "thresholds": defined(np.exp(limits)),
         "f1": {name: defined(values) for name, values in found.items()},
         "macro_f1": {
-            name: {g: mean_where(values, mask) for g, mask in masks(run.class_counts).items()}
+            name: {g: mean_where(values, mask) for g, mask in run.masks.items()}
             for name, values in found.items()
         },
     }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.analysis.blocks import Doubles, Integers
+from engine.analysis.blocks import Doubles, Integers, Mask
 from engine.analysis.scaling import Confidences
-from engine.training.metrics import few_shot_groups
 
 MOST = 20
 
@@ -62,14 +62,17 @@ def towards_the_head(
     ]
 
 
-def between_groups(counts: npt.NDArray[np.int64], class_counts: Integers) -> dict[str, Doubles]:
+def between_groups(counts: npt.NDArray[np.int64], groups: Mapping[str, Mask]) -> dict[str, Doubles]:
     """Return, for the images of many, medium and few classes, where they go.
+
+    Args:
+        counts: (C, C) from :func:`confusion_counts`.
+        groups: masks (C,) of many, medium and few, in this order.
 
     Returns:
         by group (4,): shares that are right, and else taken for a many, a medium, a few class. The
         rest, classes without training images, is not in it. NaN for a group without images.
     """
-    groups = few_shot_groups(class_counts)
     found = {}
     for name, mask in groups.items():
         own = counts[mask]

@@ -11,9 +11,10 @@ import numpy as np
 from engine.analysis.adjustment import offsets_of
 from engine.analysis.blocks import Integers, argmax_with
 from engine.analysis.comparison import disagreements, mcnemar, recall_difference
+from engine.analysis.groups import masks
 from engine.analysis.stored_run import StoredRun
 from engine.report.statistics import paired_difference
-from engine.training.metrics import few_shot_groups
+from engine.training.metrics.groups import Limits
 
 WAYS = ("as_is", "chosen")
 
@@ -85,10 +86,10 @@ def _on_images(first: Outcome, other: Outcome, *, way: str) -> dict[str, Any]:
     targets, counts = first.targets, np.array(first.about["class_counts"])
     mine, theirs = first.predictions[way], other.predictions[way]
     right, others = mine == targets, theirs == targets
-    masks = {"balanced": np.ones(len(counts), dtype=bool), **few_shot_groups(counts)}
+    limits = Limits(first.about["many_above"], first.about["few_below"])
     differences = {
         group: recall_difference(right, others, targets, classes=mask)
-        for group, mask in masks.items()
+        for group, mask in masks(counts, limits).items()
     }
     differ = disagreements(mine, theirs, targets)
     most = int(np.nanargmax(differ))

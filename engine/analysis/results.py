@@ -12,17 +12,13 @@ from typing import Any
 import numpy as np
 
 from engine.analysis import conformal, confusions, scaling
-from engine.analysis.adjustment import TAUS, offsets_of, tau_curve
-from engine.analysis.blocks import (
-    Mask,
-    argmax_with,
-)
+from engine.analysis.adjustment import TAUS, TauCurve, offsets_of, tau_curve
+from engine.analysis.blocks import Doubles, Mask, argmax_with
 from engine.analysis.calibration_results import calibration_section, threshold_section
 from engine.analysis.comparison import Estimate, recall_difference
-from engine.analysis.groups import GROUPS, LINES, REFUSED, defined, masks
+from engine.analysis.groups import GROUPS, LINES, REFUSED, defined
 from engine.analysis.prior_results import prior_section, shift_section
-from engine.analysis.stored_run import StoredRun
-from engine.training.metrics import few_shot_groups
+from engine.analysis.stored_run import Part, StoredRun
 
 TOLERANCE = 0.05
 """By how much coverage may fall short, in the number of images that a class needs."""
@@ -62,6 +58,7 @@ def about(run: StoredRun) -> Section:
         "and losses that balance classes change what a model's probabilities carry",
         "intervals and errors are over test images, with the model held: other seeds vary more",
     ]
+    notes += run.limits.notes
     chosen = run.summary.rules[run.rule]
     if run.val is not None and run.rule != "last":
         notes.append(f"validation chose epoch {chosen.epoch}, too: its numbers are a little good")
@@ -78,7 +75,9 @@ def about(run: StoredRun) -> Section:
         "own_tau": run.tau,
         "class_counts": run.class_counts.tolist(),
         "class_names": list(run.class_names),
-        "group_sizes": {g: int(m.sum()) for g, m in few_shot_groups(run.class_counts).items()},
+        "group_sizes": {g: int(m.sum()) for g, m in run.masks.items() if g in GROUPS},
+        "many_above": run.limits.many_above,
+        "few_below": run.limits.few_below,
         "num_test": len(run.test.targets),
         "num_val": 0 if run.val is None else len(run.val.targets),
         "notes": notes,
@@ -92,7 +91,7 @@ def adjustment_section(run: StoredRun) -> Section:
     """Choose tau on validation and show test there; else draw the curve of test, an oracle."""
     own, counts = run.tau, run.class_counts
     taus = np.union1d(TAUS, [own])
-    on_test = tau_curve(run.test.log_probabilities, run.test.targets, counts, taus=taus)
+    on_test = _curve(run, run.test, taus=taus)
     best = on_test.best()
     oracle = {"tau": float(taus[best]), "test": {g: on_test.of(g)[best] for g in LINES}}
     as_is = {g: on_test.of(g)[on_test.at(own)] for g in LINES}
@@ -100,7 +99,7 @@ def adjustment_section(run: StoredRun) -> Section:
     if run.val is None:
         curve = {g: on_test.of(g) for g in LINES}
         return {**found, "chosen": None, "refused": REFUSED, "oracle_curve": curve}
-    on_val = tau_curve(run.val.log_probabilities, run.val.targets, counts, taus=taus)
+    on_val = _curve(run, run.val, taus=taus)
     place = on_val.best()
     log_probabilities, targets = run.test.log_probabilities, run.test.targets
     before, after = argmax_with(log_probabilities, offsets_of(counts, np.array([own, taus[place]])))
@@ -110,10 +109,16 @@ def adjustment_section(run: StoredRun) -> Section:
         "test": {g: on_test.of(g)[place] for g in LINES},
         "gain": {
             g: _interval(recall_difference(before == targets, after == targets, targets, classes=m))
-            for g, m in masks(counts).items()
+            for g, m in run.masks.items()
         },
     }
     return {**found, "chosen": chosen, "val_curve": {g: on_val.of(g) for g in LINES}}
+
+
+def _curve(run: StoredRun, part: Part, *, taus: Doubles) -> TauCurve:
+    return tau_curve(
+        part.log_probabilities, part.targets, run.class_counts, taus=taus, limits=run.limits
+    )
 
 
 def _interval(found: Estimate | None) -> list[float] | None:
@@ -141,7 +146,7 @@ def set_section(run: StoredRun, *, alpha: float) -> Section:
         sets = conformal.prediction_sets(run.evaluated_test, targets, limit)
         groups = {
             "all" if group == "balanced" else group: _coverage(sets, mask[targets])
-            for group, mask in masks(counts).items()
+            for group, mask in run.masks.items()
         }
         images = np.bincount(targets, minlength=len(counts))
         hits = np.bincount(targets[sets.covered], minlength=len(counts))
@@ -186,12 +191,13 @@ def confusion_section(run: StoredRun) -> Section:
     targets, names = run.test.targets, run.class_names
     found = scaling.confidences(run.evaluated_test, targets)
     counts = confusions.confusion_counts(targets, found.predicted, num_classes=len(names))
-    groups = confusions.between_groups(counts, run.class_counts)
+    groups = {name: run.masks[name] for name in GROUPS}
+    flows = confusions.between_groups(counts, groups)
     taken = confusions.towards_the_head(counts, run.class_counts)
     return {
         "groups": {
             name: dict(zip(("right", *GROUPS), defined(row), strict=True))
-            for name, row in groups.items()
+            for name, row in flows.items()
         },
         "towards_the_head": [
             {**row._asdict(), "true_name": names[row.true], "predicted_name": names[row.predicted]}

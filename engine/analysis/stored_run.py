@@ -13,12 +13,14 @@ import torch
 from pydantic import ValidationError
 
 import losses
-from engine.analysis.blocks import Floats, Integers, blocks
+from engine.analysis.blocks import Floats, Integers, Mask, blocks
+from engine.analysis.groups import masks
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config, component_keys
 from engine.training.facts import read_facts
 from engine.training.files import read_json
+from engine.training.metrics.groups import Limits
 from engine.training.probabilities import PredictsProbabilities, adjustment
 from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
@@ -73,6 +75,17 @@ class StoredRun:
     def tau(self) -> float:
         """The run's own ``evaluate.logit_adjustment``."""
         return self.config.evaluate.logit_adjustment
+
+    @property
+    def limits(self) -> Limits:
+        """How many training images are many and few."""
+        evaluate = self.config.evaluate
+        return Limits(evaluate.many_above, evaluate.few_below)
+
+    @cached_property
+    def masks(self) -> dict[str, Mask]:
+        """(C,) by group: all classes as ``balanced``, then many, medium and few."""
+        return masks(self.class_counts, self.limits)
 
     @cached_property
     def evaluated_test(self) -> Floats:

@@ -23,7 +23,6 @@ from engine.tables.cells import Cell, cells
 from engine.tables.pairing import Scope, paired, scope_of, value_of
 from engine.tables.record import RuleRecord, RunRecord, from_run_folder
 from engine.tables.table_file import TableFile, read_table_file
-from engine.training.metrics import few_shot_groups
 
 FIELDS = {
     "balanced": "balanced accuracy as it is",
@@ -95,7 +94,7 @@ def numbers_of(run: StoredRun, *, alpha: float) -> dict[str, float | None]:
     """Return the ``FIELDS`` of a run; None for what a run without validation cannot have."""
     counts, targets = run.class_counts, run.test.targets
     taus = np.union1d(TAUS, [run.tau])
-    curve = tau_curve(run.test.log_probabilities, targets, counts, taus=taus)
+    curve = tau_curve(run.test.log_probabilities, targets, counts, taus=taus, limits=run.limits)
     balanced, few = curve.of("balanced"), curve.of("few")
     own, best = curve.at(run.tau), curve.best()
     found = dict.fromkeys(FIELDS, None) | {
@@ -117,7 +116,7 @@ def numbers_of(run: StoredRun, *, alpha: float) -> dict[str, float | None]:
     limits = conformal.thresholds(run.evaluated_val, run.val.targets, counts, alpha=alpha)
     for name, way in (("", "marginal"), ("_adjusted", "prevalence-adjusted")):
         sets = conformal.prediction_sets(run.evaluated_test, targets, limits[way])
-        rare = few_shot_groups(counts)["few"][targets]
+        rare = run.masks["few"][targets]
         found[f"coverage_few{name}"] = float(sets.covered[rare].mean()) if rare.any() else None
         found[f"size{name}"] = float(sets.size.mean())
     return found

@@ -61,9 +61,15 @@ def depends_on(key: str, selector: str) -> bool:
 def has_validation(config: Config) -> bool:
     """Return whether there is, or may be, a validation split: a data set can bring its own."""
     validation = config.data.validation
-    facts = components.read("data", config.data.name).class_facts
     is_drawn = validation.per_class is not None or validation.fraction is not None
-    return is_drawn or bool(facts.get("may_bring_validation"))
+    facts = components.read("data", config.data.name).class_facts
+    return is_drawn or bool(facts.get("may_bring_validation")) or _own_validation(config) != ""
+
+
+def _own_validation(config: Config) -> str:
+    """Return the key by which the data set has a validation list of its own; empty without one."""
+    key = components.read("data", config.data.name).class_facts.get("validation_key", "")
+    return f"data.{key}" if key and getattr(config.data, key) else ""
 
 
 def _get(config: Config, key: str) -> Any:
@@ -169,6 +175,14 @@ def _one_kind_of_validation(config: Config) -> Iterator[str]:
         )
 
 
+def _an_own_validation_leaves_none_to_draw(config: Config) -> Iterator[str]:
+    own = _own_validation(config)
+    for key in ("per_class", "fraction"):
+        value = getattr(config.data.validation, key)
+        if own and value is not None and _is_set(config, f"data.validation.{key}"):
+            yield f"data.validation.{key}={value:g}: has no effect with {own}; leave one out"
+
+
 def _a_validation_metric_needs_validation(config: Config) -> Iterator[str]:
     for key in ("evaluate.metric", "evaluate.rules"):
         if not has_validation(config) and _is_set(config, key):
@@ -184,6 +198,15 @@ def _a_metric_needs_a_rule_that_reads_it(config: Config) -> Iterator[str]:
     is_read = "val" in config.evaluate.rules or config.evaluate.test_every_epoch
     if _is_set(config, "evaluate.metric") and not is_read:
         yield "evaluate.metric: has no effect without val in evaluate.rules"
+
+
+def _no_class_has_many_and_few(config: Config) -> Iterator[str]:
+    many, few = config.evaluate.many_above, config.evaluate.few_below
+    if few > many + 1:
+        yield (
+            f"evaluate.few_below={few}: must be {many + 1} or less, as classes with more than "
+            f"{many} images are many (evaluate.many_above)"
+        )
 
 
 def _class_weights_need_a_loss_that_takes_them(config: Config) -> Iterator[str]:
@@ -248,6 +271,15 @@ def _numbers_rise_where_a_choice_says_so(config: Config) -> Iterator[str]:
 def _init_head_needs_init_from(config: Config) -> Iterator[str]:
     if config.model.init_from is None and not config.model.init_head:
         yield "model.init_head: has no effect without model.init_from"
+
+
+def _weights_come_from_one_place(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.pretrained and model.init_from is not None:
+        yield (
+            f"model.pretrained={shown(model.pretrained)}: has no effect with model.init_from, "
+            "whose weights take the place of these; set one of them alone"
+        )
 
 
 def _a_frozen_backbone_has_been_trained(config: Config) -> Iterator[str]:
@@ -324,14 +356,21 @@ def _same_loss(config: Config) -> components.Component:
     return loss
 
 
-def _resized_crops_need_the_files(config: Config) -> Iterator[str]:
-    is_cached = getattr(config.data, "cache_gb", 0) > 0
-    is_resized = getattr(config.data, "size", None) is not None
-    # Drawn images have a size and no cache; a folder without a size is cached as it is.
-    if config.data.augment.resized_crop > 0 and is_cached and is_resized:
+def _preparing_images_needs_a_size(config: Config) -> Iterator[str]:
+    section = config.data
+    if not hasattr(section, "crop_ratio") or section.size is not None:
+        return
+    for key in ("test_size", "crop_ratio", "interpolation"):
+        is_idle = key != "interpolation" or section.augment.resized_crop == 0
+        if is_idle and _is_set(config, f"data.{key}"):
+            yield f"data.{key}={shown(getattr(section, key))}: has no effect without data.size"
+
+
+def _statistics_of_weights_need_weights(config: Config) -> Iterator[str]:
+    if getattr(config.data, "normalize", None) == "weights" and not config.model.pretrained:
         yield (
-            f"data.augment.resized_crop={config.data.augment.resized_crop:g}: crops whole images, "
-            "and the cache holds their centre squares (data.size); set data.cache_gb=0"
+            "data.normalize=weights: needs pretrained weights, whose mean and standard deviation "
+            "it takes; set model.pretrained, or data.normalize to train or imagenet"
         )
 
 
@@ -372,9 +411,11 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _one_vs_rest_leaves_no_classes_to_choose,
     _a_teacher_needs_a_loss_that_listens,
     _one_kind_of_validation,
+    _an_own_validation_leaves_none_to_draw,
     _a_validation_metric_needs_validation,
     _the_final_weights_are_kept,
     _a_metric_needs_a_rule_that_reads_it,
+    _no_class_has_many_and_few,
     _class_weights_need_a_loss_that_takes_them,
     _mixing_needs_soft_targets,
     _logits_are_adjusted_once,
@@ -382,11 +423,13 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _patience_can_run_out,
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,
+    _weights_come_from_one_place,
     _a_frozen_backbone_has_been_trained,
     _pieces_divide_the_batch,
     _pieces_add_up_to_the_batch,
     _scaled_logits_are_cosines,
-    _resized_crops_need_the_files,
+    _preparing_images_needs_a_size,
+    _statistics_of_weights_need_weights,
     _tracker_keys_need_a_tracker,
     _constant_rate_has_no_unit,
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from data import SHARED_GROUPS
 from engine.config.selection_rules import FINAL
 from engine.tables.pairing import Pair, named, pair_of, usual_splits, value_of
 from engine.tables.record import RunRecord
+from engine.training.metrics import groups
 from engine.training.patience import PATIENCE
 
 
@@ -48,7 +50,21 @@ def row_notes(
         ],
     }
     notes = [f"{what}: {named(pairs)}" for what, pairs in found.items() if pairs]
-    return [*notes, *_early_stops(runs)]
+    return [*notes, *_shared_groups(runs), *_early_stops(runs), *_other_groups(runs)]
+
+
+def _shared_groups(runs: Sequence[RunRecord]) -> list[str]:
+    """Say what runs said of groups whose images are in two splits; of many, how many said it."""
+    said = [note for run in runs for note in run.notes if note.startswith(SHARED_GROUPS)]
+    if len(set(said)) > 1:
+        return [f"{SHARED_GROUPS}: in {len(said)} of {len(runs)} runs"]
+    return sorted(set(said))
+
+
+def _other_groups(runs: Sequence[RunRecord]) -> list[str]:
+    """Return what many, medium and few mean where it is not what they usually do."""
+    found = [note for run in runs for note in run.notes if note.endswith(groups.KEYS)]
+    return list(dict.fromkeys(found))
 
 
 def _early_stops(runs: Sequence[RunRecord]) -> list[str]:

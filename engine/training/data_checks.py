@@ -16,8 +16,7 @@ from engine.config.mistakes import ConfigError
 from engine.config.rules import NO_VALIDATION
 from engine.config.schema import Config
 from engine.training import build, notes
-from engine.training.metrics import evaluate
-from engine.training.metrics.groups import FEW_BELOW, MANY_ABOVE
+from engine.training.metrics import Limits, evaluate
 from engine.training.runtime import preserved_randomness
 from engine.training.selection import rules_of
 
@@ -132,19 +131,22 @@ def _what_chooses_is_defined(config: Config, dataset: data.LongTailed) -> Iterat
     targets = dataset.val.targets.numpy()
     perfect = np.eye(dataset.num_classes, dtype=np.float32)[targets]
     needs_ranking = any(rule.needs_ranking for rule in rules)
-    scalars = evaluate(perfect, targets, dataset.class_counts, ranking=needs_ranking).scalars
+    limits = build.group_limits(config)
+    scalars = evaluate(
+        perfect, targets, dataset.class_counts, ranking=needs_ranking, limits=limits
+    ).scalars
     for key in sorted(keys):
         name = key.removeprefix("val/")
         if scalars[name] is None:
             subject = f"evaluate.metric={key}" if key == config.evaluate.metric else f"{key}"
-            yield f"{subject}: is undefined on this validation split{_reason(name)}"
+            yield f"{subject}: is undefined on this validation split{_reason(name, limits)}"
 
 
-def _reason(metric: str) -> str:
+def _reason(metric: str, limits: Limits) -> str:
     images = {
-        "many_accuracy": f"more than {MANY_ABOVE}",
-        "medium_accuracy": f"{FEW_BELOW} to {MANY_ABOVE}",
-        "few_accuracy": f"fewer than {FEW_BELOW}",
+        "many_accuracy": f"more than {limits.many_above}",
+        "medium_accuracy": f"{limits.few_below} to {limits.many_above}",
+        "few_accuracy": f"fewer than {limits.few_below}",
     }
     if metric not in images:
         return ", whatever is predicted; choose another metric"
@@ -155,6 +157,15 @@ def _own_validation_is_not_drawn(config: Config, dataset: data.LongTailed) -> It
     default = type(config.data).model_validate({}).validation
     if dataset.val_is_own and config.data.validation != default:
         yield f"data.validation: has no effect, {dataset.title} has a validation split of its own"
+
+
+def _groups_are_known(config: Config, dataset: data.LongTailed) -> Iterator[str]:
+    if config.data.validation.group:
+        return
+    if not dataset.has_groups:
+        yield f"data.validation.group=false: has no effect, {dataset.title} knows no groups"
+    elif dataset.val is None:
+        yield "data.validation.group=false: has no effect without a validation split"
 
 
 def _a_seed_draws(config: Config, dataset: data.LongTailed) -> Iterator[str]:
@@ -174,9 +185,10 @@ def _adjusted_classes_have_a_prior(config: Config, dataset: data.LongTailed) -> 
 
 
 def _workers_need_work(config: Config, dataset: data.LongTailed) -> Iterator[str]:
-    is_on_disk = isinstance(dataset.train.images, data.DiskImages)
+    augment = build.augmentation(config)
+    images = dataset.train.trained_on(whole=augment.resized_crop > 0)
     default = type(config.runtime).model_fields["workers"].default
-    is_needed = is_on_disk or build.augmentation(config).is_by_image
+    is_needed = isinstance(images, data.DiskImages) or augment.is_by_image
     if not is_needed and config.runtime.workers != default:
         yield (
             f"runtime.workers={config.runtime.workers}: has no effect, the images of "
@@ -196,6 +208,7 @@ CHECKS = (
     _choosing_needs_validation,
     _what_chooses_is_defined,
     _own_validation_is_not_drawn,
+    _groups_are_known,
     _a_seed_draws,
     _adjusted_classes_have_a_prior,
     _workers_need_work,

@@ -22,6 +22,7 @@ def read_facts(run: str | Path) -> dict[str, Any]:
         every = list(range(len(facts["class_names"])))
         usual = {"known_classes": every, "taught_classes": [], "predicted_classes": every}
         usual |= {"whole_fingerprint": environment["split_fingerprint"]}
+        usual |= {"test_shape": facts["image_shape"]}
         return {**usual, "fingerprint": environment["fingerprint"], **facts}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError([f"{path}: is missing or damaged; put it back"]) from error

@@ -66,6 +66,11 @@ class Setup:
         targets, num_classes = self.dataset.train.targets, self.dataset.num_classes
         return data.class_histogram(positions, targets, num_classes).tolist()
 
+    def close(self) -> None:
+        """End the processes that prepare images."""
+        self.loader.close()
+        self.evaluator.close()
+
 
 def load_dataset(config: Config) -> data.LongTailed:
     """Load the data set, draw its splits, and check what only they can say about the config.
@@ -110,6 +115,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         std=dataset.std,
         device=machine.device,
         seed=derive_seed(config.seed, "loader"),
+        interpolation=getattr(config.data, "interpolation", "bilinear"),
         workers=config.runtime.workers,
     )
     loader = make_loader(
@@ -150,6 +156,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             class_counts=dataset.class_counts,
             whole_counts=dataset.whole_counts,
             old_classes=dataset.classes.old,
+            limits=build.group_limits(config),
         ),
         steps=steps,
         facts=trained.facts_of(
@@ -161,6 +168,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         notes=notes.notes(config),
         remarks=(
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
+            *notes.listed_weights(config, dataset, class_weights),
             *([] if start is None else [start.sentence]),
         ),
         config=config,

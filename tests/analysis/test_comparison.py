@@ -9,6 +9,7 @@ from sklearn.metrics import confusion_matrix, recall_score
 
 from engine.analysis import comparison, confusions
 from engine.analysis.scaling import confidences
+from engine.training.metrics import few_shot_groups
 from tests.analysis._drawn import COUNTS, drawn
 
 
@@ -69,7 +70,7 @@ def test_every_image_of_a_group_is_right_or_goes_to_some_group() -> None:
     logits, targets = drawn()
     predicted = logits.argmax(axis=1)
     counts = confusions.confusion_counts(targets, predicted, num_classes=7)
-    found = confusions.between_groups(counts, COUNTS)
+    found = confusions.between_groups(counts, few_shot_groups(COUNTS))
     assert all(row.sum() == pytest.approx(1) for row in found.values())
     few, many = np.isin(targets, [5, 6]), np.isin(predicted, [0, 1])
     assert found["few"][1] == pytest.approx(many[few].mean())

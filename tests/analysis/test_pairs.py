@@ -24,6 +24,8 @@ def outcome(group: str, seed: int, *, first_index: int = 0) -> Outcome:
         "seed": seed,
         "split_fingerprint": "one",
         "class_counts": COUNTS,
+        "many_above": 100,
+        "few_below": 20,
         "class_names": ["ant", "bee", "cow"],
     }
     index = np.arange(60) + first_index

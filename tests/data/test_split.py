@@ -136,7 +136,7 @@ def test_a_fraction_of_each_class_is_rounded_and_leaves_one_image_to_train_on() 
     assert dataset.notes == (
         "validation uses 15 labels",
         "validation is not balanced (fraction 0.1 of each class)",
-        "2 of 5 classes have no validation image",
+        "2 of 5 classes have no validation image: c3, c4",
     )
 
 

@@ -1,0 +1,206 @@
+"""Chula RBC-12: red blood cells in smears of 640x480 pixels (Naruenatthanaset et al. 2021)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Lt
+
+from data._array_cache import decoded_once
+from data._base import DataError, Labelled, Pool
+from data._decode import decode
+from data._folder import readable
+from data._groups import split_groups
+from data._origin import find_unpacked
+
+_SOURCE = "github.com/Chula-PIC-Lab/Chula-RBC-12-Dataset"
+_NUM_CELLS = 22_106
+# The README's numbers 0 to 12: twelve types of the paper and, added later, elliptocytes.
+_NAMES = (
+    "Normal cell",
+    "Macrocyte",
+    "Microcyte",
+    "Spherocyte",
+    "Target cell",
+    "Stomatocyte",
+    "Ovalocyte",
+    "Teardrop",
+    "Burr cell",
+    "Schistocyte",
+    "uncategorised",
+    "Hypochromia",
+    "Elliptocyte",
+)
+
+
+class ChulaRbc12:
+    """Red blood cells of 13 types, cut out of labelled blood smears, as 8-bit RGB.
+
+    The set is long-tailed by nature, 6,330 normal cells to 184 uncategorised ones (factor 34), and
+    has no test split: one is drawn by smear, as balanced over the classes as smears allow. Windows
+    of neighbouring cells overlap, and cells of a smear share its stain and its patient, so that a
+    smear is never in two splits; 21 smears that the set holds twice, under two numbers with other
+    cells labelled, count as one each.
+
+    Args:
+        path: The folder with Dataset/ and Label/; by default chula_rbc12 or Chula-RBC-12-Dataset
+            below the data root.
+        window: Side in pixels of the window cut around a cell's centre. A cell is about 70 wide,
+            so that 80 shows all of it and little of its neighbours. Beyond the edge of a smear it
+            has the smear's median colour.
+        size: Side that windows are resized to; a quarter of the pixels trains in a quarter of the
+            time. The side of the window keeps them as they are.
+        test_fraction: Share of each class that the smears of the test split are to have.
+        split_seed: Seed of the test split, apart from all others.
+
+    Raises:
+        DataError: If the files are missing, damaged, or of another form.
+    """
+
+    shared_defaults: ClassVar[dict[str, object]] = {
+        "imbalance.kind": "none",
+        "validation.per_class": None,
+        "validation.fraction": 0.15,
+        "augment.crop": 2,
+        "augment.flip": True,
+    }
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        path: str | None = None,
+        window: Annotated[int, Ge(8)] = 80,
+        size: Annotated[int, Ge(8)] = 40,
+        test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.25,
+        split_seed: Annotated[int, Ge(0), Lt(2**32)] = 0,
+    ) -> None:
+        self._root, self._path = root, path
+        self._window, self._size = window, size
+        self._test_fraction = test_fraction
+        self._split_seed = split_seed
+
+    def load(self) -> Pool:
+        """Return the cells, smear by smear."""
+        folder = find_unpacked(
+            self._root,
+            self._path,
+            names=("chula_rbc12", "Chula-RBC-12-Dataset"),
+            holds=("Dataset", "Label"),
+            source=_SOURCE,
+        )
+        smears = _read_smears(folder)
+        cells = {smear.image: smear for smear in smears}
+
+        def cut(path: Path) -> np.ndarray:
+            centres = cells[path].cells[:, :2]
+            return _windows(path, centres, window=self._window, size=self._size)
+
+        cells_of = np.concatenate([smear.cells for smear in smears])
+        images = decoded_once(
+            self._root / "cache" / "chula_rbc12",
+            [smear.image for smear in smears],
+            cut,
+            options=f"median {self._window} {self._size} {cells_of[:, :2].tolist()}",
+        )
+        labels = cells_of[:, 2]
+        groups = np.repeat(_same_smears(smears), [len(smear.cells) for smear in smears])
+        shares = (1 - self._test_fraction, self._test_fraction)
+        is_test = split_groups(labels, groups, shares=shares, seed=self._split_seed) == 1
+
+        def part(index: np.ndarray) -> Labelled:
+            pixels = torch.from_numpy(images[index])
+            return Labelled(pixels, torch.from_numpy(labels[index]), groups=groups[index])
+
+        return Pool(
+            train=part(np.flatnonzero(~is_test)),
+            test=part(np.flatnonzero(is_test)),
+            class_names=_NAMES,
+            title="Chula RBC-12",
+            notes=_notes(smears, len(labels), groups),
+            group_kind="smear",
+        )
+
+
+class _Smear(NamedTuple):
+    image: Path
+    cells: np.ndarray  # (n, 3) int64: x, y, type
+
+
+def _read_smears(folder: Path) -> list[_Smear]:
+    """Read the labelled smears that have cells, by number."""
+    with readable(folder / "Label"):
+        files = [f for f in (folder / "Label").glob("*.txt") if f.stem.isdecimal()]
+    smears = []
+    for file in sorted(files, key=lambda f: int(f.stem)):
+        cells = _read_cells(file)
+        if len(cells):
+            smears.append(_Smear(folder / "Dataset" / f"{file.stem}.jpg", cells))
+    if not smears:
+        raise DataError(f"{folder / 'Label'} labels no cell: unpack {_SOURCE} anew")
+    return smears
+
+
+def _read_cells(file: Path) -> np.ndarray:
+    """Read lines of ``x y type``, int64 (n, 3)."""
+    with readable(file):
+        lines = file.read_text(errors="replace").splitlines()
+    cells = []
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            x, y, kind = map(int, words)
+        except ValueError as error:
+            raise DataError(f"{file}:{number}: expected x, y and type, not {line!r}") from error
+        if not 0 <= kind < len(_NAMES):
+            raise DataError(f"{file}:{number}: type {kind}: they go from 0 to {len(_NAMES) - 1}")
+        cells.append((x, y, kind))
+    return np.array(cells, dtype=np.int64).reshape(-1, 3)
+
+
+def _windows(path: Path, centres: np.ndarray, *, window: int, size: int) -> np.ndarray:
+    """Cut a window around each centre (n, 2) of x and y, uint8 (n, 3, size, size)."""
+    from torchvision.transforms.v2 import functional as transforms
+
+    smear = decode(path, size=None).numpy()
+    height, width = smear.shape[1:]
+    outside = (centres < 0).any(1) | (centres >= (width, height)).any(1)
+    for x, y in centres[outside][:1]:
+        raise DataError(f"{path} is {width}x{height} pixels: a cell at ({x}, {y}) is outside")
+    before = window // 2
+    shape = (3, height + window, width + window)
+    padded = np.broadcast_to(np.median(smear, axis=(1, 2)).astype(np.uint8)[:, None, None], shape)
+    padded = padded.copy()
+    padded[:, before : before + height, before : before + width] = smear
+    # In the padded smear the window of (x, y) begins at that very place.
+    cut = np.stack([padded[:, y : y + window, x : x + window] for x, y in centres])
+    if size == window:
+        return cut
+    return transforms.resize(torch.from_numpy(cut), [size, size], antialias=True).numpy()
+
+
+def _same_smears(smears: list[_Smear]) -> np.ndarray:
+    """Return one number for each smear (n,), the same for files of the same content."""
+    contents: dict[bytes, int] = {}
+    numbers = []
+    for smear in smears:
+        with readable(smear.image), smear.image.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        numbers.append(contents.setdefault(digest, len(contents)))
+    return np.array(numbers)
+
+
+def _notes(smears: list[_Smear], num_cells: int, groups: np.ndarray) -> tuple[str, ...]:
+    """Say what is not the whole set, and how many smears are there twice."""
+    notes = []
+    if num_cells != _NUM_CELLS:
+        notes.append(f"not the whole set: {num_cells:,} of {_NUM_CELLS:,} cells")
+    if repeated := len(smears) - len(np.unique(groups)):
+        notes.append(f"{repeated} of {len(smears)} smears repeat another, and count as that one")
+    return tuple(notes)

@@ -1,0 +1,197 @@
+"""InfraredSolarModules: 20,000 thermal images of solar modules, 24x40 (Millendorf et al. 2020)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Lt
+
+from data._array_cache import decoded_once
+from data._base import DataError, Labelled, Pool
+from data._decode import decode_grey
+from data._folder import readable
+from data._groups import balanced_subset, split_groups
+from data._origin import find_unpacked
+
+_METADATA = "module_metadata.json"
+_SOURCE = "github.com/RaptorMaps/InfraredSolarModules (2020-02-14_InfraredSolarModules.zip)"
+_WIDTH, _HEIGHT = 24, 40
+# Images of each class in the metadata; the origin's README has other numbers, in sum 20,006.
+_COUNTS = {
+    "No-Anomaly": 10_000,
+    "Cell": 1_877,
+    "Vegetation": 1_639,
+    "Diode": 1_499,
+    "Cell-Multi": 1_288,
+    "Shadowing": 1_056,
+    "Cracking": 940,
+    "Offline-Module": 827,
+    "Hot-Spot": 249,
+    "Hot-Spot-Multi": 246,
+    "Soiling": 204,
+    "Diode-Multi": 175,
+}
+_NAMES = tuple(_COUNTS)
+
+
+class InfraredSolar:
+    """Thermal images of solar modules, 24x40 and grey: sound ones and 11 kinds of faults.
+
+    The set is long-tailed by nature, 10,000 images of sound modules to 175 of the rarest fault
+    (factor 57), and has no test split: one is drawn by class. Images with the same pixels (22 pairs
+    of byte-identical files) are one group, which is never in two splits. Classes are ordered by
+    falling frequency.
+
+    Args:
+        path: The folder with images/ and module_metadata.json; by default infrared_solar or
+            InfraredSolarModules below the data root.
+        test_fraction: Share of each class that is drawn as the test split.
+        test_prior: Class shares of the test split: natural keeps those of the data set, which is
+            what accuracy, NLL and ECE are then measured at (balanced accuracy is the mean recall
+            of the classes, at any shares); balanced keeps as many images of each class as the
+            rarest has, a part of the natural one.
+        split_seed: Seed of the test split, apart from all others.
+
+    Raises:
+        DataError: If the files are missing, damaged, or not those that the metadata name.
+    """
+
+    shared_defaults: ClassVar[dict[str, object]] = {
+        "imbalance.kind": "none",
+        "validation.per_class": None,
+        "validation.fraction": 0.15,
+        "augment.crop": 2,
+        "augment.flip": True,
+    }
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        path: str | None = None,
+        test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.25,
+        test_prior: Literal["natural", "balanced"] = "natural",
+        split_seed: Annotated[int, Ge(0), Lt(2**32)] = 0,
+    ) -> None:
+        self._root, self._path = root, path
+        self._test_fraction = test_fraction
+        self._test_prior = test_prior
+        self._split_seed = split_seed
+
+    def load(self) -> Pool:
+        """Return the images, one grey channel of 40 rows and 24 columns."""
+        folder = find_unpacked(
+            self._root,
+            self._path,
+            names=("infrared_solar", "InfraredSolarModules"),
+            holds=("images", _METADATA),
+            source=_SOURCE,
+        )
+        files, labels = _read_metadata(folder / _METADATA)
+        images = decoded_once(
+            self._root / "cache" / "infrared_solar", [folder / file for file in files], _read_image
+        )
+        _, groups = np.unique(_as_keys(images), return_inverse=True)
+        shares = (1 - self._test_fraction, self._test_fraction)
+        is_test = split_groups(labels, groups, shares=shares, seed=self._split_seed) == 1
+        test = np.flatnonzero(is_test)
+        if self._test_prior == "balanced":
+            test = test[balanced_subset(labels[test], seed=self._split_seed)]
+
+        def part(index: np.ndarray) -> Labelled:
+            pixels = torch.from_numpy(images[index]).unsqueeze(1)
+            return Labelled(pixels, torch.from_numpy(labels[index]), groups=groups[index])
+
+        return Pool(
+            train=part(np.flatnonzero(~is_test)),
+            test=part(test),
+            class_names=_NAMES,
+            title="InfraredSolarModules",
+            notes=(
+                *_count_notes(labels, folder / "images"),
+                _prior_note(labels[test], self._test_prior),
+                *_repeat_notes(labels, groups),
+            ),
+            group_kind="image content",
+        )
+
+
+class _Listed(NamedTuple):
+    files: list[str]
+    labels: np.ndarray
+
+
+def _read_metadata(path: Path) -> _Listed:
+    """Read ``{number: {image_filepath, anomaly_class}}``, in the order of the numbers."""
+    with readable(path):
+        text = path.read_bytes()
+    try:
+        entries = json.loads(text)
+        rows = [entries[key] for key in sorted(entries, key=int)]
+        files = [row["image_filepath"] for row in rows]
+        classes = [row["anomaly_class"] for row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is not the metadata of InfraredSolarModules ({type(error).__name__}: "
+            f"{error}): unpack {_SOURCE} anew"
+        ) from error
+    for unknown in sorted(set(classes) - set(_NAMES))[:1]:
+        raise DataError(f"{path} has the class {unknown!r}: expected one of {', '.join(_NAMES)}")
+    return _Listed(files, np.array([_NAMES.index(name) for name in classes], dtype=np.int64))
+
+
+def _read_image(path: Path) -> np.ndarray:
+    """Decode a file, uint8 (1, 40, 24)."""
+    image = decode_grey(path)
+    if image.shape != (_HEIGHT, _WIDTH):
+        height, width = image.shape
+        raise DataError(f"{path} is {width}x{height} pixels: expected {_WIDTH}x{_HEIGHT}")
+    return image[None]
+
+
+def _as_keys(images: np.ndarray) -> np.ndarray:
+    """Return the pixels of each image as one value (N,), equal where all pixels are."""
+    flat = np.ascontiguousarray(images.reshape(len(images), -1))
+    return flat.view(f"V{flat.shape[1]}").ravel()
+
+
+def _count_notes(labels: np.ndarray, folder: Path) -> list[str]:
+    """Say where the metadata or the files are not those of the whole set."""
+    counts = np.bincount(labels, minlength=len(_NAMES)).tolist()
+    other = [
+        f"{name} {count:,} of {whole:,}"
+        for (name, whole), count in zip(_COUNTS.items(), counts, strict=True)
+        if count != whole
+    ]
+    notes = [f"not the whole set: {', '.join(other)}"] if other else []
+    unnamed = sum(1 for _ in folder.glob("*.jpg")) - len(labels)
+    if unnamed > 0:
+        notes.append(f"{unnamed:,} files of {folder} are not in {_METADATA}, and not used")
+    return notes
+
+
+def _prior_note(labels: np.ndarray, prior: str) -> str:
+    counts = np.bincount(labels, minlength=len(_NAMES))
+    if prior == "balanced":
+        return f"test is balanced: {counts[0]} images of each class (data.test_prior)"
+    return (
+        f"test has the data set's own class shares, {counts.max():,} images of a class to "
+        f"{counts.min():,}: accuracy is at these, balanced accuracy at equal ones"
+    )
+
+
+def _repeat_notes(labels: np.ndarray, groups: np.ndarray) -> list[str]:
+    """Count images that occur more than once, and those whose labels disagree."""
+    num = np.bincount(groups)
+    repeated = np.flatnonzero(num > 1)
+    if not len(repeated):
+        return []
+    torn = sum(len(set(labels[groups == group].tolist())) > 1 for group in repeated)
+    return [
+        f"{len(repeated)} images occur more than once, each in one split alone; {torn} of them "
+        "with different labels"
+    ]

@@ -1,0 +1,212 @@
+"""InfraredSolarModules and Chula RBC-12, read in the layout of their origin, from small copies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data import DataError, Imbalance, Pool, Validation, build
+from data.chula_rbc12 import ChulaRbc12
+from data.infrared_solar import InfraredSolar
+from engine.config.load import load
+from engine.config.mistakes import ConfigError
+from engine.training.setup import load_dataset
+
+FAULTS = {"No-Anomaly": 16, "Cell": 8, "Diode-Multi": 4}
+
+
+def write_grey(path: Path, seed: int, *, width: int = 24, height: int = 40) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def infrared(tmp_path: Path) -> Path:
+    """28 images of three classes, numbers 0 and 27 being the same image under two labels."""
+    folder = tmp_path / "infrared_solar"
+    (folder / "images").mkdir(parents=True)
+    names = [name for name, count in FAULTS.items() for _ in range(count)]
+    entries = {}
+    for number, name in enumerate(names):
+        write_grey(folder / f"images/{number}.jpg", 0 if number == 27 else number)
+        entries[str(number)] = {"image_filepath": f"images/{number}.jpg", "anomaly_class": name}
+    (folder / "module_metadata.json").write_text(json.dumps(entries))
+    return folder
+
+
+def load_infrared(folder: Path, **keys: object) -> Pool:
+    return InfraredSolar(folder.parent, **keys).load()  # type: ignore[arg-type]
+
+
+def test_thermal_images_are_one_channel_of_40_rows_and_a_quarter_of_each_class_is_test(
+    infrared: Path,
+) -> None:
+    pool = load_infrared(infrared)
+    assert pool.train.images.shape == (21, 1, 40, 24)  # type: ignore[union-attr]
+    assert len(pool.class_names) == 12
+    assert pool.test.targets.bincount(minlength=12)[[0, 1, 11]].tolist() == [4, 2, 1]
+
+
+def test_the_same_image_under_two_numbers_is_in_one_split_and_counted(infrared: Path) -> None:
+    for seed in range(4):
+        pool = load_infrared(infrared, split_seed=seed)
+        assert pool.train.groups is not None and pool.test.groups is not None
+        assert not set(pool.train.groups) & set(pool.test.groups)
+        assert any(len(set(g)) == len(g) - 1 for g in (pool.train.groups, pool.test.groups))
+    assert pool.notes[-1] == (
+        "1 images occur more than once, each in one split alone; 1 of them with different labels"
+    )
+
+
+def test_the_second_load_reads_the_pixels_of_the_first(infrared: Path) -> None:
+    first = load_infrared(infrared)
+    assert len(list((infrared.parent / "cache/infrared_solar").glob("*/images.npy"))) == 1
+    assert torch.equal(first.train.images, load_infrared(infrared).train.images)  # type: ignore[arg-type]
+    write_grey(infrared / "images/3.jpg", 99)
+    changed = load_infrared(infrared)
+    assert not torch.equal(
+        torch.cat([first.train.images, first.test.images]),  # type: ignore[list-item]
+        torch.cat([changed.train.images, changed.test.images]),  # type: ignore[list-item]
+    )
+
+
+def test_the_balanced_test_is_a_part_of_the_natural_one_and_leaves_training_alone(
+    infrared: Path,
+) -> None:
+    natural, balanced = (load_infrared(infrared, test_prior=p) for p in ("natural", "balanced"))
+    assert balanced.test.targets.bincount(minlength=12)[[0, 1, 11]].tolist() == [1, 1, 1]
+    known = {image.numpy().tobytes() for image in natural.test.images}  # type: ignore[union-attr]
+    assert all(image.numpy().tobytes() in known for image in balanced.test.images)  # type: ignore[union-attr]
+    assert torch.equal(natural.train.images, balanced.train.images)  # type: ignore[arg-type]
+    assert any(note.startswith("test has the data set's own class") for note in natural.notes)
+    assert any(note.startswith("test is balanced: 1 images of each") for note in balanced.notes)
+
+
+def test_a_part_of_the_set_and_files_beside_it_are_said(infrared: Path) -> None:
+    write_grey(infrared / "images/90.jpg", 90)
+    notes = load_infrared(infrared).notes
+    assert notes[0].startswith("not the whole set: No-Anomaly 16 of 10,000, Cell 8 of 1,877")
+    assert notes[1].startswith("1 files of ")
+
+
+def test_a_missing_file_of_the_metadata_is_named(infrared: Path) -> None:
+    (infrared / "images/5.jpg").unlink()
+    with pytest.raises(DataError, match=r"images/5\.jpg cannot be read \(No such file"):
+        load_infrared(infrared)
+
+
+def test_an_image_of_another_size_is_named(infrared: Path) -> None:
+    write_grey(infrared / "images/5.jpg", 5, width=40, height=24)
+    with pytest.raises(DataError, match=r"images/5\.jpg is 40x24 pixels: expected 24x40"):
+        load_infrared(infrared)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "is not the metadata of InfraredSolarModules"),
+        ('{"1": {"image_filepath": "images/1.jpg"}}', "is not the metadata of Infrared"),
+        (
+            '{"1": {"image_filepath": "images/1.jpg", "anomaly_class": "Dust"}}',
+            "has the class 'Dust': expected one of No-Anomaly, Cell,",
+        ),
+    ],
+)
+def test_other_metadata_are_refused(infrared: Path, text: str, expected: str) -> None:
+    (infrared / "module_metadata.json").write_text(text)
+    with pytest.raises(DataError, match=expected):
+        load_infrared(infrared)
+
+
+def test_a_missing_set_names_the_places_and_the_source(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.path: looked for images and .*RaptorMaps"):
+        InfraredSolar(tmp_path).load()
+    with pytest.raises(DataError, match=r"data\.path=rbc: looked for Dataset and Label in .*Chula"):
+        ChulaRbc12(tmp_path, path="rbc").load()
+
+
+@pytest.fixture
+def smears(tmp_path: Path) -> Path:
+    """Nine smears of 64x48 with three cells each, and a tenth that repeats the first."""
+    folder = tmp_path / "chula_rbc12"
+    (folder / "Dataset").mkdir(parents=True)
+    (folder / "Label").mkdir()
+    for number in range(1, 11):
+        draw = np.random.default_rng(1 if number == 10 else number)
+        pixels = draw.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"Dataset/{number}.jpg", quality=95)
+        cells = [(20, 20, 0), (40, 30, 4), (0, 47, 12)]
+        lines = [f"{x} {y} {kind}" for x, y, kind in cells]
+        (folder / f"Label/{number}.txt").write_text("\r\n".join(lines) + "\r\n")
+    (folder / "Label/11.txt").write_text("")
+    return folder
+
+
+def load_cells(folder: Path, **keys: object) -> Pool:
+    return ChulaRbc12(folder.parent, window=16, **keys).load()  # type: ignore[arg-type]
+
+
+def test_cells_are_cut_around_their_centres_and_padded_with_the_median_colour(smears: Path) -> None:
+    pool = load_cells(smears, size=16)
+    smear = np.asarray(Image.open(smears / "Dataset/1.jpg"))
+    assert pool.train.groups is not None
+    part = pool.train if 0 in pool.train.groups else pool.test
+    inner, _, corner = (np.asarray(image).transpose(1, 2, 0) for image in part.images[:3])
+    assert (inner == smear[12:28, 12:28]).all()
+    assert (corner[:9, 8:] == smear[39:48, 0:8]).all()
+    assert (corner[:, :8] == np.median(smear, axis=(0, 1)).astype(np.uint8)).all()
+
+
+def test_cells_of_a_smear_and_of_its_copy_are_in_one_split(smears: Path) -> None:
+    for seed in range(4):
+        pool = load_cells(smears, size=8, split_seed=seed)
+        assert pool.train.groups is not None and pool.test.groups is not None
+        assert not set(pool.train.groups) & set(pool.test.groups)
+        assert len(set(pool.train.groups) | set(pool.test.groups)) == 9
+        assert pool.train.images.shape[1:] == (3, 8, 8)  # type: ignore[union-attr]
+    assert pool.notes == (
+        "not the whole set: 30 of 22,106 cells",
+        "1 of 10 smears repeat another, and count as that one",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("1 2", r"3\.txt:1: expected x, y and type, not '1 2'"),
+        ("1 2 13", r"3\.txt:1: type 13: they go from 0 to 12"),
+        ("64 2 0", r"3\.jpg is 64x48 pixels: a cell at \(64, 2\) is outside"),
+    ],
+)
+def test_a_wrong_label_is_named_with_its_file(smears: Path, line: str, expected: str) -> None:
+    (smears / "Label/3.txt").write_text(line)
+    with pytest.raises(DataError, match=expected):
+        load_cells(smears)
+
+
+def test_labels_without_cells_are_refused(smears: Path) -> None:
+    for file in (smears / "Label").iterdir():
+        file.write_text("")
+    with pytest.raises(DataError, match="labels no cell: unpack"):
+        load_cells(smears)
+
+
+def test_both_splits_of_the_smears_keep_them_whole(smears: Path) -> None:
+    dataset = build(
+        ChulaRbc12(smears.parent, window=16, size=8),
+        imbalance=Imbalance("none"),
+        validation=Validation(None, 0.3),
+    )
+    assert dataset.notes[-1].startswith("split by smear, none is in two splits: ")
+    assert dataset.class_counts[[0, 4, 12]].min() >= 1
+
+
+def test_the_key_that_splits_by_image_has_no_effect_without_groups() -> None:
+    words = ["data=digits", "data.validation.group=false"]
+    with pytest.raises(ConfigError, match=r"group=false: has no effect, Digits knows no groups"):
+        load_dataset(load(overrides=words))
