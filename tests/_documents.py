@@ -101,6 +101,7 @@ def check_command(command: Command) -> None:
             "sweep.py": _check_sweep,
             "reproduce.py": _check_reproduce,
             "predict.py": _check_predict,
+            "analyze.py": _check_analyze,
         }[script](rest)
     else:
         for word in words:
@@ -155,6 +156,15 @@ def _check_reproduce(words: list[str]) -> None:
     from engine.tables.command_line import parse, plan_of
 
     assert plan_of(parse(words)).cells
+
+
+def _check_analyze(words: list[str]) -> None:
+    from engine.analysis.command_line import parse
+
+    for word in words:
+        if word.startswith("runs/"):
+            _make_run(Path(word))
+    assert parse(words).words
 
 
 def _check_predict(words: list[str]) -> None:

@@ -10,10 +10,19 @@ import pytest
 
 from tests._source_tree import PACKAGES, ROOT, files, sources
 
-SCRIPTS = {"train", "sweep", "reproduce", "predict"}
+SCRIPTS = {"train", "sweep", "reproduce", "predict", "analyze"}
 OURS = {*PACKAGES, *SCRIPTS, "benchmarks", "docs", "experiments", "tests"}
 # Each room of the engine imports those before it, and never one after it.
-ROOMS = ("config", "cluster", "training", "report", "prediction", "tuning", "tables")
+ROOMS = (
+    "config",
+    "cluster",
+    "training",
+    "report",
+    "prediction",
+    "tuning",
+    "tables",
+    "analysis",
+)
 # The same holds inside engine/tuning.
 TUNING = ("search", "study", "figures", "confirm")
 

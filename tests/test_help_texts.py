@@ -8,6 +8,7 @@ import shlex
 
 import pytest
 
+from engine.analysis import command_line as analyze_options
 from engine.config import command_line
 from engine.config.components import ROOT
 from engine.config.load import load
@@ -26,6 +27,7 @@ TEXTS = {
     "sweep.py": sweep_options.HELP,
     "reproduce.py": reproduce_options.usage(),
     "engine.tables": table_options.USAGE,
+    "analyze.py": analyze_options.USAGE,
     **{
         path.relative_to(ROOT).as_posix(): module_text(path.relative_to(ROOT).as_posix())
         for folder in ("benchmarks", "docs")
@@ -35,7 +37,7 @@ TEXTS = {
 }
 PATH = re.compile(
     r"(?<![\w./<-])(?:[\w-]+/)+[\w-]+\.(?:yaml|py|jsonl|md|csv|png)\b"  # a file in a folder
-    r"|(?<![\w./-])(?:train|sweep|reproduce)\.py\b"
+    r"|(?<![\w./-])(?:train|sweep|reproduce|analyze)\.py\b"
 )
 # What a run of the command writes.
 WRITTEN = re.compile(r"^(runs|predictions)/")
@@ -65,6 +67,8 @@ def check_accepted(words: list[str]) -> None:
         reproduce_options.plan_of(reproduce_options.parse(rest))
     elif program == "engine.tables":
         table_options.parse(rest)
+    elif program == "analyze.py" and not any(WRITTEN.match(word) for word in rest):
+        analyze_options.parse(rest)
     elif words[1] == "-m":
         module = ROOT / program.replace(".", "/")
         assert module.with_suffix(".py").exists() or (module / "__main__.py").exists(), program

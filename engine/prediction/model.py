@@ -17,9 +17,10 @@ from engine.config.mistakes import ConfigError
 from engine.config.rules import check
 from engine.prediction.labels import Classes
 from engine.training.build import weight_layout
+from engine.training.facts import read_facts
 from engine.training.predict_loop import predict
 from engine.training.runtime import Precision, choose_device, choose_precision
-from engine.training.trained import LoadedRun, load_run, read_facts, readout_of
+from engine.training.trained import LoadedRun, load_run, readout_of
 
 
 class Answered(NamedTuple):

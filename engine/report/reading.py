@@ -147,7 +147,8 @@ class Predictions:
         """
         import torch
 
-        from engine.training.trained import read_facts, readout_of
+        from engine.training.facts import read_facts
+        from engine.training.trained import readout_of
 
         config = load_run_config(self.run, check_named_runs=False)
         facts = read_facts(self.run)

@@ -8,6 +8,7 @@ from typing import Any
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training import trained
+from engine.training.facts import read_facts
 
 
 def teacher_facts(run: str) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def teacher_facts(run: str) -> dict[str, Any]:
         ConfigError: the run is not finished, so that its weights would change.
     """
     _require_finished("teacher", run)
-    return trained.read_facts(run)
+    return read_facts(run)
 
 
 def finished_weights(key: str, run: str) -> trained.Weights:

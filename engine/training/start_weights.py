@@ -15,6 +15,7 @@ from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config, chosen_keys
 from engine.training import build, named_runs, trained
+from engine.training.facts import read_facts
 
 NAMES_SHOWN = 3
 WITHOUT_HEAD = "model.init_head=false leaves its head out"
@@ -51,7 +52,7 @@ def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | No
     if run is None:
         return None
     weights = named_runs.finished_weights("model.init_from", run)
-    facts, earlier = trained.read_facts(run), load_run_config(run, check_named_runs=False)
+    facts, earlier = read_facts(run), load_run_config(run, check_named_runs=False)
     if mistakes := list(_mistakes(config, dataset, facts=facts, earlier=earlier)):
         raise ConfigError([f"model.init_from={run}: {mistakes[0]}"])
     theirs, ours = tuple(facts["class_names"]), dataset.class_names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from engine.config.schema import Config
 from engine.config.selection_rules import FINAL, catalogue
 from engine.training import checkpoint
 from engine.training.build import architecture, build_loss, build_readout, num_outputs
+from engine.training.facts import read_facts
 from engine.training.files import read_json
 from engine.training.image_checks import brightest
 from engine.training.probabilities import Readout
@@ -204,25 +204,6 @@ def load_teacher(run: str | Path) -> nn.Module:
 def known_names(facts: Mapping[str, Any]) -> list[str]:
     """Return the names of the classes that a run, or a teacher of its, was trained on."""
     return [facts["class_names"][label] for label in facts["known_classes"]]
-
-
-def read_facts(run: str | Path) -> dict[str, Any]:
-    """Read what :func:`facts_of` recorded of a run's data; all classes if it recorded nothing.
-
-    Raises:
-        ConfigError: environment.json is missing or holds no facts.
-    """
-    path = Path(run).expanduser() / "environment.json"
-    try:
-        environment = json.loads(path.read_bytes())
-        facts = dict(environment["facts"])
-        every = list(range(len(facts["class_names"])))
-        usual = {"known_classes": every, "taught_classes": [], "predicted_classes": every}
-        usual |= {"whole_fingerprint": environment["split_fingerprint"]}
-        usual |= {"test_shape": facts["image_shape"]}
-        return {**usual, "fingerprint": environment["fingerprint"], **facts}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError([f"{path}: is missing or damaged; put it back"]) from error
 
 
 def facts_of(

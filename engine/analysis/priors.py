@@ -1,0 +1,190 @@
+"""Other class frequencies at test time: what accuracy would be, and what the frequencies are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from engine.analysis.blocks import Doubles, Floats, Integers, argmax_with, blocks, check, recalls
+
+FACTORS = (2, 5, 10, 25, 50)
+ITERATIONS = 200
+TOLERANCE = 1e-4
+LEAST_BEND = 1e-12
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy under a prior, estimated by weighting the images of each class.
+
+    Attributes:
+        value: In [0, 1].
+        error: Standard error over test images, models held.
+        effective_images: Kish's effective number of images, (sum w)^2 / sum w^2: how many images
+            of that prior the weighted ones are worth.
+    """
+
+    value: float
+    error: float
+    effective_images: float
+
+
+def long_tailed_prior(
+    class_counts: Integers, *, factor: float, direction: Literal["forward", "backward"]
+) -> Doubles:
+    """Return an exponential long tail, (C,): the most frequent class ``factor`` times the rarest.
+
+    Forward, classes are in the order of their training images, backward in the opposite one; equal
+    numbers in label order. Hong et al. (2021), "Disentangling Label Distribution for Long-tailed
+    Visual Recognition", made such test sets.
+
+    >>> long_tailed_prior(np.array([9, 3, 1]), factor=4, direction="forward").round(3).tolist()
+    [0.571, 0.286, 0.143]
+    """
+    num_classes = len(class_counts)
+    rank = np.empty(num_classes)
+    rank[np.argsort(-class_counts, kind="stable")] = np.arange(num_classes)
+    if direction == "backward":
+        rank = num_classes - 1 - rank
+    prior = float(factor) ** (-rank / (num_classes - 1))
+    found: Doubles = prior / prior.sum()
+    return found
+
+
+def accuracy_under(recall: Doubles, images: Integers, prior: Doubles) -> Accuracy:
+    """Return what accuracy would be were the classes as frequent as in ``prior``.
+
+    It is sum_c prior_c recall_c, the mean over images that are weighted by prior_c / n_c.
+    Classes without images are left out of the prior, which is then scaled to sum to one.
+
+    Args:
+        recall: (C,) share of each class's images that are right.
+        images: (C,) test images of each class.
+        prior: (C,) frequencies.
+    """
+    seen = images > 0
+    weight = prior[seen] / prior[seen].sum()
+    hits, number = recall[seen], images[seen]
+    variance = weight**2 @ (hits * (1 - hits) / number)
+    effective = 1 / (weight**2 @ (1 / number))
+    return Accuracy(float(weight @ hits), float(np.sqrt(variance)), float(effective))
+
+
+@dataclass(frozen=True, eq=False)
+class PriorEstimate:
+    """Class frequencies of unlabelled images.
+
+    Attributes:
+        prior: (C,) or, for several weightings, (K, C).
+        iterations: that were made.
+        has_converged: whether the last one changed the frequencies by less than 1e-4 in all.
+    """
+
+    prior: Doubles
+    iterations: int
+    has_converged: bool
+
+
+def estimate_by_em(
+    logits: Floats, source_prior: Doubles, *, weights: Doubles | None = None
+) -> PriorEstimate:
+    """Estimate the prior of unlabelled images by expectation maximisation.
+
+    Saerens, Latinne and Decaestecker (2002), "Adjusting the Outputs of a Classifier to New a Priori
+    Probabilities: A Simple Procedure", equation 2.9. It is the maximum of the likelihood when the
+    probabilities are calibrated for ``source_prior``; over-confident ones mislead it (Alexandari et
+    al. 2020, "Maximum Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift
+    Adaptation"), so scale them first.
+
+    Args:
+        logits: (N, C) log-probabilities.
+        source_prior: (C,) frequencies that the probabilities carry: those of the training images,
+            unless loss, weights or sampler changed them. All positive.
+        weights: (K, N) what each image counts, for K priors at once.
+    """
+    num_images = len(logits)
+    ratio = np.empty_like(logits)
+    for rows in blocks(logits):
+        block = logits[rows] - np.log(source_prior)
+        ratio[rows] = np.exp(block - block.max(axis=1, keepdims=True))
+    counts = np.ones((1, num_images)) if weights is None else weights
+    counts = (counts / counts.sum(axis=1, keepdims=True)).astype(logits.dtype)
+    prior = np.tile(source_prior, (len(counts), 1))
+    change, iteration = np.inf, 0
+    while change > TOLERANCE and iteration < ITERATIONS:
+        # Of three steps the last two say where the path leads (Varadhan and Roland 2008).
+        first = _em_step(ratio, prior, counts)
+        second = _em_step(ratio, first, counts)
+        iteration += 2
+        change = float(np.abs(second - first).sum(axis=1).max())
+        prior = _extrapolated(prior, first, second) if change > TOLERANCE else second
+    found = prior[0] if weights is None else prior
+    return PriorEstimate(found, iteration, change <= TOLERANCE)
+
+
+def _em_step(ratio: Floats, prior: Doubles, counts: Floats) -> Doubles:
+    """Return the mean posterior of each weighting, (K, C)."""
+    posterior_sum = ratio @ prior.T.astype(ratio.dtype)
+    shares = counts / np.maximum(posterior_sum.T, np.finfo(ratio.dtype).tiny)
+    found: Doubles = prior * (shares @ ratio)
+    return found / found.sum(axis=1, keepdims=True)
+
+
+def _extrapolated(start: Doubles, first: Doubles, second: Doubles) -> Doubles:
+    """Go on along the path of two steps: scheme S3 of Varadhan and Roland (2008), "SQUAREM".
+
+    "Simple and Globally Convergent Methods for Accelerating the Convergence of Any EM Algorithm".
+    Where it would leave the simplex, the second step stands.
+    """
+    step = first - start
+    bend = second - first - step
+    length = np.linalg.norm(step, axis=1) / np.maximum(np.linalg.norm(bend, axis=1), LEAST_BEND)
+    length = np.maximum(length, 1)[:, None]
+    found = start + 2 * length * step + length**2 * bend
+    is_inside = (found > 0).all(axis=1, keepdims=True)
+    found = np.where(is_inside, found, second)
+    scaled: Doubles = found / found.sum(axis=1, keepdims=True)
+    return scaled
+
+
+def estimate_by_confusion(
+    held_out: Integers, targets: Integers, predicted: Doubles, *, source_prior: Doubles
+) -> Doubles:
+    """Estimate the prior of unlabelled images from what is predicted for them, (C,).
+
+    Black box shift estimation: Lipton, Wang and Smola (2018), "Detecting and Correcting for Label
+    Shift with Black Box Predictors": solve C w = mu, where C[i, j] is the joint
+    probability of predicting i for an image of j where labels have ``source_prior``, and mu the
+    predicted frequencies. It needs no calibration. Negative frequencies are set to 0 and the rest
+    scaled to sum to one; where C cannot be inverted the solution of least norm is taken.
+
+    Args:
+        held_out: (M,) predictions of labelled images.
+        targets: (M,) their labels.
+        predicted: (C,) share of the images in question that are predicted as each class.
+        source_prior: (C,) frequencies of the training images.
+    """
+    num_classes = len(source_prior)
+    cells = np.bincount(targets * num_classes + held_out, minlength=num_classes**2)
+    by_class = cells.reshape(num_classes, num_classes).T.astype(np.float64)
+    images = by_class.sum(axis=0)
+    rates = np.divide(by_class, images, out=np.zeros_like(by_class), where=images > 0)
+    weights = np.linalg.lstsq(rates * source_prior, predicted, rcond=None)[0]
+    found = np.maximum(weights * source_prior, 0)
+    scaled: Doubles = found / found.sum()
+    return scaled
+
+
+def shifted(logits: Floats, targets: Integers, *, source: Doubles, target: Doubles) -> Doubles:
+    """Return recall by class, (C,), of predictions corrected from one prior to another.
+
+    log(target / source) is added to the log-probabilities: Saerens et al. (2002), equation 2.4. A
+    class that ``target`` rules out is never predicted.
+    """
+    check(logits, targets)
+    with np.errstate(divide="ignore"):
+        offsets = np.log(target) - np.log(source)
+    predicted = argmax_with(logits, offsets[None])[0]
+    return recalls(targets, predicted, num_classes=logits.shape[1])

@@ -1,0 +1,216 @@
+"""All of an analysis of one run, section by section, as plain numbers for a file.
+
+Whatever is chosen or fitted is so on validation and then shown on test once. Without validation the
+choice is refused in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from engine.analysis import conformal, confusions, scaling
+from engine.analysis.adjustment import TAUS, TauCurve, offsets_of, tau_curve
+from engine.analysis.blocks import Doubles, Mask, argmax_with
+from engine.analysis.calibration_results import calibration_section, threshold_section
+from engine.analysis.comparison import Estimate, recall_difference
+from engine.analysis.groups import GROUPS, LINES, REFUSED, defined
+from engine.analysis.prior_results import prior_section, shift_section
+from engine.analysis.stored_run import Part, StoredRun
+
+TOLERANCE = 0.05
+"""By how much coverage may fall short, in the number of images that a class needs."""
+
+Section = dict[str, Any]
+
+
+def analyse(
+    run: StoredRun, *, alpha: float = conformal.ALPHA, say: Callable[[str], None] = lambda _: None
+) -> Section:
+    """Return every section of the analysis, which JSON can hold; None stands for undefined.
+
+    Args:
+        run: from :func:`engine.analysis.stored_run.read_stored_run`.
+        alpha: Share of images that a prediction set may miss.
+        say: Told what is being done.
+    """
+    found: Section = {"run": about(run)}
+    for name, section in (
+        ("logit_adjustment", adjustment_section),
+        ("calibration", calibration_section),
+        ("thresholds", threshold_section),
+        ("test_priors", prior_section),
+        ("label_shift", shift_section),
+        ("confusions", confusion_section),
+    ):
+        say(name.replace("_", " "))
+        found[name] = section(run)
+    say("prediction sets")
+    return {**found, "prediction_sets": set_section(run, alpha=alpha)}
+
+
+def about(run: StoredRun) -> Section:
+    """Return what the numbers are of, and on what they rest."""
+    notes = [
+        "the training prior is taken to be the shares of the training images; weights, samplers "
+        "and losses that balance classes change what a model's probabilities carry",
+        "intervals and errors are over test images, with the model held: other seeds vary more",
+    ]
+    notes += run.limits.notes
+    chosen = run.summary.rules[run.rule]
+    if run.val is not None and run.rule != "last":
+        notes.append(f"validation chose epoch {chosen.epoch}, too: its numbers are a little good")
+    return {
+        "title": run.summary.title,
+        "folder": str(run.folder),
+        "fingerprint": run.summary.fingerprint,
+        "group": run.summary.group,
+        "seed": run.summary.seed,
+        "loss": run.config.loss.name,
+        "rule": run.rule,
+        "epoch": chosen.epoch,
+        "split_fingerprint": run.summary.split_fingerprint,
+        "own_tau": run.tau,
+        "class_counts": run.class_counts.tolist(),
+        "class_names": list(run.class_names),
+        "group_sizes": {g: int(m.sum()) for g, m in run.masks.items() if g in GROUPS},
+        "many_above": run.limits.many_above,
+        "few_below": run.limits.few_below,
+        "num_test": len(run.test.targets),
+        "num_val": 0 if run.val is None else len(run.val.targets),
+        "notes": notes,
+    }
+
+
+# --- logit adjustment -----------------------------------------------------------------------------
+
+
+def adjustment_section(run: StoredRun) -> Section:
+    """Choose tau on validation and show test there; else draw the curve of test, an oracle."""
+    own, counts = run.tau, run.class_counts
+    taus = np.union1d(TAUS, [own])
+    on_test = _curve(run, run.test, taus=taus)
+    best = on_test.best()
+    oracle = {"tau": float(taus[best]), "test": {g: on_test.of(g)[best] for g in LINES}}
+    as_is = {g: on_test.of(g)[on_test.at(own)] for g in LINES}
+    found: Section = {"own_tau": own, "as_is": as_is, "oracle": oracle, "taus": taus.tolist()}
+    if run.val is None:
+        curve = {g: on_test.of(g) for g in LINES}
+        return {**found, "chosen": None, "refused": REFUSED, "oracle_curve": curve}
+    on_val = _curve(run, run.val, taus=taus)
+    place = on_val.best()
+    log_probabilities, targets = run.test.log_probabilities, run.test.targets
+    before, after = argmax_with(log_probabilities, offsets_of(counts, np.array([own, taus[place]])))
+    chosen = {
+        "tau": float(taus[place]),
+        "val": {g: on_val.of(g)[place] for g in LINES},
+        "test": {g: on_test.of(g)[place] for g in LINES},
+        "gain": {
+            g: _interval(recall_difference(before == targets, after == targets, targets, classes=m))
+            for g, m in run.masks.items()
+        },
+    }
+    return {**found, "chosen": chosen, "val_curve": {g: on_val.of(g) for g in LINES}}
+
+
+def _curve(run: StoredRun, part: Part, *, taus: Doubles) -> TauCurve:
+    return tau_curve(
+        part.log_probabilities, part.targets, run.class_counts, taus=taus, limits=run.limits
+    )
+
+
+def _interval(found: Estimate | None) -> list[float] | None:
+    return None if found is None else list(found)
+
+
+# --- prediction sets ------------------------------------------------------------------------------
+
+
+def set_section(run: StoredRun, *, alpha: float) -> Section:
+    """Make prediction sets from validation, and return coverage and size on test."""
+    least = conformal.least_images(alpha)
+    needed = conformal.images_for(alpha, tolerance=TOLERANCE)
+    found: Section = {"alpha": alpha, "least_images": least, "tolerance": TOLERANCE}
+    found |= {"images_needed": needed}
+    if run.val is None or run.evaluated_val is None:
+        return {**found, "refused": REFUSED}
+    counts, targets = run.class_counts, run.test.targets
+    limits = conformal.thresholds(run.evaluated_val, run.val.targets, counts, alpha=alpha)
+    held_out = np.bincount(run.val.targets, minlength=len(counts))
+    found["held_out"] = {"fewest": int(held_out.min()), "most": int(held_out.max())}
+    found["without_threshold"] = int((held_out < least).sum())
+    found["ways"] = {}
+    for name, limit in limits.items():
+        sets = conformal.prediction_sets(run.evaluated_test, targets, limit)
+        groups = {
+            "all" if group == "balanced" else group: _coverage(sets, mask[targets])
+            for group, mask in run.masks.items()
+        }
+        images = np.bincount(targets, minlength=len(counts))
+        hits = np.bincount(targets[sets.covered], minlength=len(counts))
+        by_class = [
+            {"coverage": hit / n, "interval": list(conformal.wilson(int(hit), int(n)))}
+            if n
+            else None
+            for hit, n in zip(hits.tolist(), images.tolist(), strict=True)
+        ]
+        covered = [row["coverage"] for row in by_class if row is not None]
+        found["ways"][name] = {
+            "groups": groups,
+            "macro_coverage": float(np.mean(covered)),
+            "least_class_coverage": float(np.min(covered)),
+            "empty_share": float((sets.size == 0).mean()),
+            "classes": by_class,
+        }
+    return found
+
+
+def _coverage(sets: conformal.SetResult, rows: Mask) -> Section | None:
+    number = int(rows.sum())
+    if number == 0:
+        return None
+    hits, size = int(sets.covered[rows].sum()), sets.size[rows]
+    half = 1.96 * float(size.std()) / number**0.5
+    mean = float(size.mean())
+    return {
+        "coverage": hits / number,
+        "interval": list(conformal.wilson(hits, number)),
+        "size": mean,
+        "size_interval": [mean - half, mean + half],
+        "num_images": number,
+    }
+
+
+# --- confusions -----------------------------------------------------------------------------------
+
+
+def confusion_section(run: StoredRun) -> Section:
+    """Return where the images of each group go, who takes whose, and the surest mistakes."""
+    targets, names = run.test.targets, run.class_names
+    found = scaling.confidences(run.evaluated_test, targets)
+    counts = confusions.confusion_counts(targets, found.predicted, num_classes=len(names))
+    groups = {name: run.masks[name] for name in GROUPS}
+    flows = confusions.between_groups(counts, groups)
+    taken = confusions.towards_the_head(counts, run.class_counts)
+    return {
+        "groups": {
+            name: dict(zip(("right", *GROUPS), defined(row), strict=True))
+            for name, row in flows.items()
+        },
+        "towards_the_head": [
+            {**row._asdict(), "true_name": names[row.true], "predicted_name": names[row.predicted]}
+            for row in taken
+        ],
+        "surest_mistakes": [
+            {
+                "position": place,
+                "index": int(run.test.index[place]),
+                "true": names[targets[place]],
+                "predicted": names[found.predicted[place]],
+                "confidence": float(found.confidence[place]),
+            }
+            for place in confusions.surest_mistakes(found, targets).tolist()
+        ],
+    }

@@ -1,0 +1,197 @@
+"""The tables of one analyzed run."""
+
+from __future__ import annotations
+
+from engine.analysis.groups import GROUPS, LINES
+from engine.analysis.screen import (
+    Screen,
+    Section,
+    add_row,
+    share,
+    shares_of,
+    table_of,
+    with_interval,
+)
+from engine.config.messages import counted
+from engine.report.statistics import DASH
+
+SHOWN = 8
+"""Rows of the lists of confusions and of mistakes; the file has all."""
+
+PRIORS = ("forward 50", "forward 10", "uniform", "backward 10", "backward 50")
+
+
+class RunScreen(Screen):
+    """Prints the sections of one run."""
+
+    def run(self, found: Section) -> None:
+        """Print all sections of one run."""
+        about = found["run"]
+        sizes = ", ".join(f"{n} {group}" for group, n in about["group_sizes"].items())
+        rule = f"rule {about['rule']}, epoch {about['epoch']}"
+        self.say(f"{about['folder']}")
+        self.say(f"{about['title']}: {about['loss']}, seed {about['seed']}, {rule}")
+        self.say(
+            f"{counted(about['num_test'], 'test image')}, "
+            f"{about['num_val'] or 'no'} validation images; classes: {sizes}"
+        )
+        self._adjustment(found["logit_adjustment"])
+        self._calibration(found["calibration"])
+        self._thresholds(found["thresholds"])
+        self._priors(found["test_priors"])
+        self._shift(found["label_shift"])
+        self._sets(found["prediction_sets"])
+        self._confusions(found["confusions"])
+        for note in about["notes"]:
+            self.say(f"note: {note}")
+
+    def _adjustment(self, section: Section) -> None:
+        table = table_of("Logit adjustment: recall on test", "", "tau", *LINES)
+        own, oracle = section["own_tau"], section["oracle"]
+        add_row(table, "as it is", f"{own:.2f}", *shares_of(section["as_is"], LINES))
+        chosen = section["chosen"]
+        if chosen is not None:
+            add_row(
+                table,
+                "chosen on validation",
+                f"{chosen['tau']:.2f}",
+                *shares_of(chosen["test"], LINES),
+            )
+        add_row(
+            table, "oracle, no result", f"{oracle['tau']:.2f}", *shares_of(oracle["test"], LINES)
+        )
+        self.show(table)
+        if chosen is None:
+            self.say(f"no tau is chosen: {section['refused']}")
+            return
+        gain = chosen["gain"]["balanced"]
+        self.say(f"gain of the choice in balanced accuracy: {with_interval(gain)} over images")
+        if chosen["tau"] in (section["taus"][0], section["taus"][-1]):
+            self.say("that tau is the last one tried: one further out may be better still")
+
+    def _calibration(self, section: Section) -> None:
+        table = table_of(
+            "Calibration on test: ECE in 15 bins",
+            "", "NLL", "ECE", "over images", "chance", "mass", "class",
+        )  # fmt: skip
+        for name, way in section["ways"].items():
+            add_row(table, name, *_errors(way["groups"]["all"]))
+        for group in GROUPS:
+            for name in ("as is", "temperature"):
+                row = section["ways"].get(name, {"groups": {}})["groups"].get(group)
+                if row is not None:
+                    add_row(table, f"{group}, {name}", *_errors(row))
+        self.show(table)
+        self.say("chance: the ECE of a calibrated classifier on so many images, by luck alone")
+        self.say("mass: bins of equally many images; class: mean over the classes' probabilities")
+        if "vector" in section["ways"]:
+            own, other = (
+                100 * section["ways"][way]["balanced_accuracy"] for way in ("as is", "vector")
+            )
+            self.say(f"vector scaling changes balanced accuracy from {own:.1f} to {other:.1f}")
+        if "refused" in section:
+            self.say(f"nothing is scaled: {section['refused']}")
+
+    def _thresholds(self, section: Section) -> None:
+        if "refused" in section:
+            self.say(f"no threshold is chosen: {section['refused']}")
+            return
+        table = table_of("F1 on test, a class against the rest", "threshold", *LINES)
+        for name, label in (("half", "0.5"), ("chosen", "chosen on validation, by class")):
+            add_row(table, label, *shares_of(section["macro_f1"][name], LINES))
+        self.show(table)
+
+    def _priors(self, section: Section) -> None:
+        table = table_of("Accuracy under other test priors", "long tail", "as it is", "prior known")
+        for row in section["rows"]:
+            if row["prior"] in PRIORS:
+                cells = (
+                    f"{100 * row[way]['value']:.1f} ± {100 * row[way]['error']:.1f}"
+                    for way in ("as_is", "known")
+                )
+                add_row(table, row["prior"], *cells)
+        self.show(table)
+        self.say(f"±: standard error over images; prior assumed: {section['assumed_source']}")
+
+    def _shift(self, section: Section) -> None:
+        table = table_of(
+            "Label shift: accuracy with an estimated prior, distance to the true one",
+            "prior of test", "as it is", "EM", "BBSE", "true prior", "EM off", "BBSE off",
+        )  # fmt: skip
+        for row in section["rows"]:
+            accuracy, estimates = row["accuracy"], row["estimates"]
+            add_row(
+                table,
+                row["prior"],
+                *(share(accuracy.get(way)) for way in ("as_is", "em", "bbse", "true")),
+                *(
+                    f"{estimates[way]['total_variation']:.3f}" if way in estimates else DASH
+                    for way in ("em", "bbse")
+                ),
+            )
+        self.show(table)
+        if "refused" in section:
+            self.say(f"{section['refused']}")
+
+    def _sets(self, section: Section) -> None:
+        if "refused" in section:
+            self.say(f"no prediction sets: {section['refused']}")
+            return
+        promise = 100 * (1 - section["alpha"])
+        table = table_of(
+            f"Prediction sets for {promise:.4g} %: coverage on test, mean size",
+            "", "all", *GROUPS, "worst", "size", "size few",
+        )  # fmt: skip
+        for name, way in section["ways"].items():
+            groups = way["groups"]
+            sizes = [groups[g] and f"{groups[g]['size']:.2f}" for g in ("all", "few")]
+            add_row(
+                table,
+                name,
+                *(share(groups[g] and groups[g]["coverage"]) for g in ("all", *GROUPS)),
+                share(way["least_class_coverage"]),
+                *(size or DASH for size in sizes),
+            )
+        self.show(table)
+        fewest = section["held_out"]["fewest"]
+        self.say(
+            f"a class needs {section['least_images']} validation images for a threshold of its own,"
+        )
+        self.say(
+            f"and {section['images_needed']} for coverage above "
+            f"{promise - 100 * section['tolerance']:.4g} % in 95 of 100 draws; the "
+            f"fewest have {fewest}"
+        )
+
+    def _confusions(self, section: Section) -> None:
+        table = table_of("Where the images of a group go", "group", "right", *GROUPS)
+        for name, row in section["groups"].items():
+            add_row(table, name, *shares_of(row, ("right", *GROUPS)))
+        self.show(table)
+        table = table_of(
+            "Classes that lose most to a more frequent one", "class", "taken for", "images", "share"
+        )
+        for row in section["towards_the_head"][:SHOWN]:
+            add_row(
+                table,
+                row["true_name"],
+                row["predicted_name"],
+                str(row["images"]),
+                share(row["share"]),
+            )
+        self.show(table)
+        table = table_of("Surest mistakes", "index", "class", "taken for", "confidence")
+        for row in section["surest_mistakes"][:SHOWN]:
+            names = (row["true"], row["predicted"])
+            add_row(table, str(row["index"]), *names, f"{row['confidence']:.4f}")
+        self.show(table)
+
+
+def _errors(row: Section) -> list[str]:
+    """Return likelihood and calibration errors of one line."""
+    width, mass, each = (row[f"ece_{kind}"] for kind in ("equal_width", "equal_mass", "classwise"))
+    interval = f"{width['low']:.3f} to {width['high']:.3f}"
+    chance = f"{width['expected_if_calibrated']:.3f}"
+    by_class = DASH if each is None else f"{each['ece']:.3f}"
+    ece = [f"{error['ece']:.3f}" for error in (width, mass)]
+    return [f"{row['nll']:.3f}", ece[0], interval, chance, ece[1], by_class]

@@ -1,0 +1,61 @@
+"""Several runs: paired by image and by seed, and left out where the images are others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.analysis.pairs import Outcome, compare
+from engine.report.statistics import paired_difference
+
+TARGETS = np.arange(60) % 3
+COUNTS = [200, 50, 5]
+
+
+def outcome(group: str, seed: int, *, first_index: int = 0) -> Outcome:
+    """A run that is right more often the larger its seed, and more so in group b."""
+    generator = np.random.default_rng(seed)
+    share = 0.5 + 0.02 * seed + (0.2 if group == "b" else 0)
+    labels = np.where(generator.random(60) < share, TARGETS, (TARGETS + 1) % 3)
+    recall = np.mean([(labels[c == TARGETS] == c).mean() for c in range(3)])
+    about = {
+        "folder": f"runs/{group}{seed}",
+        "group": group,
+        "seed": seed,
+        "split_fingerprint": "one",
+        "class_counts": COUNTS,
+        "many_above": 100,
+        "few_below": 20,
+        "class_names": ["ant", "bee", "cow"],
+    }
+    index = np.arange(60) + first_index
+    return Outcome(about, TARGETS, index, {"as_is": labels}, {"as_is": float(recall)})
+
+
+def test_two_configs_are_paired_seed_by_seed() -> None:
+    ours, theirs = [outcome("b", s) for s in range(5)], [outcome("a", s) for s in range(5)]
+    found = compare([*theirs, *reversed(ours)])["seeds"]["differences"]["as_is"]
+    expected = paired_difference(
+        [o.balanced_accuracy["as_is"] for o in ours],
+        [o.balanced_accuracy["as_is"] for o in theirs],
+    )
+    assert (found["mean"], found["low"], found["n"]) == (expected.mean, expected.low, 5)
+
+
+def test_one_config_has_no_pairs_of_seeds() -> None:
+    assert compare([outcome("a", 0), outcome("a", 1)])["seeds"] is None
+
+
+def test_runs_on_other_images_are_named_and_left_out() -> None:
+    found = compare([outcome("a", 0), outcome("b", 0), outcome("b", 1, first_index=7)])
+    assert [pair["run"]["folder"] for pair in found["pairs"]] == ["runs/b0"]
+    assert found["strangers"] == ["runs/b1"]
+
+
+def test_the_difference_is_that_of_balanced_accuracies() -> None:
+    first, other = outcome("a", 0), outcome("b", 0)
+    row = compare([first, other])["pairs"][0]["ways"]["as_is"]
+    change = other.balanced_accuracy["as_is"] - first.balanced_accuracy["as_is"]
+    assert row["difference"]["balanced"][0] == pytest.approx(change)
+    differ = first.predictions["as_is"] != other.predictions["as_is"]
+    assert row["disagreement"] == pytest.approx(differ.mean())

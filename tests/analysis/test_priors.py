@@ -1,0 +1,109 @@
+"""Other test priors: weighting against drawing, and estimates against a truth that is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+from engine.analysis import priors
+from tests.analysis._drawn import COUNTS, drawn
+
+SOURCE = COUNTS / COUNTS.sum()
+
+
+def shifted_sample(prior: np.ndarray, num_images: int, *, seed: int) -> tuple[np.ndarray, ...]:
+    """Exact log-posteriors under ``SOURCE`` of a mixture of normals, with labels from ``prior``."""
+    generator = np.random.default_rng(seed)
+    means = 1.5 * np.eye(7)
+    targets = generator.choice(7, size=num_images, p=prior)
+    points = means[targets] + generator.normal(size=(num_images, 7))
+    logits = points @ means.T - (means**2).sum(axis=1) / 2 + np.log(SOURCE)
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), targets
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_the_ends_of_a_long_tail_are_a_factor_apart(direction: str) -> None:
+    prior = priors.long_tailed_prior(COUNTS, factor=25, direction=direction)  # type: ignore[arg-type]
+    head, tail = (0, -1) if direction == "forward" else (-1, 0)
+    assert prior.sum() == pytest.approx(1)
+    assert prior[head] / prior[tail] == pytest.approx(25)
+    assert np.allclose(prior[:-1] / prior[1:], prior[0] / prior[1])
+
+
+def test_accuracy_under_a_prior_is_scikit_learns_with_weights() -> None:
+    logits, targets = drawn()
+    prior = priors.long_tailed_prior(COUNTS, factor=10, direction="backward")
+    predicted, images = logits.argmax(axis=1), np.bincount(targets)
+    recall = np.bincount(targets[predicted == targets], minlength=7) / images
+    found = priors.accuracy_under(recall, images, prior)
+    weights = (prior / images)[targets]
+    assert found.value == pytest.approx(accuracy_score(targets, predicted, sample_weight=weights))
+    assert found.effective_images == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+
+
+def test_the_standard_error_is_the_spread_over_drawn_test_sets() -> None:
+    generator = np.random.default_rng(0)
+    recall, images = np.linspace(0.9, 0.3, 7), np.full(7, 30)
+    prior = priors.long_tailed_prior(COUNTS, factor=10, direction="forward")
+    values = [
+        priors.accuracy_under(generator.binomial(images, recall) / images, images, prior).value
+        for _ in range(1000)
+    ]
+    found = priors.accuracy_under(recall, images, prior)
+    assert found.error == pytest.approx(np.std(values), rel=0.06)
+
+
+def test_em_finds_the_likelihoods_maximum() -> None:
+    truth = SOURCE[::-1].copy()
+    logits, _ = shifted_sample(truth, 1500, seed=0)
+    found = priors.estimate_by_em(logits, SOURCE)
+    assert found.has_converged
+    ratio = np.exp(logits) / SOURCE
+    # Saerens et al. (2002), equation 2.9, one step at a time, to the end.
+    prior = SOURCE.copy()
+    for _ in range(3000):
+        posterior = ratio * prior
+        prior = (posterior / posterior.sum(axis=1, keepdims=True)).mean(axis=0)
+    assert np.abs(found.prior - prior).sum() < 5e-3
+    assert np.abs(found.prior - truth).sum() / 2 < 0.04
+
+
+def test_weighted_images_are_estimated_as_a_drawn_sample_is() -> None:
+    logits, targets = shifted_sample(np.full(7, 1 / 7), 2100, seed=1)
+    truth = priors.long_tailed_prior(COUNTS, factor=20, direction="backward")
+    weights = (truth / np.bincount(targets))[targets]
+    both = priors.estimate_by_em(logits, SOURCE, weights=np.stack([weights, np.ones(2100)]))
+    assert np.abs(both.prior[0] - truth).sum() / 2 < 0.04
+    alone = priors.estimate_by_em(logits, SOURCE)
+    assert np.abs(both.prior[1] - alone.prior).sum() < 2e-3
+
+
+def test_bbse_finds_the_prior_from_predictions_alone() -> None:
+    truth = SOURCE[::-1].copy()
+    held_out, labels = shifted_sample(np.full(7, 1 / 7), 3500, seed=2)
+    logits, _ = shifted_sample(truth, 3500, seed=3)
+    seen = np.bincount(logits.argmax(axis=1), minlength=7) / len(logits)
+    found = priors.estimate_by_confusion(held_out.argmax(axis=1), labels, seen, source_prior=SOURCE)
+    assert found.sum() == pytest.approx(1)
+    # A step from the predicted shares, which favour the head, to the true ones.
+    assert np.abs(found - truth).sum() < 0.5 * np.abs(seen - truth).sum()
+
+
+def test_bbse_is_exact_where_the_predicted_shares_are() -> None:
+    held_out, labels = shifted_sample(np.full(7, 1 / 7), 700, seed=4)
+    predicted = held_out.argmax(axis=1)
+    truth = np.array([0.3, 0.05, 0.05, 0.1, 0.1, 0.2, 0.2])
+    rates = np.stack([np.bincount(predicted[labels == c], minlength=7) for c in range(7)], axis=1)
+    seen = rates / rates.sum(axis=0) @ truth
+    found = priors.estimate_by_confusion(predicted, labels, seen, source_prior=SOURCE)
+    assert found == pytest.approx(truth, abs=1e-9)
+
+
+def test_the_true_prior_makes_the_bayes_decision() -> None:
+    truth = SOURCE[::-1].copy()
+    logits, targets = shifted_sample(truth, 500, seed=5)
+    found = priors.shifted(logits, targets, source=SOURCE, target=truth)
+    decided = (np.exp(logits) * truth / SOURCE).argmax(axis=1)
+    slow = [(decided[targets == c] == c).mean() for c in range(7)]
+    assert found == pytest.approx(slow)
