@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from data._base import DataError, Decoding, DiskImages, Pool, Size
-from data._decode import DEEPEST, quiet_pillow
+from data._base import DEEPEST, DataError, Decoding, DiskImages, Pool, Size
+from data._decode import quiet_pillow
 from data._folder import Listing
 from data._folder_cache import FolderCache
 from data._grey import LOOKED_AT, grey_notes

@@ -60,6 +60,7 @@ class ImageList:
     # The key whose list makes a validation split, in the place of one that is drawn.
     validation_key: ClassVar[str] = "val"
     may_have_sides: ClassVar[bool] = True
+    files_runs_under: ClassVar[str] = "root"
     shared_defaults: ClassVar[dict[str, object]] = {
         "imbalance.kind": "none",
         "validation.per_class": None,
