@@ -34,12 +34,15 @@ class Files:
         sizes: (N,) int64, bytes of each file.
         times: (N,) int64, time of last change in nanoseconds.
         targets: (N,) int64, class of each file.
+        groups: (N,) int64, number of the group of each file, the same in all splits; None where
+            nothing is known of groups.
     """
 
     names: np.ndarray
     sizes: np.ndarray
     times: np.ndarray
     targets: Tensor
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -47,7 +50,8 @@ class Files:
     def select(self, index: np.ndarray) -> Files:
         """Return the files at ``index`` (M,), in that order."""
         targets = self.targets[torch.from_numpy(index)]
-        return Files(self.names[index], self.sizes[index], self.times[index], targets)
+        groups = None if self.groups is None else self.groups[index]
+        return Files(self.names[index], self.sizes[index], self.times[index], targets, groups)
 
 
 @dataclass(frozen=True, eq=False)
