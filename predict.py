@@ -1,8 +1,8 @@
-"""Predict image files with a trained run, or evaluate it on labelled ones: tables, CSV, JSON.
+"""Predict image files with a trained run, evaluate it on labelled ones, or export its model.
 
 ``python predict.py runs/photos/0123456789ab new_photos --csv predicted.csv``; with ``--evaluate``
-folders of class folders. Heavy imports wait until something is to be predicted, so that ``--help``
-and a typo answer at once.
+folders of class folders; with ``--export`` a file for torch.export or ONNX. Heavy imports wait
+until something is to be predicted, so that ``--help`` and a typo answer at once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         if given.help:
             print(USAGE, end="")
             return 0
-        return _predict(given)
+        return _predict(given) if given.export is None else _export(given)
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
@@ -55,12 +55,12 @@ def _predict(given: Arguments) -> int:
     from engine.prediction.model import Model
 
     # --- what there is -----------------------------------------------------------------------
-    model = Model.of(given.run, rule=given.rule, device=given.device)
+    model = Model.of(given.run, rule=given.rule, device=given.device, tau=given.tau)
     labels = labelled(given.images, model.classes) if given.evaluate else None
     asked = list(labels.targets) if labels is not None else _image_files(given.images)
 
     # --- images to probabilities -------------------------------------------------------------
-    files, probabilities, num_mistakes = [], [], 0
+    files, probabilities, features, num_mistakes = [], [], [], 0
     preparation = Preparation(model.image_shape, model.decoding)
     for group in preparation.batches(asked, batch_size=given.batch_size):
         num_mistakes += len(group.mistakes)
@@ -68,11 +68,17 @@ def _predict(given: Arguments) -> int:
             print(mistake, file=sys.stderr)
         if group.files:
             files += group.files
-            probabilities.append(model.probabilities(group.images))
+            answered = model.answer(group.images)
+            probabilities.append(answered.probabilities)
+            if given.features is not None:
+                features.append(answered.features)
 
     # --- answers -----------------------------------------------------------------------------
     if files:
-        answers = Answers(files, np.concatenate(probabilities), model.class_names)
+        kept = np.concatenate(features) if features else None
+        answers = Answers(files, np.concatenate(probabilities), model.class_names, kept)
+        if given.features is not None:
+            _write_features(given.features, answers)
         if labels is not None:
             _show_scores(model, answers, labels, given)
         else:
@@ -86,6 +92,19 @@ def _predict(given: Arguments) -> int:
     if num_mistakes:
         print(f"not predicted: {num_mistakes} of {len(asked)} files", file=sys.stderr)
     return 1 if num_mistakes else 0
+
+
+def _export(given: Arguments) -> int:
+    """Write the model as a file of its own; return the exit code."""
+    from engine.prediction.model import Model
+    from engine.prediction.program import export
+
+    assert given.export is not None
+    model = Model.of(given.run, rule=given.rule, device="cpu", tau=given.tau)
+    difference = export(model, given.export.expanduser())
+    print(f"{given.run}: {model.origin}")
+    print(f"written: {given.export}; its probabilities are the run's to {difference:.1g}")
+    return 0
 
 
 def _image_files(images: Sequence[Path]) -> list[Path]:
@@ -156,3 +175,9 @@ def _write(file: Path, text: str) -> None:
     from engine.training.files import write_text
 
     write_text(file.expanduser(), text)
+
+
+def _write_features(file: Path, answers: Answers) -> None:
+    from engine.training.files import write_bytes
+
+    write_bytes(file.expanduser(), answers.npz())

@@ -69,9 +69,9 @@ def run(
     import data
     from engine.report.figures.run_figures import draw_figures
     from engine.report.run_header import header_of
-    from engine.report.run_trackers import tracked
+    from engine.report.run_page import write_page
+    from engine.report.run_trackers import check_installed, tracked
     from engine.report.terminal import Terminal
-    from engine.report.tracking import check_installed
     from engine.training.checkpoint import Checkpointer, Progress
     from engine.training.epoch_totals import EpochTotals
     from engine.training.evaluation import row_of
@@ -96,8 +96,8 @@ def run(
         journal = Journal(config, dataset, machine=computer, say=screen.say, report=report)
         if not fresh and (finished := journal.finished(test=test)) is not None:
             if test:
-                screen.say("this run is finished; --fresh runs it again")
-                screen.summary(finished, journal.folder.path, code_now=journal.code)
+                write_page(journal)
+                screen.finished(finished, journal.folder.path, code_now=journal.code)
             return finished
 
         # --- model, loss, optimizer --------------------------------------------------------------
@@ -173,15 +173,15 @@ def run(
             results[rule] = assess_rule(evaluator, chosen.epoch, test=test, after_batch=stop)
             journal.save_predictions(rule, results[rule])
 
-        # --- summary, figures --------------------------------------------------------------------
+        # --- summary, figures, page --------------------------------------------------------------
         summary = journal.summarise(results, selection=selection, notes=setup.notes, since=began)
-        figures, headline = {}, results[summary.headline].test
-        if headline is not None and config.track.figures:
-            figures = draw_figures(journal, headline, summary=summary, rows=journal.rows())
+        headline = results[summary.headline].test
+        figures = draw_figures(journal, headline, summary=summary, rows=journal.rows())
         trackers.result(summary, test=headline, figures=figures)
         checkpoints.finish(keep=config.track.keep_checkpoints)
         journal.finish(summary)
         if test:
+            write_page(journal)
             screen.summary(summary, journal.folder.path, code_now=journal.code)
         return summary
 

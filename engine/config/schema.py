@@ -310,6 +310,11 @@ class TrackConfig(Section):
         description="draw figures at the end of a run; false saves seconds; a sweep draws those of "
         "its study either way",
     )
+    report: bool = Field(
+        False,
+        description="write report.html at the end of a run: all of it on one page; "
+        "python -m engine.report.page writes that of a finished run",
+    )
     keep_checkpoints: bool = Field(
         False,
         description="keep the last two checkpoints of a finished run whole; false leaves the "

@@ -25,11 +25,13 @@ class Answers:
         files: N of them.
         probabilities: (N, C) float64.
         class_names: C names in label order.
+        features: (N, D) float32, or None where nobody asked for them.
     """
 
     files: Sequence[Path]
     probabilities: np.ndarray
     class_names: Sequence[str]
+    features: np.ndarray | None = None
 
     def table(self, *, top: int, limit: int | None = None) -> Table:
         """Return the ``top`` classes of each of the first ``limit`` files."""
@@ -58,6 +60,19 @@ class Answers:
             values = [f"{value:.9g}" for value in (row[label], *row)]
             writer.writerow([_name(file), *own, self.class_names[label], *values])
         return text.getvalue()
+
+    def npz(self) -> bytes:
+        """Return the arrays files, features, probabilities and class_names as an ``.npz`` file."""
+        assert self.features is not None
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            files=np.array([_name(file) for file in self.files]),
+            features=self.features,
+            probabilities=self.probabilities,
+            class_names=np.array(self.class_names),
+        )
+        return buffer.getvalue()
 
 
 def _name(file: Path) -> str:

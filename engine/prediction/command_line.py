@@ -12,15 +12,19 @@ from engine.config.mistakes import ConfigError, nearest
 from engine.config.selection_rules import catalogue
 
 USAGE = """\
-usage: python predict.py RUN IMAGES ... [options]
+usage: python predict.py RUN IMAGES ... [options], or RUN --export FILE [options]
 
-Predict images with the model of a run folder. IMAGES are files, or folders that are searched with
-all folders in them. Images are decoded, resized and normalised as the run's own were.
+Predict images with the model of a run folder. IMAGES are files, folders that are searched with all
+folders in them, or lists: a .txt file with a path on each line, or a .csv file with the column
+file, whose paths start from the list's own folder. Images are decoded, resized and normalised as
+the run's own were.
 
   python predict.py runs/photos/0123456789ab new_photos
   python predict.py runs/photos/0123456789ab a.jpg b.png --rule last
   python predict.py runs/photos/0123456789ab new_photos --csv predicted.csv
+  python predict.py runs/photos/0123456789ab new_photos --tau 1 --features features.npz
   python predict.py runs/photos/0123456789ab labelled_photos --evaluate --json scores.json
+  python predict.py runs/photos/0123456789ab --export model.pt2
 
 The folder is runs/<name>/<fingerprint>: train.py prints it at the end, and track.name=photos sets
 the name.
@@ -39,9 +43,14 @@ options:
                       many/medium/few by the run's training images, NLL, ECE, confusion and the rest
                       of the metrics; nothing in the run folder is changed
   --json FILE         with --evaluate: write all of these numbers
-  --csv FILE          write one line per image: file, predicted, probability, then the probability
+  --csv, --out FILE   write one line per image: file, predicted, probability, then the probability
                       of each class; the table on the screen then ends after 20 images; with
                       --evaluate also the true class, in the column class
+  --features FILE     write a .npz file: files, features (N, D), probabilities (N, C), class_names
+  --tau T             adjust by T log(share of the training images) after training (Menon et al.
+                      2021); in place of the run's own evaluate.logit_adjustment; 0: not adjusted
+  --export FILE       write the model, from uint8 images (N, channels, H, W) to probabilities, as
+                      .pt2 (torch.export) or .onnx, and check that it says what the run says
   --rule RULE         whose weights: last (the final ones) or val (the best validation epoch);
                       default val where the run has it
   --top N             classes shown of each image (default 3)
@@ -52,7 +61,11 @@ options:
 An image that cannot be read is one line on the error output, and the others are predicted. Exit
 code: 0 all images were predicted, 1 some could not be, 2 a mistake in the command.
 """
-OPTIONS = tuple(re.findall(r"^  (?:-h, )?(--[a-z-]+)", USAGE, flags=re.MULTILINE))
+OPTIONS = ("--out", *re.findall(r"^  (?:-h, )?(--[a-z-]+)", USAGE, flags=re.MULTILINE))
+EXPORTED = (".pt2", ".onnx")
+ENDINGS = {"csv": (".csv",), "json": (".json",), "features": (".npz",), "export": EXPORTED}
+# What an export has no use for.
+OF_IMAGES = ("csv", "json", "features", "top")
 CHOICES = {"rule": tuple(catalogue()), "device": ("auto", "cpu", "cuda", "mps")}
 
 
@@ -62,6 +75,9 @@ class Arguments(argparse.Namespace):
     words: list[Path]
     csv: Path | None
     json: Path | None
+    features: Path | None
+    export: Path | None
+    tau: float | None
     evaluate: bool
     rule: str | None
     top: int | None
@@ -93,8 +109,11 @@ def parse(argv: Sequence[str]) -> Arguments:
     """
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("words", nargs="*", type=Path)
-    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--csv", "--out", type=Path)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--features", type=Path)
+    parser.add_argument("--export", type=Path)
+    parser.add_argument("--tau", type=float)
     parser.add_argument("--evaluate", action="store_true")
     parser.add_argument("--rule")
     parser.add_argument("--top", type=int)
@@ -116,7 +135,12 @@ def _mistakes(given: Arguments) -> Iterator[str]:
         yield "expected a run folder and images, as in: python predict.py runs/digits/... images"
         return
     yield from _mistakes_of_run(given.run)
-    yield from _mistakes_of_images(given)
+    if given.export is None:
+        yield from _mistakes_of_images(given)
+    else:
+        yield from _mistakes_of_export(given)
+    if given.tau is not None and not 0 <= given.tau < float("inf"):
+        yield f"--tau {given.tau:g}: expected a number >= 0"
     for name, choices in CHOICES.items():
         value = getattr(given, name)
         if value is not None and value not in choices:
@@ -130,7 +154,7 @@ def _mistakes(given: Arguments) -> Iterator[str]:
         yield f"--top {given.top}: has no effect with --evaluate"
     if given.json is not None and not given.evaluate:
         yield f"--json {given.json}: has no effect without --evaluate"
-    for option in ("csv", "json"):
+    for option in ENDINGS:
         if (file := getattr(given, option)) is not None:
             yield from _mistakes_of_output(file, option, run=given.run)
 
@@ -148,11 +172,22 @@ def _mistakes_of_images(given: Arguments) -> Iterator[str]:
             )
 
 
+def _mistakes_of_export(given: Arguments) -> Iterator[str]:
+    """Yield what is asked beside an export, which looks at no image."""
+    if given.images:
+        yield f"{given.images[0]}: no images are predicted with --export; leave them out"
+    if given.evaluate:
+        yield "--evaluate: has no effect with --export"
+    for option in OF_IMAGES:
+        if (value := getattr(given, option)) is not None:
+            yield f"--{option} {value}: has no effect with --export"
+
+
 def _mistakes_of_output(file: Path, option: str, *, run: Path) -> Iterator[str]:
     """Yield why a file cannot be written, or is not to be."""
     path = file.expanduser().absolute()
-    if file.suffix.lower() != f".{option}":
-        yield f"--{option} {file}: expected a file that ends in .{option}"
+    if file.suffix.lower() not in ENDINGS[option]:
+        yield f"--{option} {file}: expected a file that ends in {' or '.join(ENDINGS[option])}"
     elif path.is_dir() or not path.parent.is_dir():
         yield f"--{option} {file}: expected a file in a folder that is there"
     elif path.resolve().is_relative_to(run.resolve()):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import torch
 from torch import Tensor
 
 import data
+from engine.config.mistakes import ConfigError
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,18 @@ class Found:
     num_others: int
 
 
+LISTS = (".csv", ".txt")
+COLUMN = "file"
+
+
 def find(paths: Iterable[Path]) -> Found:
     """Return the files named, and the image files of the folders named and all folders in them.
 
-    A file that is named is always taken; names that begin with a dot are left out of a folder.
+    A file that is named, or that a list names, is always taken; names that begin with a dot are
+    left out of a folder.
+
+    Raises:
+        ConfigError: a list cannot be read.
     """
     from PIL import Image
 
@@ -38,6 +51,9 @@ def find(paths: Iterable[Path]) -> Found:
     files: list[Path] = []
     num_others = 0
     for path in paths:
+        if path.suffix.lower() in LISTS and path.is_file():
+            files += _listed(path)
+            continue
         inside = sorted(_below(path)) if path.is_dir() else [path]
         taken = [f for f in inside if f == path or f.suffix.lower() in endings]
         files += taken
@@ -79,13 +95,17 @@ class Preparation:
         return image
 
     def batches(self, files: Sequence[Path], *, batch_size: int) -> Iterator[Decoded]:
-        """Yield the files in groups of ``batch_size``, decoded in threads."""
-        with ThreadPoolExecutor() as pool:
-            for start in range(0, len(files), batch_size):
-                group = files[start : start + batch_size]
-                with data.quiet_pillow():
-                    found = list(pool.map(self._image_or_reason, group))
-                yield Decoded.of(group, found)
+        """Yield the files in groups of ``batch_size``.
+
+        Threads decode the next group while the caller is busy with this one.
+        """
+        groups = [files[k : k + batch_size] for k in range(0, len(files), batch_size)]
+        with data.quiet_pillow(), ThreadPoolExecutor() as pool:
+            coming = deque(pool.map(self._image_or_reason, group) for group in groups[:1])
+            for group, following in zip_longest(groups, groups[1:]):
+                if following is not None:
+                    coming.append(pool.map(self._image_or_reason, following))
+                yield Decoded.of(group, list(coming.popleft()))
 
     def _image_or_reason(self, path: Path) -> Tensor | str:
         try:
@@ -114,6 +134,22 @@ class Decoded:
         pairs = [(f, x) for f, x in zip(files, found, strict=True) if isinstance(x, Tensor)]
         images = torch.stack([image for _, image in pairs]) if pairs else torch.empty(0)
         return cls([f for f, _ in pairs], images, [x for x in found if isinstance(x, str)])
+
+
+def _listed(path: Path) -> list[Path]:
+    """Return the files that a list names; a relative path starts from the folder of the list."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".txt":
+            names = [line.strip() for line in text.splitlines()]
+        else:
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            if COLUMN not in (reader.fieldnames or ()):
+                raise ConfigError([f"{path}: expected a first line with the column {COLUMN}"])
+            names = [row[COLUMN] or "" for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError([f"{path}: cannot be read as a list of files ({error})"]) from error
+    return [path.parent / Path(name).expanduser() for name in names if name]
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import data
+from engine.config.mistakes import ConfigError
+from engine.config.rules import check
 from engine.prediction.labels import Classes
 from engine.training.build import weight_layout
 from engine.training.predict_loop import predict
 from engine.training.runtime import Precision, choose_device, choose_precision
-from engine.training.trained import LoadedRun, load_run, read_facts
+from engine.training.trained import LoadedRun, load_run, read_facts, readout_of
+
+
+class Answered(NamedTuple):
+    """Probabilities (N, C) float64 of N images, and the features (N, D) float32 behind them."""
+
+    probabilities: np.ndarray
+    features: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class Model:
         run: whose model is on ``device``.
         facts: what its folder says of its data.
         image_shape: channels, height and width of its images.
+        tau: of the logit adjustment that was asked for in place of the run's own, or None.
         num_outputs: logits of the model, 1 for a binary task with a sigmoid loss.
         device: where it computes.
         precision: in which it computes.
@@ -41,16 +51,26 @@ class Model:
     num_outputs: int
     device: torch.device
     precision: Precision
+    tau: float | None = None
 
     @classmethod
-    def of(cls, folder: Path, *, rule: str | None, device: str) -> Model:
+    def of(cls, folder: Path, *, rule: str | None, device: str, tau: float | None = None) -> Model:
         """Load the run of a folder.
 
+        Args:
+            folder: the run folder.
+            rule: whose weights; None takes those of the headline.
+            device: where it computes.
+            tau: adjusts in place of the run's ``evaluate.logit_adjustment``.
+
         Raises:
-            ConfigError: it is no whole run, has no weights by that rule, or the device is missing.
+            ConfigError: it is no whole run, has no weights by that rule, is adjusted already, or
+                the device is missing.
         """
         chosen = choose_device(device)
         run = load_run(folder, rule=rule)
+        if tau is not None:
+            run = _adjusted(run, read_facts(folder), tau=tau)
         precision = choose_precision(run.config.runtime.precision, chosen)
         run.model.to(chosen).to(memory_format=weight_layout(chosen, precision=precision))
         facts = read_facts(folder)
@@ -62,6 +82,7 @@ class Model:
             facts["num_outputs"],
             device=chosen,
             precision=precision,
+            tau=tau,
         )
 
     @property
@@ -92,13 +113,25 @@ class Model:
     def origin(self) -> str:
         """Return in words which weights of the run these are."""
         epochs = self.run.config.schedule.epochs
-        return f"rule {self.run.rule}, weights after epoch {self.run.epoch} of {epochs}"
+        adjusted = "" if self.tau is None else f", adjusted with tau {self.tau:g}"
+        return f"rule {self.run.rule}, weights after epoch {self.run.epoch} of {epochs}{adjusted}"
 
-    def probabilities(self, images: Tensor) -> np.ndarray:
-        """Return class probabilities (N, C) float64 of uint8 images (N, channels, H, W).
+    def answer(self, images: Tensor) -> Answered:
+        """Return what the run says of uint8 images (N, channels, H, W).
 
         They go through the loader and the batch loop of evaluation, without labels.
         """
+        features: list[Tensor] = []
+        keep = self.run.model.register_forward_hook(
+            lambda *passed: features.append(passed[-1].features.float().cpu())
+        )
+        try:
+            probabilities = self._probabilities(images)
+        finally:
+            keep.remove()
+        return Answered(probabilities, torch.cat(features).numpy())
+
+    def _probabilities(self, images: Tensor) -> np.ndarray:
         positions = torch.arange(len(images))
         loader = data.Loader(
             data.Split(images, targets=torch.zeros_like(positions), index=positions),
@@ -117,3 +150,16 @@ class Model:
         logits = torch.from_numpy(found.logits).double()
         logits = logits[:, 1:] if self.num_outputs == 1 else logits
         return self.run.readout.predict(logits).numpy()
+
+
+def _adjusted(run: LoadedRun, facts: Mapping[str, Any], *, tau: float) -> LoadedRun:
+    """Return a run that predicts with another ``evaluate.logit_adjustment``.
+
+    Its threshold was found without, and is gone.
+    """
+    key = "evaluate.logit_adjustment"
+    evaluate = run.config.evaluate.model_copy(update={"logit_adjustment": tau})
+    config = run.config.model_copy(update={"evaluate": evaluate})
+    if mistakes := [line for line in check(config) if line.startswith(key)]:
+        raise ConfigError([line.replace(f"{key}=", "--tau ", 1) for line in mistakes])
+    return replace(run, readout=readout_of(config, facts), threshold=None)

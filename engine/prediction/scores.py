@@ -102,6 +102,7 @@ class Scores:
             "run": str(self.model.folder),
             "rule": self.model.run.rule,
             "epoch": self.model.run.epoch,
+            "tau": self.model.tau,
             "source": [str(path) for path in source],
             "num_images": len(self.targets),
             "remarks": list(self.remarks),

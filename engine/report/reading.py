@@ -5,6 +5,7 @@ Nothing here imports torch, but for the probabilities of a run, which its loss m
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -310,7 +311,18 @@ def _differing(configs: Sequence[Config]) -> list[dict[str, Any]]:
 
 
 def _hashable(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}
+    """Return values that pandas can group by."""
+    return {key: _cell(value) for key, value in config.items()}
+
+
+def _cell(value: Any) -> Any:
+    """Return a list as a tuple, and a mapping or what holds others as JSON."""
+    is_nested = isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(inner, list | dict) for inner in value)
+    )
+    if is_nested:
+        return json.dumps(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _results(summary: Summary) -> dict[str, Any]:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.report import tracking
+from engine.report.tracking import check_installed
 from engine.training.checkpoint import Progress
 from engine.training.evaluation import Assessment
 from engine.training.journal import Journal
 from engine.training.processes import Processes
 from engine.training.signals import EndedEarly
 from engine.training.summary import Summary
+
+__all__ = ["RunTrackers", "check_installed", "tracked"]
 
 
 class RunTrackers:

@@ -32,7 +32,7 @@ from engine.training.processes import Processes
 from engine.training.summary import ClassResult, Summary
 
 CLASSES_SHOWN = 20
-FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json")
+FILES = ("config.yaml", "environment.json", "metrics.jsonl", "summary.json", "report.html")
 FOLDERS = ("figures", "predictions", "checkpoints", "wandb")
 WIDE = 100  # columns from which on the bar has room for time spent and speed
 COUNTS_WIDTH = 50  # class counts are listed as long as they fit into so many characters
@@ -215,6 +215,11 @@ class Terminal:
         for names in (FILES, FOLDERS):
             if there := [name for name in names if (folder / name).exists()]:
                 self.say("  " + "  ".join(name + "/" * (folder / name).is_dir() for name in there))
+
+    def finished(self, summary: Summary, folder: Path, *, code_now: str) -> None:
+        """Show again what a run that had finished before has come to."""
+        self.say("this run is finished; --fresh runs it again")
+        self.summary(summary, folder, code_now=code_now)
 
     def seeds(self, summaries: Sequence[Summary], *, file: Path | None = None) -> None:
         """Show mean and standard deviation over seeds, by metric and by class.

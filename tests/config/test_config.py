@@ -572,6 +572,7 @@ def test_a_config_cannot_be_changed() -> None:
         "track.root=elsewhere",
         "track.name=mine",
         "track.wandb=disabled",
+        "track.report=true",
         "runtime.device=cpu",
         "runtime.threads=3",
         "runtime.workers=0",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import predict
 from data.digits import Digits
 from engine.config.components import ROOT
+from engine.config.load import load
+from engine.config.mistakes import ConfigError
 from engine.prediction.answers import Answers
 from engine.prediction.command_line import OPTIONS, USAGE
 from engine.prediction.image_files import find
@@ -110,6 +115,41 @@ def test_logit_adjustment_of_the_run_is_part_of_its_predictions(
     assert not np.allclose(found, own_probabilities(run, rule="val")[::10], atol=1e-2)
 
 
+def test_tau_adjusts_by_the_training_images_after_training(digits: Path) -> None:
+    run = run_of(digits)
+    lines = predicted(digits, digits / "images", "--rule", "last", "--tau", "1.5")
+    found = np.array([[float(v) for v in list(line.values())[3:]] for line in lines])
+    counts = np.array(json.loads((run / "environment.json").read_text())["facts"]["class_counts"])
+    adjusted = own_probabilities(run, rule="last")[::10] / (counts / counts.sum()) ** 1.5
+    expected = adjusted / adjusted.sum(axis=1, keepdims=True)
+    assert np.allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_tau_is_refused_where_the_loss_fits_a_uniform_prior_already(digits: Path) -> None:
+    from engine.prediction import model
+    from engine.prediction.model import load_run, read_facts
+
+    run, balanced = run_of(digits), load(overrides=["loss=balanced_softmax"])
+    loaded = replace(load_run(run), config=balanced)
+    with pytest.raises(ConfigError, match="--tau 1: adjusts twice, balanced_softmax already fits"):
+        model._adjusted(loaded, read_facts(run), tau=1.0)
+
+
+def test_features_are_those_before_the_head(digits: Path) -> None:
+    from engine.prediction.model import load_run
+
+    out = digits / "features.npz"
+    predicted(digits, digits / "images", "--features", out, "--batch-size", "32")
+    stored, run = np.load(out), load_run(run_of(digits))
+    images = Digits().load().test.images[::10].float() / 255
+    with torch.no_grad():
+        expected = run.model((images - run.mean[0]) / run.std[0]).features.numpy()
+    assert np.allclose(stored["features"], expected, rtol=0, atol=1e-5)
+    assert stored["files"].tolist() == [str(p) for p in sorted((digits / "images").iterdir())]
+    assert tuple(stored["class_names"]) == run.class_names
+    assert stored["probabilities"].shape == (50, 10)
+
+
 # --- what is shown --------------------------------------------------------------------------------
 
 
@@ -176,6 +216,29 @@ def test_a_link_to_the_folder_above_is_not_followed_for_ever(tmp_path: Path) -> 
     assert find([tmp_path]).files == (tmp_path / "a" / "b.png",)
 
 
+@pytest.mark.parametrize("name", ["list.txt", "list.csv"])
+def test_a_list_names_files_from_its_own_folder(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    images = [digits / "images" / "000.png", digits / "images" / "010.png"]
+    (tmp_path / "near.png").write_bytes(images[1].read_bytes())
+    heading = "note,file\n" if name.endswith("csv") else ""
+    before = "x," if heading else ""
+    rows = [f"{before}{file}" for file in (images[0], "near.png", "gone.png")]
+    (tmp_path / name).write_text(heading + "\n".join(rows) + "\n\n", encoding="utf-8")
+    out = tmp_path / "out.csv"
+    assert predict.main([str(run_of(digits)), str(tmp_path / name), "--out", str(out)]) == 1
+    assert str(tmp_path / "gone.png") in capsys.readouterr().err
+    found = [line.split(",")[0] for line in out.read_text().splitlines()[1:]]
+    assert found == [str(images[0]), str(tmp_path / "near.png")]
+
+
+def test_a_list_without_the_column_is_named(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path\na.png\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"list\.csv: expected a first line with the column file"):
+        find([tmp_path / "list.csv"])
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 
@@ -227,6 +290,14 @@ def test_without_a_single_good_image_no_csv_is_written(digits: Path, tmp_path: P
         (["{run}", "{images}", "--batch-size=0"], "--batch-size 0: expected a whole number >= 1"),
         (["{run}", "{images}", "--csv=x.txt"], "--csv x.txt: expected a file that ends in .csv"),
         (["{run}", "{images}", "--csv=no/x.csv"], "expected a file in a folder that is there"),
+        (["{run}", "{images}", "--tau=-1"], "--tau -1: expected a number >= 0"),
+        (["{run}", "{images}", "--features=x.npy"], "expected a file that ends in .npz"),
+        (["{run}", "--export=x.pth"], "--export x.pth: expected a file that ends in .pt2 or .onnx"),
+        (
+            ["{run}", "{images}", "--export=x.pt2"],
+            "{images}: no images are predicted with --export",
+        ),
+        (["{run}", "--export=x.pt2", "--top=2"], "--top 2: has no effect with --export"),
         (["{run}", "{images}", "--roule", "val"], "--roule: unknown option (did you mean --rule?)"),
         ([], "expected a run folder and images, as in: python predict.py runs/digits/... images"),
     ],
@@ -266,6 +337,10 @@ def test_help_names_every_option_and_neither_it_nor_a_typo_imports_torch() -> No
         assert done.returncode == code, done.stderr
     assert set(OPTIONS) == {
         "--csv",
+        "--out",
+        "--features",
+        "--tau",
+        "--export",
         "--evaluate",
         "--json",
         "--rule",

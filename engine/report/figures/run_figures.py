@@ -17,19 +17,23 @@ from engine.training.summary import Summary
 
 
 def draw_figures(
-    journal: Journal, test: Assessment, *, summary: Summary, rows: Sequence[Mapping[str, Any]]
+    journal: Journal,
+    test: Assessment | None,
+    *,
+    summary: Summary,
+    rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Path]:
     """Draw the figures of a run as PNG and PDF; return the PNGs by name.
 
-    Where several processes are joined, the main one draws.
+    Where several processes are joined, the main one draws. Without ``track.figures``, nobody does.
 
     Args:
         journal: of the run; it records names with letters that no installed font has.
-        test: predictions with the headline's weights.
+        test: predictions with the headline's weights; of a run that left test alone, None.
         summary: of the run.
         rows: the lines of metrics.jsonl.
     """
-    if not Processes.current().is_main:
+    if test is None or not journal.config.track.figures or not Processes.current().is_main:
         return {}
     class_counts = np.array(summary.class_counts)
     class_names = [row.name for row in summary.result.classes]

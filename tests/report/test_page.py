@@ -1,0 +1,248 @@
+"""The page of a run: what it says, that it needs nothing beside it, and that names stay inert."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.synthetic import Synthetic
+from engine.report.page import charts, html, page_of, write_page
+from engine.report.page.__main__ import main
+from engine.report.page.content import PAIRS
+from engine.report.reading import predictions, read_run
+from engine.training.metrics.calibration import reliability
+from tests._runs import folder_of, small_run
+
+LIMITS = ("evaluate.many_above=30", "evaluate.few_below=11")
+WORDS = ("model=cifar_resnet8", "schedule.epochs=2", "track.report=true", "seed=3", *LIMITS)
+STYLE = Path(charts.__file__).with_name("templates") / "style.css"
+VOID = ("meta", "input", "img", "br", "line", "path", "rect", "circle")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("page")
+    small_run(root, *WORDS, command=["train.py", "seed=3", "track.name='a b'"])
+    return folder_of(root, *WORDS)
+
+
+class Parsed(HTMLParser):
+    """Tags with their attributes, and the text between them; every tag must be closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def renamed(run: Path, folder: Path, names: Sequence[str]) -> Path:
+    """A copy of a run with as many classes as names, each with one test image of its own."""
+    shutil.copytree(run, folder)
+    num = len(names)
+    for file in ("summary.json", "environment.json"):
+        content = json.loads((folder / file).read_text(encoding="utf-8"))
+        if file == "summary.json":
+            for result in content["rules"].values():
+                first = result["classes"][0]
+                groups = [(300, "many"), (50, "medium"), (5, "few")]
+                result["classes"] = [
+                    {**first, "label": k, "name": name, "train_images": n, "group": group}
+                    for k, name in enumerate(names)
+                    for n, group in [groups[k % 3]]
+                ]
+        else:
+            content["facts"] |= {"class_names": list(names), "class_counts": [1] * num}
+            content["facts"] |= {"num_outputs": num, "predicted_classes": list(range(num))}
+        (folder / file).write_text(json.dumps(content), encoding="utf-8")
+    logits = np.eye(num, dtype=np.float32)[::-1] * 9
+    arrays = {"logits": logits, "targets": np.arange(num), "index": np.arange(num)}
+    np.savez(folder / "predictions" / "test.val.npz", **arrays)
+    return folder
+
+
+def test_a_run_that_is_asked_to_writes_its_page_and_it_says_what_made_the_numbers(
+    run: Path,
+) -> None:
+    page = Parsed((run / "report.html").read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.texts).split())
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    for result in summary["rules"].values():
+        assert f"{result['test']['macro_f1']:.4f}" in text
+        assert f"epoch {result['epoch']}" in text
+    for said in (summary["selection"], summary["split_fingerprint"], summary["code_hash"]):
+        assert said in text
+    assert "python train.py seed=3 'track.name='\"'\"'a b'\"'\"''" in text
+    assert "data.num_classes=4" in text and "3; of the training subset 0" in text
+    assert re.search(r"[0-9.]+ s of training in 2 epochs", text)
+    assert "by training images: many > 30, medium 11 to 30, few < 11" in text
+    assert {"Loss", "Accuracy", "Learning rate", "Recall by training images"} <= set(page.texts)
+
+
+def test_a_page_is_one_file_that_runs_its_own_script_alone(run: Path) -> None:
+    content = (run / "report.html").read_text(encoding="utf-8")
+    page = Parsed(content)
+    assert len(content.encode()) < 3_000_000
+    assert re.findall(r"(?:https?:)?//[a-z]", content) == []
+    assert page.named("link") == [] and all("src" not in tag for tag in page.named("script"))
+    assert all(str(tag["src"]).startswith("data:image/") for tag in page.named("img"))
+    (script,) = re.findall(r"<script>(.*?)</script>", content, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = [tag["content"] for tag in page.named("meta") if "http-equiv" in tag]
+    assert policy is not None and policy.startswith("default-src 'none'")
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+def test_markup_in_a_name_is_text_and_nothing_else(run: Path, tmp_path: Path) -> None:
+    names = ["<img src=x onerror=alert(1)>", '"><script>alert(2)</script>', "' onclick='x", "a&b"]
+    folder = renamed(run, tmp_path / "run", names)
+    images = np.zeros((4, 3, 8, 8), dtype=np.uint8)
+    page = Parsed(html(page_of(read_run(folder), images=images)))
+    assert len(page.named("script")) == 1
+    assert len(page.named("img")) == 4 and all("onerror" not in t for t in page.named("img"))
+    assert not any(key.startswith("on") for _, tag in page.tags for key in tag)
+    for name in names:
+        assert name in page.texts
+        assert any(str(tag.get("data-tip")).startswith(name) for _, tag in page.tags)
+
+
+def test_a_thousand_classes_are_small_folded_and_searchable(run: Path, tmp_path: Path) -> None:
+    folder = renamed(run, tmp_path / "run", [f"species number {k}" for k in range(1000)])
+    content = html(page_of(read_run(folder)))
+    page = Parsed(content)
+    assert len(content.encode()) < 1_000_000
+    assert [t["data-folded"] for t in page.named("tbody") if "data-folded" in t] == ["true"] * 3
+    assert len([tag for tag in page.named("tr") if tag.get("class") == "row"]) == 1000 + PAIRS
+    assert [tag["id"] for tag in page.named("input")] == ["search"]
+    assert not any(tag.get("class") == "matrix" for tag in page.named("table"))
+
+
+def test_the_pictures_of_mistakes_are_those_that_were_most_certainly_wrong(run: Path) -> None:
+    said = predictions(run)
+    predicted, top = said.probabilities.argmax(1), said.probabilities.max(1)
+    wrong = np.flatnonzero(predicted != said.targets)
+    worst = wrong[top[wrong].argmax()]
+    keys = {"num_classes": 4, "num_train_per_class": 40, "num_test_per_class": 10}
+    images = Synthetic(**keys).load().test.images
+    content = (run / "report.html").read_text(encoding="utf-8")
+    shown = re.findall(r'src="data:image/png;base64,([^"]+)"', content)
+    assert len(shown) == min(len(wrong), 20) > 0
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown[0]))))
+    assert np.array_equal(pixels, np.asarray(images[int(said.index[worst])])[0])
+
+
+def test_curves_keep_their_last_epoch_and_leave_gaps_where_a_value_is_missing() -> None:
+    rows = [{"epoch": k + 1, "train/loss": 4.0 - k / 500, "val/nll": None} for k in range(1001)]
+    rows[0]["val/nll"] = rows[1000]["val/nll"] = 2.0
+    (chart,) = charts.learning_curves(rows, epoch=500)
+    assert len(chart.epochs) <= charts.MOST_POINTS and chart.epochs[-1] == 1001
+    loss, nll = chart.curves
+    assert loss.path.startswith("M44.0 12.0L") and nll.path == "M40.0 107.0h8M344.0 107.0h8"
+    assert (loss.values[-1], nll.values[1]) == ("2", "–")
+    assert chart.marked == pytest.approx(44 + 304 * 499 / 1000, abs=0.05)
+    assert chart.data["labels"][-1] == "epoch 1001"
+
+
+def test_a_rate_that_falls_a_thousandfold_has_a_logarithmic_axis() -> None:
+    rows = [{"epoch": k + 1, "lr": 0.1 * 10.0**-k} for k in range(4)]
+    (chart,) = charts.learning_curves(rows, epoch=1)
+    assert chart.curves[0].path.startswith("M44.0 12.0L")
+    heights = [tick.at for tick in chart.y_ticks]
+    assert np.allclose(np.diff(heights), heights[1] - heights[0], atol=0.11)
+
+
+def test_bins_of_the_reliability_diagram_end_at_their_accuracy() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]])
+    drawn = charts.calibration(reliability(probabilities, np.array([0, 1, 1, 1])))
+    # 202 is an accuracy of 0, 12 one of 1.
+    assert [bar.accuracy for bar in drawn.bars] == [12.0, 107.0]
+    assert [bar.confidence for bar in drawn.bars] == [88.0, 31.0]
+    assert "accuracy 0.500, mean confidence 0.900, 2 images" in drawn.bars[1].says
+
+
+def test_nothing_is_told_by_colour_alone() -> None:
+    style = STYLE.read_text(encoding="utf-8")
+    dashes = re.findall(r"\.s(\d) \{ stroke-dasharray: ([^;]+); \}", style)
+    assert [number for number, _ in dashes] == ["1", "2", "3", "4", "5"]
+    assert len({dash for _, dash in dashes}) == 5
+    assert max(len(keys) for keys in charts.PANELS.values()) <= 6
+    assert len(set(charts.MARKERS.values())) == 3
+
+
+def test_the_command_writes_the_page_of_a_finished_run_and_names_others(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = shutil.copytree(run, tmp_path / "runs" / "a")
+    unfinished = shutil.copytree(run, tmp_path / "runs" / "b")
+    (unfinished / "summary.json").unlink()
+    (whole / "report.html").unlink()
+    assert main([str(tmp_path / "runs")]) == 1
+    said = capsys.readouterr()
+    assert said.out == f"{whole / 'report.html'}\n"
+    assert said.err == f"{unfinished}: is not finished, after 2 epochs\n"
+    assert (whole / "report.html").read_bytes() == (run / "report.html").read_bytes()
+
+
+def test_a_page_whose_data_have_changed_says_so(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    content = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    (folder / "summary.json").write_text(json.dumps({**content, "split_fingerprint": "0" * 12}))
+    assert main([str(folder)]) == 0
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "not shown: the data have changed since the run" in text and "<img" not in text
+    assert "not shown" not in write_page(folder).read_text(encoding="utf-8")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "expected a run folder, as in: python -m engine.report.page runs/digits/0123456789ab"),
+        (["nowhere"], "nowhere: no such folder"),
+        (["."], ".: no run folder there"),
+        ([".", "--no-image"], "--no-image: unknown option (did you mean --no-images?)"),
+    ],
+)
+def test_a_mistake_in_the_command_is_one_line(
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert says in capsys.readouterr().err.splitlines()
