@@ -52,7 +52,7 @@ def test_a_run_folder_explains_itself(finished: Path) -> None:
     files = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
     figures = {"confusion_matrix", "recall_by_class_count", "curves", "reliability"}
     expected = {"config.yaml", "environment.json", "metrics.jsonl", "summary.json", "lock"}
-    expected |= {"checkpoints/last.pt"}
+    expected |= {"parameters.json", "checkpoints/last.pt"}
     expected |= {f"predictions/{s}.{rule}.npz" for s in ("val", "test") for rule in ("last", "val")}
     expected |= {f"figures/{name}.{kind}" for name in figures for kind in ("png", "pdf")}
     assert files == expected
