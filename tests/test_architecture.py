@@ -13,7 +13,7 @@ from tests._source_tree import PACKAGES, ROOT, files, sources
 SCRIPTS = {"train", "sweep", "reproduce", "predict"}
 OURS = {*PACKAGES, *SCRIPTS, "benchmarks", "docs", "experiments", "tests"}
 # Each room of the engine imports those before it, and never one after it.
-ROOMS = ("config", "training", "report", "prediction", "tuning", "tables")
+ROOMS = ("config", "training", "report", "card", "prediction", "tuning", "tables")
 # The same holds inside engine/tuning.
 TUNING = ("search", "study", "figures", "confirm")
 
