@@ -17,7 +17,8 @@ STUDY ?= runs/digits-softmax_focal
 
 python := $(VENV)/bin/python
 # One thread a process: two that share their cores' threads stall each other.
-pytest = OMP_NUM_THREADS=1 $(python) -m pytest -q -n $(JOBS) --dist loadfile
+# The files go in the order of tests/conftest.py, the longest first.
+pytest = OMP_NUM_THREADS=1 $(python) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # $(call pip_install,WORDS): a line for each download of a megabyte or more, so that minutes are not
 # silent. The status of pip, which the pipe would hide, comes back through a descriptor of its own.
 pip_install = exec 3>&1; status=$$({ { \
@@ -60,7 +61,7 @@ test: $(VENV)/.ready-dev
 	@$(pytest) -m "not slow and not system and not cuda"
 
 test-system: $(VENV)/.ready-dev
-	@$(python) -m pytest -q -m system tests
+	@$(pytest) -m system tests
 
 test-cuda: $(VENV)/.ready-dev
 	@$(python) -m pytest -q -m cuda tests

@@ -31,6 +31,10 @@ def main(argv: Sequence[str]) -> int:
             print(usage(), end="")
             return 0
         plan = plan_of(given)
+        if given.submit is not None:
+            from engine.cluster.submit import submit
+
+            return submit(given.submit, "reproduce.py", argv)
         if given.list:
             from engine.tables.progress import listing
 

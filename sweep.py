@@ -124,7 +124,13 @@ def main(argv: Sequence[str]) -> int:
         if command_line.is_help(argv):
             print(command_line.HELP, end="")
             return 0
-        return _stopped_cleanly(command_line.parse(argv), argv)
+        arguments = command_line.parse(argv)
+        if arguments.submit is not None:
+            from engine.cluster.submit import submit
+
+            checked(arguments.search)
+            return submit(arguments.submit, "sweep.py", argv)
+        return _stopped_cleanly(arguments, argv)
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2

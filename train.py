@@ -103,6 +103,7 @@ def run(
 
         # --- model, loss, optimizer --------------------------------------------------------------
         setup = set_up(config, dataset, computer)
+        stack.callback(setup.close)
         trainer, evaluator, steps = setup.trainer, setup.evaluator, setup.steps
         selection = Selection.of(config, has_validation=dataset.val is not None)
 
@@ -201,7 +202,12 @@ def main(argv: Sequence[str]) -> int:
         if arguments.print_classes:
             _print_classes(config)
             return 0
-        return _run_seeds(config, arguments, seeds=command_line.seeds(config, arguments))
+        seeds = command_line.seeds(config, arguments)
+        if arguments.submit is not None:
+            from engine.cluster.submit import submit
+
+            return submit(arguments.submit, "train.py", argv, seeds=seeds)
+        return _run_seeds(config, arguments, seeds=seeds)
     except ConfigError as error:
         # A mistake in the command is the same in every process of a run; the first prints it.
         for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():

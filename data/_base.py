@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +42,28 @@ class ImageShape(NamedTuple):
     width: int
 
 
+class Size(NamedTuple):
+    """Height and width in pixels."""
+
+    height: int
+    width: int
+
+
+Interpolation = Literal["bilinear", "bicubic"]
+DEEPEST = 16  # bits of the deepest greyscale that is taken
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an image file becomes pixels; see :func:`data.decode` for the arguments."""
+
+    size: Size | None = None
+    crop_ratio: float = 1.0
+    interpolation: Interpolation = "bilinear"
+    exif_orientation: bool = False
+    grey_bits: int = DEEPEST
+
+
 @dataclass(frozen=True, eq=False)
 class DiskImages:
     """Images that stay on disk and are decoded when a batch asks for them.
@@ -54,16 +76,14 @@ class DiskImages:
         names: (N,) bytes, path of each image.
         file_sizes: (N,) int64, size of each file in bytes.
         shape: Shape of every image once decoded.
-        size: Side that images are resized to, None where they have one size already.
-        grey_bits: Bits in use of 16-bit greyscale files.
+        decoding: How files are decoded.
     """
 
     folder: Path
     names: np.ndarray
     file_sizes: np.ndarray
     shape: ImageShape
-    size: int | None = None
-    grey_bits: int = 16
+    decoding: Decoding = Decoding()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -100,17 +120,20 @@ class Labelled:
     """Images and their targets, in the data set's own order.
 
     Args:
-        images: N images.
+        images: N images, as they are tested.
         targets: (N,) int64, class of each image.
-        is_resized: Whether the images in memory are resized centre squares, so that no crop of
-            the whole image can be had from them.
+        files: The files of the same images with the decoding of training; None where no training
+            needs them, since ``images`` are whole and trained on as they are tested.
+        is_trained_as_tested: Whether ``images`` are what training takes, unless it crops whole
+            images.
         groups: (N,) int64, number of the group that each image belongs to (smear, patient, track),
             the same in all lists of a pool; None where nothing is known of groups.
     """
 
     images: Images
     targets: Tensor
-    is_resized: bool = False
+    files: DiskImages | None = None
+    is_trained_as_tested: bool = True
     groups: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -130,6 +153,8 @@ class Pool:
         mean: Per-channel mean in [0, 1]; None to compute it from the drawn training subset.
         std: Per-channel standard deviation in [0, 1]; None as for ``mean``.
         notes: Sentences the user must be told about the images.
+        verified: The published data set whose training and test lists these images are of, checked
+            line by line; empty where nothing says so.
         group_kind: What a group of images is called in sentences, as in "split by smear".
     """
 
@@ -141,6 +166,7 @@ class Pool:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+    verified: str = ""
     group_kind: str = "group"
 
 
@@ -157,21 +183,41 @@ class Split:
     """One split: images, their targets, and where each stood in the pool.
 
     Args:
-        images: N images.
+        images: N images, as they are tested.
         targets: (N,) int64, class of each image.
         index: (N,) int64, position of each image in the pool's list it was taken from.
-        is_resized: As for :class:`Labelled`.
+        files: As for :class:`Labelled`; None in a split that is not trained on.
+        is_trained_as_tested: As for :class:`Labelled`.
         groups: As for :class:`Labelled`.
     """
 
     images: Images
     targets: Tensor
     index: Tensor
-    is_resized: bool = False
+    files: DiskImages | None = None
+    is_trained_as_tested: bool = True
     groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def trained_on(self, *, whole: bool) -> Images:
+        """Return the images that training takes; ``whole`` where it crops whole images."""
+        if self.files is not None and (whole or not self.is_trained_as_tested):
+            return self.files
+        return self.images
+
+    def select(self, kept: Tensor) -> Split:
+        """Return the images at ``kept`` (M,), in that order."""
+        files = None if self.files is None else self.files.select(kept.numpy())
+        return replace(
+            self,
+            images=select_images(self.images, kept),
+            targets=self.targets[kept],
+            index=self.index[kept],
+            files=files,
+            groups=None if self.groups is None else self.groups[kept.numpy()],
+        )
 
 
 @dataclass(frozen=True)
@@ -229,6 +275,7 @@ class LongTailed:
             runs that differ in it alone have the same ones.
         notes: Sentences the user must be told about the splits.
         source_notes: Those of them that are about the images, and worth knowing before training.
+        verified: As of :class:`Pool`.
         has_groups: Whether the data set knows which images belong together.
     """
 
@@ -249,6 +296,7 @@ class LongTailed:
     is_drawn: bool
     notes: tuple[str, ...]
     source_notes: tuple[str, ...] = ()
+    verified: str = ""
     has_groups: bool = False
 
     @property
@@ -258,5 +306,10 @@ class LongTailed:
 
     @property
     def image_shape(self) -> ImageShape:
-        """Shape of every image."""
-        return image_shape(self.train.images)
+        """Shape of every training image."""
+        return image_shape(self.train.images if self.train.files is None else self.train.files)
+
+    @property
+    def test_shape(self) -> ImageShape:
+        """Shape of every validation and test image."""
+        return image_shape(self.test.images)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from data._base import Classes, DataError, Pool, Split, select_images
+from data._base import Classes, DataError, Pool, Split
 
 
 def choose_classes(
@@ -77,15 +77,7 @@ def find_class(pool: Pool, wanted: int | str, *, key: str) -> int:
 def select_classes(split: Split, labels: Sequence[int]) -> Split:
     """Return the images of these classes, in their order."""
     kept = torch.nonzero(torch.isin(split.targets, torch.tensor(labels))).flatten()
-    if len(kept) == len(split):
-        return split
-    return Split(
-        select_images(split.images, kept),
-        split.targets[kept],
-        split.index[kept],
-        is_resized=split.is_resized,
-        groups=None if split.groups is None else split.groups[kept.numpy()],
-    )
+    return split if len(kept) == len(split) else split.select(kept)
 
 
 def _find_all(pool: Pool, wanted: Sequence[int | str], *, key: str) -> tuple[int, ...]:

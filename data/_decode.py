@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import struct
 import warnings
 import zlib
@@ -14,29 +16,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data._base import DataError, ImageShape
+from data._base import DEEPEST, DataError, ImageShape, Interpolation, Size
+from data._jpeg import JPEG, decode_jpeg
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 DECODER_VERSION = 1  # raise it when decode() returns other pixels, so that caches are made anew
-DEEPEST = 16  # bits of the deepest greyscale that is taken
 _SAMPLE_FORMAT, _SIGNED = 339, 2  # TIFF 6.0, section 19
+_ORIENTATION = 274  # Exif 2.32, section 4.6.4
+_FIRST_ON_ITS_SIDE = 5  # orientations from 5 to 8 swap height and width
+_MIRRORED = {1: (3, 4, 7, 8), 2: (2, 3, 6, 7)}  # by axis, after the swap
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 
-def decode(path: Path, *, size: int | None, grey_bits: int = DEEPEST) -> Tensor:
+def decode(
+    path: Path,
+    *,
+    size: int | tuple[int, int] | None,
+    crop_ratio: float = 1.0,
+    interpolation: Interpolation = "bilinear",
+    exif_orientation: bool = False,
+    grey_bits: int = DEEPEST,
+) -> Tensor:
     """Decode an image file to uint8 (3, H, W).
 
     Greyscale is repeated over three channels; 16-bit greyscale (PNG, TIFF, PGM) keeps the upper 8
     of the bits in use; palette, CMYK and other colour spaces are converted as Pillow does;
     transparency is laid over white. Of an animation or a file of several pages it is the first.
-    Pixels stay as stored: an EXIF orientation is not applied, as in torchvision's ImageFolder.
 
     Args:
         path: The file.
-        size: The shorter side is resized to it (bilinear, antialiased) and the centre square
-            kept; None keeps the image as it is.
+        size: Height and width, or the side of a square: the image is resized (antialiased) until
+            it just covers ``size / crop_ratio``, and the centre is kept. None keeps the image as
+            it is.
+        crop_ratio: Share of the resized image that the centre has, side by side, as timm's
+            ``crop_pct``: 0.875 is 224 of 256.
+        interpolation: How it is resized.
+        exif_orientation: Turn and mirror the image as its EXIF data say. Without, pixels stay as
+            stored, as in torchvision's ImageFolder.
         grey_bits: Bits in use of 16-bit greyscale, 8 to 16.
 
     Raises:
@@ -44,15 +62,62 @@ def decode(path: Path, *, size: int | None, grey_bits: int = DEEPEST) -> Tensor:
             agreed 8-bit form (signed, 32-bit integer or floating point), or has grey values
             beyond ``grey_bits``.
     """
+    with _named(path):
+        pixels = _usual_jpeg(path, exif_orientation=exif_orientation)
+    if pixels is None:
+        pixels = _by_pillow(path, exif_orientation=exif_orientation, grey_bits=grey_bits)
+    if size is None:
+        return pixels
+    wanted = Size(size, size) if isinstance(size, int) else Size(*size)
+    return _fitted(pixels, wanted, crop_ratio=crop_ratio, interpolation=interpolation)
+
+
+def _usual_jpeg(path: Path, *, exif_orientation: bool) -> Tensor | None:
+    """Decode the usual kind of JPEG, of which photographs are; None for any other file."""
+    from PIL import Image
+
+    with path.open("rb") as file:
+        start = file.read(len(JPEG))
+        if start != JPEG:
+            return None
+        content = start + file.read()
+    pixels = decode_jpeg(content, most_pixels=Image.MAX_IMAGE_PIXELS)
+    if pixels is None or not exif_orientation:
+        return pixels
+    with Image.open(io.BytesIO(content)) as stored:
+        return _turned(pixels, _orientation(stored))
+
+
+def _by_pillow(path: Path, *, exif_orientation: bool, grey_bits: int) -> Tensor:
     from PIL import Image
 
     with _named(path), Image.open(path) as stored:
         image = _to_rgb(stored, path, grey_bits=grey_bits)
-    if size is not None and image.size != (size, size):
-        from torchvision.transforms.v2 import functional as transforms
+        orientation = _orientation(stored) if exif_orientation else 1
+    return _turned(_pixels(image), orientation)
 
-        image = transforms.resize(image, [size], antialias=True)
-        image = transforms.center_crop(image, [size, size])
+
+def _fitted(
+    pixels: Tensor, size: Size, *, crop_ratio: float, interpolation: Interpolation
+) -> Tensor:
+    """Resize to just cover ``size / crop_ratio`` and keep the centre; by Pillow."""
+    from PIL import Image
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
+    height, width = pixels.shape[1:]
+    if (height, width) == size and crop_ratio == 1:
+        return pixels
+    image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    least = Size(*(math.floor(side / crop_ratio) for side in size))
+    covering = [least.height, least.height * width // height]
+    if covering[1] < least.width:
+        covering = [least.width * height // width, least.width]
+    image = transforms.resize(image, covering, InterpolationMode(interpolation), antialias=True)
+    return _pixels(transforms.center_crop(image, list(size)))
+
+
+def _pixels(image: Image) -> Tensor:
     return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
 
 
@@ -70,8 +135,26 @@ def decode_grey(path: Path) -> np.ndarray:
         return np.asarray(stored.convert("L"))
 
 
-def stored_shape(path: Path) -> ImageShape:
+def _orientation(stored: Image) -> int:
+    """Return the EXIF orientation, 1 to 8; Pillow has applied that of a TIFF file already."""
+    found = 1 if stored.format == "TIFF" else stored.getexif().get(_ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
+
+
+def _turned(pixels: Tensor, orientation: int) -> Tensor:
+    """Bring pixels (C, H, W) of an EXIF orientation upright (Exif 2.32, section 4.6.4)."""
+    if orientation >= _FIRST_ON_ITS_SIDE:
+        pixels = pixels.transpose(1, 2)
+    mirrored = [axis for axis in (1, 2) if orientation in _MIRRORED[axis]]
+    return pixels.flip(mirrored) if mirrored else pixels
+
+
+def stored_shape(path: Path, *, exif_orientation: bool = False) -> ImageShape:
     """Read the shape an image file decodes to from its header.
+
+    Args:
+        path: The file.
+        exif_orientation: As for :func:`decode`.
 
     Raises:
         DataError: Naming the file, if it is no image.
@@ -79,6 +162,8 @@ def stored_shape(path: Path) -> ImageShape:
     from PIL import Image
 
     with _named(path), Image.open(path) as stored:
+        if exif_orientation and _orientation(stored) >= _FIRST_ON_ITS_SIDE:
+            return ImageShape(3, stored.width, stored.height)
         return ImageShape(3, stored.height, stored.width)
 
 

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,14 @@ class Files:
         sizes: (N,) int64, bytes of each file.
         times: (N,) int64, time of last change in nanoseconds.
         targets: (N,) int64, class of each file.
+        groups: (N,) name of the group that each file belongs to; None where none are known.
     """
 
     names: np.ndarray
     sizes: np.ndarray
     times: np.ndarray
     targets: Tensor
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,7 +51,8 @@ class Files:
     def select(self, index: np.ndarray) -> Files:
         """Return the files at ``index`` (M,), in that order."""
         targets = self.targets[torch.from_numpy(index)]
-        return Files(self.names[index], self.sizes[index], self.times[index], targets)
+        groups = None if self.groups is None else self.groups[index]
+        return Files(self.names[index], self.sizes[index], self.times[index], targets, groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +99,14 @@ def list_folder(
             for name, place in places.items()
         }
         notes = _unused_notes(folder, places)
+    if group_by is not None:
+        splits = {
+            name: replace(files, groups=group_names(files.names, group_by))
+            for name, files in splits.items()
+        }
     if test_fraction is not None:
         whole = splits["train"]
-        is_test = _draw_test(whole, test_fraction, group_by=group_by)
+        is_test = draw_test(whole, test_fraction)
         splits["train"] = whole.select(np.flatnonzero(~is_test))
         splits["test"] = whole.select(np.flatnonzero(is_test))
         notes.append(
@@ -111,14 +119,44 @@ def list_folder(
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn an error of the system while reading below ``path`` into one line that names it."""
+def readable(path: Path, *, key: str = "data.path") -> Iterator[None]:
+    """Turn an error of the system while reading below ``path`` into one line that names it.
+
+    Args:
+        path: What is read.
+        key: The config key that asked for it.
+
+    Raises:
+        DataError: In place of an ``OSError``.
+    """
     try:
         yield
     except OSError as error:
-        raise DataError(
-            f"data.path: {error.filename or path} cannot be read ({error.strerror})"
-        ) from error
+        named = error.filename or path
+        where = os.fsdecode(named) if isinstance(named, bytes) else named
+        raise DataError(f"{key}: {where} cannot be read ({error.strerror})") from error
+
+
+def find_folder(root: Path, path: str, *, key: str) -> Path:
+    """Return the folder that a key names, from here or else from the folder of raw data.
+
+    Args:
+        root: The folder of raw data.
+        path: The folder as spelled.
+        key: The config key.
+
+    Raises:
+        DataError: If there is none.
+    """
+    candidates = [Path(path).expanduser().absolute()]
+    if not Path(path).expanduser().is_absolute():
+        candidates.append(root / path)
+    for folder in candidates:
+        with readable(folder, key=key):
+            if folder.is_dir():
+                return folder
+    places = " and ".join(str(folder) for folder in candidates)
+    raise DataError(f"{key}={path} is not a folder: looked for {places}")
 
 
 def _split_places(folder: Path, *, is_drawn: bool) -> dict[str, str]:
@@ -260,14 +298,14 @@ def _class_files(folder: Path, *, is_nested: bool = False) -> dict[str, tuple[in
     return files
 
 
-def _draw_test(files: Files, fraction: float, *, group_by: str | None) -> np.ndarray:
+def draw_test(files: Files, fraction: float) -> np.ndarray:
     """Return which files (N,) are test: those whose names have the smallest hashes in their class.
 
     So the draw is the same on every machine, and few files move when some are added. Every class
     keeps a training image, and gives a test image if it has two. With groups it is whole ones.
     """
-    if group_by is not None:
-        _, groups = np.unique(group_names(files.names, group_by), return_inverse=True)
+    if files.groups is not None:
+        _, groups = np.unique(files.groups, return_inverse=True)
         parts = split_groups(files.targets.numpy(), groups, shares=(1 - fraction, fraction))
         if not parts.any():
             raise DataError(f"data.test_fraction={fraction:g}: leaves test empty by group")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -17,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data._base import DataError, DiskImages, Images, ImageShape
-from data._decode import DECODER_VERSION, DEEPEST, decode, stored_shape
+from data._base import DataError, Decoding, DiskImages, Images, ImageShape, Labelled
+from data._decode import DECODER_VERSION, decode, stored_shape
 from data._duplicates import Duplicates, find_duplicates
 from data._folder import Listing
 from data._progress import progress
@@ -38,13 +39,35 @@ class FolderCache:
 
     Args:
         folder: Where entries are kept.
-        size: Side to resize images to, None to keep them.
-        grey_bits: Bits in use of 16-bit greyscale files.
+        decoding: How files are decoded, as they are tested.
+        training: The same for training; None is no other way.
     """
 
     folder: Path
-    size: int | None
-    grey_bits: int = DEEPEST
+    decoding: Decoding
+    training: Decoding | None = None
+
+    def parts(self, listing: Listing, *, limit: float) -> dict[str, Labelled]:
+        """Return the images of every split with their targets, as :meth:`images` has them.
+
+        Training images that the cache cannot serve, whole or prepared otherwise than tested ones,
+        are there as files, too.
+
+        Raises:
+            DataError: As for :meth:`images`.
+        """
+        images = self.images(listing, limit=limit)
+        parts = {name: Labelled(own, listing.splits[name].targets) for name, own in images.items()}
+        training = self.training or self.decoding
+        is_alike = training == self.decoding
+        is_whole = self.decoding.size is None or isinstance(images["train"], DiskImages)
+        if not (is_alike and is_whole):
+            parts["train"] = dataclasses.replace(
+                parts["train"],
+                files=self._on_disk(listing, "train", training),
+                is_trained_as_tested=is_alike,
+            )
+        return parts
 
     def images(self, listing: Listing, *, limit: float) -> dict[str, Images]:
         """Return the images of every split, in memory maps if all fill at most ``limit`` bytes.
@@ -56,16 +79,11 @@ class FolderCache:
         mapped = _open(entry, listing)
         if mapped is not None and sum(images.nbytes for images in mapped.values()) <= limit:
             return dict(mapped)
-        shape = self._first_shape(listing)
+        shape = self._shape(listing, self.decoding)
         total = sum(len(files) for files in listing.splits.values()) * math.prod(shape)
         if total > limit:
             self._check_shapes(listing, shape)
-            return {
-                name: DiskImages(
-                    listing.folder, files.names, files.sizes, shape, self.size, self.grey_bits
-                )
-                for name, files in listing.splits.items()
-            }
+            return {name: self._on_disk(listing, name, self.decoding) for name in listing.splits}
         with written_whole(
             entry, needed=total, is_whole=lambda: _open(entry, listing) is not None
         ) as scratch:
@@ -95,35 +113,40 @@ class FolderCache:
             (scratch / "found.json").write_text(json.dumps(dataclasses.asdict(found)))
         return found
 
+    def _on_disk(self, listing: Listing, split: str, decoding: Decoding) -> DiskImages:
+        files, shape = listing.splits[split], self._shape(listing, decoding)
+        return DiskImages(listing.folder, files.names, files.sizes, shape, decoding)
+
     def _entry(self, listing: Listing) -> Path:
         import PIL
 
-        options = f"{DECODER_VERSION} {PIL.__version__} {self.size}"
-        if self.grey_bits != DEEPEST:
-            options += f" {self.grey_bits}"
-        digest = hashlib.sha256(options.encode())
+        digest = hashlib.sha256(
+            f"{DECODER_VERSION} {PIL.__version__} {_options(self.decoding)}".encode()
+        )
         for name, files in listing.splits.items():
             digest.update(f"{name} {len(files)}".encode() + b"\0".join(files.names.tolist()))
             digest.update(files.sizes.tobytes() + files.times.tobytes())
         return self.folder / digest.hexdigest()[:24]
 
-    def _first_shape(self, listing: Listing) -> ImageShape:
-        if self.size is not None:
-            return ImageShape(3, self.size, self.size)
-        return stored_shape(_paths(listing, "train")[0])
+    def _shape(self, listing: Listing, decoding: Decoding) -> ImageShape:
+        if decoding.size is not None:
+            return ImageShape(3, *decoding.size)
+        first = _paths(listing, "train")[0]
+        return stored_shape(first, exif_orientation=decoding.exif_orientation)
 
     def _check_shapes(self, listing: Listing, shape: ImageShape) -> None:
         """Read the headers of all files and refuse sizes that differ; once for a listing."""
         checked = self._entry(listing).with_suffix(".checked")
-        if self.size is not None or checked.is_dir():
+        if self.decoding.size is not None or checked.is_dir():
             return
         paths = [path for name in listing.splits for path in _paths(listing, name)]
+        header = functools.partial(stored_shape, exif_orientation=self.decoding.exif_orientation)
         with (
             progress("checking image sizes", total=len(paths)) as advance,
             ThreadPoolExecutor() as pool,
         ):
             for chunk in _chunks(paths):
-                for path, found in zip(chunk, pool.map(stored_shape, chunk), strict=True):
+                for path, found in zip(chunk, pool.map(header, chunk), strict=True):
                     _check_same(path, found, first=paths[0], shape=shape)
                 advance(len(chunk))
         with written_whole(checked, needed=0, is_whole=checked.is_dir):
@@ -132,9 +155,10 @@ class FolderCache:
     def _decode_all(self, listing: Listing, scratch: Path, *, shape: ImageShape) -> None:
         """Decode every file in threads (Pillow frees the lock) into one array for each split."""
         first = _paths(listing, "train")[0]
+        options = vars(self.decoding)
 
         def decode_one(path: Path) -> bytes:
-            image = decode(path, size=self.size, grey_bits=self.grey_bits)
+            image = decode(path, **options)
             _check_same(path, ImageShape(*image.shape), first=first, shape=shape)
             return image.numpy().tobytes()
 
@@ -149,6 +173,17 @@ class FolderCache:
                         advance(len(chunk))
                     file.flush()
                     os.fsync(file.fileno())
+
+
+def _options(decoding: Decoding) -> str:
+    """Return what tells the decoded forms of a file apart: what differs from the defaults."""
+    size = decoding.size
+    named = str(size[0] if size is not None and size[0] == size[1] else size and tuple(size))
+    changed = {k: v for k, v in vars(decoding).items() if v != getattr(Decoding(), k)}
+    changed.pop("size", None)
+    if changed.keys() == {"grey_bits"}:
+        return f"{named} {decoding.grey_bits}"
+    return f"{named} {json.dumps(changed)}" if changed else named
 
 
 def _open(entry: Path, listing: Listing) -> dict[str, Tensor] | None:

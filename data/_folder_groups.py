@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,37 +14,35 @@ from data._base import DataError
 BY_FOLDER = "folder"
 
 
-class FolderGroups(NamedTuple):
-    """The groups of a folder's images.
+def number_groups(groups: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
+    """Number the groups of all splits in the order of their names, by split; {} without groups.
 
     Args:
-        numbers: Number of the group of each image, by split.
-        overlaps: One sentence for each pair of splits that have a group in common.
+        groups: Name of the group of each image, by split.
     """
+    named = {split: own for split, own in groups.items() if own is not None}
+    if not named:
+        return {}
+    _, numbers = np.unique(np.concatenate(list(named.values())), return_inverse=True)
+    ends = np.cumsum([len(own) for own in named.values()])[:-1]
+    return dict(zip(named, np.split(numbers, ends), strict=True))
 
-    numbers: dict[str, np.ndarray]
-    overlaps: tuple[str, ...]
 
-
-def find_groups(names: Mapping[str, np.ndarray], group_by: str) -> FolderGroups:
-    """Group the images of all splits; groups are numbered in the order of their names.
+def shared_groups(groups: Mapping[str, np.ndarray | None]) -> tuple[str, ...]:
+    """Return one sentence for each pair of splits that have a group in common.
 
     Args:
-        names: Paths (N,) in bytes, relative to the folder of the data set, by split.
-        group_by: As for :func:`group_names`.
+        groups: Name of the group of each image, by split.
     """
-    found = {split: group_names(own, group_by) for split, own in names.items()}
-    known, numbers = np.unique(np.concatenate(list(found.values())), return_inverse=True)
-    ends = np.cumsum([len(own) for own in found.values()])[:-1]
-    by_split = dict(zip(found, np.split(numbers, ends), strict=True))
-    overlaps = []
-    for (first, a), (second, b) in itertools.combinations(by_split.items(), 2):
+    named = {split: own for split, own in groups.items() if own is not None}
+    found = []
+    for (first, a), (second, b) in itertools.combinations(named.items(), 2):
         if len(both := np.intersect1d(a, b)):
-            overlaps.append(
+            found.append(
                 f"groups of {second} that are in {first}, too: {len(both)} of "
-                f"{len(np.unique(b))} ({known[both[0]]})"
+                f"{len(np.unique(b))} ({both[0]})"
             )
-    return FolderGroups(by_split, tuple(overlaps))
+    return tuple(found)
 
 
 def group_names(names: np.ndarray, group_by: str) -> np.ndarray:

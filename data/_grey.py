@@ -11,7 +11,7 @@ from data._decode import DEEPEST, is_deep_grey, largest_grey
 
 _Fact = TypeVar("_Fact")
 
-_LOOKED_AT = 8  # files, evenly spaced
+LOOKED_AT = 8  # files, evenly spaced
 _ENOUGH_BITS = 15  # images may just be dark; with fewer, bits are unused
 
 
@@ -35,7 +35,7 @@ def grey_notes(paths: Sequence[Path], *, grey_bits: int) -> tuple[str, ...]:
                 "greyscale; leave it out"
             )
         return ()
-    sample = paths[:: max(1, -(-len(paths) // _LOOKED_AT))]
+    sample = paths[:: max(1, -(-len(paths) // LOOKED_AT))]
     found = [value for path in sample if (value := _read(largest_grey, path)) is not None]
     if not found:
         return ()

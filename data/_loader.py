@@ -7,13 +7,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from data._augment import Augment, Offsets, augment_batch, draw_offsets
-from data._base import DataError, Split, image_shape
+from data._base import DataError, Interpolation, Split, image_shape
 from data._class_index import occurrences
-from data._prepared import PreparedImages, as_is
-from data._transforms import ImageTransform
+from data._prepared import Batches, PreparedImages, Request
 
 _REPEAT_SHIFT = 40  # a draw's number goes above the image's position in the hashed key
 
@@ -52,8 +50,9 @@ class Loader:
             what is free.
         seed: Seed of the augmentation, >= 0.
         augment: Augmentation, None for none.
+        interpolation: How random crops are resized.
         workers: Processes that decode images on disk and augment image by image; all else needs
-            none.
+            none. They start with the first epoch and stay until :meth:`close`.
         rank: Which of the processes that share every batch this one is.
         world: How many share it: each has rows rank, rank + world ... of the batch.
         smallest_share: Images of the last batch that every process must get; where there are too
@@ -74,6 +73,7 @@ class Loader:
         device: torch.device,
         seed: int,
         augment: Augment | None = None,
+        interpolation: Interpolation = "bilinear",
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
@@ -86,10 +86,12 @@ class Loader:
         self._seed = seed
         self._augment = augment or Augment()
         self._workers = workers
-        self._check_augment(split)
-        self._images = split.images
-        if isinstance(split.images, Tensor) and not self._augment.is_by_image:
-            self._images = _near(split.images, device)
+        self._interpolation: Interpolation = interpolation
+        self._images = split.trained_on(whole=self._augment.resized_crop > 0)
+        self._check_augment()
+        if isinstance(self._images, Tensor) and not self._augment.is_by_image:
+            self._images = _near(self._images, device)
+        self._batches: Batches | None = None
         self._targets = split.targets.to(device)
         self._pool_index = split.index
         means = torch.tensor(mean, dtype=torch.float64, device=device)[:, None, None]
@@ -97,6 +99,10 @@ class Loader:
         self._scale = (1 / (255 * stds)).float()
         self._shift = (-means / stds).float()
         self._fill = (255 * means).round().to(torch.uint8).flatten()
+
+    def close(self) -> None:
+        """End the worker processes; another epoch would start them anew."""
+        self._batches = None
 
     def num_batches(self, num_positions: int) -> int:
         """Return how many batches an epoch of ``num_positions`` has."""
@@ -178,25 +184,22 @@ class Loader:
         self, rows: tuple[Tensor, ...], keys: tuple[Tensor, ...], *, epoch: int
     ) -> Iterator[Tensor]:
         """Yield uint8 (B, C, H, W) of images on disk, or with augmentation image by image."""
-        shape = image_shape(self._images)
-        transform = None
-        if self._augment.is_by_image:
-            transform = ImageTransform(self._augment, shape=shape, seed=self._seed, epoch=epoch)
-        # A generator of its own: without one DataLoader draws from torch's global generator.
-        for images in DataLoader(
-            PreparedImages(self._images, transform, takes_whole=self._augment.resized_crop > 0),
-            batch_sampler=(
-                list(zip(row.tolist(), key.tolist(), strict=True))
-                for row, key in zip(rows, keys, strict=True)
-            ),
-            num_workers=self._workers,
-            collate_fn=as_is,
-            pin_memory=self._device.type == "cuda",
-            generator=torch.Generator().manual_seed(self._seed),
-        ):
-            if isinstance(images, DataError):
-                raise images
-            yield images
+        if self._batches is None:
+            self._batches = Batches(
+                PreparedImages(
+                    self._images,
+                    self._augment,
+                    seed=self._seed,
+                    interpolation=self._interpolation,
+                ),
+                workers=self._workers,
+                pin_memory=self._device.type == "cuda",
+                seed=self._seed,
+            )
+        requests = [
+            Request(epoch, row.numpy(), key.numpy()) for row, key in zip(rows, keys, strict=True)
+        ]
+        yield from self._batches.epoch(requests)
 
     def _augmented(self, images: Tensor, offsets: Offsets | None) -> Tensor:
         if offsets is None:
@@ -213,13 +216,8 @@ class Loader:
     def _normalised(self, images: Tensor) -> Tensor:
         return images.to(torch.float32).mul_(self._scale).add_(self._shift)
 
-    def _check_augment(self, split: Split) -> None:
-        if self._augment.resized_crop and split.is_resized:
-            raise DataError(
-                f"data.augment.resized_crop={self._augment.resized_crop:g}: crops whole images, "
-                "and the cache holds their centre squares (data.size): set data.cache_gb=0"
-            )
-        channels, *sides = image_shape(split.images)
+    def _check_augment(self) -> None:
+        channels, *sides = image_shape(self._images)
         colour = {"policy": self._augment.policy, "color_jitter": self._augment.color_jitter}
         for key, value in colour.items():
             if value not in ("none", 0) and channels not in (1, 3):

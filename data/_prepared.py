@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from data._base import DataError, Images
+from data._augment import Augment
+from data._base import DataError, Images, Interpolation, image_shape
 from data._transforms import ImageTransform
+
+
+class Request(NamedTuple):
+    """A batch that is asked for.
+
+    Args:
+        epoch: Number of the epoch.
+        positions: (B,) int64, positions of its images.
+        keys: (B,) int64, what each image's augmentation is drawn by.
+    """
+
+    epoch: int
+    positions: np.ndarray
+    keys: np.ndarray
 
 
 class PreparedImages(Dataset[Tensor]):
@@ -17,46 +35,117 @@ class PreparedImages(Dataset[Tensor]):
 
     Args:
         images: On disk, or in memory.
-        transform: Augmentation image by image, None for none.
-        takes_whole: Whether the transform wants files as they are, before they are resized.
+        augment: Augmentation, of which that is made here which works image by image.
+        seed: Seed of the augmentation.
+        interpolation: How random crops are resized.
     """
 
     def __init__(
-        self, images: Images, transform: ImageTransform | None, *, takes_whole: bool
+        self, images: Images, augment: Augment, *, seed: int, interpolation: Interpolation
     ) -> None:
-        self._images, self._transform, self._takes_whole = images, transform, takes_whole
+        self._images, self._augment, self._seed = images, augment, seed
+        self._interpolation = interpolation
+        self._transform: ImageTransform | None = None
+        self._epoch: int | None = None
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, drawn: tuple[int, int]) -> Tensor:
-        position, key = drawn
-        image = self._stored(position)
-        return image if self._transform is None else self._transform(image, key)
-
-    def __getitems__(self, drawn: list[tuple[int, int]]) -> Tensor | DataError:
+    def __getitem__(self, request: Request) -> Tensor | DataError:
         from data._decode import quiet_pillow
 
+        if self._augment.is_by_image and self._epoch != request.epoch:
+            self._epoch = request.epoch
+            self._transform = ImageTransform(
+                self._augment,
+                shape=image_shape(self._images),
+                seed=self._seed,
+                epoch=request.epoch,
+                interpolation=self._interpolation,
+            )
+        pairs = zip(request.positions.tolist(), request.keys.tolist(), strict=True)
         # Returned, not raised: DataLoader would wrap the one line in a worker's traceback.
         try:
             with quiet_pillow():
-                return torch.stack([self[one] for one in drawn])
+                return torch.stack([self._image(position, key) for position, key in pairs])
         except DataError as error:
             return error
+
+    def _image(self, position: int, key: int) -> Tensor:
+        image = self._stored(position)
+        return image if self._transform is None else self._transform(image, key)
 
     def _stored(self, position: int) -> Tensor:
         if isinstance(self._images, Tensor):
             return self._images[position]
         from data._decode import decode
 
-        path = self._images.path(position)
-        size = None if self._takes_whole else self._images.size
-        image = decode(path, size=size, grey_bits=self._images.grey_bits)
-        if tuple(image.shape) != self._images.shape and not self._takes_whole:
+        path, decoding = self._images.path(position), self._images.decoding
+        takes_whole = self._augment.resized_crop > 0
+        if takes_whole:
+            decoding = dataclasses.replace(decoding, size=None)
+        image = decode(path, **vars(decoding))
+        if tuple(image.shape) != self._images.shape and not takes_whole:
             raise DataError(f"{path} has changed its size since it was listed")
         return image
 
 
-def as_is(batch: Any) -> Any:
+class Batches:
+    """Makes batches in worker processes, which are started once and wait between epochs.
+
+    Args:
+        images: What makes one batch of a request.
+        workers: Number of processes; 0 makes the batches here.
+        pin_memory: Put batches where a GPU fetches them faster.
+        seed: Of DataLoader's own generator, which decides nothing.
+    """
+
+    def __init__(
+        self, images: PreparedImages, *, workers: int, pin_memory: bool, seed: int
+    ) -> None:
+        self._requests = _Requests()
+        # A generator of its own: without one DataLoader draws from torch's global generator.
+        self._loader: DataLoader[Tensor] = DataLoader(
+            images,
+            batch_size=None,
+            sampler=self._requests,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=_as_is,
+            pin_memory=pin_memory,
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    def epoch(self, requests: Sequence[Request]) -> Iterator[Tensor]:
+        """Yield uint8 (B, C, H, W) for each request, in their order.
+
+        It ends the epoch before, should that still be under way: the workers serve one at a time.
+
+        Raises:
+            DataError: If an image on disk cannot be decoded.
+        """
+        self._requests.waiting = requests
+        for images in self._loader:
+            if self._requests.waiting is not requests:
+                raise RuntimeError("another epoch of this loader has begun")
+            if isinstance(images, DataError):
+                raise images
+            yield images
+
+
+class _Requests(Sampler[Any]):
+    """What the workers are asked for, in an epoch."""
+
+    def __init__(self) -> None:
+        self.waiting: Sequence[Request] = ()
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self.waiting)
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+
+def _as_is(batch: Any) -> Any:
     """Collate nothing: the data set makes whole batches, or an error in place of one."""
     return batch

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from data._base import (
     Classes,
@@ -18,7 +18,6 @@ from data._base import (
     Pool,
     Source,
     Split,
-    select_images,
 )
 from data._class_index import ClassIndex
 from data._classes import choose_classes, select_classes
@@ -54,6 +53,7 @@ def build(
     classes: Sequence[int | str] | None = None,
     test_classes: Sequence[int | str] | None = None,
     taught: Sequence[str] = (),
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
 ) -> LongTailed:
     """Load a data set and draw its three disjoint splits.
 
@@ -79,11 +79,15 @@ def build(
         classes: Names or labels of the classes to train on; None for all.
         test_classes: The same for test; None for those trained on and taught.
         taught: Names of the classes that a teacher knows.
+        normalization: Mean and standard deviation of each channel, in [0, 1], in the place of the
+            data set's.
 
     Raises:
         DataError: If the data set does not allow what is asked for.
     """
     pool = source.load()
+    if normalization is not None:
+        pool = replace(pool, mean=normalization[0], std=normalization[1])
     if one_vs_rest is not None:
         pool = binary_pool(pool, one_vs_rest)
     if len(pool.class_names) < 2:
@@ -100,6 +104,9 @@ def build(
     if splits.val is not None:
         val_counts = torch.bincount(splits.val.targets, minlength=num_classes)[trained]
     statistics, whole = _statistics(pool, drawn.train), split_fingerprint(drawn._asdict())
+    is_whole = one_vs_rest is None and (
+        len(splits.train) == len(pool.train) and len(splits.test) == len(pool.test)
+    )
     notes = (
         *pool.notes,
         *sacrifice_notes(plan, pool.class_names, labels=chosen.trained),
@@ -128,6 +135,7 @@ def build(
         title=title_of(pool, chosen),
         notes=notes,
         source_notes=pool.notes,
+        verified=pool.verified if is_whole else "",
         has_groups=pool.train.groups is not None,
     )
 
@@ -163,7 +171,8 @@ def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary
 
 def _draw(pool: Pool, plan: Plan, *, has_validation: bool) -> _Splits:
     """Return the splits of all classes."""
-    val = _take(pool.train, plan.val) if has_validation else None
+    held_out = replace(pool.train, files=None)  # prepared as test is
+    val = _take(held_out, plan.val) if has_validation else None
     if pool.val is not None:
         val = _whole(pool.val)
     return _Splits(_take(pool.train, plan.train), val, _whole(pool.test))
@@ -250,19 +259,18 @@ def _validation_sizes(
 
 
 def _take(part: Labelled, positions: np.ndarray) -> Split:
-    index = torch.from_numpy(positions)
-    return Split(
-        select_images(part.images, index),
-        part.targets[index],
-        index,
-        is_resized=part.is_resized,
-        groups=None if part.groups is None else part.groups[positions],
-    )
+    return _whole(part).select(torch.from_numpy(positions))
 
 
 def _whole(part: Labelled) -> Split:
-    index: Tensor = torch.arange(len(part))
-    return Split(part.images, part.targets, index, is_resized=part.is_resized, groups=part.groups)
+    return Split(
+        part.images,
+        part.targets,
+        torch.arange(len(part)),
+        files=part.files,
+        is_trained_as_tested=part.is_trained_as_tested,
+        groups=part.groups,
+    )
 
 
 def _statistics(pool: Pool, train: Split) -> ChannelStatistics:

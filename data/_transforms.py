@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data._augment import Augment, image_seed
-from data._base import ImageShape
+from data._base import ImageShape, Interpolation
 
 _LARGEST_SHIFT = 32  # pixels, torchvision's for TrivialAugmentWide at every size
 _LARGEST_SHIFT_SHARE = 150 / 331  # of the side, torchvision's for RandAugment and AutoAugment
@@ -27,15 +27,25 @@ class ImageTransform:
         shape: Shape of the images that come out.
         seed: Seed of the loader's stream.
         epoch: Number of the epoch.
+        interpolation: How a random crop is resized, antialiased.
     """
 
-    def __init__(self, augment: Augment, *, shape: ImageShape, seed: int, epoch: int) -> None:
+    def __init__(
+        self,
+        augment: Augment,
+        *,
+        shape: ImageShape,
+        seed: int,
+        epoch: int,
+        interpolation: Interpolation = "bilinear",
+    ) -> None:
         from torchvision.transforms import v2
 
         steps: list[torch.nn.Module] = []
         if augment.resized_crop:
             size, scale = (shape.height, shape.width), (augment.resized_crop, 1.0)
-            steps.append(v2.RandomResizedCrop(size, scale=scale, antialias=True))
+            how = v2.InterpolationMode(interpolation)
+            steps.append(v2.RandomResizedCrop(size, scale, interpolation=how, antialias=True))
         if augment.policy == "randaugment":
             steps.append(v2.RandAugment())
         if augment.policy == "trivialaugment":

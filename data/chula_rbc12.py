@@ -44,8 +44,8 @@ class ChulaRbc12:
     has no test split: one is drawn by smear, as balanced over the classes as smears allow. Windows
     of neighbouring cells overlap, and cells of a smear share its stain, so that a smear is never
     in two splits; 21 smears that the set holds twice, under two numbers with other cells labelled,
-    count as one each. Which smears are of one patient is not known. Elliptocytes are alone in 32 smears of another stain and file
-    format: a model may know them by the smear.
+    count as one each. Which smears are of one patient is not known. Elliptocytes are alone in 32
+    smears of another stain and file format: a model may know them by the smear.
 
     Args:
         path: The folder with Dataset/ and Label/; by default chula_rbc12 or Chula-RBC-12-Dataset

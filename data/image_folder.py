@@ -6,33 +6,36 @@ import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Interval, Lt
+from annotated_types import Ge, Gt, Interval, Le, Lt
 
-from data._base import DataError, DiskImages, Labelled, Pool
-from data._decode import quiet_pillow
-from data._folder import list_folder, readable
-from data._folder_cache import FolderCache
-from data._folder_groups import FolderGroups, find_groups
-from data._grey import grey_notes
-from data._near_duplicates import near_notes
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+from data._base import DataError, Pool
+from data._folder import find_folder, list_folder
+from data._folder_groups import shared_groups
+from data._folder_pool import folder_cache, folder_pool
 
 
 class ImageFolder:
     """Images in train/<class>/*, test/<class>/* and optionally val/<class>/*, as 8-bit RGB.
 
-    Classes are ordered by name. Images are decoded once into a memory-mapped cache; when they
-    need more than ``cache_gb`` they stay on disk and worker processes decode them. A folder val
-    may be called valid or validation, too.
+    Classes are ordered by name. Images are decoded once into a memory-mapped cache, as they are
+    tested; when they need more than ``cache_gb`` they stay on disk and worker processes decode
+    them, and so they do with training images that are cropped at random from the whole image
+    (``data.augment.resized_crop``). A folder val may be called valid or validation, too.
 
     Args:
         path: The folder; a relative one is looked for here and then below the data root.
-        size: Side in pixels that images are resized to (shorter side, then the centre square);
-            by default they are taken as they are and must all have one size.
+        size: Side in pixels that images are resized to (shorter side, then the centre square), or
+            height and width, as in [24, 40]; by default they are taken as they are and must all
+            have one size.
+        test_size: The same for validation and test images; by default that of training.
+        crop_ratio: Validation and test images are resized to their size divided by this, of which
+            the centre is kept: 0.875 takes 224 of 256 pixels.
+        interpolation: How images are resized and random crops are, antialiased.
+        exif_orientation: Turn photographs upright as their EXIF data say; by default pixels stay
+            as stored.
         cache_gb: Gigabytes of decoded images that may be cached; beyond it they stay on disk.
-        normalize: Mean and standard deviation of the training images, or of ImageNet.
+        normalize: Mean and standard deviation of the training images, of ImageNet, or those that
+            the pretrained weights of model.name were made with.
         title: Name of the data set in tables; by default the name of the folder.
         test_fraction: Share of each class that is drawn as the test split, for a folder without
             test/: from train/<class>/*, or from <class>/* where there is no train/ either.
@@ -63,14 +66,22 @@ class ImageFolder:
         "augment.flip": True,
     }
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a key
         self,
         root: Path,
         *,
         path: str | None = None,
-        size: Annotated[int, Ge(1)] | None = None,
+        size: Annotated[int, Ge(1)]
+        | tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
+        | None = None,
+        test_size: Annotated[int, Ge(1)]
+        | tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
+        | None = None,
+        crop_ratio: Annotated[float, Gt(0), Le(1)] = 1.0,
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+        exif_orientation: bool = False,
         cache_gb: Annotated[float, Ge(0)] = 4.0,
-        normalize: Literal["train", "imagenet"] = "train",
+        normalize: Literal["train", "imagenet", "weights"] = "train",
         title: str = "",
         test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
         allow_overlap: bool = False,
@@ -80,8 +91,16 @@ class ImageFolder:
     ) -> None:
         if not path:
             raise DataError("data.path is missing: data.name=image_folder needs a folder of images")
-        self._folder = _find(root, path)
-        self._cache = FolderCache(root / "cache" / "image_folder", size, grey_bits)
+        self._folder = find_folder(root, path, key="data.path")
+        self._cache = folder_cache(
+            root,
+            size=size,
+            test_size=test_size,
+            crop_ratio=crop_ratio,
+            interpolation=interpolation,
+            exif_orientation=exif_orientation,
+            grey_bits=grey_bits,
+        )
         self._cache_bytes = cache_gb * 1e9
         self._normalize = normalize
         self._title = title or self._folder.name
@@ -109,44 +128,16 @@ class ImageFolder:
             self._folder, test_fraction=self._test_fraction, group_by=self._group_by
         )
         duplicates = self._cache.duplicates(listing)
-        groups = FolderGroups({}, ())
-        if self._group_by is not None:
-            names = {split: files.names for split, files in listing.splits.items()}
-            groups = find_groups(names, self._group_by)
-        self._check_overlaps(duplicates.overlaps, groups.overlaps)
-        paths = [self._folder / os.fsdecode(name) for name in listing.splits["train"].names]
-        with quiet_pillow():
-            deep = grey_notes(paths, grey_bits=self._cache.grey_bits)
-            images = self._cache.images(listing, limit=self._cache_bytes)
-        parts = {
-            name: Labelled(
-                own,
-                listing.splits[name].targets,
-                is_resized=self._cache.size is not None and not isinstance(own, DiskImages),
-                groups=groups.numbers.get(name),
-            )
-            for name, own in images.items()
-        }
-        near = []
-        if self._near_bits is not None:
-            looked_at = {name: part.images for name, part in parts.items()}
-            near = near_notes(looked_at, most_bits=self._near_bits)
-        is_imagenet = self._normalize == "imagenet"
-        if isinstance(images["train"], DiskImages) and not is_imagenet:
-            raise DataError(
-                "data.normalize=train needs decoded images, and these need more than "
-                f"data.cache_gb={self._cache_bytes / 1e9:g}: raise it or set "
-                "data.normalize=imagenet"
-            )
-        return Pool(
-            train=parts["train"],
-            test=parts["test"],
-            val=parts.get("val"),
-            class_names=listing.class_names,
+        groups = {split: files.groups for split, files in listing.splits.items()}
+        self._check_overlaps(duplicates.overlaps, shared_groups(groups))
+        return folder_pool(
+            listing,
+            self._cache,
+            limit=self._cache_bytes,
+            normalize=self._normalize,
             title=self._title,
-            mean=_IMAGENET_MEAN if is_imagenet else None,
-            std=_IMAGENET_STD if is_imagenet else None,
-            notes=(*listing.notes, *deep, *duplicates.overlaps, *duplicates.repeats, *near),
+            near_bits=self._near_bits,
+            notes=(*duplicates.overlaps, *duplicates.repeats),
         )
 
     def _check_overlaps(self, images: tuple[str, ...], groups: tuple[str, ...]) -> None:
@@ -167,15 +158,3 @@ class ImageFolder:
                 f"data.allow_overlap=true: has no effect, no image of {self._folder} is in two "
                 "splits; leave it out"
             )
-
-
-def _find(root: Path, path: str) -> Path:
-    candidates = [Path(path).expanduser().absolute()]
-    if not Path(path).expanduser().is_absolute():
-        candidates.append(root / path)
-    for folder in candidates:
-        with readable(folder):
-            if folder.is_dir():
-                return folder
-    places = " and ".join(str(folder) for folder in candidates)
-    raise DataError(f"data.path={path} is not a folder: looked for {places}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._backbone import ModelError
+from ._backbone import ModelError, Normalization, normalization
 from ._classifier import Classifier, Output, build
 
-__all__ = ["Classifier", "ModelError", "Output", "build"]
+__all__ = ["Classifier", "ModelError", "Normalization", "Output", "build", "normalization"]

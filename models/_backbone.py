@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import timm
 import torch
@@ -45,6 +45,13 @@ LOADING_ERRORS = (
 
 class ModelError(ValueError):
     """A mistake in the choice of a model, in one line for whoever made it."""
+
+
+class Normalization(NamedTuple):
+    """Mean and standard deviation of each channel, of pixel values in [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class GroupNorm(nn.GroupNorm):
@@ -108,6 +115,31 @@ def _model_arguments(name: str, *, in_channels: int, image_size: tuple[int, int]
         ) from error
 
 
+def own_size(name: str) -> str:
+    """Return which images a model was made for, to follow those that it does not take."""
+    known = timm.get_pretrained_cfg(name)
+    return "" if known is None else f", it is made for {'x'.join(map(str, known.input_size))}"
+
+
+def normalization(name: str) -> Normalization:
+    """Return the mean and standard deviation that the pretrained weights of a model were made with.
+
+    Args:
+        name: A name of timm's registry, with or without the tag of its weights.
+
+    Raises:
+        ModelError: For a name that timm does not know, or knows no such numbers of.
+    """
+    _model_arguments(name, in_channels=3, image_size=(224, 224))
+    known = timm.get_pretrained_cfg(name)
+    if known is None:
+        raise ModelError(
+            f"data.normalize=weights: nothing is known of the weights of model.name={name}; set it "
+            "to train or imagenet"
+        )
+    return Normalization(tuple(known.mean), tuple(known.std))
+
+
 def _nearest_models(name: str, *, most: int = 3) -> list[str]:
     """Return names like `name`; ours that contain it first, as they are built for small images."""
     ours = [model for file in _OWN_FILES for model in timm.list_models(module=file)]
@@ -124,7 +156,8 @@ def _create(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
         if "img_size" in kwargs:
             asked += f" and images of {'x'.join(map(str, kwargs['img_size']))}"
         raise ModelError(
-            f"model.name={name} cannot be built with {asked}: choose another ({one_line(error)})"
+            f"model.name={name} cannot be built with {asked}{own_size(name)}: choose another "
+            f"({one_line(error)})"
         ) from error
 
 

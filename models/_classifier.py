@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._backbone import BUILD_ERRORS, ModelError, create_backbone, one_line
+from ._backbone import BUILD_ERRORS, ModelError, create_backbone, one_line, own_size
 
 
 class Output(NamedTuple):
@@ -65,6 +65,7 @@ def build(
     num_outputs: int,
     in_channels: int,
     image_size: int | tuple[int, int],
+    test_size: tuple[int, int] | None = None,
     head: Callable[..., nn.Module],
     norm: Literal["batch", "group"] = "batch",
     pretrained: bool | str = False,
@@ -78,6 +79,7 @@ def build(
         num_outputs: Logits: the number of classes, or 1 for a binary task with a sigmoid loss.
         in_channels: Channels of the images.
         image_size: Their size in pixels, one number or height and width.
+        test_size: Height and width of the images that are tested, where it is another.
         head: Makes the head of ``num_features``, ``num_outputs``, ``init`` and ``prior``, all given
             by keyword (see `models.heads`).
         norm: ``group`` puts group normalisation in the place of batch normalisation.
@@ -96,7 +98,8 @@ def build(
     backbone = create_backbone(
         name, in_channels=in_channels, image_size=size, norm=norm, pretrained=pretrained
     )
-    num_features = _count_features(backbone, torch.zeros(1, in_channels, *size), name=name)
+    for shown in (test_size or size, size):
+        num_features = _count_features(backbone, torch.zeros(1, in_channels, *shown), name=name)
     made = head(
         num_features=num_features,
         num_outputs=num_outputs,
@@ -115,7 +118,8 @@ def _count_features(backbone: nn.Module, image: Tensor, *, name: str) -> int:
             features: Tensor = backbone(image)
     except BUILD_ERRORS as error:
         raise ModelError(
-            f"model.name={name} does not take images of {size}: choose another ({one_line(error)})"
+            f"model.name={name} does not take images of {size}{own_size(name)}: resize them "
+            f"(data.size) or choose another ({one_line(error)})"
         ) from error
     finally:
         backbone.train()

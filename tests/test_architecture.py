@@ -13,7 +13,7 @@ from tests._source_tree import PACKAGES, ROOT, files, sources
 SCRIPTS = {"train", "sweep", "reproduce", "predict"}
 OURS = {*PACKAGES, *SCRIPTS, "benchmarks", "docs", "experiments", "tests"}
 # Each room of the engine imports those before it, and never one after it.
-ROOMS = ("config", "training", "report", "card", "prediction", "tuning", "tables")
+ROOMS = ("config", "cluster", "training", "report", "card", "prediction", "tuning", "tables")
 # The same holds inside engine/tuning.
 TUNING = ("search", "study", "figures", "confirm")
 
@@ -113,7 +113,7 @@ def test_a_folder_of_tuning_imports_only_the_folders_before_it(folder: str) -> N
 
 def test_the_script_of_a_run_stands_above_training_and_report_alone() -> None:
     used = {".".join(n.split(".")[:2]) for n in imports(ROOT / "train.py") if top(n) == "engine"}
-    assert used == {"engine.config", "engine.training", "engine.report"}
+    assert used == {"engine.config", "engine.cluster", "engine.training", "engine.report"}
 
 
 def test_losses_need_only_torch_so_that_the_folder_can_be_copied() -> None:

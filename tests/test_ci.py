@@ -92,7 +92,7 @@ def test_ci_installs_a_missing_system_package_without_asking(tmp_path: Path) -> 
     update, install = run.apt
     assert update.startswith("apt-get update")
     assert install.startswith("apt-get install -y")
-    assert install.endswith("dataset-fashion-mnist postgresql")
+    assert install.endswith("dataset-fashion-mnist munge postgresql slurm-wlm")
     assert run.status == 0
 
 

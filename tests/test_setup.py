@@ -148,14 +148,15 @@ def test_first_test_run_adds_the_development_pins(clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("test", "-n 2 --dist loadfile -m not slow and not system and not cuda"),
+        ("test", "-m not slow and not system and not cuda"),
         ("test-system", "-m system tests"),
-        ("test-all", "-n 2 --dist loadfile -m not system and not cuda"),
+        ("test-all", "-m not system and not cuda"),
     ],
 )
 def test_each_group_of_tests_has_its_target(clone: Clone, target: str, words: str) -> None:
     assert clone.make(target).returncode == 0
-    assert clone.calls()[-1] == f"-m pytest -q {words}"
+    shared = "-n 2 --dist loadfile --no-loadscope-reorder"
+    assert clone.calls()[-1] == f"-m pytest -q {shared} {words}"
 
 
 def test_a_run_that_collected_no_tests_fails(clone: Clone) -> None:

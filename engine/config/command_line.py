@@ -41,22 +41,26 @@ cross-entropy on long-tailed digits, under a minute on a laptop.
   python train.py experiments/cifar10_lt.yaml seed=1         a file, then a change
   python train.py loss=softmax_focal loss.gamma=1            loss=NAME is short for loss.name=NAME
   python train.py reweight=effective_number reweight.start=0.8 --seeds 5
+  python train.py experiments/photographs/small.yaml data.path=photos
 
 Precedence: defaults < files, left to right < key=value. The same command resumes an interrupted run
 and prints the table of a finished one.
 
 options:
   --seeds N         run N seeds, from the key seed upwards; print mean, std and n
+  --submit FILE     hand the seeds to a cluster, a job each; FILE says what a job gets, such as
+                    experiments/clusters/slurm.yaml; a job that has to make room resumes by itself
   --fresh           run again although the run folder exists; the old folder is kept aside
   --print-config    print the resolved YAML and stop
   --print-classes   print the classes in label order, each with its images, and stop: the order of
                     reweight.weights and of every other list with a number a class
   -h, --help [WORD] this text; with WORD only what has it in a key or its meaning (--help drw);
-                    --help methods lists the ready-made methods and their papers
+                    --help methods lists the ready-made methods and their papers, --help recipes
+                    those of training, for photographs too
 """
 
 
-OPTIONS = ("--seeds", "--fresh", "--print-config", "--print-classes", "--help")
+OPTIONS = ("--seeds", "--submit", "--fresh", "--print-config", "--print-classes", "--help")
 LARGEST_SEED = 2**32
 
 
@@ -66,6 +70,7 @@ class Arguments(argparse.Namespace):
     files: list[Path]
     overrides: list[str]
     seeds: int | None
+    submit: Path | None
     fresh: bool
     print_config: bool
     print_classes: bool
@@ -86,6 +91,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("words", nargs="*")
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("--submit", type=Path)
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--print-config", action="store_true")
     parser.add_argument("--print-classes", action="store_true")
@@ -156,8 +162,8 @@ def help_text(word: str = "", *, data: str = DEFAULT_DATA, loss: str = DEFAULT_L
     """
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     blocks = [INTRODUCTION] if not word else []
-    if word.lower() == "methods":
-        return _methods(width)
+    if word.lower() in glossary.LISTS:
+        return _files_of(word.lower(), width=width)
     instead = glossary.advice(word)
     if instead:
         blocks.append(f"{word}: write {instead}\n")
@@ -189,10 +195,10 @@ def _has(text: str, word: str) -> bool:
     return re.search(rf"(?<![^\W_]){re.escape(word)}", text, flags=re.IGNORECASE) is not None
 
 
-def _methods(width: int) -> str:
-    """List the method files, each with its own first comment."""
-    blocks = ["methods, each a file to put before key=value words:"]
-    for file, meaning in glossary.methods().items():
+def _files_of(kind: str, *, width: int) -> str:
+    """List the ready-made files of a kind, each with its own first comment."""
+    blocks = [f"{kind}, each a file to put before key=value words:"]
+    for file, meaning in glossary.files_of(kind).items():
         body = textwrap.wrap(meaning, max(width - 6, 30), break_on_hyphens=False)
         blocks.append("\n".join([f"  {file}", *("      " + line for line in body)]))
     return "\n".join(blocks) + "\n"

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What a run tells the components of a package that ask for it: positional arguments, never keys.
 FACTS = {
     "losses": ("a loss", ("class_counts", "num_classes", "old_classes")),
-    "data": ("a data set", ("root",)),
+    "data": ("a data set", ("root", "raw_data")),
     "models.heads": ("a head", ("num_features", "num_outputs", "init", "prior")),
     "engine.report.tracking": ("a tracker", ("run", "say")),
 }

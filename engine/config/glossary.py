@@ -5,6 +5,11 @@ from __future__ import annotations
 from engine.config import components
 
 METHODS = "experiments/methods"
+# Files to put before other words, by the word that --help lists them with.
+LISTS = {
+    "methods": (METHODS,),
+    "recipes": ("experiments/recipes", "experiments/photographs"),
+}
 
 # What another repository calls it, and how it is spelled here.
 WORDS = {
@@ -49,15 +54,15 @@ def advice(word: str) -> str:
     return ", or ".join(found)
 
 
-def methods() -> dict[str, str]:
-    """Return ``{file: its first comment}`` of the method files, those of papers among them."""
+def files_of(kind: str) -> dict[str, str]:
+    """Return ``{file: its first comment}`` of the ready-made files of a kind of :data:`LISTS`."""
     found = {}
-    for path in sorted((components.ROOT / METHODS).glob("*.yaml")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        comment = []
-        for line in lines:
-            if not line.startswith("#"):
-                break
-            comment.append(line.lstrip("# "))
-        found[f"{METHODS}/{path.name}"] = " ".join(comment)
+    for folder in LISTS[kind]:
+        for path in sorted((components.ROOT / folder).glob("*.yaml")):
+            comment = []
+            for line in path.read_text(encoding="utf-8").splitlines():
+                if not line.startswith("#"):
+                    break
+                comment.append(line.lstrip("# "))
+            found[f"{folder}/{path.name}"] = " ".join(comment)
     return found

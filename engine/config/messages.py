@@ -58,8 +58,9 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
         null = ["null"] if type(None) in get_args(annotation) else []
         return ", or ".join(parts + null)
     if origin in (tuple, list):
-        first = get_args(annotation)[0]
-        return f"a list, each {_type(first)}"
+        first, *rest = get_args(annotation)
+        length = "" if Ellipsis in rest else f" of {len(rest) + 1}"
+        return f"a list{length}, each {_type(first)}"
     return _NOUNS.get(annotation, str(annotation)) + _range(metadata) + _pattern(metadata)
 
 

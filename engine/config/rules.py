@@ -61,9 +61,15 @@ def depends_on(key: str, selector: str) -> bool:
 def has_validation(config: Config) -> bool:
     """Return whether there is, or may be, a validation split: a data set can bring its own."""
     validation = config.data.validation
-    facts = components.read("data", config.data.name).class_facts
     is_drawn = validation.per_class is not None or validation.fraction is not None
-    return is_drawn or bool(facts.get("may_bring_validation"))
+    facts = components.read("data", config.data.name).class_facts
+    return is_drawn or bool(facts.get("may_bring_validation")) or _own_validation(config) != ""
+
+
+def _own_validation(config: Config) -> str:
+    """Return the key by which the data set has a validation list of its own; empty without one."""
+    key = components.read("data", config.data.name).class_facts.get("validation_key", "")
+    return f"data.{key}" if key and getattr(config.data, key) else ""
 
 
 def _get(config: Config, key: str) -> Any:
@@ -167,6 +173,14 @@ def _one_kind_of_validation(config: Config) -> Iterator[str]:
             "data.validation.fraction: cannot go with data.validation.per_class="
             f"{validation.per_class}; set one of them to null"
         )
+
+
+def _an_own_validation_leaves_none_to_draw(config: Config) -> Iterator[str]:
+    own = _own_validation(config)
+    for key in ("per_class", "fraction"):
+        value = getattr(config.data.validation, key)
+        if own and value is not None and _is_set(config, f"data.validation.{key}"):
+            yield f"data.validation.{key}={value:g}: has no effect with {own}; leave one out"
 
 
 def _a_validation_metric_needs_validation(config: Config) -> Iterator[str]:
@@ -324,14 +338,21 @@ def _same_loss(config: Config) -> components.Component:
     return loss
 
 
-def _resized_crops_need_the_files(config: Config) -> Iterator[str]:
-    is_cached = getattr(config.data, "cache_gb", 0) > 0
-    is_resized = getattr(config.data, "size", None) is not None
-    # Drawn images have a size and no cache; a folder without a size is cached as it is.
-    if config.data.augment.resized_crop > 0 and is_cached and is_resized:
+def _preparing_images_needs_a_size(config: Config) -> Iterator[str]:
+    section = config.data
+    if not hasattr(section, "crop_ratio") or section.size is not None:
+        return
+    for key in ("test_size", "crop_ratio", "interpolation"):
+        is_idle = key != "interpolation" or section.augment.resized_crop == 0
+        if is_idle and _is_set(config, f"data.{key}"):
+            yield f"data.{key}={shown(getattr(section, key))}: has no effect without data.size"
+
+
+def _statistics_of_weights_need_weights(config: Config) -> Iterator[str]:
+    if getattr(config.data, "normalize", None) == "weights" and not config.model.pretrained:
         yield (
-            f"data.augment.resized_crop={config.data.augment.resized_crop:g}: crops whole images, "
-            "and the cache holds their centre squares (data.size); set data.cache_gb=0"
+            "data.normalize=weights: needs pretrained weights, whose mean and standard deviation "
+            "it takes; set model.pretrained, or data.normalize to train or imagenet"
         )
 
 
@@ -372,6 +393,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _one_vs_rest_leaves_no_classes_to_choose,
     _a_teacher_needs_a_loss_that_listens,
     _one_kind_of_validation,
+    _an_own_validation_leaves_none_to_draw,
     _a_validation_metric_needs_validation,
     _the_final_weights_are_kept,
     _a_metric_needs_a_rule_that_reads_it,
@@ -386,7 +408,8 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _pieces_divide_the_batch,
     _pieces_add_up_to_the_batch,
     _scaled_logits_are_cosines,
-    _resized_crops_need_the_files,
+    _preparing_images_needs_a_size,
+    _statistics_of_weights_need_weights,
     _tracker_keys_need_a_tracker,
     _constant_rate_has_no_unit,
 )

@@ -58,7 +58,7 @@ class Model:
             folder,
             run,
             facts,
-            data.ImageShape(*facts["image_shape"]),
+            data.ImageShape(*facts["test_shape"]),
             facts["num_outputs"],
             device=chosen,
             precision=precision,
@@ -66,10 +66,11 @@ class Model:
 
     @property
     def decoding(self) -> dict[str, Any]:
-        """How the run decoded its image files: what decoding takes of the keys of its data set."""
+        """How the run decoded its test files: what decoding takes of the keys of its data set."""
         section = self.run.config.data
         keys = inspect.signature(data.decode).parameters.keys() - {"path"}
-        return {"size": None} | {k: getattr(section, k) for k in keys if hasattr(section, k)}
+        found = {"size": None} | {k: getattr(section, k) for k in keys if hasattr(section, k)}
+        return found | {"size": getattr(section, "test_size", None) or found["size"]}
 
     @property
     def class_names(self) -> tuple[str, ...]:

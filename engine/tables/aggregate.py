@@ -80,6 +80,12 @@ class Row:
         return {record.subset_seed for record in self.records}
 
     @property
+    def verified(self) -> str:
+        """The published data set whose lists all its runs read; empty if one of them did not."""
+        found = {record.verified for record in self.records}
+        return found.pop() if len(found) == 1 else ""
+
+    @property
     def num_splits(self) -> int:
         """Different splits; some data give the same one to every subset seed."""
         return len({record.split_fingerprint for record in self.records})

@@ -66,6 +66,7 @@ def published_beside(
         rule=rule,
         subsets=row.subsets,
         split=SPLITS[metric],
+        verified=row.verified,
     )
 
 

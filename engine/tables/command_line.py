@@ -36,6 +36,8 @@ options:
   --only M[/S]        this method, or this method in this setting, with what it starts from
   --seeds N           the first N of the table's seeds (pairs of seeds where pairing: paired)
   --workers N         processes that share the table and the cores (default 1)
+  --submit FILE       hand the work to a cluster, as jobs that share the table; FILE says how many
+                      and what each gets, such as experiments/clusters/slurm.yaml
   --time-limit TIME   stop after this time, at the end of an epoch: 90s, 20m, 1.5h
   --renew             run again what other code has made
   --check             make the runs again in a place of their own (<track.root>/check) and compare
@@ -95,6 +97,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--submit", type=Path)
     parser.add_argument("--time-limit")
     parser.add_argument("--renew", action="store_true")
     parser.add_argument("--check", action="store_true")

@@ -47,6 +47,7 @@ SPLITS = {
 KINDS = {"exponential": "exp", "step": "step", "none": "natural"}
 BACKBONES = {
     "cifar_resnet32": "ResNet-32",
+    "resnet10": "ResNet-10",
     "resnet18": "ResNet-18",
     "resnet50": "ResNet-50",
     "resnet101": "ResNet-101",
@@ -120,6 +121,7 @@ def find(
     rule: str,
     subsets: Collection[int],
     split: str = "all",
+    verified: str = "",
 ) -> Published | None:
     """Return the number that a paper's table prints for a method on the data of ``config``.
 
@@ -133,6 +135,7 @@ def find(
         rule: the selection rule of our number.
         subsets: data.imbalance.seed of our runs.
         split: as in the column split.
+        verified: the published data set whose lists our runs read; empty where that is not known.
     """
     row = chosen(lines_of(paper, table, method), config, split=split)
     if row is None:
@@ -141,7 +144,7 @@ def find(
         accuracy=float(row.acc_pct) / 100,
         place=f"{paper}, {table}, {method}" + ("" if split == "all" else f", {split}"),
         source=str(row.source),
-        differs=tuple(_differences(row, config, rule=rule, subsets=subsets)),
+        differs=tuple(_differences(row, config, rule=rule, subsets=subsets, verified=verified)),
         flag=f"{row.flag}: {row.flag_reason}" if row.flag else "",
         note=str(row.note),
     )
@@ -189,7 +192,8 @@ def data_set(config: Config) -> str:
 
 def backbone(config: Config) -> str:
     """Return the network's name in published.csv, where it has one there."""
-    name = BACKBONES.get(config.model.name, config.model.name)
+    plain = config.model.name.partition(".")[0]  # without the tag of its weights
+    name = BACKBONES.get(plain, config.model.name)
     return f"{name} (ImageNet-pretrained)" if config.model.pretrained is True else name
 
 
@@ -199,18 +203,23 @@ def _plain(name: str) -> str:
 
 
 def _differences(
-    row: pd.Series, config: Config, *, rule: str, subsets: Collection[int]
+    row: pd.Series, config: Config, *, rule: str, subsets: Collection[int], verified: str
 ) -> Iterator[str]:
     """Yield what differs, most consequential first, of what the file states."""
     data, epochs = config.data, config.schedule.epochs
     if row.quoted_from:
         yield f"quoted from {row.quoted_from}"
     is_held_out = data.validation.per_class is not None or data.validation.fraction is not None
-    is_natural = row.imbalance_type == "natural"
+    is_verified = _plain(verified) == _plain(row.dataset)
     drawn_alike = data.imbalance.rule == "cao" and set(subsets) == {0}
-    if is_held_out or (not is_natural and (row.paper not in SAME_SUBSET or not drawn_alike)):
+    drawn_alike &= row.paper in SAME_SUBSET
+    if is_held_out and not getattr(data, "val", None):
         yield "split"
-    if getattr(data, "title", None):
+    elif row.imbalance_type == "natural" and not is_verified:
+        yield "split (our lists are not verified as theirs)"
+    elif row.imbalance_type != "natural" and not drawn_alike:
+        yield "split"
+    if getattr(data, "title", None) and not is_verified:
         yield "data copy"
     if row.epochs != str(epochs):
         yield f"epochs (theirs {row.epochs or 'not stated'}, ours {epochs})"

@@ -54,6 +54,8 @@ class RunRecord(BaseModel):
         rules: results by selection rule: ``last``, and others where there was validation.
         oracle: best test epoch, where test was logged every epoch; never a result.
         notes: what the run had to say about its splits and its segments.
+        verified: the published data set whose lists the run read, checked line by line; empty where
+            nothing says so.
         seconds: spent in training epochs, all segments together.
         hardware: processor, cores, device, precision, threads and processes of the last segment.
         versions: of Python and the packages that compute.
@@ -82,6 +84,7 @@ class RunRecord(BaseModel):
     rules: dict[str, RuleRecord]
     oracle: Oracle | None
     notes: tuple[str, ...]
+    verified: str = ""
     seconds: float
     hardware: dict[str, str | int | None]
     versions: dict[str, str | None]
@@ -133,6 +136,7 @@ def from_run_folder(
             rules={rule: _rule(result) for rule, result in summary.rules.items()},
             oracle=summary.oracle,
             notes=summary.notes,
+            verified=summary.verified,
             seconds=sum(row["time/epoch_seconds"] for row in folder.rows()),
             hardware={key: segment[key] for key in HARDWARE},
             versions={"python": segment["python"], **segment["packages"]},

@@ -34,12 +34,18 @@ def build_dataset(config: Config, *, taught: Sequence[str] = ()) -> data.LongTai
         ConfigError: data are missing or do not allow what the config asks.
     """
     section = config.data
-    with mistakes_of(data.DataError):
+    with mistakes_of(data.DataError, models.ModelError):
+        # Two names of one folder: a data set may have a key of its own called root.
+        raw_data = data.data_root()
         source = components.build(
-            "data", section.name, component_keys(section), root=data.data_root()
+            "data", section.name, component_keys(section), root=raw_data, raw_data=raw_data
         )
+        normalization = None
+        if getattr(section, "normalize", None) == "weights":
+            normalization = models.normalization(config.model.name)
         return data.build(
             source,
+            normalization=normalization,
             imbalance=data.Imbalance(**section.imbalance.model_dump()),
             validation=data.Validation(**section.validation.model_dump()),
             one_vs_rest=section.one_vs_rest,
@@ -72,7 +78,8 @@ def build_model(
             config.model.name,
             num_outputs=num_outputs(config, dataset.num_classes),
             in_channels=dataset.image_shape.channels,
-            image_size=(dataset.image_shape.height, dataset.image_shape.width),
+            image_size=dataset.image_shape[1:],
+            test_size=dataset.test_shape[1:],
             head=head_of(config),
             norm=config.model.norm,
             pretrained=config.model.pretrained,

@@ -183,9 +183,10 @@ def _adjusted_classes_have_a_prior(config: Config, dataset: data.LongTailed) -> 
 
 
 def _workers_need_work(config: Config, dataset: data.LongTailed) -> Iterator[str]:
-    is_on_disk = isinstance(dataset.train.images, data.DiskImages)
+    augment = build.augmentation(config)
+    images = dataset.train.trained_on(whole=augment.resized_crop > 0)
     default = type(config.runtime).model_fields["workers"].default
-    is_needed = is_on_disk or build.augmentation(config).is_by_image
+    is_needed = isinstance(images, data.DiskImages) or augment.is_by_image
     if not is_needed and config.runtime.workers != default:
         yield (
             f"runtime.workers={config.runtime.workers}: has no effect, the images of "

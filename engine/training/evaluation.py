@@ -120,6 +120,11 @@ class Evaluator:
         )
         return Assessment(predictions, found, metrics)
 
+    def close(self) -> None:
+        """End the processes that prepare images."""
+        for loader in self._loaders.values():
+            loader.close()
+
     def _loader(self, split: str) -> Loader:
         if split not in self._loaders:
             self._loaders[split] = self._make_loader(self.splits[split])

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
+
 import data
+import models
 from engine.config import choices, components, rules
 from engine.config.schema import Config
 from engine.training import averaging
+
+_SAME_STATISTICS = 0.005  # as far apart as the rounding of published ones
 
 
 def notes(config: Config) -> tuple[str, ...]:
@@ -43,7 +50,7 @@ def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -
         dataset: what it trains on.
         num_steps: optimizer steps of the run.
     """
-    notes = (*dataset.source_notes, *doubts(config))
+    notes = (*dataset.source_notes, *doubts(config), *_image_notes(config, dataset))
     if has_idle_seed(config, dataset):
         notes += (idle_seed(config, dataset),)
     counts = dataset.class_counts[list(dataset.classes.trained)]
@@ -63,6 +70,39 @@ def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -
     if (remark := averaging.remark(config.model.ema, num_steps=num_steps)) is not None:
         notes += (remark,)
     return notes
+
+
+def _image_notes(config: Config, dataset: data.LongTailed) -> Iterator[str]:
+    """Yield where training images come from if not from the cache, and whose statistics differ."""
+    train, augment = dataset.train, config.data.augment
+    if not isinstance(train.images, data.DiskImages) and isinstance(
+        train.trained_on(whole=augment.resized_crop > 0), data.DiskImages
+    ):
+        why = "crops whole images" if augment.resized_crop else "trains as it does not test"
+        key = "data.augment.resized_crop" if augment.resized_crop else "data.test_size"
+        yield (
+            f"{key} {why}, and the cache holds images as they are tested: training images are "
+            f"decoded from their files, by runtime.workers={config.runtime.workers}"
+        )
+    if config.model.pretrained:
+        yield from _other_statistics(config, dataset)
+
+
+def _other_statistics(config: Config, dataset: data.LongTailed) -> Iterator[str]:
+    try:
+        theirs = models.normalization(config.model.name)
+    except models.ModelError:
+        return
+    ours = (dataset.mean, dataset.std)
+    if len(ours[0]) != len(theirs.mean) or np.allclose(ours, theirs, atol=_SAME_STATISTICS):
+        return
+    mean, std = (", ".join(f"{value:.3f}" for value in values) for values in theirs)
+    instead = "; data.normalize=weights takes theirs" if hasattr(config.data, "normalize") else ""
+    yield (
+        f"the weights of {config.model.name} were made with mean {mean} and standard deviation "
+        f"{std}, here images are normalised by {', '.join(f'{v:.3f}' for v in ours[0])} and "
+        f"{', '.join(f'{v:.3f}' for v in ours[1])}{instead}"
+    )
 
 
 def has_idle_seed(config: Config, dataset: data.LongTailed) -> bool:

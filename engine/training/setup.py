@@ -66,6 +66,11 @@ class Setup:
         targets, num_classes = self.dataset.train.targets, self.dataset.num_classes
         return data.class_histogram(positions, targets, num_classes).tolist()
 
+    def close(self) -> None:
+        """End the processes that prepare images."""
+        self.loader.close()
+        self.evaluator.close()
+
 
 def load_dataset(config: Config) -> data.LongTailed:
     """Load the data set, draw its splits, and check what only they can say about the config.
@@ -110,6 +115,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         std=dataset.std,
         device=machine.device,
         seed=derive_seed(config.seed, "loader"),
+        interpolation=getattr(config.data, "interpolation", "bilinear"),
         workers=config.runtime.workers,
     )
     loader = make_loader(

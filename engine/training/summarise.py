@@ -41,6 +41,8 @@ class _Dataset(Protocol):
     def val_is_balanced(self) -> bool: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
+    @property
+    def verified(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ def summarise(
         class_counts=tuple(dataset.class_counts.tolist()),
         group_sizes=_group_sizes(assessments[headline], dataset),
         notes=(*dataset.notes, *notes, *_notes(assessments, dataset), *selection.patience.notes),
+        verified=dataset.verified,
         time={"training_seconds": trained, "last_segment_seconds": seconds},
     )
 

@@ -67,6 +67,8 @@ class Summary(_Record):
         oracle: best test epoch by the metric of ``evaluate.metric``, if test was logged each epoch.
         selection: in words, what chose the epoch and how many labels that used.
         notes: what the data set had to say about the splits.
+        verified: the published data set whose training and test lists the run read, checked line
+            by line; empty where nothing says so.
         time: seconds of training, and of the last segment; not part of the result.
     """
 
@@ -83,6 +85,7 @@ class Summary(_Record):
     class_counts: tuple[int, ...]
     group_sizes: dict[str, int]
     notes: tuple[str, ...]
+    verified: str = ""
     time: dict[str, float]
 
     @property

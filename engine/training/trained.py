@@ -77,7 +77,7 @@ class LoadedRun:
         config: of the run.
         epoch: after which these weights were taken.
         rule: the selection rule that chose them.
-        image_shape: (channels, height, width) of the images it was trained on.
+        image_shape: (channels, height, width) of the images it predicts, those of its test.
         threshold: of a finished run of two classes with validation: the probability from which on
             class 1 is predicted with the best F1 on validation, weighed to the class shares of the
             data set's whole training list; else None.
@@ -149,7 +149,6 @@ def load_run(
     config = load_run_config(path, check_named_runs=False)
     weights = load_weights(path, rule=rule)
     facts = read_facts(path)
-    class_counts = torch.tensor(facts["class_counts"])
     channels, *size = facts["image_shape"]
     with preserved_randomness():
         model = models.build(
@@ -167,16 +166,27 @@ def load_run(
         config=config,
         epoch=weights.epoch,
         rule=weights.rule,
-        image_shape=(channels, size[0], size[1]),
-        readout=build_readout(
-            config,
-            build_loss(config, class_counts, taught=facts["taught_classes"]),
-            class_counts=class_counts,
-            classes=facts["predicted_classes"],
-        ),
+        image_shape=tuple(facts["test_shape"]),
+        readout=readout_of(config, facts),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
         threshold=_threshold(path, weights.rule),
+    )
+
+
+def readout_of(config: Config, facts: Mapping[str, Any]) -> Readout:
+    """Return what turns a run's logits into probabilities, without its model.
+
+    Args:
+        config: of the run.
+        facts: from :func:`read_facts`.
+    """
+    class_counts = torch.tensor(facts["class_counts"])
+    return build_readout(
+        config,
+        build_loss(config, class_counts, taught=facts["taught_classes"]),
+        class_counts=class_counts,
+        classes=facts["predicted_classes"],
     )
 
 
@@ -210,6 +220,7 @@ def read_facts(run: str | Path) -> dict[str, Any]:
         every = list(range(len(facts["class_names"])))
         usual = {"known_classes": every, "taught_classes": [], "predicted_classes": every}
         usual |= {"whole_fingerprint": environment["split_fingerprint"]}
+        usual |= {"test_shape": facts["image_shape"]}
         return {**usual, "fingerprint": environment["fingerprint"], **facts}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError([f"{path}: is missing or damaged; put it back"]) from error
@@ -237,6 +248,7 @@ def facts_of(
         "val_images": 0 if dataset.val is None else len(dataset.val),
         "test_images": len(dataset.test),
         "image_shape": list(dataset.image_shape),
+        "test_shape": list(dataset.test_shape),
         "mean": list(dataset.mean),
         "std": list(dataset.std),
         "num_outputs": num_outputs(config, dataset.num_classes),

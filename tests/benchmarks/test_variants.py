@@ -41,6 +41,7 @@ def test_a_variant_is_compared_seed_by_seed_and_not_trained_twice(
     assert float(usual.split()[1]) == pytest.approx(mean, abs=6e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_are_two_and_their_run_is_the_one_that_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,6 +148,14 @@ def test_help_lists_every_method_file_with_its_paper(capsys: pytest.CaptureFixtu
     assert "ldam_drw.yaml LDAM-DRW (Cao et al. 2019)" in output
 
 
+def test_help_lists_every_recipe_with_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--help", "recipes"]) == 0
+    output = text_of(capsys.readouterr().out)
+    for name in ("papers", "small", "finetune"):
+        assert f"experiments/photographs/{name}.yaml Photographs " in output
+    assert "experiments/recipes/published.yaml As published results" in output
+
+
 @pytest.mark.parametrize("word", [word for word, keys in WORDS.items() if "NAME" not in keys])
 def test_what_the_glossary_says_is_a_config(word: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(dump(load()), encoding="utf-8")
@@ -408,6 +416,7 @@ def test_the_defaults_of_the_parser_are_those_of_the_config() -> None:
         files=[],
         overrides=[],
         seeds=None,
+        submit=None,
         fresh=False,
         print_config=False,
         print_classes=False,

@@ -74,7 +74,11 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("train-images-idx3-ubyte", b"\0\0\10\1" + bytes(20), "not an idx file of 3 dim.*0x00000803"),
+        (
+            "train-images-idx3-ubyte",
+            b"\0\0\10\1" + bytes(20),
+            "not an idx file of 3 dim.*0x00000803",
+        ),
         ("train-labels-idx1-ubyte", b"", "not an idx file of 1 dimensions"),
         ("train-images-idx3-ubyte", idx(pixels("train"))[:-1], "promises 23520 .* has 23519"),
         ("train-images-idx3-ubyte", idx(pixels("train")[:, :27]), "has images of 28x27, not 28x28"),

@@ -19,6 +19,8 @@ from data._transforms import ImageTransform
 from data.image_folder import ImageFolder
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
+from engine.training import build
+from engine.training.notes import opening_notes
 from tests._runs import assert_same_run, quiet_screen, small_run
 from tests.data._files import write_folder, write_image
 from tests.data._pools import PoolOf
@@ -193,7 +195,13 @@ def folder_split(root: Path, *, cache_gb: float, size: int | None) -> Split:
     folder = str(root / "pets")
     source = ImageFolder(root, path=folder, cache_gb=cache_gb, size=size, normalize="imagenet")
     part = source.load().train
-    return Split(part.images, part.targets, torch.arange(len(part)), is_resized=part.is_resized)
+    return Split(
+        part.images,
+        part.targets,
+        torch.arange(len(part)),
+        files=part.files,
+        is_trained_as_tested=part.is_trained_as_tested,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -220,12 +228,6 @@ def test_cached_or_not_and_with_any_workers_the_batches_are_the_same(
     assert torch.equal(images(augment, split=on_disk, workers=4), expected)
     cached = folder_split(pets, cache_gb=1, size=size)
     assert isinstance(cached.images, torch.Tensor)
-    if size is not None and augment.resized_crop:
-        with pytest.raises(
-            DataError, match=r"data\.augment\.resized_crop=0\.3: crops whole images"
-        ):
-            images(augment, split=cached)
-        return
     for workers in (0, 4):
         assert torch.equal(images(augment, split=cached, workers=workers), expected)
 
@@ -272,9 +274,35 @@ def test_images_in_memory_take_it_too_and_may_then_have_workers(tmp_path: Path) 
         small_run(tmp_path, "runtime.workers=1")
 
 
-def test_a_resized_crop_of_cached_squares_is_a_mistake() -> None:
-    words = ["data=image_folder", "data.path=pets", "data.augment.resized_crop=0.08"]
-    with pytest.raises(ConfigError, match=r"data\.augment\.resized_crop=0\.08: crops whole images"):
-        load(overrides=[*words, "data.size=32"])
-    for fine in (words, [*words, "data.size=32", "data.cache_gb=0"], ["data=cifar10", words[-1]]):
-        assert load(overrides=fine).data.augment.resized_crop == 0.08
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("data.crop_ratio=0.875",), r"data\.crop_ratio=0\.875: has no effect without data\.size"),
+        (("data.test_size=8",), r"data\.test_size=8: has no effect without data\.size"),
+        (("data.interpolation=bicubic",), r"data\.interpolation=bicubic: has no effect without"),
+        (
+            ("data.size=[8, 9, 10]",),
+            r"data\.size=\[8, 9, 10\]: expected .*a list of 2, each a whole",
+        ),
+        (("data.normalize=weights",), r"data\.normalize=weights: needs pretrained weights"),
+    ],
+)
+def test_a_key_of_the_recipe_without_effect_is_a_mistake(
+    words: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(overrides=["data=image_folder", "data.path=pets", *words])
+
+
+def test_the_run_says_that_cropped_images_come_from_their_files(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    words = ["data=image_folder", f"data.path={pets / 'two'}", "data.size=8"]
+    words += ["runtime.workers=0", "data.validation.fraction=0.4"]
+    write_folder(pets / "two", {"train": {"cat": 3, "dog": 3}, "test": {"cat": 1, "dog": 1}})
+    for crop, is_said in ((0.3, True), (0.0, False)):
+        config = load(overrides=[*words, f"data.augment.resized_crop={crop}"])
+        dataset = build.build_dataset(config)
+        said = " ".join(opening_notes(config, dataset, num_steps=1))
+        assert ("data.augment.resized_crop crops whole images, and the cache" in said) == is_said

@@ -28,6 +28,7 @@ SHAPES = {
     "cifar10": (10, 32, 3),
     "cifar100": (100, 32, 3),
     "image_folder": (10, 32, 3),  # the copy of CIFAR-10
+    "image_list": (10, 32, 3),  # photographs, of hundreds of classes and 224 pixels
 }
 SMALL_NETWORK = {"model.name": "cifar_resnet8"}
 # Distinct runs on drawn images: a method on a data set with a shape of imbalance.
@@ -41,7 +42,11 @@ NUM_KINDS = {
     "fashion_mnist_lt": 8,
     "focal_gamma": 10 * 2,
     "ib_cifar": 11 * 4,
+    "imagenet_lt_resnet10": 4,
+    "imagenet_lt_resnext50": 7,  # class-balanced sampling is cRT without its first stage
+    "inaturalist18": 6,
     "ldam_drw": 12 * 4,
+    "places_lt": 5,
 }
 
 
@@ -58,9 +63,11 @@ def stand_in(cell: Cell, root: Path, **changes: Any) -> Config:
         "data.channels": channels,
         "data.num_train_per_class": 3,
         "data.num_test_per_class": 1,
-        "data.imbalance.kind": data.imbalance.kind,
+        # A natural long tail is cut out of drawn images.
+        "data.imbalance.kind": data.imbalance.kind.replace("none", "exponential"),
         "data.imbalance.factor": 2.0,
         "data.validation.per_class": 1 if data.validation.per_class else None,
+        "model.pretrained": False,  # no weights are downloaded
         "model.init_from": None,  # the first stage of another
         "model.init_head": True,
         "model.freeze": False,  # a frozen backbone needs the weights of the first stage
@@ -68,6 +75,7 @@ def stand_in(cell: Cell, root: Path, **changes: Any) -> Config:
         "schedule.epochs": 5,
         "track.root": str(root),
         "runtime.threads": 1,
+        "runtime.workers": 0,
         **changes,
     }
     return load(values=values)

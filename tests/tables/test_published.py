@@ -16,7 +16,7 @@ from engine.config.schema import Config
 from engine.tables.aggregate import Wanted, blocks
 from engine.tables.beside import unmatched
 from engine.tables.cells import cells
-from engine.tables.published import SAME_SUBSET, Published, find, read
+from engine.tables.published import SAME_SUBSET, Published, backbone, find, read
 from engine.tables.table_file import Reference, read_table_file
 from tests.tables._lines import line
 
@@ -220,7 +220,8 @@ def test_a_table_names_numbers_that_were_printed_and_trains_on_their_images(
     assert set(reference.methods.values()) <= set(printed.method)
     # One method and one seed are enough to see the data of every setting.
     ours = next(iter(reference.methods))
-    small = {"methods": {ours: table.methods[ours]}, "baseline": ours}
+    stages = table.stages(ours)
+    small = {"methods": {row: table.methods[row] for row in stages}, "baseline": stages[0]}
     one_seed = table.model_copy(update={**small, "seeds": (0,), "subset_seeds": (0,)})
     found = [
         find(
@@ -232,6 +233,7 @@ def test_a_table_names_numbers_that_were_printed_and_trains_on_their_images(
             subsets={cell.subset_seed},
         )
         for cell in cells(one_seed)
+        if cell.method == ours
     ]
     beside_ours = [published for published in found if published is not None]
     assert beside_ours
@@ -316,6 +318,47 @@ def test_a_naturally_long_tailed_set_and_its_groups_find_their_numbers() -> None
     assert imagenet("data.imbalance={kind: exponential, factor: 256}") is None
 
 
+def listed(file: str, *words: str, verified: str) -> tuple[str, ...]:
+    """What sets a run of lists apart from the first published number that its table names."""
+    table = read_table_file(EXPERIMENTS / "papers" / file)
+    reference = next(r for r in table.published if table.baseline in r.methods)
+    found = find(
+        load([Path(table.base[0])], [*table.base[1:], *words]),
+        paper=reference.paper,
+        table=reference.table,
+        method=reference.methods[table.baseline],
+        rule=table.rule,
+        subsets={0},
+        verified=verified,
+    )
+    assert found is not None
+    return tuple(reason for reason in found.differs if reason.startswith(("split", "data copy")))
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("imagenet_lt_resnext50.yaml", "ImageNet-LT"),
+        ("imagenet_lt_resnet10.yaml", "ImageNet-LT"),
+        ("places_lt.yaml", "Places-LT"),
+        ("inaturalist18.yaml", "iNaturalist 2018"),
+    ],
+)
+def test_only_verified_lists_are_the_published_split(file: str, name: str) -> None:
+    assert listed(file, verified=name) == ()
+    unverified = ("split (our lists are not verified as theirs)", "data copy")
+    assert listed(file, verified="") == unverified
+    assert listed(file, verified="Another-LT") == unverified
+    if name == "iNaturalist 2018":
+        assert listed(file, "data.validation.fraction=0.1", verified=name) == ("split",)
+
+
+def test_a_network_is_known_by_its_name_without_the_tag_of_its_weights() -> None:
+    config = load([EXPERIMENTS / "places_lt.yaml"])
+    assert backbone(config) == "ResNet-152 (ImageNet-pretrained)"
+    assert backbone(load(overrides=["model=resnet10"])) == "ResNet-10"
+
+
 def test_nothing_is_said_of_theirs_that_the_file_does_not_say() -> None:
     found = imagenet("model=cifar_resnet20")
     assert found is not None
@@ -336,12 +379,12 @@ def test_nothing_is_said_of_theirs_that_the_file_does_not_say() -> None:
 def test_the_line_with_our_backbone_and_epochs_stands_beside() -> None:
     table = {"paper": "DisAlign", "table": "Table 3", "method": "cRT", "rule": "last"}
     accuracy = {}
-    for backbone, epochs in (("resnet50", 90), ("resnet152", 90), ("resnet152", 200)):
-        words = [f"model={backbone}", f"schedule.epochs={epochs}", "data.title=iNaturalist 2018"]
+    for network, epochs in (("resnet50", 90), ("resnet152", 90), ("resnet152", 200)):
+        words = [f"model={network}", f"schedule.epochs={epochs}", "data.title=iNaturalist 2018"]
         kept = [word for word in IMAGENET_LT if not word.startswith(("data.title", "schedule"))]
         found = find(load(overrides=[*kept, *words]), **table, subsets={0})
         assert found is not None
-        accuracy[backbone, epochs] = found.accuracy
+        accuracy[network, epochs] = found.accuracy
     assert list(accuracy.values()) == pytest.approx([0.652, 0.685, 0.712])
 
 

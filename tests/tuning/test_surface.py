@@ -69,7 +69,8 @@ def test_trials_that_span_no_area_have_no_surface(kind: str) -> None:
     assert surface(found, truth(found)) is None
 
 
-def test_a_long_search_is_fitted_on_a_part_of_it() -> None:
+def test_a_long_search_is_fitted_on_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.tuning.figures.surface.MOST_POINTS", 60)
     points = np.random.default_rng(0).uniform(size=(2000, 2))
     found = surface(points, truth(points), noise=0.01, grid=10)
     assert found is not None

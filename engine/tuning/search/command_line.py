@@ -46,6 +46,8 @@ options:
   --study NAME      name of the study and its folder; default <data>-<search file>
   --workers N       N processes on this machine, each with its share of the threads, or its GPU
   --join            be one more worker of a study, and nothing else
+  --submit FILE     hand the work to a cluster, as jobs that share the study; FILE says how many
+                    and what each gets, such as experiments/clusters/slurm.yaml
   --trials N        instead of budget.trials
   -h, --help        this text
 
@@ -74,7 +76,16 @@ search file:
   confirm: {{top: 3, seeds: 5}}          the best three and the default, again, on five fresh seeds
 """
 
-OPTIONS = ("--search", "--compare", "--study", "--workers", "--join", "--trials", "--help")
+OPTIONS = (
+    "--search",
+    "--compare",
+    "--study",
+    "--workers",
+    "--join",
+    "--submit",
+    "--trials",
+    "--help",
+)
 LONGEST_NAME = 100  # of a study that nobody named
 STORAGE = "SWEEP_STORAGE"  # environment variable
 
@@ -88,6 +99,7 @@ class Arguments:
     storage: str | None
     workers: int
     join: bool
+    submit: Path | None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,6 +124,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--study")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--join", action="store_true")
+    parser.add_argument("--submit", type=Path)
     parser.add_argument("--trials", type=int)
     parser.add_argument("--compare", type=Path, nargs="+", default=[])
     known, unknown = parser.parse_known_intermixed_args(argv)
@@ -150,7 +163,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         search = search.named("-".join([search.base.data.name, *stems])[:LONGEST_NAME])
     storage = urls[-1] if urls else os.environ.get(STORAGE) or None
     compared = methods(known.compare, lead=search, is_shared=known.search is not None)
-    return Arguments(search, compared, storage, workers=known.workers, join=known.join)
+    return Arguments(search, compared, storage, known.workers, known.join, known.submit)
 
 
 def without_storage(argv: Sequence[str]) -> list[str]:

@@ -1,0 +1,111 @@
+"""From a listing of files to a pool: decoded, with statistics, and with what must be said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from data._base import DataError, Decoding, DiskImages, Pool, Size
+from data._decode import DEEPEST, quiet_pillow
+from data._folder import Listing
+from data._folder_cache import FolderCache
+from data._folder_groups import number_groups
+from data._grey import LOOKED_AT, grey_notes
+from data._near_duplicates import near_notes
+
+# Mean and standard deviation of published training sets, as recipes write them.
+STATISTICS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # As in data/dataloader.py of github.com/facebookresearch/classifier-balancing.
+    "inaturalist": ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192)),
+}
+
+
+def folder_cache(
+    raw_data: Path,
+    *,
+    size: int | tuple[int, int] | None,
+    test_size: int | tuple[int, int] | None,
+    crop_ratio: float,
+    interpolation: Literal["bilinear", "bicubic"],
+    exif_orientation: bool,
+    grey_bits: int = DEEPEST,
+) -> FolderCache:
+    """Return the cache of images that are decoded as the keys of a data set of files say."""
+    training = Decoding(
+        _size(size),
+        interpolation=interpolation,
+        exif_orientation=exif_orientation,
+        grey_bits=grey_bits,
+    )
+    tested = replace(training, size=_size(test_size or size), crop_ratio=crop_ratio)
+    return FolderCache(raw_data / "cache" / "image_folder", tested, training)
+
+
+def _size(given: int | tuple[int, int] | None) -> Size | None:
+    if given is None:
+        return None
+    return Size(given, given) if isinstance(given, int) else Size(*given)
+
+
+def folder_pool(
+    listing: Listing,
+    cache: FolderCache,
+    *,
+    limit: float,
+    normalize: str,
+    title: str,
+    near_bits: int | None = None,
+    notes: Sequence[str] = (),
+    verified: str = "",
+) -> Pool:
+    """Return the images of a listing: decoded in memory maps, or on disk where they are too many.
+
+    Args:
+        listing: The files.
+        cache: Where decoded images are kept.
+        limit: Bytes that they may fill.
+        normalize: ``train``, ``weights``, or a key of ``STATISTICS``.
+        title: Name of the data set in tables.
+        near_bits: Bits in which the hashes of images of two splits may differ that are counted as
+            looking alike; None does not look.
+        notes: What is to be said after the notes of the listing.
+        verified: As of :class:`Pool`.
+
+    Raises:
+        DataError: If a file cannot be decoded, sizes differ, or the cache cannot be written.
+    """
+    names = listing.splits["train"].names
+    # A few are looked at: a million paths would fill the memory.
+    if cache.decoding.grey_bits == DEEPEST:
+        names = names[:: max(1, -(-len(names) // LOOKED_AT))]
+    paths = [listing.folder / os.fsdecode(name) for name in names]
+    with quiet_pillow():
+        deep = grey_notes(paths, grey_bits=cache.decoding.grey_bits)
+        parts = cache.parts(listing, limit=limit)
+    near = []
+    if near_bits is not None:
+        looked_at = {split: part.images for split, part in parts.items()}
+        near = near_notes(looked_at, most_bits=near_bits)
+    numbers = number_groups({split: files.groups for split, files in listing.splits.items()})
+    parts = {split: replace(part, groups=numbers.get(split)) for split, part in parts.items()}
+    mean, std = STATISTICS.get(normalize, (None, None))
+    if isinstance(parts["train"].images, DiskImages) and normalize == "train":
+        raise DataError(
+            "data.normalize=train needs decoded images, and these need more than "
+            f"data.cache_gb={limit / 1e9:g}: raise it or set data.normalize=imagenet"
+        )
+    return Pool(
+        train=parts["train"],
+        test=parts["test"],
+        val=parts.get("val"),
+        class_names=listing.class_names,
+        title=title,
+        mean=mean,
+        std=std,
+        notes=(*listing.notes, *deep, *notes, *near),
+        verified=verified,
+    )

@@ -1,0 +1,281 @@
+"""One list of images, read from text, CSV or JSON into arrays: paths, labels, groups."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data._base import DataError
+from data._folder import readable
+
+_CHUNK = 100_000  # lines held as Python objects at a time
+_MOST_NAMED = 8  # columns named in one message
+# What a column is called where data.columns does not say, in the order they are looked for.
+_USUAL = (
+    ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "image_filepath"),
+    ("label", "class", "target", "category", "class_id", "category_id", "anomaly_class"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ListFile:
+    """The images of one list, in its order.
+
+    Args:
+        key: The config key that names the list, for messages.
+        file: The list.
+        paths: (N,) bytes, as written.
+        labels: (N,) bytes, as written: numbers or names.
+        places: (N,) int64, number of the line; in JSON, of the entry.
+        groups: (N,) bytes, None without a column of groups.
+        num_blank: Blank lines, which are left out.
+        has_columns: Whether it is a table or JSON, whose columns have names.
+    """
+
+    key: str
+    file: Path
+    paths: np.ndarray
+    labels: np.ndarray
+    places: np.ndarray
+    groups: np.ndarray | None
+    num_blank: int
+    has_columns: bool
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, index: np.ndarray) -> ListFile:
+        """Return the list of the images at ``index`` (M,) alone."""
+        return replace(
+            self,
+            paths=self.paths[index],
+            labels=self.labels[index],
+            places=self.places[index],
+            groups=None if self.groups is None else self.groups[index],
+        )
+
+    def place(self, position: int) -> str:
+        """Return where an image stands, for messages: ``train.txt, line 7``."""
+        unit = "entry" if self.file.suffix.lower() == ".json" else "line"
+        return f"{self.file.name}, {unit} {self.places[position]}"
+
+
+class _Row(NamedTuple):
+    """A row of a table that is not blank: its number, and path, label and perhaps group."""
+
+    place: int
+    fields: Sequence[bytes]
+
+
+class _Mistake(Exception):  # noqa: N818 - becomes a DataError that names key and file
+    """What is wrong with a list: the message goes on after the name of the file."""
+
+
+def read_list(file: Path, *, key: str, columns: Sequence[str] | None) -> ListFile:
+    """Read a list: ``path label`` lines, a table (.csv, .tsv) or JSON, by the end of its name.
+
+    Args:
+        file: The list.
+        key: The config key that names it.
+        columns: Columns of a table, or keys of a JSON entry: path, label and perhaps group; by
+            default the usual names are looked for.
+
+    Raises:
+        DataError: If it cannot be read, is empty, or a line has no path or no label.
+    """
+    with readable(file, key=key):
+        content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    if b"\0" in content:
+        raise DataError(f"{key}: {file} is not a list in UTF-8 text")
+    kinds = {".csv": _table_rows, ".tsv": _table_rows, ".json": _json_rows}
+    read_rows = kinds.get(file.suffix.lower())
+    try:
+        if read_rows is None:
+            parts = list(_text_parts(content))
+        else:
+            parts = list(_in_parts(read_rows(content, columns)))
+        paths, labels, groups, places, num_blank = _joined(parts)
+    except _Mistake as mistake:
+        raise DataError(f"{key}: {file}{mistake}") from mistake
+    return ListFile(
+        key=key,
+        file=file,
+        paths=paths,
+        labels=labels,
+        places=places,
+        groups=groups,
+        num_blank=num_blank,
+        has_columns=read_rows is not None,
+    )
+
+
+class _Part(NamedTuple):
+    """Some lines of a list as arrays: path, label and perhaps group, and what was left out."""
+
+    columns: Sequence[np.ndarray]
+    places: np.ndarray
+    num_blank: int
+
+
+class _Arrays(NamedTuple):
+    paths: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None
+    places: np.ndarray
+    num_blank: int
+
+
+def _joined(parts: Sequence[_Part]) -> _Arrays:
+    filled = [part for part in parts if len(part.places)]
+    if not filled:
+        raise _Mistake(" has no image")
+    columns = zip(*(part.columns for part in filled), strict=True)
+    paths, labels, *groups = (np.concatenate(column) for column in columns)
+    places = np.concatenate([part.places for part in filled])
+    num_blank = sum(part.num_blank for part in parts)
+    return _Arrays(paths, labels, groups[0] if groups else None, places, num_blank)
+
+
+def _in_parts(rows: Iterator[_Row | None]) -> Iterator[_Part]:
+    """Gather rows in arrays, some at a time: a million tuples would fill the memory."""
+    while chunk := list(islice(rows, _CHUNK)):
+        kept = [row for row in chunk if row is not None]
+        columns = zip(*(row.fields for row in kept), strict=True)
+        places = np.array([row.place for row in kept], dtype=np.int64)
+        yield _Part([np.array(column) for column in columns], places, len(chunk) - len(kept))
+
+
+def _text_parts(content: bytes) -> Iterator[_Part]:
+    """Read ``path label`` lines; a path may hold spaces, a label not."""
+    lines = content.splitlines()
+    for start in range(0, len(lines), _CHUNK):
+        fields = [_fields(line) for line in lines[start : start + _CHUNK]]
+        paths, labels = [pair[0] for pair in fields], [pair[1] for pair in fields]
+        if b"" in labels:
+            places = np.flatnonzero(list(map(bool, labels)))
+            for place, path in enumerate(paths):
+                if path and not labels[place]:
+                    raise _Mistake(
+                        f", line {start + place + 1}: {_shown(path)} has no label after the path; "
+                        "expected `path label` on every line (a table with named columns ends in "
+                        ".csv)"
+                    )
+            paths, labels = [p for p in paths if p], [label for label in labels if label]
+        else:
+            places = np.arange(len(fields))
+        columns = [np.array(paths, dtype=bytes), np.array(labels, dtype=bytes)]
+        yield _Part(columns, start + 1 + places, len(fields) - len(places))
+
+
+def _fields(line: bytes) -> tuple[bytes, bytes]:
+    """Return path and label of a line; no label where it has one word, neither where it has none.
+
+    What splits at any white space takes several times longer than the usual case.
+    """
+    path, _, label = line.rpartition(b" ")
+    path = path.strip()
+    if path and label and b"\t" not in line:
+        return path, label
+    words = line.rsplit(None, 1)
+    return (words[0].strip(), words[1]) if len(words) == 2 else (b"".join(words), b"")
+
+
+def _table_rows(content: bytes, columns: Sequence[str] | None) -> Iterator[_Row | None]:
+    """Yield the rows of a table whose first line names the columns."""
+    lines = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
+    first = lines.readline()
+    lines.seek(0)
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        chosen = _chosen(header, columns)
+        for row in reader:
+            if not any(row):
+                yield None
+                continue
+            if len(row) != len(header):
+                raise _Mistake(
+                    f", line {reader.line_num}: has {len(row)} values for {len(header)} columns"
+                )
+            values = [row[index].strip() for index in chosen]
+            yield _Row(reader.line_num, _encoded(values, f", line {reader.line_num}"))
+    except csv.Error as error:
+        raise _Mistake(f", line {reader.line_num}: {error}") from error
+
+
+def _json_rows(content: bytes, columns: Sequence[str] | None) -> Iterator[_Row | None]:
+    """Yield the entries of a list of objects, of an object of objects, or of {path: label}."""
+    try:
+        found = json.loads(content, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise _Mistake(f" is not JSON ({error})") from error
+    entries = list(found.values()) if isinstance(found, dict) else found
+    if isinstance(found, dict) and found and not any(isinstance(e, dict | list) for e in entries):
+        for number, (path, label) in enumerate(found.items(), start=1):
+            yield _Row(number, _encoded([path, _text(label)], f", entry {number}"))
+        return
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise _Mistake(
+            ": expected {image: {path: ..., label: ...}}, a list of such objects, or {path: label}"
+        )
+    names = list(entries[0]) if entries else []
+    chosen = [names[index] for index in _chosen(names, columns)] if names else []
+    for number, entry in enumerate(entries, start=1):
+        values = [_text(entry.get(name)) for name in chosen]
+        yield _Row(number, _encoded(values, f", entry {number}"))
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise _Mistake(f" has the key {twice!r} twice")
+    return found
+
+
+def _text(value: Any) -> str:
+    """Return a label or path of JSON as text; empty for what can be none."""
+    is_plain = isinstance(value, str | int) and not isinstance(value, bool)
+    return str(value).strip() if is_plain else ""
+
+
+def _encoded(values: Sequence[str], place: str) -> tuple[bytes, ...]:
+    """Return path, label and group as bytes, none of them empty."""
+    for value, what in zip(values, ("path", "label", "group"), strict=False):
+        if not value:
+            raise _Mistake(f"{place}: has no {what}")
+    return tuple(value.encode("utf-8", "surrogateescape") for value in values)
+
+
+def _chosen(header: Sequence[str], columns: Sequence[str] | None) -> list[int]:
+    """Return which columns are path, label and group: those named, else those of usual names."""
+    have = ", ".join(header[:_MOST_NAMED]) + (", ..." if len(header) > _MOST_NAMED else "")
+    if columns is not None:
+        unknown = [name for name in columns if name not in header]
+        if unknown:
+            raise _Mistake(f" has no column {unknown[0]!r} (data.columns); it has {have}")
+        return [header.index(name) for name in columns]
+    lower = [name.lower() for name in header]
+    found = [next((lower.index(u) for u in usual if u in lower), None) for usual in _USUAL]
+    if None in found:
+        raise _Mistake(
+            f": which columns hold path and label? It has {have}; name them in data.columns, as "
+            "in data.columns=[file, class]"
+        )
+    return [index for index in found if index is not None]
+
+
+def _shown(text: bytes) -> str:
+    """Return bytes of a list as messages show them."""
+    shown = repr(text.decode("utf-8", "backslashreplace"))
+    return shown if len(shown) <= 80 else f"{shown[:76]}...'"

@@ -1,0 +1,207 @@
+"""The paths of lists: below one folder, each once, in one split, and all of them there.
+
+No image is opened, and each folder is listed once: a million calls of the system for a million
+files take minutes where the files are far away.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data._base import DataError
+from data._folder import readable
+from data._list_file import ListFile
+
+_MOST_NAMED = 5  # files named in one message
+_DRIVE = re.compile(rb"[A-Za-z]:[\\/]")
+
+
+class Found(NamedTuple):
+    """What is known of N files without opening one.
+
+    Args:
+        sizes: (N,) int64, bytes of each file; 0 where that was not asked for.
+        times: (N,) int64, time of last change in nanoseconds; 0 likewise.
+    """
+
+    sizes: np.ndarray
+    times: np.ndarray
+
+
+def relative_paths(listed: ListFile, folder: Path) -> tuple[ListFile, tuple[str, ...]]:
+    """Return the list with paths that start from ``folder`` and are spelled one way.
+
+    Args:
+        listed: A list as read.
+        folder: The folder of the images.
+
+    Returns:
+        The list, and what to say about it.
+
+    Raises:
+        DataError: If a path leads out of the folder.
+    """
+    paths = listed.paths
+    unusual = np.char.startswith(paths, b"/") | (np.char.find(paths, b":") == 1)
+    for part in (b"./", b"//", b"/."):
+        unusual |= np.char.find(paths, part) >= 0
+    if not unusual.any():
+        return listed, ()
+    changed = paths.tolist()
+    absolute = 0
+    for position in np.flatnonzero(unusual):
+        path = changed[position]
+        plain = posixpath.normpath(path)
+        if path.startswith(b"/"):
+            plain = os.path.relpath(plain, os.fsencode(folder))
+            absolute += not plain.startswith(b"..")
+        if plain == b".." or plain.startswith(b"../") or _DRIVE.match(path):
+            raise DataError(_climbing(listed, int(position), folder))
+        changed[position] = plain
+    notes = ()
+    if absolute:
+        notes = (f"{listed.file.name}: {absolute} paths are absolute and lead into {folder}",)
+    return replace(listed, paths=np.array(changed)), notes
+
+
+def _climbing(listed: ListFile, position: int, folder: Path) -> str:
+    path = listed.paths[position]
+    place = f"{listed.key}: {listed.place(position)}: {os.fsdecode(path)}"
+    if path.startswith(b"/") or _DRIVE.match(path):
+        return f"{place} is absolute; paths start from data.root ({folder})"
+    return f"{place} leads out of data.root ({folder})"
+
+
+def without_repeats(listed: ListFile) -> tuple[ListFile, tuple[str, ...]]:
+    """Return the list with every image once; lines that repeat another are left out and counted.
+
+    Raises:
+        DataError: If an image has two labels.
+    """
+    first = _first_of_each(listed.paths)
+    repeats = np.flatnonzero(first != np.arange(len(listed)))
+    if not len(repeats):
+        return listed, ()
+    torn = repeats[listed.labels[repeats] != listed.labels[first[repeats]]]
+    if len(torn):
+        again, before = int(torn[0]), int(first[torn[0]])
+        more = f" ({len(torn)} such lines)" if len(torn) > 1 else ""
+        raise DataError(
+            f"{listed.key}: {listed.place(again)}: {os.fsdecode(listed.paths[again])} has the "
+            f"label {os.fsdecode(listed.labels[again])}, and {os.fsdecode(listed.labels[before])} "
+            f"in line {listed.places[before]}{more}: keep one of them"
+        )
+    note = (
+        f"{listed.file.name}: {len(repeats)} lines repeat another "
+        f"({listed.places[repeats[0]]} = {listed.places[first[repeats[0]]]}): each image counts "
+        "once"
+    )
+    return listed.select(np.flatnonzero(first == np.arange(len(listed)))), (note,)
+
+
+def check_apart(lists: Mapping[str, ListFile]) -> None:
+    """Refuse an image that is in two splits.
+
+    Raises:
+        DataError: Naming the first, and how many there are.
+    """
+    for one, other in itertools.combinations(lists.values(), 2):
+        there = np.flatnonzero(np.isin(_hashes(other.paths), _hashes(one.paths)))
+        if not len(there):
+            continue
+        path = other.paths[there[0]]
+        here = int(np.flatnonzero(one.paths == path)[0])
+        raise DataError(
+            f"{other.key}: {other.place(int(there[0]))}: {os.fsdecode(path)} is in "
+            f"{one.place(here)}, too; {len(there)} of {len(other)} images are in both splits: "
+            "remove them from one"
+        )
+
+
+def look_up(listed: ListFile, folder: Path, *, with_facts: bool) -> Found:
+    """Find the files of a list.
+
+    Args:
+        listed: A list whose paths start from ``folder``.
+        folder: The folder of the images.
+        with_facts: Whether to ask for size and time of each, which is a call of the system a file.
+
+    Raises:
+        DataError: If files are missing: the first five are named, all are counted.
+    """
+    sizes, times = (np.zeros(len(listed), dtype=np.int64) for _ in range(2))
+    missing: list[int] = []
+    paths = listed.paths.tolist()
+    for place, positions in _by_folder(paths).items():
+        files = _files(folder / os.fsdecode(place), key=listed.key)
+        start = len(place) + 1 if place else 0
+        for position in positions:
+            entry = files.get(paths[position][start:])
+            if entry is None:
+                missing.append(position)
+            elif with_facts:
+                with readable(folder, key=listed.key):
+                    facts = entry.stat()
+                sizes[position], times[position] = facts.st_size, facts.st_mtime_ns
+    if missing:
+        raise DataError(_missing(listed, sorted(missing), folder))
+    return Found(sizes, times)
+
+
+def _by_folder(paths: list[bytes]) -> dict[bytes, list[int]]:
+    folders: dict[bytes, list[int]] = {}
+    for position, path in enumerate(paths):
+        folders.setdefault(path.rpartition(b"/")[0], []).append(position)
+    return folders
+
+
+def _files(folder: Path, *, key: str) -> dict[bytes, os.DirEntry[bytes]]:
+    """Return the files of a folder, links to files among them; none where there is no folder."""
+    try:
+        with readable(folder, key=key), os.scandir(os.fsencode(folder)) as entries:
+            return {entry.name: entry for entry in entries if entry.is_file()}
+    except DataError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return {}
+        raise
+
+
+def _missing(listed: ListFile, missing: list[int], folder: Path) -> str:
+    """Return the message about files that are not there, with the folder that has them if near."""
+    named = [os.fsdecode(listed.paths[position]) for position in missing[:_MOST_NAMED]]
+    line = (
+        f"{listed.key}: {len(missing)} of {len(listed)} files of {listed.file.name} are not in "
+        f"{folder}: {', '.join(named)}{', ...' if len(missing) > _MOST_NAMED else ''}"
+    )
+    if "\\" in named[0] and "/" not in named[0]:
+        return f"{line}; folders are separated by / in a list"
+    with readable(folder, key="data.root"):
+        near = [folder.parent, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    for other in near:
+        if (other / named[0]).is_file():
+            return f"{line}; they are in {other}: set data.root to it"
+    return line
+
+
+def _first_of_each(paths: np.ndarray) -> np.ndarray:
+    """Return where the path of each line stands first, int64 (N,)."""
+    _, first, inverse = np.unique(_hashes(paths), return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def _hashes(paths: np.ndarray) -> np.ndarray:
+    """Return a number for each path, int64 (N,); sorting numbers is much faster than sorting text.
+
+    Python's own hash of 64 bits, good within one process: among a million paths two different ones
+    share it with a probability of 3e-8.
+    """
+    return np.fromiter(map(hash, paths.tolist()), dtype=np.int64, count=len(paths))

@@ -1,0 +1,192 @@
+"""Lists of images checked together: one listing of files, as of an image folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from data._base import DataError
+from data._class_names import KEY, read_class_names
+from data._folder import Files, Listing, draw_test
+from data._known_lists import recognise
+from data._list_file import ListFile
+from data._list_labels import ListClasses, list_classes
+from data._list_paths import check_apart, look_up, relative_paths, without_repeats
+
+
+class CheckedLists(NamedTuple):
+    """Lists after every check.
+
+    Args:
+        listing: The files of each split.
+        verified: The published data set whose training and test lists these are; empty if none.
+    """
+
+    listing: Listing
+    verified: str
+
+
+def check_lists(
+    lists: Mapping[str, ListFile],
+    folder: Path,
+    *,
+    class_names: Path | None,
+    test_fraction: float | None,
+    with_facts: bool,
+) -> CheckedLists:
+    """Check lists, and return their files and classes.
+
+    Args:
+        lists: Train, and perhaps val and test, as read.
+        folder: What their paths start from.
+        class_names: The file that names classes, None without.
+        test_fraction: Share of train that is drawn as test, where there is no test list.
+        with_facts: Whether size and date of every file are needed.
+
+    Raises:
+        DataError: If anything is wrong with a path, a label, or between the lists.
+    """
+    notes, verified = _known(lists)
+    kept: dict[str, ListFile] = {}
+    for split, listed in lists.items():
+        if listed.num_blank:
+            notes.append(f"{listed.file.name}: {listed.num_blank} blank lines are left out")
+        plain, said = relative_paths(listed, folder)
+        kept[split], repeated = without_repeats(plain)
+        notes += [*said, *repeated]
+    check_apart(kept)
+    _check_groups_apart(kept)
+    classes = list_classes(kept)
+    names = _names(classes, kept["train"], class_names)
+    splits = {}
+    for split, listed in kept.items():
+        facts = look_up(listed, folder, with_facts=with_facts)
+        targets = torch.from_numpy(classes.targets[split])
+        splits[split] = Files(listed.paths, facts.sizes, facts.times, targets, listed.groups)
+    notes += classes.notes
+    if test_fraction is not None:
+        notes.append(_draw(splits, kept["train"], test_fraction))
+    order = [split for split in ("train", "val", "test") if split in splits]
+    listing = Listing(folder, names, {split: splits[split] for split in order}, tuple(notes))
+    return CheckedLists(listing, verified)
+
+
+def _known(lists: Mapping[str, ListFile]) -> tuple[list[str], str]:
+    """Say which published lists these are, and return the data set if train and test are its."""
+    found = {split: recognise(listed) for split, listed in lists.items()}
+    notes = [recognised.sentence for recognised in found.values() if recognised is not None]
+    verified = {
+        recognised.known.data_set
+        for split, recognised in found.items()
+        if recognised is not None and recognised.is_verified and recognised.known.split == split
+    }
+    are_both = all(
+        found.get(split) is not None and found[split].known.data_set in verified  # type: ignore[union-attr]
+        for split in ("train", "test")
+    )
+    return notes, verified.pop() if are_both and len(verified) == 1 else ""
+
+
+def _names(classes: ListClasses, train: ListFile, file: Path | None) -> tuple[str, ...]:
+    """Return the names of the classes: of the file, else the folders, else as in the lists."""
+    if classes.numbers is None:
+        if file is not None:
+            raise DataError(
+                f"{KEY}: has no effect, the labels of the lists are names; leave it out"
+            )
+        return classes.names
+    folders = class_folders(train.paths, classes.targets["train"])
+    numbers = classes.numbers.tolist()
+    if file is not None:
+        last = [None if own is None else own.rpartition("/")[2] for own in folders]
+        return read_class_names(file).of(numbers, last)
+    if None in folders:
+        return classes.names
+    return tuple(str(own) for own in folders)
+
+
+def class_folders(paths: np.ndarray, targets: np.ndarray) -> list[str | None]:
+    """Return the folder that holds the images of a class and of no other; None where none does.
+
+    What all folders have in common at their beginning, such as ``train/``, is left out.
+
+    Args:
+        paths: (N,) bytes.
+        targets: (N,) int64, class of each image.
+    """
+    pairs = {
+        (path.rpartition(b"/")[0], target)
+        for path, target in zip(paths.tolist(), targets.tolist(), strict=True)
+    }
+    num_classes_in = Counter(folder for folder, _ in pairs)
+    num_folders_of = Counter(target for _, target in pairs)
+    folders: list[bytes | None] = [None] * len(num_folders_of)
+    for folder, target in pairs:
+        if num_classes_in[folder] == num_folders_of[target] == 1:
+            folders[target] = folder
+    common = os.path.commonpath([own for own in folders if own] or [b""])
+    start = len(common) + 1 if common else 0
+    names = [None if own is None else os.fsdecode(own)[start:] for own in folders]
+    return [name or None for name in names]
+
+
+def _check_groups_apart(lists: Mapping[str, ListFile]) -> None:
+    """Refuse a group of images, such as those of one patient, that is in two splits."""
+    seen: dict[bytes, str] = {}
+    for listed in lists.values():
+        if listed.groups is None:
+            continue
+        for group in np.unique(listed.groups).tolist():
+            if group in seen:
+                raise DataError(
+                    f"{listed.key}: group {os.fsdecode(group)} is in {seen[group]}, too: images "
+                    "of a group belong in one split"
+                )
+            seen[group] = listed.file.name
+
+
+def _draw(splits: dict[str, Files], train: ListFile, fraction: float) -> str:
+    """Move a share of train to test, groups as a whole, and say so."""
+    whole = splits["train"]
+    if train.groups is None:
+        is_test = draw_test(whole, fraction)
+        how = "of each class, drawn by the names of its files"
+    else:
+        is_test = _drawn_groups(train.groups, whole, fraction)
+        how = "of all images, drawn in whole groups"
+    splits["train"] = whole.select(np.flatnonzero(~is_test))
+    splits["test"] = whole.select(np.flatnonzero(is_test))
+    return f"test is {fraction:g} {how}: {is_test.sum()} images (data.test_fraction)"
+
+
+def _drawn_groups(groups: np.ndarray, files: Files, fraction: float) -> np.ndarray:
+    """Return which files (N,) are test: groups in the order of their hashes, until it is enough.
+
+    A group is passed over that would leave a class without a training image.
+    """
+    names, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = sorted(range(len(names)), key=lambda g: hashlib.sha256(names[g]).digest())
+    targets = files.targets.numpy()
+    left = np.bincount(targets)
+    wanted, is_test = fraction * len(files), np.zeros(len(files), dtype=bool)
+    members = np.split(np.argsort(index, kind="stable"), np.cumsum(sizes)[:-1])
+    for group in order:
+        taken = np.bincount(targets[members[group]], minlength=len(left))
+        if is_test.sum() >= wanted:
+            break
+        if (left - taken >= 1).all():
+            is_test[members[group]] = True
+            left -= taken
+    if not is_test.any():
+        raise DataError(
+            f"data.test_fraction={fraction:g}: leaves test empty, every group holds all training "
+            "images of a class"
+        )
+    return is_test

@@ -1,0 +1,184 @@
+"""Images that lists name: ImageNet-LT, Places-LT, iNaturalist 2018, and lists of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from data._base import DataError, Pool
+from data._folder import find_folder, readable
+from data._folder_pool import folder_cache, folder_pool
+from data._list_file import ListFile, read_list
+from data._lists import check_lists
+
+
+class ImageList:
+    """Images that lists name, one file a line with its label, as 8-bit RGB.
+
+    A list is text (``path label`` on each line), a table with named columns (.csv, .tsv), or JSON
+    (an entry an image). Labels are numbers from 0, or names. Lists are looked for here, then in
+    ``root``, then below the data root. The lists of ImageNet-LT, Places-LT and iNaturalist 2018 are
+    known by their content, and the run says whether it reads them as published.
+
+    Args:
+        root: The folder that paths in the lists start from; a relative one is looked for here and
+            then below the data root.
+        train: The list of training images.
+        val: The list of validation images; without one data.validation draws from train.
+        test: The list of test images.
+        test_fraction: Share of each class that is drawn from train as the test split, without a
+            test list; with a column of groups, share of all images in whole groups.
+        columns: Columns of tables and keys of JSON entries, as [path, label] or [path, label,
+            group]; by default such as path, file, image and label, class, target are looked for. A
+            group (patient, smear, track) may be in one split only.
+        class_names: File of the names of classes: one a line in the order of labels, numbered
+            lines, wnids with synonyms, or JSON such as categories.json. Without it a class is
+            called by the folder that holds its images alone, else by its label.
+        size: Side in pixels that images are resized to (shorter side, then the centre square), or
+            height and width, as in [24, 40]; by default they are taken as they are and must all
+            have one size.
+        test_size: The same for validation and test images; by default that of training.
+        crop_ratio: Validation and test images are resized to their size divided by this, of which
+            the centre is kept: 0.875 takes 224 of 256 pixels.
+        interpolation: How images are resized and random crops are, antialiased.
+        exif_orientation: Turn photographs upright as their EXIF data say; by default pixels stay
+            as stored.
+        cache_gb: Gigabytes of decoded images that may be cached; beyond it they stay on disk.
+        normalize: Mean and standard deviation of the training images, of ImageNet, of iNaturalist
+            2018 as in classifier-balancing, or those that the pretrained weights of model.name
+            were made with.
+        title: Name of the data set in tables; by default that of the published lists, else the name
+            of the folder.
+
+    Raises:
+        DataError: If a key is missing or names nothing.
+    """
+
+    # The key whose list makes a validation split, in the place of one that is drawn.
+    validation_key: ClassVar[str] = "val"
+    may_have_sides: ClassVar[bool] = True
+    shared_defaults: ClassVar[dict[str, object]] = {
+        "imbalance.kind": "none",
+        "validation.per_class": None,
+        "validation.fraction": 0.1,
+        "augment.flip": True,
+    }
+
+    def __init__(  # noqa: PLR0913 - each is a key
+        self,
+        raw_data: Path,
+        *,
+        root: str | None = None,
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
+        test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
+        columns: tuple[str, ...] | None = None,
+        class_names: str | None = None,
+        size: Annotated[int, Ge(1)]
+        | tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
+        | None = None,
+        test_size: Annotated[int, Ge(1)]
+        | tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
+        | None = None,
+        crop_ratio: Annotated[float, Gt(0), Le(1)] = 1.0,
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+        exif_orientation: bool = False,
+        cache_gb: Annotated[float, Ge(0)] = 4.0,
+        normalize: Literal["train", "imagenet", "inaturalist", "weights"] = "imagenet",
+        title: str = "",
+    ) -> None:
+        for key, value in (("root", root), ("train", train)):
+            if not value:
+                raise DataError(f"data.{key} is missing: data.name=image_list needs {_NEEDED[key]}")
+        assert root and train
+        if (test is None) == (test_fraction is None):
+            raise DataError(
+                "data.test is missing: give a list of test images, or data.test_fraction=0.2 to "
+                "draw a fifth of train"
+                if test is None
+                else "data.test_fraction: has no effect, there is a test list; leave it out"
+            )
+        if columns is not None and not 2 <= len(columns) <= 3:
+            raise DataError("data.columns: takes two or three names, as in [path, label, group]")
+        self._raw_data = raw_data
+        self._folder = find_folder(raw_data, root, key="data.root")
+        named = {"train": train, "val": val, "test": test}
+        self._lists = {
+            split: self._find(name, key=f"data.{split}") for split, name in named.items() if name
+        }
+        self._test_fraction = test_fraction
+        self._columns = columns
+        self._class_names = (
+            None if class_names is None else self._find(class_names, key="data.class_names")
+        )
+        self._cache = folder_cache(
+            raw_data,
+            size=size,
+            test_size=test_size,
+            crop_ratio=crop_ratio,
+            interpolation=interpolation,
+            exif_orientation=exif_orientation,
+        )
+        self._cache_bytes = cache_gb * 1e9
+        self._normalize = normalize
+        self._title = title
+
+    def load(self) -> Pool:
+        """Return the images of the lists.
+
+        Raises:
+            DataError: If anything is wrong with the lists, a file cannot be decoded, or the cache
+                cannot be written.
+        """
+        lists = {
+            split: read_list(file, key=f"data.{split}", columns=self._columns)
+            for split, file in self._lists.items()
+        }
+        if self._columns is not None and not any(own.has_columns for own in lists.values()):
+            raise DataError(
+                "data.columns: has no effect, no list is a table (.csv, .tsv) or JSON; leave it out"
+            )
+        checked = check_lists(
+            lists,
+            self._folder,
+            class_names=self._class_names,
+            test_fraction=self._test_fraction,
+            with_facts=self._may_be_cached(lists),
+        )
+        return folder_pool(
+            checked.listing,
+            self._cache,
+            limit=self._cache_bytes,
+            normalize=self._normalize,
+            title=self._title or checked.verified or self._folder.name,
+            verified=checked.verified,
+        )
+
+    def _may_be_cached(self, lists: dict[str, ListFile]) -> bool:
+        """Return whether decoded images may fit: the cache goes by size and date of every file."""
+        size = self._cache.decoding.size
+        if size is None:
+            return True  # of images of unknown size it is kept that they have one size
+        needed = sum(len(listed) for listed in lists.values()) * 3 * size.height * size.width
+        return needed <= self._cache_bytes
+
+    def _find(self, name: str, *, key: str) -> Path:
+        """Return the file that a key names, from here, from ``root``, or from the raw data."""
+        given = Path(name).expanduser()
+        places = [Path.cwd(), self._folder, self._raw_data]
+        candidates = list(dict.fromkeys(place / given for place in places))
+        for file in candidates:
+            with readable(file, key=key):
+                if file.is_file():
+                    return file
+        looked = ", ".join(str(file) for file in candidates)
+        raise DataError(f"{key}={name} is not a file: looked for {looked}")
+
+
+_NEEDED = {
+    "root": "the folder that paths in the lists start from",
+    "train": "a list of training images",
+}

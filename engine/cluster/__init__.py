@@ -1,0 +1,1 @@
+"""Runs on a cluster: how jobs are asked for, sent and followed."""

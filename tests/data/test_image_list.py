@@ -1,0 +1,377 @@
+"""Lists of images: what they say is what is loaded, and every mistake in them is one line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import DataError, DiskImages, Imbalance, Validation, build
+from tests.data._files import stored_pixels, write_image
+from tests.data._lists import TEST, TRAIN, Shelf, Spoil, new_shelf
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return new_shelf(tmp_path / "shelf")
+
+
+def refused(shelf: Shelf, **keys: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        shelf.load(**keys)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line.replace(str(shelf.path), "SHELF")
+
+
+# --- what is loaded -------------------------------------------------------------------------------
+
+
+def test_images_and_labels_are_those_of_the_lines_in_their_order(shelf: Shelf) -> None:
+    shelf.write("train.txt", *reversed(TRAIN))
+    pool = shelf.load()
+    assert pool.train.targets.tolist() == [1, 1, 0, 0, 0]
+    assert pool.test.targets.tolist() == [0, 1]
+    assert pool.val is None
+    expected = stored_pixels(shelf.path, [line.split()[0] for line in reversed(TRAIN)])
+    assert np.array_equal(np.asarray(pool.train.images), expected)
+
+
+def test_a_val_list_is_the_validation_split(shelf: Shelf) -> None:
+    write_image(shelf.path / "b/9.png")
+    shelf.write("val.txt", "b/9.png 1")
+    pool = shelf.load(val="val.txt")
+    assert pool.val is not None
+    assert pool.val.targets.tolist() == [1]
+
+
+def test_without_a_val_list_validation_is_drawn_from_train(shelf: Shelf) -> None:
+    source = shelf.source()
+    drawn = build(source, imbalance=Imbalance("none"), validation=Validation(None, 0.4))
+    assert drawn.val is not None
+    assert sorted([*drawn.train.index.tolist(), *drawn.val.index.tolist()]) == [0, 1, 2, 3, 4]
+
+
+def test_images_beyond_the_cache_stay_on_disk_in_arrays(shelf: Shelf) -> None:
+    images = shelf.load(cache_gb=0, size=6).train.images
+    assert isinstance(images, DiskImages)
+    assert images.names.tolist() == [line.split()[0].encode() for line in TRAIN]
+    assert images.names.nbytes == len(TRAIN) * len(b"a/0.png")
+
+
+def test_an_image_that_changes_is_decoded_anew_from_a_list_too(shelf: Shelf) -> None:
+    before = np.asarray(shelf.load().train.images).copy()
+    write_image(shelf.path / "a/0.png", seed=7)
+    after = np.asarray(shelf.load().train.images)
+    assert (before[0] != after[0]).any()
+    assert (before[1:] == after[1:]).all()
+
+
+def test_checking_lists_opens_no_image_and_asks_nothing_of_a_single_file(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data._list_file import read_list
+    from data._lists import check_lists
+
+    for path in shelf.path.rglob("*.png"):
+        path.write_bytes(b"no image")
+
+    asked: list[str] = []
+
+    def recorded(of: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *rest: Any, **options: Any) -> Any:
+            asked.append(os.fsdecode(path))
+            return of(path, *rest, **options)
+
+        return call
+
+    lists = {
+        split: read_list(shelf.path / f"{split}.txt", key=f"data.{split}", columns=None)
+        for split in ("train", "test")
+    }
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", recorded(os.stat))
+        patched.setattr(io, "open", recorded(io.open))
+        found = check_lists(
+            lists, shelf.path, class_names=None, test_fraction=None, with_facts=False
+        )
+    assert any(path.endswith("train.txt") for path in asked)
+    assert not [path for path in asked if path.endswith(".png")]
+    assert {name: len(files) for name, files in found.listing.splits.items()} == {
+        "train": 5,
+        "test": 2,
+    }
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \t\n"])
+def test_line_ends_and_blank_lines_change_nothing_and_are_said(shelf: Shelf, end: str) -> None:
+    shelf.write("train.txt", TRAIN[0], "", *TRAIN[1:], "  ", end=end)
+    pool = shelf.load()
+    assert pool.train.targets.tolist() == [0, 0, 0, 1, 1]
+    assert pool.notes == ("train.txt: 2 blank lines are left out",)
+
+
+def test_a_mark_of_utf_8_and_a_missing_last_line_end_change_nothing(shelf: Shelf) -> None:
+    (shelf.path / "train.txt").write_bytes(b"\xef\xbb\xbf" + "\n".join(TRAIN).encode())
+    assert shelf.load().train.targets.tolist() == [0, 0, 0, 1, 1]
+
+
+def test_spaces_and_other_bytes_in_a_path_are_part_of_it(shelf: Shelf) -> None:
+    write_image(shelf.path / "a b/ü 1.png")
+    shelf.write("train.txt", *TRAIN, "a b/ü 1.png\t1")
+    assert shelf.load(cache_gb=0).train.targets.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_repeated_line_counts_once_and_is_said(shelf: Shelf) -> None:
+    shelf.write("train.txt", *TRAIN, TRAIN[1], "a/./2.png 0")
+    pool = shelf.load()
+    assert len(pool.train) == 5
+    assert pool.notes == ("train.txt: 2 lines repeat another (6 = 2): each image counts once",)
+
+
+def test_absolute_paths_into_the_folder_are_taken_and_said(shelf: Shelf) -> None:
+    shelf.write("train.txt", f"{shelf.path}/a/0.png 0", *TRAIN[1:])
+    pool = shelf.load()
+    assert len(pool.train) == 5
+    assert "1 paths are absolute and lead into" in pool.notes[0]
+
+
+def test_labels_with_gaps_are_closed_up_and_said(shelf: Shelf) -> None:
+    shelf.write("train.txt", *(line.replace(" 1", " 5").replace(" 0", " 2") for line in TRAIN))
+    shelf.write("test.txt", "a/7.png 2", "b/7.png 5")
+    pool = shelf.load()
+    assert pool.train.targets.tolist() == [0, 0, 0, 1, 1]
+    assert pool.test.targets.tolist() == [0, 1]
+    assert pool.notes == (
+        "train.txt: 4 of the labels 0 to 5 have no training image (0, 1, 3, 4): the 2 classes are "
+        "numbered 0 to 1 here, without gaps",
+    )
+
+
+def test_a_list_is_found_here_then_in_the_folder_then_in_the_raw_data(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = shelf.path / "raw"
+    raw.mkdir()
+    shutil.move(shelf.path / "test.txt", raw / "test.txt")
+    assert len(shelf.load().test) == 2
+    monkeypatch.chdir(shelf.path.parent)
+    (shelf.path.parent / "test.txt").write_text(TEST[0])
+    assert len(shelf.load().test) == 1
+
+
+# --- tables and JSON ------------------------------------------------------------------------------
+
+
+def as_table(*lines: str, delimiter: str = ",") -> list[str]:
+    return [delimiter.join(["id", "file", "class"])] + [
+        delimiter.join([str(number), *line.split()]) for number, line in enumerate(lines)
+    ]
+
+
+def as_json(*lines: str) -> str:
+    pairs = [line.split() for line in lines]
+    return json.dumps({str(n): {"file": p, "class": int(y)} for n, (p, y) in enumerate(pairs)})
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "semicolons", "json", "rows", "mapping"])
+def test_tables_and_json_say_the_same_as_lines(shelf: Shelf, kind: str) -> None:
+    pairs = dict(line.split() for line in TRAIN)
+    texts = {
+        "csv": ("train.csv", "\r\n".join(as_table(*TRAIN))),
+        "tsv": ("train.tsv", "\n".join(as_table(*TRAIN, delimiter="\t"))),
+        "semicolons": ("train.csv", "\n".join(as_table(*TRAIN, delimiter=";"))),
+        "json": ("train.json", as_json(*TRAIN)),
+        "rows": ("train.json", json.dumps(list(json.loads(as_json(*TRAIN)).values()))),
+        "mapping": ("train.json", json.dumps({p: int(y) for p, y in pairs.items()})),
+    }
+    name, text = texts[kind]
+    (shelf.path / name).write_text(text)
+    pool = shelf.load(train=name)
+    assert pool.train.targets.tolist() == shelf.load().train.targets.tolist()
+    assert np.array_equal(np.asarray(pool.train.images), np.asarray(shelf.load().train.images))
+
+
+def test_labels_that_are_names_become_classes_in_their_order(shelf: Shelf) -> None:
+    shelf.write("train.csv", "path,label", "b/0.png,emu", "a/0.png,cat", 'a/1.png,"dog, wild"')
+    shelf.write("test.csv", "path,label", "a/7.png,emu")
+    pool = shelf.load(train="train.csv", test="test.csv")
+    assert pool.class_names == ("cat", "dog, wild", "emu")
+    assert pool.train.targets.tolist() == [2, 0, 1]
+    assert pool.test.targets.tolist() == [2]
+
+
+def test_columns_are_named_where_their_names_are_unusual(shelf: Shelf) -> None:
+    table = as_table(*TRAIN)
+    shelf.write(
+        "train.csv", table[0].replace("file", "slide").replace("class", "grade"), *table[1:]
+    )
+    assert "It has id, slide, grade; name them in data.columns" in refused(shelf, train="train.csv")
+    assert len(shelf.load(train="train.csv", columns=("slide", "grade")).train) == 5
+    wrong = refused(shelf, train="train.csv", columns=("slide", "grades"))
+    assert "has no column 'grades' (data.columns); it has id, slide, grade" in wrong
+
+
+def test_a_group_in_two_splits_is_refused(shelf: Shelf) -> None:
+    columns = ("path", "label", "patient")
+    rows = [f"{line.replace(' ', ',')},p{n // 2}" for n, line in enumerate(TRAIN)]
+    shelf.write("train.csv", ",".join(columns), *rows)
+    shelf.write("test.csv", ",".join(columns), "a/7.png,0,p8", "b/7.png,1,p9")
+    lists = {"train": "train.csv", "test": "test.csv", "columns": columns}
+    assert len(shelf.load(**lists).train) == 5
+    shelf.write("test.csv", ",".join(columns), "a/7.png,0,p8", "b/7.png,1,p1")
+    assert "data.test: group p1 is in train.csv, too" in refused(shelf, **lists)
+
+
+def test_a_drawn_test_split_takes_whole_groups_and_leaves_every_class_an_image(
+    tmp_path: Path,
+) -> None:
+    shelf = new_shelf(tmp_path / "shelf")
+    rows = [(f"c/{n}.png", n % 2, f"g{n // 4}") for n in range(40)]
+    for path, _, _ in rows:
+        write_image(shelf.path / path)
+    shelf.write("all.csv", "path,label,group", *(f"{p},{y},{g}" for p, y, g in rows))
+    pool = shelf.load(train="all.csv", test_fraction=0.3, columns=("path", "label", "group"))
+    assert (len(pool.train), len(pool.test)) == (28, 12)
+    assert "drawn in whole groups: 12 images" in pool.notes[0]
+    groups = dict(
+        zip(map(bytes, stored_pixels(shelf.path, [r[0] for r in rows])), rows, strict=True)
+    )
+    of = [
+        {groups[bytes(np.asarray(image))][2] for image in part.images}
+        for part in (pool.train, pool.test)
+    ]
+    assert not of[0] & of[1]
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+MISTAKES: dict[str, tuple[Spoil, str]] = {
+    "a path that climbs out": (
+        lambda s: s.write("train.txt", *TRAIN, "a/../../x.png 0"),
+        "data.train: train.txt, line 6: a/../../x.png leads out of data.root (SHELF)",
+    ),
+    "an absolute path": (
+        lambda s: s.write("train.txt", *TRAIN, "/elsewhere/x.png 0"),
+        "data.train: train.txt, line 6: /elsewhere/x.png is absolute; paths start from data.root",
+    ),
+    "a path of Windows": (
+        lambda s: s.write("train.txt", *TRAIN, "C:\\x.png 0"),
+        "line 6: C:\\x.png is absolute",
+    ),
+    "folders of Windows": (
+        lambda s: s.write("train.txt", *(line.replace("/", "\\") for line in TRAIN)),
+        "folders are separated by / in a list",
+    ),
+    "missing files": (
+        lambda s: s.write("train.txt", *TRAIN, "", *(f"a/x{n}.png 0" for n in range(7))),
+        "data.train: 7 of 12 files of train.txt are not in SHELF: a/x0.png, a/x1.png, a/x2.png, "
+        "a/x3.png, a/x4.png, ...",
+    ),
+    "a folder in place of a file": (
+        lambda s: (s.path / "b/8.png").mkdir() or s.write("test.txt", *TEST, "b/8.png 1"),
+        "data.test: 1 of 3 files of test.txt are not in SHELF: b/8.png",
+    ),
+    "a dangling link": (
+        lambda s: (s.path / "b/8.png").symlink_to("none") or s.write("test.txt", "b/8.png 1"),
+        "data.test: 1 of 1 files of test.txt are not in SHELF: b/8.png",
+    ),
+    "one image under two labels": (
+        lambda s: s.write("train.txt", *TRAIN, "a/1.png 1"),
+        "data.train: train.txt, line 6: a/1.png has the label 1, and 0 in line 2: keep one",
+    ),
+    "one image in two splits": (
+        lambda s: s.write("test.txt", *TEST, "b//1.png 1"),
+        "data.test: test.txt, line 3: b/1.png is in train.txt, line 5, too; 1 of 3 images are in "
+        "both splits: remove them from one",
+    ),
+    "a class that train lacks": (
+        lambda s: s.write("test.txt", *TEST[:1], "b/7.png 2"),
+        "data.test: test.txt, line 2: class 2 is not in train.txt: every class needs training",
+    ),
+    "a word among numbers": (
+        lambda s: s.write("train.txt", *TRAIN[1:], "a/0.png -1"),
+        "data.train: train.txt, line 5: the label '-1' is no number from 0, as the others are",
+    ),
+    "an endless number": (
+        lambda s: s.write("train.txt", *TRAIN[1:], "a/0.png 12345678901234567890"),
+        "line 5: the label 12345678901234567890 has more than 9 digits",
+    ),
+    "a line without a label": (
+        lambda s: s.write("train.txt", *TRAIN, "", "a/0.png"),
+        "data.train: SHELF/train.txt, line 7: 'a/0.png' has no label after the path",
+    ),
+    "no line at all": (
+        lambda s: s.write("train.txt", "", " "),
+        "data.train: SHELF/train.txt has no image",
+    ),
+    "an image for a list": (
+        lambda s: Image.new("RGB", (9, 9)).save(s.path / "train.txt", format="png"),
+        "data.train: SHELF/train.txt is not a list in UTF-8 text",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_a_list_is_one_line_that_says_where(shelf: Shelf, name: str) -> None:
+    spoil, says = MISTAKES[name]
+    spoil(shelf)
+    assert says in refused(shelf)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("t.csv", "path,label\na/0.png\n", "t.csv, line 2: has 1 values for 2 columns"),
+        ("t.csv", "path,label\na/0.png,\n", "t.csv, line 2: has no label"),
+        ("t.csv", 'path,label\n"a/0.png,0\n', "t.csv, line 2: unexpected end of data"),
+        ("t.csv", "a/0.png,0\na/1.png,0\n", "which columns hold path and label? It has a/0.png, 0"),
+        ("t.json", "{", "t.json is not JSON"),
+        ("t.json", "[1, 2]", "expected {image: {path: ..., label: ...}}, a list of such objects"),
+        ("t.json", "{}", "t.json has no image"),
+        ("t.json", '{"a/0.png": 0, "a/0.png": 1}', "t.json has the key 'a/0.png' twice"),
+        ("t.json", '[{"path": "a/0.png", "label": null}]', "t.json, entry 1: has no label"),
+    ],
+)
+def test_a_mistake_in_a_table_is_one_line_that_says_where(
+    shelf: Shelf, name: str, text: str, says: str
+) -> None:
+    (shelf.path / name).write_text(text)
+    assert says in refused(shelf, train=name)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"root": None}, "data.root is missing"),
+        ({"root": "nowhere"}, "data.root=nowhere is not a folder: looked for"),
+        ({"train": None}, "data.train is missing"),
+        ({"train": "tran.txt"}, "data.train=tran.txt is not a file: looked for"),
+        ({"test": None}, "data.test is missing: give a list of test images, or data.test_fraction"),
+        ({"test": "test.txt", "test_fraction": 0.5}, "data.test_fraction: has no effect"),
+        ({"columns": ("path", "label")}, "data.columns: has no effect, no list is a table"),
+        ({"columns": ("path",)}, "data.columns: takes two or three names"),
+        ({"class_names": "none.txt"}, "data.class_names=none.txt is not a file"),
+    ],
+)
+def test_a_key_that_is_missing_or_idle_is_named(
+    shelf: Shelf, keys: dict[str, Any], says: str
+) -> None:
+    assert says in refused(shelf, **keys)
+
+
+def test_files_that_are_one_folder_off_are_found_for_the_user(shelf: Shelf) -> None:
+    inside = shelf.path / "images"
+    inside.mkdir()
+    for name in ("a", "b"):
+        shutil.move(shelf.path / name, inside / name)
+    assert refused(shelf).endswith("; they are in SHELF/images: set data.root to it")
