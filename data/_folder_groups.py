@@ -15,7 +15,7 @@ BY_FOLDER = "folder"
 
 
 def number_groups(groups: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
-    """Number the groups of all splits in the order of their names, by split; {} without groups.
+    """Return the number of each image's group, by split, in the order of their names; {} without.
 
     Args:
         groups: Name of the group of each image, by split.
