@@ -80,7 +80,7 @@ def _predict(given: Arguments) -> int:
             if model.run.threshold is not None:
                 limit, positive = model.run.threshold, model.class_names[1]
                 print(
-                    f"{positive} is predicted above 0.5; F1 on validation is best from {limit:.3g}"
+                    f"{positive} is predicted above 0.5; chosen for F1 on validation: {limit:.3g}"
                 )
             _show(answers, given)
     if num_mistakes:

@@ -18,7 +18,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import command_line, rules
@@ -102,8 +101,7 @@ def run(
             return finished
 
         # --- model, loss, optimizer --------------------------------------------------------------
-        setup = set_up(config, dataset, computer)
-        stack.callback(setup.close)
+        setup = stack.enter_context(contextlib.closing(set_up(config, dataset, computer)))
         trainer, evaluator, steps = setup.trainer, setup.evaluator, setup.steps
         selection = Selection.of(config, has_validation=dataset.val is not None)
 
@@ -238,6 +236,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: rang
     from engine.training.divergence import DivergenceError
     from engine.training.files import WriteError, write_text
     from engine.training.processes import LostProcessError, joined
+    from engine.training.run_folder import RunFolder
     from engine.training.signals import Interrupted
 
     screen = Terminal(is_brief=bool(arguments.seeds))
@@ -262,9 +261,8 @@ def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: rang
         print(_out_of_memory(config), file=sys.stderr)
         return 1
     if arguments.seeds and processes.is_main:
-        root = Path(config.track.root).expanduser()
-        name = config.track.name or config.data.name
-        file = root / name / f"seeds-{summaries[0].group}.md"
+        folder = RunFolder.of(config).path.parent
+        file = folder / f"seeds-{summaries[0].group}.md"
         write_text(file, markdown(summaries))
         screen.seeds(summaries, file=file)
     return 0

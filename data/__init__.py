@@ -21,6 +21,7 @@ from data._base import (
     data_root,
 )
 from data._class_index import ClassIndex, class_histogram
+from data._classes import by_label
 from data._decode import FileFact, decode, file_fact, quiet_pillow
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
@@ -52,6 +53,7 @@ __all__ = [
     "Split",
     "Validation",
     "build",
+    "by_label",
     "class_histogram",
     "data_root",
     "decode",

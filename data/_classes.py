@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 
@@ -49,7 +50,21 @@ def choose_classes(
     return Classes(own, labels, _find_all(pool, tested, key="test_classes"))
 
 
-def find_class(pool: Pool, wanted: int | str, *, key: str) -> int:
+class Named(Protocol):
+    """A data set whose classes have names."""
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names, in label order."""
+        ...
+
+
+def find_class(pool: Named, wanted: int | str, *, key: str) -> int:
     """Return the label of the class of that name, else of that number.
 
     Args:
@@ -72,6 +87,31 @@ def find_class(pool: Pool, wanted: int | str, *, key: str) -> int:
         f"{len(pool.class_names)} class names or a label from 0 to {len(pool.class_names) - 1}; "
         f"{hint}"
     )
+
+
+def by_label(
+    values: Mapping[str, float], pool: Named, *, needed: Sequence[int], key: str
+) -> tuple[float, ...]:
+    """Return the number of each class in label order, 0 for one that has none and needs none.
+
+    Args:
+        values: Numbers by class, each named or numbered.
+        pool: The data set.
+        needed: Labels of the classes that must have one.
+        key: The config key, for the message.
+
+    Raises:
+        DataError: If a name is no class, a class has two numbers, or one that is needed has none.
+    """
+    found: dict[int, float] = {}
+    for name, value in values.items():
+        label = find_class(pool, name, key=key)
+        if label in found:
+            raise DataError(f"{key}: names class {name!r} ({label}) twice")
+        found[label] = value
+    if missing := [pool.class_names[label] for label in needed if label not in found]:
+        raise DataError(f"{key}: has no number for {', '.join(missing)}: give one for every class")
+    return tuple(found.get(label, 0.0) for label in range(len(pool.class_names)))
 
 
 def select_classes(split: Split, labels: Sequence[int]) -> Split:

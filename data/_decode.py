@@ -121,20 +121,6 @@ def _pixels(image: Image) -> Tensor:
     return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
 
 
-def decode_grey(path: Path) -> np.ndarray:
-    """Decode an image file to 8-bit grey, uint8 (H, W); colour is weighed as Pillow does.
-
-    Raises:
-        DataError: Naming the file, if it is truncated, no image, or deeper than 8 bits.
-    """
-    from PIL import Image
-
-    with _named(path), Image.open(path) as stored:
-        if stored.mode not in ("L", "RGB"):
-            raise DataError(f"{path} has the pixel format {stored.mode}: expected 8-bit grey")
-        return np.asarray(stored.convert("L"))
-
-
 def _orientation(stored: Image) -> int:
     """Return the EXIF orientation, 1 to 8; Pillow has applied that of a TIFF file already."""
     found = 1 if stored.format == "TIFF" else stored.getexif().get(_ORIENTATION, 1)
@@ -147,6 +133,20 @@ def _turned(pixels: Tensor, orientation: int) -> Tensor:
         pixels = pixels.transpose(1, 2)
     mirrored = [axis for axis in (1, 2) if orientation in _MIRRORED[axis]]
     return pixels.flip(mirrored) if mirrored else pixels
+
+
+def decode_grey(path: Path) -> np.ndarray:
+    """Decode an image file to 8-bit grey, uint8 (H, W); colour is weighed as Pillow does.
+
+    Raises:
+        DataError: Naming the file, if it is truncated, no image, or deeper than 8 bits.
+    """
+    from PIL import Image
+
+    with _named(path), Image.open(path) as stored:
+        if stored.mode not in ("L", "RGB"):
+            raise DataError(f"{path} has the pixel format {stored.mode}: expected 8-bit grey")
+        return np.asarray(stored.convert("L"))
 
 
 def stored_shape(path: Path, *, exif_orientation: bool = False) -> ImageShape:

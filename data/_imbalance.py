@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -152,13 +152,19 @@ def class_label(label: int, class_names: tuple[str, ...]) -> str:
     return f"{label}_{class_names[label]}"
 
 
-def label_order(class_names: tuple[str, ...]) -> str:
+def label_order(class_names: tuple[str, ...], values: Sequence[float] | None = None) -> str:
     """Return the classes in label order, for messages about a list of one number a class.
 
-    >>> label_order(("cat", "dog"))
-    'label order: 0_cat, 1_dog'
+    Args:
+        class_names: C names.
+        values: C numbers, to be named with their classes.
+
+    >>> label_order(("cat", "dog")), label_order(("cat", "dog"), (1, 2.5))
+    ('label order: 0_cat, 1_dog', 'label order: 0_cat 1, 1_dog 2.5')
     """
     named = [class_label(label, class_names) for label in range(len(class_names))]
+    if values is not None:
+        named = [f"{name} {value:g}" for name, value in zip(named, values, strict=True)]
     return f"label order: {', '.join(named[:_MOST_NAMED])}" + (
         ", ..." if len(named) > _MOST_NAMED else ""
     )

@@ -59,6 +59,8 @@ class ImageFolder:
     may_bring_validation: ClassVar[bool] = True
     # Only the user knows whether left and right matter, so runs say that images are mirrored.
     may_have_sides: ClassVar[bool] = True
+    # Runs on several folders are kept apart by their names.
+    files_runs_under: ClassVar[str] = "path"
     shared_defaults: ClassVar[dict[str, object]] = {
         "imbalance.kind": "none",
         "validation.per_class": None,

@@ -31,8 +31,9 @@ def dice_loss(
 
     The soft Dice loss, with p = softmax(logits); with ``squared`` the sums below the line are of
     p^2 and t^2 (Milletari et al. 2016, "V-Net", sec. 3). A class that the targets of a region do
-    not hold is left out of the mean there; some packages count it as 0 or as 1. Sums are in
-    float64: monai and segmentation_models_pytorch overflow in float16 at 512 x 512 pixels.
+    not hold is left out of the mean there. kornia 0.9.0 does so, too, and means over the classes of
+    an image first, then over images; its 0.8.3 counts such a class as 1. Sums are in float64: monai
+    and segmentation_models_pytorch overflow in float16 at 512 x 512 pixels.
 
     Soft targets are for ``squared``, which is smallest, 0, at p = t. Otherwise one-hot predictions
     of each target's largest class cost less than p = t, and it is smallest near them.

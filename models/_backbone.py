@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
 import logging
 import math
-import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,14 +19,9 @@ from timm.models import resolve_model_input_args
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# Every public file of the package registers its models in timm.
-_OWN_FILES = [
-    file.name
-    for file in pkgutil.iter_modules([str(Path(__file__).parent)])
-    if not file.ispkg and not file.name.startswith("_")
-]
-for _file in _OWN_FILES:
-    importlib.import_module(f".{_file}", __package__)
+from . import _hub
+from ._own_files import mistake_in, names
+from ._wording import one_line
 
 # What a model of timm answers to options or images that it cannot take.
 BUILD_ERRORS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
@@ -101,6 +94,8 @@ def create_backbone(
 
 def _model_arguments(name: str, *, in_channels: int, image_size: tuple[int, int]) -> dict[str, Any]:
     """Return the arguments of timm.create_model; only a model of fixed size is told the size."""
+    if mistake := mistake_in(name):
+        raise ModelError(mistake)
     if not timm.is_model(name):
         near = _nearest_models(name)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists the names"
@@ -142,7 +137,7 @@ def normalization(name: str) -> Normalization:
 
 def _nearest_models(name: str, *, most: int = 3) -> list[str]:
     """Return names like `name`; ours that contain it first, as they are built for small images."""
-    ours = [model for file in _OWN_FILES for model in timm.list_models(module=file)]
+    ours = [model for file in names() for model in timm.list_models(module=file)]
     whole = sorted((model for model in ours if name in model), key=len)
     close = difflib.get_close_matches(name, timm.list_models(), n=most)
     return list(dict.fromkeys([*whole, *close]))[:most]
@@ -163,14 +158,15 @@ def _create(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
 
 def _create_pretrained(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
     """Build with the weights that timm knows for the model, from its cache or the network."""
+    trouble = _hub.trouble(name)
     try:
-        with _unlogged():
+        with _unlogged(), _hub.offline(trouble):
             return timm.create_model(**kwargs, pretrained=True)
     except LOADING_ERRORS as error:
         _create(kwargs, name=name)  # raises where it is the model that cannot be built
         raise ModelError(
             f"model.pretrained=true found no weights of {name}: give a file of them instead, or "
-            f"set it to false ({one_line(error)})"
+            f"set it to false ({trouble or one_line(error)})"
         ) from error
 
 
@@ -230,9 +226,3 @@ def _check_batch_norm(kwargs: Mapping[str, Any], *, name: str) -> None:
 
 def _has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in model.modules())
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's message as one line of bounded length."""
-    text = " ".join(str(error).split()) or f"{type(error).__name__} without a reason"
-    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._backbone import BUILD_ERRORS, ModelError, create_backbone, one_line, own_size
+from ._backbone import BUILD_ERRORS, ModelError, create_backbone, own_size
+from ._wording import one_line
 
 
 class Output(NamedTuple):

@@ -25,6 +25,7 @@ from engine.config.mistakes import ConfigError
 from engine.config.schema import SELECTORS, Config, tree
 from engine.report.terminal import Terminal
 from engine.training.divergence import DivergenceError
+from engine.training.run_folder import RunFolder
 from engine.training.setup import load_dataset
 from engine.training.trained import load_run
 from tests._random_configs import (
@@ -146,7 +147,7 @@ def _interrupt(epoch: int, row: Mapping[str, Any]) -> None:
 
 
 def _folder(config: Config) -> Path:
-    return Path(config.track.root) / (config.track.name or config.data.name) / fingerprint(config)
+    return RunFolder.of(config).path
 
 
 @contextlib.contextmanager

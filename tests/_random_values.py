@@ -69,6 +69,12 @@ def draw_value(
             draw_value(key, first, usual=None, num_classes=num_classes, rng=rng)
             for _ in range(length)
         ]
+    if origin is dict:
+        numbers = get_args(own)[1]
+        return {
+            f"class{label}": draw_value(key, numbers, usual=None, num_classes=num_classes, rng=rng)
+            for label in range(num_classes)
+        }
     if own is bool:
         return rng.random() < 0.5
     if own is int:

@@ -11,9 +11,10 @@ import torch
 from rich.console import Console
 
 import train
-from engine.config.load import fingerprint, load
+from engine.config.load import load
 from engine.config.schema import Config
 from engine.report.terminal import Terminal
+from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
 
 SMALL = (
@@ -57,7 +58,7 @@ def quiet_screen() -> Terminal:
 def folder_of(root: Path, *words: str) -> Path:
     """The run folder of a small run."""
     config = small_config(root, *words)
-    return root / (config.track.name or config.data.name) / fingerprint(config)
+    return RunFolder.of(config).path
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:

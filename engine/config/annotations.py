@@ -14,11 +14,11 @@ NAMES = {
     "Literal": Literal,
     **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Lt", "Interval")},
 }
-_BUILTINS = {t.__name__: t for t in (float, int, bool, str, tuple)} | {"None": None}
+_BUILTINS = {t.__name__: t for t in (float, int, bool, str, tuple, dict)} | {"None": None}
 
 ALLOWED = (
-    "a key may be float, int, bool, str, Literal[...], tuple[float, ...], any of these | None, or "
-    "Annotated with Ge, Gt, Le, Lt or Interval of annotated_types"
+    "a key may be float, int, bool, str, Literal[...], tuple[float, ...], dict[str, float], any of "
+    "these | None, or Annotated with Ge, Gt, Le, Lt or Interval of annotated_types"
 )
 
 
@@ -45,6 +45,8 @@ def _is_readable(annotation: Any) -> bool:
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return True
-    if origin in (Union, UnionType, tuple):
+    if origin is dict and parts[0] is not str:
+        return False
+    if origin in (Union, UnionType, tuple, dict):
         return all(_is_readable(part) for part in parts if part is not Ellipsis)
     return annotation in (float, int, bool, str, NoneType)

@@ -11,16 +11,18 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from engine.config.annotations import annotation_of
-from engine.config.mistakes import ComponentError
+from engine.config.mistakes import ComponentError, ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -186,10 +188,31 @@ def build(package: str, name: str, keys: Mapping[str, Any], **facts: Any) -> Any
     """Import the component and construct it from config ``keys`` and the run's ``facts``.
 
     A component receives only the facts that its signature names.
+
+    Raises:
+        ComponentError: the file cannot be imported.
     """
     component = read(package, name)
-    cls = getattr(importlib.import_module(f"{package}.{name}"), component.class_name)
+    cls = getattr(imported(package, name), component.class_name)
     return cls(*(facts[fact] for fact in component.facts), **keys)
+
+
+def imported(package: str, name: str) -> ModuleType:
+    """Import the file of a component.
+
+    Raises:
+        ComponentError: it cannot be imported.
+    """
+    try:
+        return importlib.import_module(f"{package}.{name}")
+    except ConfigError:
+        raise
+    except Exception as error:
+        path = folder(package) / f"{name}.py"
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        where = f"line {lines[-1]}: " if lines else ""
+        raise _wrong(path, f"{where}{type(error).__name__}: {error}") from error
 
 
 def path_of(path: Path) -> str:

@@ -26,6 +26,7 @@ from engine.config.mistakes import ComponentError, ConfigError, nearest
 from engine.config.schema import (
     DEFAULT_DATA,
     DEFAULT_LOSS,
+    SECTIONS,
     SELECTORS,
     TRACKERS,
     Config,
@@ -229,7 +230,7 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
             value = parse(text)
         except yaml.YAMLError:
             value = text
-        leaves = dict(_leaves(value, key)) if isinstance(value, dict) else {full_key(key): value}
+        leaves = dict(_leaves({key: value}))
         for leaf, leaf_value in leaves.items():
             spelling = text if not isinstance(value, dict) else None
             if leaf in layer and layer[leaf].value != leaf_value:
@@ -249,7 +250,9 @@ def full_key(key: str) -> str:
 def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, inner in value.items():
         dotted = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(inner, dict) and inner:
+        # Below a section, only another section holds keys; elsewhere names may be a value.
+        may_hold_keys = "." not in dotted or dotted in SECTIONS
+        if isinstance(inner, dict) and inner and may_hold_keys:
             yield from _leaves(inner, dotted)
         else:
             yield full_key(dotted), inner
@@ -345,6 +348,9 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
             if key not in merged:
                 raise _own_default(key, info, model) from error
             setting = merged[key]
+            if isinstance(setting.value, dict) and not _takes_names(info):
+                mistakes.append(f"{key}: has no keys of its own; expected {allowed(info)}")
+                continue
             mistakes.append(
                 f"{key}={shown(setting.value)}: expected {allowed(info)}"
                 f"{near_choice(key, setting.value, info)} ({info.description}){_where(setting)}"
@@ -382,6 +388,10 @@ def _plain_types(annotation: Any) -> set[Any]:
     if get_origin(annotation) in (Union, UnionType):
         return set().union(*(_plain_types(a) for a in get_args(annotation)))
     return {annotation}
+
+
+def _takes_names(info: Any) -> bool:
+    return any(get_origin(kind) is dict for kind in _plain_types(info.annotation))
 
 
 def _fits(value: Any, types: set[Any]) -> bool:

@@ -57,6 +57,8 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
         parts = [_type(a, metadata) for a in get_args(annotation) if a is not type(None)]
         null = ["null"] if type(None) in get_args(annotation) else []
         return ", or ".join(parts + null)
+    if origin is dict:
+        return f"names, each with {_type(get_args(annotation)[1])}"
     if origin in (tuple, list):
         first, *rest = get_args(annotation)
         length = "" if Ellipsis in rest else f" of {len(rest) + 1}"

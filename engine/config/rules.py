@@ -200,6 +200,15 @@ def _a_metric_needs_a_rule_that_reads_it(config: Config) -> Iterator[str]:
         yield "evaluate.metric: has no effect without val in evaluate.rules"
 
 
+def _no_class_has_many_and_few(config: Config) -> Iterator[str]:
+    many, few = config.evaluate.many_above, config.evaluate.few_below
+    if few > many + 1:
+        yield (
+            f"evaluate.few_below={few}: must be {many + 1} or less, as classes with more than "
+            f"{many} images are many (evaluate.many_above)"
+        )
+
+
 def _class_weights_need_a_loss_that_takes_them(config: Config) -> Iterator[str]:
     if config.reweight.scheme != "none" and not _loss_fact(config, "takes_weight"):
         yield (
@@ -262,6 +271,15 @@ def _numbers_rise_where_a_choice_says_so(config: Config) -> Iterator[str]:
 def _init_head_needs_init_from(config: Config) -> Iterator[str]:
     if config.model.init_from is None and not config.model.init_head:
         yield "model.init_head: has no effect without model.init_from"
+
+
+def _weights_come_from_one_place(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.pretrained and model.init_from is not None:
+        yield (
+            f"model.pretrained={shown(model.pretrained)}: has no effect with model.init_from, "
+            "whose weights take the place of these; set one of them alone"
+        )
 
 
 def _a_frozen_backbone_has_been_trained(config: Config) -> Iterator[str]:
@@ -397,6 +415,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _a_validation_metric_needs_validation,
     _the_final_weights_are_kept,
     _a_metric_needs_a_rule_that_reads_it,
+    _no_class_has_many_and_few,
     _class_weights_need_a_loss_that_takes_them,
     _mixing_needs_soft_targets,
     _logits_are_adjusted_once,
@@ -404,6 +423,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _patience_can_run_out,
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,
+    _weights_come_from_one_place,
     _a_frozen_backbone_has_been_trained,
     _pieces_divide_the_batch,
     _pieces_add_up_to_the_batch,

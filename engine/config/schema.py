@@ -238,6 +238,12 @@ class EvaluateConfig(Section):
     test_every_epoch: bool = Field(
         False, description="also log test each epoch, for the oracle column; selects nothing"
     )
+    many_above: Annotated[int, Ge(1)] = Field(
+        100, description="many: the classes with more training images than this"
+    )
+    few_below: Annotated[int, Ge(1)] = Field(
+        20, description="few: the classes with fewer training images than this; medium: the others"
+    )
     logit_adjustment: Annotated[float, Ge(0)] = Field(
         0.0,
         description="tau: validation and test predict by logits - tau log(share of training "
@@ -252,7 +258,9 @@ class TrackConfig(Section):
         ("wandb",), description="trackers that follow the run, by name; [] for none; keys below"
     )
     root: str = Field("runs", description="folder of all run folders")
-    name: PathSafe | None = Field(None, description="folder under track.root; null: data.name")
+    name: PathSafe | None = Field(
+        None, description="folder under track.root; null: that of the images, or data.name"
+    )
     group: PathSafe | None = Field(
         None, description="group in the trackers; null: the fingerprint without the seeds"
     )
@@ -326,6 +334,17 @@ class Config(Section):
     track: TrackConfig = TrackConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
+
+def _sections(model: type[BaseModel], prefix: str = "") -> set[str]:
+    """Return the full names of the sections of a model."""
+    found = set()
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            found |= {f"{prefix}{name}", *_sections(info.annotation, f"{prefix}{name}.")}
+    return found
+
+
+SECTIONS = frozenset(_sections(Config))
 
 # The key of a section that names its choice: `loss: ldam` is `loss: {name: ldam}`.
 SELECTORS = {

@@ -18,6 +18,7 @@ from engine.prediction.model import Model
 from engine.report.seeds import headings
 from engine.report.statistics import DASH
 from engine.report.terminal import CLASSES_SHOWN, class_table
+from engine.training.build import group_limits
 from engine.training.metrics import Metrics, evaluate
 from engine.training.summary import ClassResult, class_results, defined
 
@@ -46,8 +47,9 @@ class Scores:
     ) -> Scores:
         """Return the scores of answers whose labels (N,) are ``targets``."""
         counts = model.class_counts
-        metrics = evaluate(answers.probabilities, targets, counts, ranking=True)
-        return cls(model, answers, targets, metrics, remarks)
+        limits = group_limits(model.run.config)
+        metrics = evaluate(answers.probabilities, targets, counts, ranking=True, limits=limits)
+        return cls(model, answers, targets, metrics, (*remarks, *limits.notes))
 
     @property
     def classes(self) -> tuple[ClassResult, ...]:

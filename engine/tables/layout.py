@@ -14,6 +14,7 @@ from engine.tables.beside import Beside, beside_of, reasons_of
 from engine.tables.published import Published
 from engine.tables.style import NO_SHARE, Style
 from engine.tables.table_file import Reference
+from engine.training.metrics import groups
 
 DAGGER = "†"
 
@@ -230,9 +231,11 @@ def reading(block: Block, metric: str | None = None, *, style: Style) -> Iterato
     compared = [found for found in differences if found is not None]
     no_share = [_heading(m) for m in style.columns if m in NO_SHARE and metric is None]
     unit = f"; {' and '.join(no_share)} not in percent" if style.is_percent and no_share else ""
+    has_other_groups = any(note.endswith(groups.KEYS) for row in block.rows for note in row.notes)
+    unless = ", unless a note says otherwise" if has_other_groups else ""
     yield (
         "mean ± standard deviation (n − 1) over runs; many: more than 100 training images, few: "
-        f"fewer than 20 (number of classes){unit}"
+        f"fewer than 20{unless} (number of classes){unit}"
     )
     if compared:
         yield f"{block.scope.text}"

@@ -9,6 +9,7 @@ from data import SHARED_GROUPS
 from engine.config.selection_rules import FINAL
 from engine.tables.pairing import Pair, named, pair_of, usual_splits, value_of
 from engine.tables.record import RunRecord
+from engine.training.metrics import groups
 from engine.training.patience import PATIENCE
 
 
@@ -49,7 +50,7 @@ def row_notes(
         ],
     }
     notes = [f"{what}: {named(pairs)}" for what, pairs in found.items() if pairs]
-    return [*notes, *_shared_groups(runs), *_early_stops(runs)]
+    return [*notes, *_shared_groups(runs), *_early_stops(runs), *_other_groups(runs)]
 
 
 def _shared_groups(runs: Sequence[RunRecord]) -> list[str]:
@@ -58,6 +59,12 @@ def _shared_groups(runs: Sequence[RunRecord]) -> list[str]:
     if len(set(said)) > 1:
         return [f"{SHARED_GROUPS}: in {len(said)} of {len(runs)} runs"]
     return sorted(set(said))
+
+
+def _other_groups(runs: Sequence[RunRecord]) -> list[str]:
+    """Return what many, medium and few mean where it is not what they usually do."""
+    found = [note for run in runs for note in run.notes if note.endswith(groups.KEYS)]
+    return list(dict.fromkeys(found))
 
 
 def _early_stops(runs: Sequence[RunRecord]) -> list[str]:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 from engine.config.components import ROOT
 from engine.config.load import flatten
 from engine.config.schema import Config
+from engine.training.metrics.groups import USUAL, Limits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,8 +230,10 @@ def _differences(
         yield "tuning (theirs the best of several settings)"
     if backbone(config) != row.backbone:
         yield f"backbone (theirs {row.backbone}, ours {config.model.name})"
-    if row.groups and row.split != "all":
-        yield f"groups (theirs {row.groups})"
+    limits = Limits(config.evaluate.many_above, config.evaluate.few_below)
+    if row.split != "all" and (row.groups or limits != USUAL):
+        ours = "" if limits == USUAL else f", ours {limits.text}"
+        yield f"groups (theirs {row.groups or USUAL.text}{ours})"
     if row.selection.partition(" ")[0] != rule and not row.quoted_from:
         yield f"selection rule (theirs {row.selection or 'not stated'}, ours {rule})"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from engine.config.calendar import start_epoch
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config, chosen_keys, component_keys
 from engine.training.averaging import average_of
+from engine.training.metrics.groups import Limits
 from engine.training.optim import build_optimizer, rate_factor
 from engine.training.probabilities import PredictsProbabilities, Readout, adjustment
 from engine.training.processes import Processes
@@ -138,17 +141,20 @@ def build_loss(
         ConfigError: its keys do not fit the number of classes.
     """
     try:
-        return losses.build(
+        loss: losses.Loss = components.build(
+            "losses",
             config.loss.name,
             component_keys(config.loss),
             class_counts=class_counts,
-            old_classes=taught or None,
+            num_classes=len(class_counts),
+            old_classes=taught or range(len(class_counts)),
         )
     except ValueError as error:
         lists = [v for v in component_keys(config.loss).values() if isinstance(v, tuple)]
         is_other_length = any(len(values) != len(class_counts) for values in lists)
         order = f" ({data.label_order(class_names)})" if class_names and is_other_length else ""
         raise ConfigError([f"loss={config.loss.name}: {error}{order}"]) from error
+    return loss
 
 
 def build_readout(
@@ -273,16 +279,11 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
     if scheme == choices.of("reweight.scheme").default:
         return None
     try:
-        weights = losses.class_weights(
-            torch.from_numpy(dataset.class_counts),
-            scheme=scheme,
-            **chosen_keys(config, "reweight.scheme"),
-        )
+        chosen = components.build("losses.weights", scheme, _by_label(config, dataset))
+        weights: Tensor = chosen(torch.from_numpy(dataset.class_counts).double())
     except ValueError as error:
         order = data.label_order(dataset.class_names)
         raise ConfigError([f"reweight.scheme={scheme}: {error} ({order})"]) from error
-    if weights is None:
-        return None
     single = weights.float()
     lost = torch.from_numpy(dataset.class_counts > 0) & ((single == 0) | ~single.isfinite())
     if lost.any():
@@ -295,6 +296,21 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
             ]
         )
     return single
+
+
+def _by_label(config: Config, dataset: data.LongTailed) -> dict[str, Any]:
+    """Return the keys of the scheme of class weights; numbers by class name become a list.
+
+    Raises:
+        ConfigError: the names are not those of the classes in training.
+    """
+    keys = chosen_keys(config, "reweight.scheme")
+    needed = np.flatnonzero(dataset.class_counts).tolist()
+    with mistakes_of(data.DataError):
+        for name, value in keys.items():
+            if isinstance(value, dict):
+                keys[name] = data.by_label(value, dataset, needed=needed, key=f"reweight.{name}")
+    return keys
 
 
 def build_sampler(config: Config, *, epoch: int) -> data.Sampler:
@@ -314,6 +330,11 @@ def num_outputs(config: Config, num_classes: int) -> int:
     loss = components.read("losses", config.loss.name)
     is_binary = num_classes == 2 and loss.class_facts["activation"] == "sigmoid"
     return 1 if is_binary else num_classes
+
+
+def group_limits(config: Config) -> Limits:
+    """Return how many training images are many and few."""
+    return Limits(config.evaluate.many_above, config.evaluate.few_below)
 
 
 def augmentation(config: Config) -> data.Augment:

@@ -16,8 +16,7 @@ from engine.config.mistakes import ConfigError
 from engine.config.rules import NO_VALIDATION
 from engine.config.schema import Config
 from engine.training import build, notes
-from engine.training.metrics import evaluate
-from engine.training.metrics.groups import FEW_BELOW, MANY_ABOVE
+from engine.training.metrics import Limits, evaluate
 from engine.training.runtime import preserved_randomness
 from engine.training.selection import rules_of
 
@@ -132,19 +131,22 @@ def _what_chooses_is_defined(config: Config, dataset: data.LongTailed) -> Iterat
     targets = dataset.val.targets.numpy()
     perfect = np.eye(dataset.num_classes, dtype=np.float32)[targets]
     needs_ranking = any(rule.needs_ranking for rule in rules)
-    scalars = evaluate(perfect, targets, dataset.class_counts, ranking=needs_ranking).scalars
+    limits = build.group_limits(config)
+    scalars = evaluate(
+        perfect, targets, dataset.class_counts, ranking=needs_ranking, limits=limits
+    ).scalars
     for key in sorted(keys):
         name = key.removeprefix("val/")
         if scalars[name] is None:
             subject = f"evaluate.metric={key}" if key == config.evaluate.metric else f"{key}"
-            yield f"{subject}: is undefined on this validation split{_reason(name)}"
+            yield f"{subject}: is undefined on this validation split{_reason(name, limits)}"
 
 
-def _reason(metric: str) -> str:
+def _reason(metric: str, limits: Limits) -> str:
     images = {
-        "many_accuracy": f"more than {MANY_ABOVE}",
-        "medium_accuracy": f"{FEW_BELOW} to {MANY_ABOVE}",
-        "few_accuracy": f"fewer than {FEW_BELOW}",
+        "many_accuracy": f"more than {limits.many_above}",
+        "medium_accuracy": f"{limits.few_below} to {limits.many_above}",
+        "few_accuracy": f"fewer than {limits.few_below}",
     }
     if metric not in images:
         return ", whatever is predicted; choose another metric"

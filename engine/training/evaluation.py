@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.training.files import write_bytes
-from engine.training.metrics import Metrics, evaluate
+from engine.training.metrics import Limits, Metrics, evaluate
 from engine.training.predict_loop import Predictions, predict
 from engine.training.probabilities import PredictsProbabilities
 from engine.training.summary import defined
@@ -60,6 +60,7 @@ class Evaluator:
             the classes are by nature, as far as can be known without looking at test labels.
         old_classes: labels that an earlier run learnt: test also gets their accuracy and that of
             the others.
+        limits: of the groups many, medium and few.
     """
 
     def __init__(
@@ -72,10 +73,11 @@ class Evaluator:
         class_counts: np.ndarray,
         whole_counts: np.ndarray,
         old_classes: Sequence[int] = (),
+        limits: Limits,
     ) -> None:
         self.trainer, self.splits, self.readout = trainer, splits, readout
         self.class_counts, self.whole_counts = class_counts, whole_counts
-        self.old_classes = old_classes
+        self.old_classes, self.limits = old_classes, limits
         self._make_loader = make_loader
         self._loaders: dict[str, Loader] = {}
 
@@ -117,6 +119,7 @@ class Evaluator:
             old_classes=self.old_classes,
             ranking=ranking,
             threshold=threshold,
+            limits=self.limits,
         )
         return Assessment(predictions, found, metrics)
 

@@ -11,6 +11,7 @@ import data
 from engine.config.load import dump, fingerprint
 from engine.config.schema import Config
 from engine.training import named_runs, provenance
+from engine.training.build import group_limits
 from engine.training.checkpoint import Progress
 from engine.training.code_hash import code_files, code_hash
 from engine.training.files import write_json, write_text
@@ -188,6 +189,7 @@ class Journal:
             code_hash=self.code,
             notes=(*notes, *provenance.changes(self.environment)),
             seconds=time.perf_counter() - since,
+            limits=group_limits(self.config),
         )
 
     def save_predictions(self, rule: str, assessment: RuleAssessment) -> None:

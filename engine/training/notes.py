@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from torch import Tensor
 
 import data
 import models
 from engine.config import choices, components, rules
 from engine.config.schema import Config
 from engine.training import averaging
+from engine.training.build import group_limits
 
 _SAME_STATISTICS = 0.005  # as far apart as the rounding of published ones
 
@@ -21,7 +23,7 @@ def notes(config: Config) -> tuple[str, ...]:
     if (tau := config.evaluate.logit_adjustment) != 0:
         share = "log(share of training images)"
         found += (f"predictions use logits - {tau:g} {share} (evaluate.logit_adjustment)",)
-    return found
+    return (*found, *group_limits(config).notes)
 
 
 def doubts(config: Config) -> tuple[str, ...]:
@@ -103,6 +105,16 @@ def _other_statistics(config: Config, dataset: data.LongTailed) -> Iterator[str]
         f"{std}, here images are normalised by {', '.join(f'{v:.3f}' for v in ours[0])} and "
         f"{', '.join(f'{v:.3f}' for v in ours[1])}{instead}"
     )
+
+
+def listed_weights(
+    config: Config, dataset: data.LongTailed, weights: Tensor | None
+) -> tuple[str, ...]:
+    """Return a line with the class weights (C,) that a user has chosen one by one."""
+    choice = choices.of("reweight.scheme")
+    if weights is None or choice.fact(config.reweight.scheme, "follows_counts"):
+        return ()
+    return (f"class weights in {data.label_order(dataset.class_names, weights.tolist())}",)
 
 
 def has_idle_seed(config: Config, dataset: data.LongTailed) -> bool:

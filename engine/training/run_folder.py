@@ -7,11 +7,12 @@ import fcntl
 import functools
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from engine.config import load
+from engine.config import components, load
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training.files import WRITE_FAILURES, WriteError, write_text
@@ -22,7 +23,7 @@ class BusyError(ConfigError):
 
 
 class RunFolder:
-    """Paths and files of one run: ``<track.root>/<track.name>/<fingerprint>``.
+    """Paths and files of one run: ``<track.root>/<name>/<fingerprint>``.
 
     The folder holds config.yaml, environment.json, metrics.jsonl (one line an epoch, the truth),
     summary.json (only when finished), validation.json (when trained by a search, which never looks
@@ -42,15 +43,20 @@ class RunFolder:
 
     @classmethod
     def of(cls, config: Config, *, fingerprint: str | None = None) -> RunFolder:
-        """Return the folder of a run: ``<track.root>/<track.name or data.name>/<fingerprint>``.
+        """Return the folder of a run: ``<track.root>/<name>/<fingerprint>``.
+
+        The name is ``track.name``, else that of the data folder, else ``data.name``. A run that is
+        already below ``data.name``, where all runs once were, stays there.
 
         Args:
             config: of the run.
             fingerprint: of the run, where the caller has it.
         """
-        track = config.track
-        root = Path(track.root).expanduser() / (track.name or config.data.name)
-        return cls(root / (fingerprint or load.fingerprint(config)))
+        root, own = Path(config.track.root).expanduser(), fingerprint or load.fingerprint(config)
+        path = root / (config.track.name or _name_of(config)) / own
+        former = root / config.data.name / own
+        is_former = config.track.name is None and former.exists() and not path.exists()
+        return cls(former if is_former else path)
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
@@ -155,6 +161,20 @@ class RunFolder:
     def _metrics_text(self) -> str:
         # A crash may leave any bytes at the end.
         return self.metrics.read_text("utf-8", "replace") if self.metrics.exists() else ""
+
+
+def _name_of(config: Config) -> str:
+    """Return what the runs on a data set are filed under: one of images of one's own, its folder.
+
+    The folder is that of the key which the data set names as ``files_runs_under``.
+    """
+    facts = components.read("data", config.data.name).class_facts
+    key = facts.get("files_runs_under")
+    folder = getattr(config.data, key) if key else None
+    if not folder:
+        return config.data.name
+    name = Path(folder).expanduser().absolute().name
+    return re.sub(r"[^\w.-]+", "_", name).lstrip("._-") or config.data.name
 
 
 _HELD: set[IO[str]] = set()  # the locks of this process

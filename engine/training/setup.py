@@ -156,6 +156,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             class_counts=dataset.class_counts,
             whole_counts=dataset.whole_counts,
             old_classes=dataset.classes.old,
+            limits=build.group_limits(config),
         ),
         steps=steps,
         facts=trained.facts_of(
@@ -167,6 +168,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         notes=notes.notes(config),
         remarks=(
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
+            *notes.listed_weights(config, dataset, class_weights),
             *([] if start is None else [start.sentence]),
         ),
         config=config,

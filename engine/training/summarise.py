@@ -11,7 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from engine.training.evaluation import Assessment, Evaluator, save_predictions
-from engine.training.metrics import best_threshold, few_shot_groups
+from engine.training.metrics import Limits, bagged_threshold, few_shot_groups
+from engine.training.metrics.groups import USUAL
 from engine.training.selection import HeldOut, Selection, headline_of, oracle
 from engine.training.summary import RuleResult, Summary, class_results, defined
 
@@ -49,8 +50,8 @@ class _Dataset(Protocol):
 class RuleAssessment:
     """Validation and test with the weights of one selection rule; None where not predicted.
 
-    ``threshold`` is of a binary task: the probability of class 1 from which on it is predicted
-    with the best F1 on validation.
+    ``threshold`` is of a binary task: the probability of class 1 from which on it is predicted,
+    chosen for F1 on validation.
     """
 
     epoch: int
@@ -109,8 +110,9 @@ def assess_rule(
 
 
 def threshold(val: Assessment, whole_counts: np.ndarray) -> float | None:
-    """Return the probability of class 1 with the best F1 on validation, for a binary task.
+    """Return the probability of class 1 from which on to predict it, for a binary task.
 
+    It is the mean of the thresholds with the best F1 on bootstrap draws of the validation images.
     Validation may be balanced where test is not. Its images are weighed to the shares that the
     classes have in the data set's whole training list, before an imbalance is cut: test is taken
     as it is, and its labels choose nothing.
@@ -122,7 +124,7 @@ def threshold(val: Assessment, whole_counts: np.ndarray) -> float | None:
     if val.probabilities.shape[1] != 2:
         return None
     targets = val.predictions.targets
-    return best_threshold(val.probabilities, targets, prior_counts=whole_counts)
+    return bagged_threshold(val.probabilities, targets, prior_counts=whole_counts)
 
 
 def summarise(
@@ -136,6 +138,7 @@ def summarise(
     code_hash: str,
     notes: Sequence[str],
     seconds: float,
+    limits: Limits = USUAL,
 ) -> Summary:
     """Join the rules' results; the headline is ``val`` where it exists, else ``last``."""
     results = {rule: found.result(dataset) for rule, found in assessments.items()}
@@ -156,7 +159,7 @@ def summarise(
             {rule: result.epoch for rule, result in results.items()}, rows, held_out
         ),
         class_counts=tuple(dataset.class_counts.tolist()),
-        group_sizes=_group_sizes(assessments[headline], dataset),
+        group_sizes=_group_sizes(assessments[headline], dataset, limits),
         notes=(*dataset.notes, *notes, *_notes(assessments, dataset), *selection.patience.notes),
         verified=dataset.verified,
         time={"training_seconds": trained, "last_segment_seconds": seconds},
@@ -185,10 +188,10 @@ def _notes(assessments: Mapping[str, RuleAssessment], dataset: _Dataset) -> Iter
         )
 
 
-def _group_sizes(headline: RuleAssessment, dataset: _Dataset) -> dict[str, int]:
+def _group_sizes(headline: RuleAssessment, dataset: _Dataset, limits: Limits) -> dict[str, int]:
     """Count the classes in the groups that the headline numbers average over."""
     predicted = headline.test or headline.val
     if predicted is not None:
         return predicted.metrics.group_sizes
-    groups = few_shot_groups(dataset.class_counts)
+    groups = few_shot_groups(dataset.class_counts, limits)
     return {name: int(mask.sum()) for name, mask in groups.items()}

@@ -98,7 +98,7 @@ def class_results(
     metrics: Metrics, *, names: Sequence[str], class_counts: np.ndarray
 ) -> tuple[ClassResult, ...]:
     """Return one row a class, in label order."""
-    groups = few_shot_groups(class_counts)
+    groups = few_shot_groups(class_counts, metrics.limits)
     scores = metrics.per_class
     return tuple(
         ClassResult.model_validate(

@@ -79,7 +79,7 @@ class LoadedRun:
         rule: the selection rule that chose them.
         image_shape: (channels, height, width) of the images it predicts, those of its test.
         threshold: of a finished run of two classes with validation: the probability from which on
-            class 1 is predicted with the best F1 on validation, weighed to the class shares of the
+            class 1 is predicted, chosen for F1 on validation, weighed to the class shares of the
             data set's whole training list; else None.
     """
 
@@ -141,7 +141,7 @@ def load_run(
         probabilities = run.predict(images)                       # uint8 (N, channels, H, W)
         names = [run.class_names[c] for c in probabilities.argmax(1)]
 
-    A binary run, by the threshold with the best F1 rather than 0.5::
+    A binary run, by the threshold that was chosen for F1 rather than 0.5::
 
         is_positive = probabilities[:, 1] >= run.threshold
     """

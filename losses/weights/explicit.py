@@ -16,7 +16,8 @@ class Explicit(Scheme):
     """The weights as they are listed, but 0 for a class without training images.
 
     Args:
-        weights: The weight of each class, in label order.
+        weights: The weight of each class: a list in label order, or in a config by class name, as
+            in {cat: 1, dog: 3}.
 
     Raises:
         ValueError: For weights that are not C finite numbers, above 0 for classes with samples.
@@ -26,7 +27,15 @@ class Explicit(Scheme):
     follows_counts: ClassVar[bool] = False
     required: ClassVar[tuple[str, ...]] = ("weights",)
 
-    def __init__(self, *, weights: tuple[Annotated[float, Ge(0)], ...] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        weights: tuple[Annotated[float, Ge(0)], ...]
+        | dict[str, Annotated[float, Ge(0)]]
+        | None = None,
+    ) -> None:
+        if isinstance(weights, dict):
+            raise ValueError("weights by class name need a run's names: give a list in label order")
         self.weights = () if weights is None else weights
 
     def __call__(self, counts: Tensor) -> Tensor:

@@ -220,6 +220,20 @@ def test_a_default_that_breaks_its_own_annotation_names_the_file(
     assert str(caught.value) == f"losses/trial.py: key 'loss.gamma' {reason}"
 
 
+def test_a_file_that_cannot_be_imported_is_one_line_that_names_its_line(
+    packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import math\n\nmath.nothing\n" + PLAIN.replace("(Loss)", "")
+    (packages / "trials").mkdir()
+    (packages / "trials" / "trial.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(packages)
+    with pytest.raises(ComponentError) as caught:
+        components.build("trials", "trial", {"gamma": 1.0})
+    assert str(caught.value) == (
+        "trials/trial.py: line 3: AttributeError: module 'math' has no attribute 'nothing'"
+    )
+
+
 def test_shared_defaults_of_a_key_that_does_not_exist_name_the_file(packages: Path) -> None:
     text = (packages / "data" / "synthetic.py").read_text(encoding="utf-8")
     wrong = text.replace("shared_defaults: ClassVar", "shared: ClassVar").replace(

@@ -386,6 +386,49 @@ def test_what_a_loss_is_at_its_keys_counts_and_not_its_name(words: list[str]) ->
     assert load(overrides=words) is not None
 
 
+def test_weights_of_a_run_take_the_place_of_pretrained_ones() -> None:
+    words = ["model.pretrained=true", "model.init_from=elsewhere"]
+    with pytest.raises(ConfigError) as caught:
+        load(overrides=words, check_named_runs=False)
+    assert caught.value.mistakes == (
+        "model.pretrained=true: has no effect with model.init_from, whose weights take the place "
+        "of these; set one of them alone",
+    )
+    assert load(overrides=words[1:], check_named_runs=False) is not None
+
+
+def test_a_class_has_either_many_or_few_images() -> None:
+    words = ["evaluate.many_above=50", "evaluate.few_below"]
+    assert mistakes_of(words[0], f"{words[1]}=52") == (
+        "evaluate.few_below=52: must be 51 or less, as classes with more than 50 images are many "
+        "(evaluate.many_above)",
+    )
+    assert load(overrides=[words[0], f"{words[1]}=51"]) is not None
+
+
+def test_class_weights_may_be_named_in_any_order_and_spelling() -> None:
+    word = "reweight.weights={cat: 1, the dog.2: 3.5}"
+    nested = "reweight={scheme: explicit, weights: {the dog.2: 3.5, cat: 1}}"
+    found = [load(overrides=words) for words in (["reweight=explicit", word], [nested])]
+    assert found[0].reweight.weights == {"cat": 1, "the dog.2": 3.5}
+    assert found[0] == found[1]
+    assert fingerprint(found[0]) == fingerprint(found[1])
+    assert load(overrides=[dump_word(found[0])]) == found[0]
+
+
+def dump_word(config: Config) -> str:
+    """A section of a config as a word of the command line."""
+    return f"reweight={json.dumps(config.reweight.model_dump(mode='json'))}"
+
+
+def test_a_class_weight_below_zero_says_what_is_expected() -> None:
+    (line,) = mistakes_of("reweight=explicit", "reweight.weights={cat: -1}")
+    assert line.startswith(
+        'reweight.weights={"cat": -1}: expected a list, each a number >= 0, or names, each with a '
+        "number >= 0, or null"
+    )
+
+
 def test_a_cosine_head_is_for_every_loss_that_says_so_and_noted_for_others() -> None:
     noted = set()
     for name in names("losses"):

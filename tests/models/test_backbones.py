@@ -3,19 +3,23 @@
 import logging
 import math
 import pickle
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from huggingface_hub import HfFileMetadata, constants, get_hf_file_metadata
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from models import Classifier, ModelError
-from models._backbone import GroupNorm, one_line
+import models
+from models import Classifier, ModelError, _own_files
+from models._backbone import GroupNorm
+from models._wording import one_line
 from tests.models._models import build
 
 SMALL: dict[str, Any] = {"num_outputs": 3, "in_channels": 3, "image_size": 32}
@@ -240,6 +244,7 @@ def test_what_a_failed_download_logs_is_said_in_the_one_line(
         raise OSError("Connection refused")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match=r"found no weights of resnet10t.*\(Connection refused\)$"):
         build("resnet10t", pretrained=True, **SMALL)
     assert caplog.records == []
@@ -287,6 +292,56 @@ def test_published_weights_out_of_reach_ask_for_a_file(
     with pytest.raises(ModelError, match="found no weights of resnet10t: give a file") as caught:
         build("resnet10t", pretrained=True, **SMALL)
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_for_published_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = f"http://127.0.0.1:{server.getsockname()[1]}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", closed)
+    template = closed + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    asked = []
+    ask = get_hf_file_metadata
+
+    def counting(url: str, **options: Any) -> HfFileMetadata:
+        asked.append(url)
+        return ask(url, **options)
+
+    monkeypatch.setattr("models._hub.get_hf_file_metadata", counting)
+    with pytest.raises(ModelError, match=rf"no weights of resnet10t.*no answer from {closed}"):
+        build("resnet10t", pretrained=True, **SMALL)
+    assert asked == [f"{closed}/timm/resnet10t.c3_in1k/resolve/main/model.safetensors"]
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_a_file_of_models_that_cannot_be_imported_is_one_line_when_its_model_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("import timm\n\nimport timn\n", encoding="utf-8")
+    (tmp_path / "yours.py").write_text("x = 1\ndef y(:\n", encoding="utf-8")
+    monkeypatch.setattr(models, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(_own_files, "names", lambda: ["mine", "yours"])
+    found = _own_files._import_all()
+    assert found == {
+        "mine": "models/mine.py: line 3: ModuleNotFoundError: No module named 'timn'",
+        "yours": "models/yours.py: line 2: invalid syntax",
+    }
+    monkeypatch.setattr(_own_files, "MISTAKES", found)
+    with pytest.raises(ModelError) as caught:
+        build("mine_small", **SMALL)
+    assert str(caught.value) == found["mine"]
+    assert build("cifar_resnet20", **SMALL) is not None
+
+
+def test_an_assertion_without_a_message_is_named_by_its_source() -> None:
+    with pytest.raises(AssertionError) as caught:
+        torch._assert(SMALL["image_size"] % 3 == 0, "")
+    assert one_line(caught.value) == (
+        'AssertionError in test_backbones.py: torch._assert(SMALL["image_size"] % 3 == 0, "")'
+    )
 
 
 def test_features_that_are_not_pooled_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from engine.config.metrics import metrics
 from engine.report import figures
 from engine.report.figures import curves, style
 from engine.report.figures.style import shorten
+from engine.training.metrics import Limits
 from engine.training.metrics.calibration import reliability
 
 ROOT = Path(figures.__file__).parents[3]
@@ -139,6 +140,20 @@ def test_recall_figure_states_size_and_mean_of_each_group_that_has_classes() -> 
         "many (> 100): 2 classes, mean 0.800",
         "few (< 20): 1 class, mean 0.200",
     ]
+
+
+def test_figures_have_the_limits_of_their_groups() -> None:
+    counts, recall = np.array([300, 60, 5]), np.array([0.9, 0.7, 0.2])
+    limits = Limits(many_above=50, few_below=5)
+    figure = figures.recall_by_class_count(recall, counts, names_of(3), title="t", limits=limits)
+    assert [text.get_text() for text in figure.legends[0].texts] == [
+        "many (> 50): 2 classes, mean 0.800",
+        "medium (5 to 50): 1 class, mean 0.200",
+    ]
+    figure = figures.confusion_matrix(
+        confusion_of(3), names_of(3), counts, title="t", limits=limits
+    )
+    assert {"many", "medium", "few"} & set(texts(figure.axes[0])) == {"many", "medium"}
 
 
 def test_recall_figure_keeps_classes_without_training_images_apart_from_the_few() -> None:

@@ -359,6 +359,17 @@ def test_a_network_is_known_by_its_name_without_the_tag_of_its_weights() -> None
     assert backbone(load(overrides=["model=resnet10"])) == "ResNet-10"
 
 
+def test_groups_of_other_limits_are_not_those_of_a_published_number() -> None:
+    words = ("model=resnext50_32x4d", "evaluate.many_above=50")
+    for split, text in (("all", ""), ("few", "ours many > 50, medium 20 to 50, few < 20")):
+        found = imagenet(*words, split=split)
+        assert found is not None
+        start = "groups (theirs many > 100, medium 20 to 100, few < 20, "
+        groups = [reason for reason in found.differs if reason.startswith(start)]
+        assert len(groups) == bool(text)
+        assert all(text in reason for reason in groups)
+
+
 def test_nothing_is_said_of_theirs_that_the_file_does_not_say() -> None:
     found = imagenet("model=cifar_resnet20")
     assert found is not None

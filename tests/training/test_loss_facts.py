@@ -73,3 +73,63 @@ def test_class_weights_that_float32_cannot_hold_are_refused_before_the_run(
     with pytest.raises(ConfigError, match=r"the weight .*, which is 0 or infinite in float32"):
         small_run(tmp_path, *words)
     assert list(tmp_path.iterdir()) == []
+
+
+# Four classes of 34, 17, 8 and 4 images in training.
+NAMED = "reweight.weights={class1: 2, class0: 1, class3: 8, class2: 4}"
+
+
+def test_class_weights_by_name_are_those_of_a_list_in_label_order(tmp_path: Path) -> None:
+    words = [(NAMED,), ("reweight.weights=[1, 2, 4, 8]",)]
+    configs = [small_config(tmp_path, "reweight=explicit", *own) for own in words]
+    dataset = build.build_dataset(configs[0])
+    named, listed = (build.build_class_weights(config, dataset) for config in configs)
+    assert named is not None
+    assert listed is not None
+    assert torch.equal(named, listed)
+    assert notes.listed_weights(configs[0], dataset, named) == (
+        "class weights in label order: 0_class0 1, 1_class1 2, 2_class2 4, 3_class3 8",
+    )
+    usual = small_config(tmp_path, "reweight=inverse")
+    weights = build.build_class_weights(usual, dataset)
+    assert notes.listed_weights(usual, dataset, weights) == ()
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        ("class0: 1, class1: 2", ": has no number for class2, class3: give one for every class"),
+        ("class0: 1, clas1: 2", "='clas1' is not a class of .*; did you mean 'class1'"),
+        ("class0: 1, '0': 2", r": names class '0' \(0\) twice"),
+    ],
+)
+def test_class_weights_of_other_names_are_refused(
+    tmp_path: Path, weights: str, reason: str
+) -> None:
+    words = ("reweight=explicit", f"reweight.weights={{{weights}}}")
+    config = small_config(tmp_path, *words)
+    dataset = build.build_dataset(config)
+    with pytest.raises(ConfigError, match=f"^reweight.weights{reason}"):
+        build.build_class_weights(config, dataset)
+
+
+def test_other_limits_of_the_groups_are_noted_and_the_usual_ones_are_not() -> None:
+    (note,) = notes.notes(load(overrides=["evaluate.many_above=50", "evaluate.few_below=10"]))
+    assert note == (
+        "groups by training images: many > 50, medium 10 to 50, few < 10 "
+        "(evaluate.many_above, evaluate.few_below)"
+    )
+    assert notes.notes(load()) == ()
+
+
+def test_a_run_counts_its_groups_by_its_own_limits(tmp_path: Path) -> None:
+    words = ("evaluate.many_above=30", "evaluate.few_below=5", "schedule.epochs=1")
+    summary = small_run(tmp_path, *words)
+    counts = summary.class_counts
+    assert summary.group_sizes == {
+        "many": sum(n > 30 for n in counts),
+        "medium": sum(5 <= n <= 30 for n in counts),
+        "few": sum(n < 5 for n in counts),
+    }
+    assert summary.group_sizes["many"] == 1
+    assert [row.group == "many" for row in summary.result.classes] == [n > 30 for n in counts]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from engine.training.metrics import evaluate, few_shot_groups, per_class
+from engine.training.metrics import Limits, evaluate, few_shot_groups, per_class
+from engine.training.summary import class_results
 
 
 class Sample(NamedTuple):
@@ -154,6 +155,18 @@ def test_groups_split_at_twenty_and_one_hundred_training_images() -> None:
     groups = few_shot_groups(np.array([101, 100, 20, 19, 0]))
     assert list(groups) == ["many", "medium", "few"]
     assert [np.flatnonzero(mask).tolist() for mask in groups.values()] == [[0], [1, 2], [3]]
+
+
+def test_groups_split_at_other_limits_where_they_are_given() -> None:
+    limits = Limits(many_above=50, few_below=10)
+    counts, targets = np.array([51, 50, 10, 9]), np.arange(4)
+    groups = few_shot_groups(counts, limits)
+    assert [np.flatnonzero(mask).tolist() for mask in groups.values()] == [[0], [1, 2], [3]]
+    predicted = one_hot(np.array([0, 0, 2, 3]), num_classes=4)
+    metrics = evaluate(predicted, targets, counts, limits=limits)
+    assert [metrics.scalars[f"{group}_accuracy"] for group in groups] == [1.0, 0.5, 1.0]
+    rows = class_results(metrics, names="abcd", class_counts=counts)
+    assert [row.group for row in rows] == ["many", "medium", "medium", "few"]
 
 
 def test_a_class_without_training_images_is_in_no_group() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from engine.training.metrics import best_threshold, ranking
+from engine.training.metrics import bagged_threshold, best_threshold, ranking
 from engine.training.metrics.ranking import f1_at_threshold, ranking_scores, top_k_accuracy
 
 
@@ -168,6 +168,43 @@ def test_best_threshold_without_a_positive_sample_is_one_half() -> None:
 
 def test_best_threshold_of_a_non_finite_probability_is_nan() -> None:
     assert math.isnan(best_threshold(binary([0.1, np.nan]), np.array([0, 1])))
+
+
+def test_a_bagged_threshold_is_the_mean_of_the_best_ones_of_bootstrap_draws() -> None:
+    positives = np.linspace(0.3, 0.9, 20) ** 2
+    scores, targets = np.array([0.01, 0.02, *positives]), np.repeat([0, 1], [2, 20])
+    # No negative lies above a positive: the best threshold of a draw is between its highest
+    # negative and its lowest positive, the k-th of all where none below is drawn, and it is.
+    none_below = (1 - np.arange(21) / 20) ** 20
+    chances = none_below[:-1] - none_below[1:]
+    lowest, highest = chances @ positives, 0.25 * 0.01 + 0.75 * 0.02
+    spread = np.sqrt(chances @ (positives - lowest) ** 2 / 4 / ranking.NUM_DRAWS)
+    assert best_threshold(binary(scores), targets) == positives[0]
+    found = bagged_threshold(binary(scores), targets)
+    assert found == pytest.approx((lowest + highest) / 2, abs=4 * spread)
+
+
+def test_a_single_positive_sample_does_not_have_the_threshold_at_its_own_score() -> None:
+    scores, targets = np.repeat([0.1, 0.7], [20, 1]), np.repeat([0, 1], [20, 1])
+    assert best_threshold(binary(scores), targets) == 0.7
+    assert bagged_threshold(binary(scores), targets) == pytest.approx(0.4, rel=1e-12)
+
+
+def test_a_bagged_threshold_goes_by_the_prior_and_not_by_the_order_of_the_samples() -> None:
+    scores = np.array([0.1, 0.3, 0.4, 0.8, 0.2, 0.5, 0.7, 0.9])
+    targets = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    prior = np.array([99, 1])
+    found = [bagged_threshold(binary(scores), targets, prior_counts=p) for p in (None, prior)]
+    assert found[0] < found[1]
+    shuffled = np.random.default_rng(0).permutation(8)
+    again = bagged_threshold(binary(scores[shuffled]), targets[shuffled], prior_counts=prior)
+    assert again == found[1]
+
+
+def test_a_bagged_threshold_of_samples_that_have_none_is_that_of_the_best() -> None:
+    assert bagged_threshold(binary([0.1, 0.9]), np.array([0, 0])) == 0.5
+    assert bagged_threshold(binary([0.4, 0.4]), np.array([1, 1])) == pytest.approx(0.4, rel=1e-12)
+    assert math.isnan(bagged_threshold(binary([0.1, np.nan]), np.array([0, 1])))
 
 
 def test_threshold_of_float32_probabilities_includes_its_own_sample() -> None:

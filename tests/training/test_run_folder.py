@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import components
-from engine.config.load import load
+from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError
 from engine.training.code_hash import code_files, code_hash
 from engine.training.files import read_json, write_bytes, write_json, write_text
@@ -410,3 +410,32 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.Monk
     assert isinstance(packages, dict)
     assert packages["torch"]
     assert packages["no-such-package"] is None
+
+
+# --- where it is ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["data=digits"], "digits"),
+        (["data=image_folder", "data.path=photos"], "photos"),
+        (["data=image_folder", "data.path=/mnt/data/my photos (2024)/"], "my_photos_2024_"),
+        (["data=image_folder", "data.path=/data/写真"], "写真"),
+        (["data=image_folder", "data.path=.."], "image_folder"),
+        (["data=image_folder", "data.path=photos", "track.name=mine"], "mine"),
+    ],
+)
+def test_runs_on_a_folder_of_images_are_filed_under_its_name(words: list[str], name: str) -> None:
+    config = load(overrides=words)
+    assert RunFolder.of(config).path == Path("runs") / name / fingerprint(config)
+
+
+def test_a_run_that_is_filed_under_its_kind_of_data_stays_there(tmp_path: Path) -> None:
+    words = ["data=image_folder", "data.path=photos", f"track.root={tmp_path}"]
+    config = load(overrides=words)
+    former = tmp_path / "image_folder" / fingerprint(config)
+    former.mkdir(parents=True)
+    assert RunFolder.of(config).path == former
+    named = load(overrides=[*words, "track.name=mine"])
+    assert RunFolder.of(named).path == tmp_path / "mine" / fingerprint(named)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine.config.mistakes import ConfigError
 from engine.training.machine import machine
+from engine.training.metrics import bagged_threshold
 from engine.training.selection import Selection
 from engine.training.setup import load_dataset, set_up
 from engine.training.signals import Interrupted
@@ -90,19 +91,17 @@ def test_a_binary_run_keeps_its_threshold_and_the_shares_it_was_chosen_at(tmp_pa
     for rule in ("last", "val"):
         stored = np.load(run_folder / "predictions" / f"val.{rule}.npz")
         scores = torch.from_numpy(stored["logits"]).double().softmax(1)[:, 1].numpy()
-        # Of the 160 training images 40 are of class 2, whatever the factor; validation has 6 each.
-        weights = np.where(stored["targets"] == 1, 40.0, 120.0)
-        f1 = {
-            threshold: f1_score(stored["targets"], scores >= threshold, sample_weight=weights)
-            for threshold in scores
-        }
+        # Of the 160 training images 40 are of class 2, whatever the factor.
+        probabilities = np.column_stack([1 - scores, scores])
+        prior = np.array([120, 40])
+        expected = bagged_threshold(probabilities, stored["targets"], prior_counts=prior)
         threshold = load_run(run_folder, rule=rule).threshold
         assert threshold == summary.rules[rule].threshold
-        assert f1[threshold] == pytest.approx(max(f1.values()))
+        assert threshold == pytest.approx(expected)
         test = np.load(run_folder / "predictions" / f"test.{rule}.npz")
         of_test = torch.from_numpy(test["logits"]).double().softmax(1)[:, 1].numpy()
-        expected = f1_score(test["targets"], of_test >= threshold)
-        assert summary.rules[rule].test["f1_at_threshold"] == pytest.approx(expected)
+        f1 = f1_score(test["targets"], of_test >= threshold)
+        assert summary.rules[rule].test["f1_at_threshold"] == pytest.approx(f1)
     assert summary.notes[-1] == (
         "f1_at_threshold: the threshold is chosen on 6 of rest and 6 of class2, weighed to 25.0% "
         "class2 as in the data set's whole training list"

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.report.figures.style import GROUP_COLOURS, PALE, new_figure, shorten, styled
-from engine.training.metrics import few_shot_groups
+from engine.training.metrics import Limits, few_shot_groups
+from engine.training.metrics.groups import USUAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +30,7 @@ def confusion_matrix(
     class_counts: npt.NDArray[np.integer],
     *,
     title: str,
+    limits: Limits = USUAL,
 ) -> Figure:
     """Draw the confusion matrix with each row as shares of its true class, head classes first.
 
@@ -38,6 +40,7 @@ def confusion_matrix(
         class_counts: (C,) training images; they order both sides (ties by class index) and mark
             the groups. A class without test images has an empty, grey row.
         title: First line of the figure.
+        limits: Of the groups.
     """
     num_classes = len(class_names)
     order = np.argsort(-class_counts, kind="stable")
@@ -49,7 +52,7 @@ def confusion_matrix(
     axes = figure.add_subplot()
     _draw_shares(axes, shares, numbered=num_classes <= MAX_NUMBERED)
     _name_classes(axes, [class_names[i] for i in order], class_counts[order])
-    _mark_groups(axes, class_counts[order])
+    _mark_groups(axes, class_counts[order], limits)
     return figure
 
 
@@ -101,11 +104,11 @@ def _name_classes(axes: Axes, names: Sequence[str], counts: npt.NDArray[np.integ
     axes.tick_params(length=2 if step > 1 else 0)
 
 
-def _mark_groups(axes: Axes, counts: npt.NDArray[np.integer]) -> None:
+def _mark_groups(axes: Axes, counts: npt.NDArray[np.integer], limits: Limits) -> None:
     """Separate the groups by lines and name each above its columns; ``counts`` is descending."""
     from matplotlib.transforms import ScaledTranslation
 
-    for name, mask in few_shot_groups(counts).items():
+    for name, mask in few_shot_groups(counts, limits).items():
         members = np.flatnonzero(mask)
         if members.size == 0:
             continue

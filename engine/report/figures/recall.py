@@ -11,14 +11,14 @@ import numpy.typing as npt
 from engine.report.figures.style import (
     GREY,
     GROUP_COLOURS,
-    GROUP_RULES,
     INK,
     grid,
     new_figure,
     shorten,
     styled,
 )
-from engine.training.metrics import FEW_BELOW, MANY_ABOVE, few_shot_groups
+from engine.training.metrics import Limits, few_shot_groups
+from engine.training.metrics.groups import USUAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +44,7 @@ def recall_by_class_count(
     class_names: Sequence[str],
     *,
     title: str,
+    limits: Limits = USUAL,
 ) -> Figure:
     """Draw the recall of each class against its training images on a logarithmic axis.
 
@@ -56,20 +57,22 @@ def recall_by_class_count(
         class_counts: (C,) training images. With a class that has none, the axis starts at 0.
         class_names: C names.
         title: First line of the figure.
+        limits: Of the groups.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = new_figure(8.0, 4.8, title=title)
     axes = figure.add_subplot()
     _scale_axes(axes, class_counts)
-    bands = _draw_bands(axes)
+    bands = _draw_bands(axes, limits)
     named: list[int] = []
-    groups = few_shot_groups(class_counts) | {"untrained": class_counts == 0}
+    groups = few_shot_groups(class_counts, limits) | {"untrained": class_counts == 0}
     for group, mask in groups.items():
         members = np.flatnonzero(mask & ~np.isnan(recall))
         if members.size == 0:
             continue
-        _draw_group(axes, group, counts=class_counts[members], recall=recall[members])
+        label = f"{group} ({limits.words[group]})"
+        _draw_group(axes, group, label, counts=class_counts[members], recall=recall[members])
         mean = float(recall[members].mean())
         axes.hlines(mean, *bands[group], color=GROUP_COLOURS[group], alpha=0.5, linestyle="--")
         lowest = members[np.argsort(recall[members], kind="stable")].tolist()
@@ -103,11 +106,11 @@ def _scale_axes(axes: Axes, counts: npt.NDArray[np.integer]) -> None:
     grid(axes, axis="y")
 
 
-def _draw_bands(axes: Axes) -> dict[str, tuple[float, float]]:
+def _draw_bands(axes: Axes, limits: Limits) -> dict[str, tuple[float, float]]:
     """Shade the groups and return where each band begins and ends on the axis."""
     left, right = axes.get_xlim()
     # Between the integers: 20 is medium and 100 is, too.
-    few_start, few_end, many_start = 0.5, FEW_BELOW - 0.5, MANY_ABOVE + 0.5
+    few_start, few_end, many_start = 0.5, limits.few_below - 0.5, limits.many_above + 0.5
     edges = {
         "many": (many_start, right),
         "medium": (few_end, many_start),
@@ -122,14 +125,18 @@ def _draw_bands(axes: Axes) -> dict[str, tuple[float, float]]:
 
 
 def _draw_group(
-    axes: Axes, group: str, *, counts: npt.NDArray[np.integer], recall: npt.NDArray[np.floating]
+    axes: Axes,
+    group: str,
+    label: str,
+    *,
+    counts: npt.NDArray[np.integer],
+    recall: npt.NDArray[np.floating],
 ) -> None:
     plural = "class" if recall.size == 1 else "classes"
-    rule = GROUP_RULES[group]
     axes.plot(
         counts,
         recall,
-        label=f"{group} ({rule}): {recall.size} {plural}, mean {recall.mean():.3f}",
+        label=f"{label}: {recall.size} {plural}, mean {recall.mean():.3f}",
         color=GROUP_COLOURS[group],
         linestyle="none",
         marker=MARKERS[group],

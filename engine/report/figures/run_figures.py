@@ -35,7 +35,7 @@ def draw_figures(
     class_names = [row.name for row in summary.result.classes]
     best_epoch = summary.result.epoch if summary.headline == "val" else None
     title = f"{summary.title}, test, rule {summary.headline}"
-    targets = test.predictions.targets
+    targets, limits = test.predictions.targets, test.metrics.limits
     shown = np.flatnonzero((class_counts > 0) | (test.metrics.per_class.support > 0))
     counts, names = class_counts[shown], [class_names[label] for label in shown.tolist()]
     if lacking := illegible([*names, summary.title]):
@@ -45,14 +45,18 @@ def draw_figures(
         )
     drawn = {
         "recall_by_class_count": figures.recall_by_class_count(
-            test.metrics.per_class.recall[shown], counts, names, title=title
+            test.metrics.per_class.recall[shown], counts, names, title=title, limits=limits
         ),
         "reliability": figures.reliability_diagram(test.probabilities, targets, title=title),
         "curves": figures.learning_curves(rows, best_epoch=best_epoch, title=summary.title),
     }
     if test.metrics.confusion is not None:
         drawn["confusion_matrix"] = figures.confusion_matrix(
-            test.metrics.confusion[np.ix_(shown, shown)], names, counts, title=title
+            test.metrics.confusion[np.ix_(shown, shown)],
+            names,
+            counts,
+            title=title,
+            limits=limits,
         )
     folder = journal.folder.figures
     folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,6 @@ ORANGE, VERMILLION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
 INK, GREY, PALE = "#222222", "#767676", "#E4E4E4"
 
 GROUP_COLOURS = {"many": BLUE, "medium": GREEN, "few": VERMILLION, "untrained": GREY}
-GROUP_RULES = {"many": "> 100", "medium": "20 to 100", "few": "< 20", "untrained": "0"}
 
 FONT = "DejaVu Sans"
 # Fonts that may have Chinese, Japanese or Korean letters, by words of their names.

@@ -15,16 +15,16 @@ import numpy.typing as npt
 
 from engine.config.metrics import metrics
 from engine.training.metrics.catalogue import CATALOGUE
-from engine.training.metrics.groups import FEW_BELOW, MANY_ABOVE, few_shot_groups
+from engine.training.metrics.groups import USUAL, Limits, few_shot_groups
 from engine.training.metrics.per_class import PerClass
-from engine.training.metrics.ranking import best_threshold, count_ties
+from engine.training.metrics.ranking import bagged_threshold, best_threshold, count_ties
 from engine.training.metrics.scored import Scored
 
 __all__ = [
-    "FEW_BELOW",
-    "MANY_ABOVE",
+    "Limits",
     "Metrics",
     "PerClass",
+    "bagged_threshold",
     "best_threshold",
     "evaluate",
     "few_shot_groups",
@@ -44,6 +44,7 @@ class Metrics:
             targets, of the old and the new ones, too.
         num_ties: Samples whose largest probability two or more classes share, so that the lowest of
             their labels was predicted.
+        limits: Of the groups.
     """
 
     scalars: dict[str, float | None]
@@ -51,6 +52,7 @@ class Metrics:
     confusion: npt.NDArray[np.int64] | None
     group_sizes: dict[str, int]
     num_ties: int
+    limits: Limits = USUAL
 
 
 def evaluate(
@@ -61,6 +63,7 @@ def evaluate(
     old_classes: Sequence[int] = (),
     ranking: bool = False,
     threshold: float | None = None,
+    limits: Limits = USUAL,
 ) -> Metrics:
     """Compute every metric of a pass: probabilities (N, C), targets (N,), training counts (C,).
 
@@ -78,7 +81,8 @@ def evaluate(
         old_classes: Labels that an earlier run learnt.
         ranking: Adds auroc and average_precision (None where N x C > 2e7).
         threshold: For C = 2, adds f1_at_threshold: F1 of class 1 when its probability is at or
-            above this number. `best_threshold` finds it on validation.
+            above this number. `bagged_threshold` finds it on validation.
+        limits: Of the groups.
     """
     num_samples, num_classes = probabilities.shape
     assert num_samples > 0 and num_classes > 1, probabilities.shape
@@ -96,11 +100,12 @@ def evaluate(
             old_classes=old_classes,
             ranking=ranking,
             threshold=threshold,
+            limits=limits,
         )
         return _without_values(stand_in)
     assert np.abs(probabilities.sum(axis=1) - 1).max() < 0.02, "rows do not sum to one"
 
-    scored = Scored(probabilities, targets, class_counts, tuple(old_classes), threshold)
+    scored = Scored(probabilities, targets, class_counts, tuple(old_classes), threshold, limits)
     scalars = {
         name: function(scored)
         for name, function in CATALOGUE.items()
@@ -114,6 +119,7 @@ def evaluate(
         outcomes.confusion,
         group_sizes,
         num_ties=count_ties(probabilities),
+        limits=limits,
     )
 
 
@@ -125,4 +131,5 @@ def _without_values(metrics: Metrics) -> Metrics:
         confusion=None,
         group_sizes=metrics.group_sizes,
         num_ties=0,
+        limits=metrics.limits,
     )

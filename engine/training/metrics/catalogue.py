@@ -145,7 +145,7 @@ def f1(scored: Scored) -> float | None:
     return _mean(scored.outcomes.per_class.f1[1:])
 
 
-@metric("F1 at the best validation threshold", better="max", needs="threshold")
+@metric("F1 at the validation threshold", better="max", needs="threshold")
 def f1_at_threshold(scored: Scored) -> float | None:
     """F1 of class 1 from a threshold on, found on validation at the data set's class shares."""
     assert scored.threshold is not None

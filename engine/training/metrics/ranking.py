@@ -14,6 +14,8 @@ MAX_RANKED = 20_000_000
 """Most entries N x C for which every class is ranked: beyond, sorting each column takes minutes."""
 
 _CHUNK_ENTRIES = 2**20
+NUM_DRAWS, MAX_DRAWN = 200, 2_000_000
+"""Bootstrap draws over which a threshold is averaged, and the most samples that they have."""
 
 
 class RankingScores(NamedTuple):
@@ -124,6 +126,51 @@ def best_threshold(
     _, fp, fn, tp, thresholds = confusion_matrix_at_thresholds(targets == 1, scores)
     f1 = 2 * tp / (2 * tp + _weight_of_negatives(targets, prior_counts) * fp + fn)
     return float(thresholds[f1.argmax()])
+
+
+def bagged_threshold(
+    probabilities: npt.NDArray[np.floating],
+    targets: npt.NDArray[np.integer],
+    *,
+    prior_counts: npt.NDArray[np.integer] | None = None,
+) -> float:
+    """Return the mean threshold with the best F1 on 200 bootstrap draws of the samples.
+
+    On a few dozen samples the best F1 is often that of a single score above a wide gap. Here each
+    draw's threshold is the middle between that score and the next lower one, and the mean over
+    draws depends on more scores than one (Breiman 1996, "Bagging Predictors"). Beyond 10,000
+    samples, where one draw is as good as another, there are fewer draws. Positives and negatives
+    are drawn apart, as many as there are, with a fixed seed. Without a positive sample the answer
+    is 0.5; with a non-finite probability it is NaN.
+
+    Args:
+        probabilities: (N, 2).
+        targets: (N,) 0 or 1.
+        prior_counts: As for `best_threshold`.
+    """
+    assert probabilities.shape == (len(targets), 2), probabilities.shape
+    order = np.argsort(-probabilities[:, 1], kind="stable")
+    scores, positive = probabilities[order, 1], targets[order] == 1
+    if not np.isfinite(scores).all():
+        return float("nan")
+    if not positive.any():
+        return 0.5
+    weight, total = _weight_of_negatives(targets, prior_counts), positive.sum()
+    ends = np.flatnonzero(np.append(np.diff(scores), -1.0))  # the last of each distinct score
+    generator, found = np.random.default_rng(0), []
+    for _ in range(max(1, min(NUM_DRAWS, MAX_DRAWN // len(scores)))):
+        times = np.empty(len(scores))
+        for group in (positive, ~positive):
+            size = int(group.sum())
+            drawn = generator.integers(max(size, 1), size=size)
+            times[group] = np.bincount(drawn, minlength=size)
+        tp = np.cumsum(times * positive)[ends]
+        fp = np.cumsum(times * ~positive)[ends]
+        best = ends[(2 * tp / (tp + weight * fp + total)).argmax()]
+        below = np.flatnonzero(times[best + 1 :])
+        lower = scores[best + 1 + below[0]] if below.size else scores[best]
+        found.append((scores[best] + lower) / 2)
+    return float(np.mean(found, dtype=np.float64))
 
 
 def f1_at_threshold(

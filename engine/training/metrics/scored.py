@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from engine.training.metrics.groups import few_shot_groups
+from engine.training.metrics.groups import USUAL, Limits, few_shot_groups
 from engine.training.metrics.per_class import Outcomes, count_outcomes
 from engine.training.metrics.ranking import RankingScores, ranking_scores
 
@@ -23,6 +23,7 @@ class Scored:
         class_counts: (C,) training images of each class; they define the groups.
         old_classes: Labels that an earlier run learnt.
         threshold: In a task of two classes, the least probability of class 1 that means positive.
+        limits: Of the groups.
     """
 
     probabilities: npt.NDArray[np.floating]
@@ -30,6 +31,7 @@ class Scored:
     class_counts: npt.NDArray[np.integer]
     old_classes: tuple[int, ...] = ()
     threshold: float | None = None
+    limits: Limits = USUAL
 
     @property
     def num_classes(self) -> int:
@@ -58,7 +60,7 @@ class Scored:
         tested = self.outcomes.per_class.support > 0
         ages = {"old": old & tested, "new": ~old & tested}
         both = ages if all(mask.any() for mask in ages.values()) else {}
-        return few_shot_groups(self.class_counts) | both
+        return few_shot_groups(self.class_counts, self.limits) | both
 
     @cached_property
     def ranking(self) -> RankingScores:
