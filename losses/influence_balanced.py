@@ -128,6 +128,8 @@ class InfluenceBalanced(Loss):
     breaks: ClassVar[Mapping[str, str]] = {
         "gradcheck": "its divisor is a constant to the gradient, as in a re-weighting",
         "double_backward": "its divisor is a constant to the gradient, as in a re-weighting",
+        "doubled_weights at weighted_likelihood": "its p is p^w, as in the authors' code",
+        "weight_of_the_true_class at weighted_likelihood": "its p is p^w, as in the authors' code",
     }
     idle: ClassVar[Idle] = (
         ({"gamma": 0.0}, ("weighted_likelihood",)),

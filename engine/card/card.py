@@ -102,7 +102,7 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
     runs = Path(config.track.root).expanduser() / (config.track.name or config.data.name)
     return Card(
         title=dataset.title,
-        image_shape=tuple(dataset.image_shape),
+        image_shape=dataset.image_shape,
         totals={name: len(split) for name, split in there.items()},
         classes=tuple(
             ClassFacts(
