@@ -117,7 +117,7 @@ def run(
         )
         for line in (*setup.remarks, *checkpoints.resume()):
             screen.say(line)
-        journal.begin(progress, facts=setup.facts, command=command)
+        journal.begin(progress, facts=setup.facts, parameters=setup.parameters, command=command)
         trackers = stack.enter_context(tracked(journal, progress=progress))
 
         # --- epochs ------------------------------------------------------------------------------
@@ -200,6 +200,9 @@ def main(argv: Sequence[str]) -> int:
         if arguments.print_classes:
             _print_classes(config)
             return 0
+        if arguments.print_groups:
+            _print_groups(config)
+            return 0
         seeds = command_line.seeds(config, arguments)
         if arguments.submit is not None:
             from engine.cluster.submit import submit
@@ -226,6 +229,20 @@ def _print_classes(config: Config) -> None:
         if split is not None
     }
     print(*class_list(dataset.class_names, counts), sep="\n")
+
+
+def _print_groups(config: Config) -> None:
+    """Print which parameters are trained, in which groups of the optimizer."""
+    import torch
+
+    from engine.report.group_list import group_list
+    from engine.training.build import build_groups, build_model
+    from engine.training.parameter_groups import described
+    from engine.training.setup import load_dataset
+
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config, load_dataset(config))
+    print(*group_list(described(model, build_groups(config, model))), sep="\n")
 
 
 def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: range) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -62,6 +62,13 @@ class Named(Protocol):
     def class_names(self) -> tuple[str, ...]:
         """The names, in label order."""
         ...
+
+
+class Names(NamedTuple):
+    """Names of classes where no data set is at hand."""
+
+    title: str
+    class_names: tuple[str, ...]
 
 
 def find_class(pool: Named, wanted: int | str, *, key: str) -> int:

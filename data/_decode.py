@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import struct
 import warnings
 import zlib
@@ -76,11 +77,12 @@ def _usual_jpeg(path: Path, *, exif_orientation: bool) -> Tensor | None:
     """Decode the usual kind of JPEG, of which photographs are; None for any other file."""
     from PIL import Image
 
-    with path.open("rb") as file:
-        start = file.read(len(JPEG))
-        if start != JPEG:
+    with path.open("rb", buffering=0) as file:
+        if file.read(len(JPEG)) != JPEG:
             return None
-        content = start + file.read()
+        content = bytearray(os.fstat(file.fileno()).st_size)
+        file.seek(0)
+        file.readinto(content)
     pixels = decode_jpeg(content, most_pixels=Image.MAX_IMAGE_PIXELS)
     if pixels is None or not exif_orientation:
         return pixels

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from data._base import DataError
-from data._folder_groups import BY_FOLDER, group_names
+from data._folder_groups import BY_FOLDER, group_names, number_groups
 from data._groups import split_groups
 
 _VALIDATION_NAMES = ("val", "valid", "validation")
@@ -36,7 +36,8 @@ class Files:
         sizes: (N,) int64, bytes of each file.
         times: (N,) int64, time of last change in nanoseconds.
         targets: (N,) int64, class of each file.
-        groups: (N,) name of the group that each file belongs to; None where none are known.
+        groups: (N,) int64, number of the group of each file, the same in all splits; None where
+            nothing is known of groups.
     """
 
     names: np.ndarray
@@ -100,10 +101,10 @@ def list_folder(
         }
         notes = _unused_notes(folder, places)
     if group_by is not None:
-        splits = {
-            name: replace(files, groups=group_names(files.names, group_by))
-            for name, files in splits.items()
-        }
+        numbers = number_groups(
+            {name: group_names(files.names, group_by) for name, files in splits.items()}
+        )
+        splits = {name: replace(files, groups=numbers[name]) for name, files in splits.items()}
     if test_fraction is not None:
         whole = splits["train"]
         is_test = draw_test(whole, test_fraction)
@@ -305,8 +306,8 @@ def draw_test(files: Files, fraction: float) -> np.ndarray:
     keeps a training image, and gives a test image if it has two. With groups it is whole ones.
     """
     if files.groups is not None:
-        _, groups = np.unique(files.groups, return_inverse=True)
-        parts = split_groups(files.targets.numpy(), groups, shares=(1 - fraction, fraction))
+        shares = (1 - fraction, fraction)
+        parts = split_groups(files.targets.numpy(), files.groups, shares=shares)
         if not parts.any():
             raise DataError(f"data.test_fraction={fraction:g}: leaves test empty by group")
         return parts == 1

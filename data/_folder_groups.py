@@ -14,29 +14,25 @@ from data._base import DataError
 BY_FOLDER = "folder"
 
 
-def number_groups(groups: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
-    """Return the number of each image's group, by split, in the order of their names; {} without.
+def number_groups(groups: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the number of each image's group, by split, in the order of their names.
 
     Args:
         groups: Name of the group of each image, by split.
     """
-    named = {split: own for split, own in groups.items() if own is not None}
-    if not named:
-        return {}
-    _, numbers = np.unique(np.concatenate(list(named.values())), return_inverse=True)
-    ends = np.cumsum([len(own) for own in named.values()])[:-1]
-    return dict(zip(named, np.split(numbers, ends), strict=True))
+    _, numbers = np.unique(np.concatenate(list(groups.values())), return_inverse=True)
+    ends = np.cumsum([len(own) for own in groups.values()])[:-1]
+    return dict(zip(groups, np.split(numbers, ends), strict=True))
 
 
-def shared_groups(groups: Mapping[str, np.ndarray | None]) -> tuple[str, ...]:
+def shared_groups(groups: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """Return one sentence for each pair of splits that have a group in common.
 
     Args:
         groups: Name of the group of each image, by split.
     """
-    named = {split: own for split, own in groups.items() if own is not None}
     found = []
-    for (first, a), (second, b) in itertools.combinations(named.items(), 2):
+    for (first, a), (second, b) in itertools.combinations(groups.items(), 2):
         if len(both := np.intersect1d(a, b)):
             found.append(
                 f"groups of {second} that are in {first}, too: {len(both)} of "

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from data._base import DataError, Decoding, DiskImages, Pool, Size
-from data._decode import DEEPEST, quiet_pillow
+from data._base import DEEPEST, DataError, Decoding, DiskImages, Pool, Size
+from data._decode import quiet_pillow
 from data._folder import Listing
 from data._folder_cache import FolderCache
-from data._folder_groups import number_groups
 from data._grey import LOOKED_AT, grey_notes
 from data._near_duplicates import near_notes
 
@@ -85,13 +84,14 @@ def folder_pool(
     paths = [listing.folder / os.fsdecode(name) for name in names]
     with quiet_pillow():
         deep = grey_notes(paths, grey_bits=cache.decoding.grey_bits)
-        parts = cache.parts(listing, limit=limit)
+        parts = {
+            split: replace(part, groups=listing.splits[split].groups)
+            for split, part in cache.parts(listing, limit=limit).items()
+        }
     near = []
     if near_bits is not None:
         looked_at = {split: part.images for split, part in parts.items()}
         near = near_notes(looked_at, most_bits=near_bits)
-    numbers = number_groups({split: files.groups for split, files in listing.splits.items()})
-    parts = {split: replace(part, groups=numbers.get(split)) for split, part in parts.items()}
     mean, std = STATISTICS.get(normalize, (None, None))
     if isinstance(parts["train"].images, DiskImages) and normalize == "train":
         raise DataError(

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from data._base import DataError
-from data._decode import DEEPEST, is_deep_grey, largest_grey
+from data._base import DEEPEST, DataError
+from data._decode import is_deep_grey, largest_grey
 
 _Fact = TypeVar("_Fact")
 

@@ -11,6 +11,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from data._base import DataError
+from data._classes import Names, by_label
 from data._permutation import fixed_permutation
 from data._profiles import profile_shares
 
@@ -31,7 +32,8 @@ class Imbalance:
         rule: How images are drawn: uniform is nested across factors; cao is the very subset of
             the public LDAM-DRW code (legacy NumPy seeding, classes in label order).
         seed: Seed of the training subset, apart from the seed of the run.
-        counts: Training images of each class in label order, for kind=counts.
+        counts: Training images of each class, for kind=counts: a list in label order, or by class
+            name, as in {cat: 500, dog: 20}.
         head: Images of the largest class; null takes as many as every class has.
         order: Which class is the tail: label keeps the last labels rare, shuffled permutes the
             classes by the seed.
@@ -61,7 +63,7 @@ class Imbalance:
     factor: Annotated[float, Ge(1)] = 50.0
     rule: Literal["uniform", "cao"] = "uniform"
     seed: Annotated[int, Ge(0), Lt(2**32)] = 0
-    counts: tuple[Annotated[int, Ge(1)], ...] | None = None
+    counts: tuple[Annotated[int, Ge(1)], ...] | dict[str, Annotated[int, Ge(1)]] | None = None
     head: Annotated[int, Ge(1)] | None = None
     order: Literal["label", "shuffled"] = "label"
     head_classes: Annotated[float, Gt(0), Lt(1)] = 0.2
@@ -171,7 +173,12 @@ def label_order(class_names: tuple[str, ...], values: Sequence[float] | None = N
 
 
 def _given_counts(imbalance: Imbalance, *, class_names: tuple[str, ...]) -> np.ndarray:
-    counts = imbalance.counts or ()
+    counts: Sequence[float] = ()
+    if isinstance(imbalance.counts, dict):
+        names, everyone = Names("the data set", class_names), range(len(class_names))
+        counts = by_label(imbalance.counts, names, needed=everyone, key="data.imbalance.counts")
+    elif imbalance.counts is not None:
+        counts = imbalance.counts
     if len(counts) != len(class_names):
         raise DataError(
             f"data.imbalance.counts has {len(counts)} numbers, but there are {len(class_names)} "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ import torch
 from data._base import DataError
 from data._class_names import KEY, read_class_names
 from data._folder import Files, Listing, draw_test
+from data._groups import split_groups
 from data._known_lists import recognise
 from data._list_file import ListFile
 from data._list_labels import ListClasses, list_classes
@@ -62,17 +63,18 @@ def check_lists(
         kept[split], repeated = without_repeats(plain)
         notes += [*said, *repeated]
     check_apart(kept)
-    _check_groups_apart(kept)
+    groups = _groups(kept)
     classes = list_classes(kept)
     names = _names(classes, kept["train"], class_names)
     splits = {}
     for split, listed in kept.items():
         facts = look_up(listed, folder, with_facts=with_facts)
         targets = torch.from_numpy(classes.targets[split])
-        splits[split] = Files(listed.paths, facts.sizes, facts.times, targets, listed.groups)
+        own = groups.get(split)
+        splits[split] = Files(listed.paths, facts.sizes, facts.times, targets, own)
     notes += classes.notes
     if test_fraction is not None:
-        notes.append(_draw(splits, kept["train"], test_fraction))
+        notes.append(_draw(splits, test_fraction))
     order = [split for split in ("train", "val", "test") if split in splits]
     listing = Listing(folder, names, {split: splits[split] for split in order}, tuple(notes))
     return CheckedLists(listing, verified)
@@ -137,56 +139,42 @@ def class_folders(paths: np.ndarray, targets: np.ndarray) -> list[str | None]:
     return [name or None for name in names]
 
 
-def _check_groups_apart(lists: Mapping[str, ListFile]) -> None:
-    """Refuse a group of images, such as those of one patient, that is in two splits."""
-    seen: dict[bytes, str] = {}
-    for listed in lists.values():
-        if listed.groups is None:
-            continue
-        for group in np.unique(listed.groups).tolist():
-            if group in seen:
-                raise DataError(
-                    f"{listed.key}: group {os.fsdecode(group)} is in {seen[group]}, too: images "
-                    "of a group belong in one split"
-                )
-            seen[group] = listed.file.name
+def _groups(lists: Mapping[str, ListFile]) -> dict[str, np.ndarray]:
+    """Return the numbers of the groups of images, such as those of one patient, of each list.
+
+    Raises:
+        DataError: If a group is in two splits.
+    """
+    written = {name: own.groups for name, own in lists.items() if own.groups is not None}
+    if not written:
+        return {}
+    known = np.unique(np.concatenate(list(written.values())))
+    numbers = {split: np.searchsorted(known, groups) for split, groups in written.items()}
+    for one, other in itertools.combinations(numbers, 2):
+        both = np.intersect1d(numbers[one], numbers[other])
+        if len(both):
+            raise DataError(
+                f"{lists[other].key}: group {os.fsdecode(known[both[0]])} is in "
+                f"{lists[one].file.name}, too; {len(both)} groups are in both splits: images of a "
+                "group belong in one"
+            )
+    return numbers
 
 
-def _draw(splits: dict[str, Files], train: ListFile, fraction: float) -> str:
+def _draw(splits: dict[str, Files], fraction: float) -> str:
     """Move a share of train to test, groups as a whole, and say so."""
     whole = splits["train"]
-    if train.groups is None:
+    how = "drawn by the names of its files"
+    if whole.groups is None:
         is_test = draw_test(whole, fraction)
-        how = "of each class, drawn by the names of its files"
     else:
-        is_test = _drawn_groups(train.groups, whole, fraction)
-        how = "of all images, drawn in whole groups"
-    splits["train"] = whole.select(np.flatnonzero(~is_test))
-    splits["test"] = whole.select(np.flatnonzero(is_test))
-    return f"test is {fraction:g} {how}: {is_test.sum()} images (data.test_fraction)"
-
-
-def _drawn_groups(groups: np.ndarray, files: Files, fraction: float) -> np.ndarray:
-    """Return which files (N,) are test: groups in the order of their hashes, until it is enough.
-
-    A group is passed over that would leave a class without a training image.
-    """
-    names, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    order = sorted(range(len(names)), key=lambda g: hashlib.sha256(names[g]).digest())
-    targets = files.targets.numpy()
-    left = np.bincount(targets)
-    wanted, is_test = fraction * len(files), np.zeros(len(files), dtype=bool)
-    members = np.split(np.argsort(index, kind="stable"), np.cumsum(sizes)[:-1])
-    for group in order:
-        taken = np.bincount(targets[members[group]], minlength=len(left))
-        if is_test.sum() >= wanted:
-            break
-        if (left - taken >= 1).all():
-            is_test[members[group]] = True
-            left -= taken
+        shares = (1 - fraction, fraction)
+        is_test = split_groups(whole.targets.numpy(), whole.groups, shares=shares) == 1
+        how = "as nearly as whole groups allow"
     if not is_test.any():
         raise DataError(
-            f"data.test_fraction={fraction:g}: leaves test empty, every group holds all training "
-            "images of a class"
+            f"data.test_fraction={fraction:g}: leaves test empty, no group can be spared"
         )
-    return is_test
+    splits["train"] = whole.select(np.flatnonzero(~is_test))
+    splits["test"] = whole.select(np.flatnonzero(is_test))
+    return f"test is {fraction:g} of each class, {how}: {is_test.sum()} images (data.test_fraction)"

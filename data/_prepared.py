@@ -30,7 +30,7 @@ class Request(NamedTuple):
     keys: np.ndarray
 
 
-class PreparedImages(Dataset[Tensor]):
+class PreparedImages(Dataset[Tensor | DataError]):
     """Decodes and augments a whole batch at once; runs in the worker processes.
 
     Args:
@@ -105,7 +105,7 @@ class Batches:
     ) -> None:
         self._requests = _Requests()
         # A generator of its own: without one DataLoader draws from torch's global generator.
-        self._loader: DataLoader[Tensor] = DataLoader(
+        self._loader: DataLoader[Tensor | DataError] = DataLoader(
             images,
             batch_size=None,
             sampler=self._requests,

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from data._base import DataError, Pool
 from data._folder import find_folder, list_folder
-from data._folder_groups import shared_groups
+from data._folder_groups import group_names, shared_groups
 from data._folder_pool import folder_cache, folder_pool
 
 
@@ -130,7 +131,12 @@ class ImageFolder:
             self._folder, test_fraction=self._test_fraction, group_by=self._group_by
         )
         duplicates = self._cache.duplicates(listing)
-        groups = {split: files.groups for split, files in listing.splits.items()}
+        groups: dict[str, np.ndarray] = {}
+        if self._group_by is not None:
+            groups = {
+                split: group_names(files.names, self._group_by)
+                for split, files in listing.splits.items()
+            }
         self._check_overlaps(duplicates.overlaps, shared_groups(groups))
         return folder_pool(
             listing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -29,10 +30,10 @@ class ImageList:
         val: The list of validation images; without one data.validation draws from train.
         test: The list of test images.
         test_fraction: Share of each class that is drawn from train as the test split, without a
-            test list; with a column of groups, share of all images in whole groups.
+            test list; a column of groups is kept to.
         columns: Columns of tables and keys of JSON entries, as [path, label] or [path, label,
             group]; by default such as path, file, image and label, class, target are looked for. A
-            group (patient, smear, track) may be in one split only.
+            group (patient, smear, track) is in one split only.
         class_names: File of the names of classes: one a line in the order of labels, numbered
             lines, wnids with synonyms, or JSON such as categories.json. Without it a class is
             called by the folder that holds its images alone, else by its label.
@@ -59,6 +60,7 @@ class ImageList:
     # The key whose list makes a validation split, in the place of one that is drawn.
     validation_key: ClassVar[str] = "val"
     may_have_sides: ClassVar[bool] = True
+    files_runs_under: ClassVar[str] = "root"
     shared_defaults: ClassVar[dict[str, object]] = {
         "imbalance.kind": "none",
         "validation.per_class": None,
@@ -148,7 +150,7 @@ class ImageList:
             test_fraction=self._test_fraction,
             with_facts=self._may_be_cached(lists),
         )
-        return folder_pool(
+        pool = folder_pool(
             checked.listing,
             self._cache,
             limit=self._cache_bytes,
@@ -156,6 +158,9 @@ class ImageList:
             title=self._title or checked.verified or self._folder.name,
             verified=checked.verified,
         )
+        if self._columns is None or len(self._columns) < 3:
+            return pool
+        return replace(pool, group_kind=self._columns[2])
 
     def _may_be_cached(self, lists: dict[str, ListFile]) -> bool:
         """Return whether decoded images may fit: the cache goes by size and date of every file."""

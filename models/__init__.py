@@ -4,5 +4,18 @@ from __future__ import annotations
 
 from ._backbone import ModelError, Normalization, normalization
 from ._classifier import Classifier, Output, build
+from ._layers import layers_of
+from .tuning._base import is_added
+from .tuning._merging import merged
 
-__all__ = ["Classifier", "ModelError", "Normalization", "Output", "build", "normalization"]
+__all__ = [
+    "Classifier",
+    "ModelError",
+    "Normalization",
+    "Output",
+    "build",
+    "is_added",
+    "layers_of",
+    "merged",
+    "normalization",
+]

@@ -20,7 +20,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import _hub
+from ._adaptations import adaptations
+from ._arguments import SET_HERE, unknown_argument
 from ._own_files import mistake_in, names
+from ._weights_file import read_state
 from ._wording import one_line
 
 # What a model of timm answers to options or images that it cannot take.
@@ -34,6 +37,13 @@ LOADING_ERRORS = (
     SafetensorError,
     UnpicklingError,
 )
+
+
+class Backbone(NamedTuple):
+    """A backbone, and sentences on what was made of the weights that it starts from."""
+
+    module: nn.Module
+    remarks: tuple[str, ...] = ()
 
 
 class ModelError(ValueError):
@@ -65,7 +75,8 @@ def create_backbone(
     image_size: tuple[int, int],
     norm: Literal["batch", "group"],
     pretrained: bool | str,
-) -> nn.Module:
+    asked: Mapping[str, Any],
+) -> Backbone:
     """Return timm's model `name` without classifier: images (N, C, H, W) to features (N, D).
 
     Args:
@@ -74,32 +85,45 @@ def create_backbone(
         image_size: Height and width, told to models that are built for one size.
         norm: ``group`` puts group normalisation in the place of batch normalisation.
         pretrained: True for the weights that timm downloads, or the path of a file of weights.
+        asked: More arguments of its constructor.
 
     Raises:
         ModelError: For a name that timm does not know, weights that cannot be had, and a model that
-            cannot take the image size, the channels or the normalisation.
+            cannot take the image size, the channels, the normalisation or another argument.
     """
     kwargs = _model_arguments(name, in_channels=in_channels, image_size=image_size)
+    if asked:
+        _check_arguments(asked, kwargs, name=name)
+        kwargs |= asked
     if norm == "group":
         _check_batch_norm(kwargs, name=name)
         kwargs["norm_layer"] = GroupNorm
     if isinstance(pretrained, str):
         backbone = _create_from_file(kwargs, name=name, weights=pretrained)
     else:
-        backbone = (_create_pretrained if pretrained else _create)(kwargs, name=name)
-    if norm == "group" and _has_batch_norm(backbone):
+        backbone = Backbone((_create_pretrained if pretrained else _create)(kwargs, name=name))
+    if norm == "group" and _has_batch_norm(backbone.module):
         raise ModelError(f"model.norm=group does not reach all of {name}: choose norm=batch")
     return backbone
 
 
-def _model_arguments(name: str, *, in_channels: int, image_size: tuple[int, int]) -> dict[str, Any]:
-    """Return the arguments of timm.create_model; only a model of fixed size is told the size."""
+def check_name(name: str) -> None:
+    """Check that timm has a model of this name.
+
+    Raises:
+        ModelError: It has not; names like it are shown.
+    """
     if mistake := mistake_in(name):
         raise ModelError(mistake)
     if not timm.is_model(name):
         near = _nearest_models(name)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists the names"
         raise ModelError(f"model.name={name} is not a model of timm {timm.__version__}: {hint}")
+
+
+def _model_arguments(name: str, *, in_channels: int, image_size: tuple[int, int]) -> dict[str, Any]:
+    """Return the arguments of timm.create_model; only a model of fixed size is told the size."""
+    check_name(name)
     size = {"img_size": image_size}
     try:
         return dict(resolve_model_input_args(name, size, in_chans=in_channels, num_classes=0))
@@ -108,6 +132,14 @@ def _model_arguments(name: str, *, in_channels: int, image_size: tuple[int, int]
         raise ModelError(
             f"model.name={name} has a tag that timm does not know: choose {', '.join(known)}"
         ) from error
+
+
+def _check_arguments(asked: Mapping[str, Any], kwargs: Mapping[str, Any], *, name: str) -> None:
+    """Raise for arguments that the model's constructor does not name."""
+    with torch.random.fork_rng(devices=[]):
+        plain = _create(kwargs, name=name)
+    if (mistake := unknown_argument(asked, type(plain), model=name)) is not None:
+        raise ModelError(mistake)
 
 
 def own_size(name: str) -> str:
@@ -148,6 +180,7 @@ def _create(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
         return timm.create_model(**kwargs)
     except BUILD_ERRORS as error:
         asked = "norm=group" if "norm_layer" in kwargs else f"{kwargs['in_chans']} channels"
+        asked += "".join(f", {key}={kwargs[key]}" for key in kwargs if key not in SET_HERE)
         if "img_size" in kwargs:
             asked += f" and images of {'x'.join(map(str, kwargs['img_size']))}"
         raise ModelError(
@@ -170,16 +203,17 @@ def _create_pretrained(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
         ) from error
 
 
-def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> nn.Module:
-    """Build with weights from a file that timm can read, all of them or it is an error."""
+def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> Backbone:
+    """Build with weights from a file, all of them or it is an error."""
     file = Path(weights).expanduser()
     if not file.is_file():
         raise ModelError(f"model.pretrained={weights} is not a file: give one of weights of {name}")
     with torch.random.fork_rng(devices=[]):
         fresh = dict(_create(kwargs, name=name).named_parameters())
-    # JAX weights come as .npz, which timm reads another way.
-    source = {"file": str(file), "custom_load": file.suffix == ".npz"}
     try:
+        # JAX weights come as .npz, which timm reads another way.
+        state = {} if file.suffix == ".npz" else read_state(file)
+        source = {"state_dict": state} if state else {"file": str(file), "custom_load": True}
         with _unlogged():
             model = timm.create_model(**kwargs, pretrained=True, pretrained_cfg_overlay=source)
     except LOADING_ERRORS as error:
@@ -193,7 +227,9 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
         drawn = value.requires_grad and value.min() < value.max()
         if drawn and torch.equal(value, fresh[key]):
             raise ModelError(f"model.pretrained={weights} has no {key}: give a file for {name}")
-    return model
+    known: Any = model.pretrained_cfg
+    known.pop("state_dict", None)  # the tensors would be copied with the model
+    return Backbone(model, tuple(adaptations(state, model, name=name)))
 
 
 @contextlib.contextmanager

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ._backbone import BUILD_ERRORS, ModelError, create_backbone, own_size
+from ._tuning import rest_frozen, tune
 from ._wording import one_line
+from .tuning._base import Tuning
 
 
 class Output(NamedTuple):
@@ -31,22 +33,31 @@ class Classifier(nn.Module):
         head: A module that gives logits (N, num_outputs) of them.
         freeze: Keep the backbone as it is: its parameters take no gradient and it stays in
             evaluation mode, so that the statistics of batch normalisation do not move either.
+        is_light: Parts of the backbone are frozen: they stay in evaluation mode.
+
+    Attributes:
+        remarks: Sentences on what was made of the file of weights that the backbone starts from.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, *, freeze: bool = False) -> None:
+    remarks: tuple[str, ...] = ()
+
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, *, freeze: bool = False, is_light: bool = False
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.freeze = freeze
+        self.is_light = freeze or is_light
         if freeze:
             backbone.requires_grad_(False)
-            backbone.eval()
+        if self.is_light:
+            rest_frozen(backbone)
 
     def train(self, mode: bool = True) -> Classifier:  # noqa: FBT001, FBT002
-        """Set training or evaluation mode; a frozen backbone stays in evaluation mode."""
+        """Set training or evaluation mode; what is frozen stays in evaluation mode."""
         super().train(mode)
-        if self.freeze:
-            self.backbone.eval()
+        if self.is_light:
+            rest_frozen(self.backbone)
         return self
 
     def forward(self, images: Tensor) -> Output:
@@ -72,6 +83,8 @@ def build(
     pretrained: bool | str = False,
     freeze: bool = False,
     prior: float | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    tuning: Tuning | None = None,
 ) -> Classifier:
     """Build a classifier; new weights come from torch's global generator, which the caller seeds.
 
@@ -88,6 +101,8 @@ def build(
         freeze: Train the head alone.
         prior: Probability that every output starts from where the head has a bias, 1/C for sigmoid
             losses on C classes and the share of positives for a single output; None leaves torch's.
+        kwargs: More arguments of the model's constructor in timm.
+        tuning: Train this part of the backbone alone, or what it adds; None trains all of it.
 
     Raises:
         ModelError: In one line, for what cannot be built: an unknown name, weights that cannot be
@@ -96,18 +111,28 @@ def build(
     if prior is not None and not 0 < prior < 1:
         raise ModelError(f"the prior must lie strictly between 0 and 1, not {prior}")
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    backbone = create_backbone(
-        name, in_channels=in_channels, image_size=size, norm=norm, pretrained=pretrained
+    backbone, remarks = create_backbone(
+        name,
+        in_channels=in_channels,
+        image_size=size,
+        norm=norm,
+        pretrained=pretrained,
+        asked=kwargs or {},
     )
-    for shown in (test_size or size, size):
-        num_features = _count_features(backbone, torch.zeros(1, in_channels, *shown), name=name)
+    blank = torch.zeros(1, in_channels, *size)
+    for shown in (torch.zeros(1, in_channels, *(test_size or size)), blank):
+        num_features = _count_features(backbone, shown, name=name)
     made = head(
         num_features=num_features,
         num_outputs=num_outputs,
         init=getattr(backbone, "head_init", "default"),
         prior=prior,
     )
-    return Classifier(backbone, made, freeze=freeze)
+    if tuning is not None:  # after the head, which then starts alike in every way of tuning
+        tune(backbone, tuning, blank, name=name)
+    model = Classifier(backbone, made, freeze=freeze, is_light=tuning is not None)
+    model.remarks = remarks
+    return model
 
 
 def _count_features(backbone: nn.Module, image: Tensor, *, name: str) -> int:

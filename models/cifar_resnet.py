@@ -84,6 +84,10 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
         self.reset_classifier(num_classes, global_pool)
 
+    def group_matcher(self, *, coarse: bool = False) -> dict[str, str]:
+        """Return which parameters are a layer, from the image up: the stem, then block by block."""
+        return {"stem": r"^conv1|^bn1", "blocks": r"^layer(\d+)" + ("" if coarse else r"\.(\d+)")}
+
     def get_classifier(self) -> nn.Module:
         """Return the linear layer, or an identity where there is none."""
         return self.fc

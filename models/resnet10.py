@@ -2,7 +2,7 @@
 
 Liu et al. 2019, "Large-Scale Long-Tailed Recognition in an Open World": the ResNet-18 of He et al.
 2016 with one block a stage in the place of two, trained from scratch. It is not timm's resnet10t,
-whose stem and shortcuts are others. As in their code (models/ResNetFeature.py of
+whose stem and shortcuts are others. As in their code (ResNetFeature of
 github.com/facebookresearch/classifier-balancing), no residual branch begins at zero.
 """
 

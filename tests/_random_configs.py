@@ -22,6 +22,7 @@ LEFT_ALONE = (
     "data.download",
     "data.path",
     "loss.name",
+    "model.kwargs",
     "model.pretrained",
     "model.init_from",
     "runtime.compile",

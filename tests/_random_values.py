@@ -40,7 +40,10 @@ LARGEST = {
     "data.num_test_per_class": 6,
     "data.num_train_per_class": 10,
     "data.test_per_class": 20,
+    "model.adapter_width": 4,
     "model.layers": 4,
+    "model.lora_rank": 4,
+    "model.prompt_tokens": 4,
     "runtime.workers": 2,
     "schedule.epochs": 3,
 }

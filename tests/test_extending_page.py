@@ -37,6 +37,7 @@ def test_the_page_has_an_example_of_every_kind() -> None:
         "data",
         "models",
         "models/heads",
+        "models/tuning",
         "data/samplers",
         "losses/weights",
         "engine/training/schedules",
@@ -83,7 +84,7 @@ def run(project: Path) -> Path:
 
 def test_every_part_is_in_the_config_of_the_run(run: Path) -> None:
     config = (run / "config.yaml").read_text(encoding="utf-8")
-    for name in ("stripes", "small_cnn", "dropped", "reversed", "logarithmic", "linear"):
+    for name in ("stripes", "small_cnn", "dropped", "stem", "reversed", "logarithmic", "linear"):
         assert re.search(rf"\b{name}$", config, flags=re.MULTILINE), name
 
 

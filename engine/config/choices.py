@@ -108,6 +108,12 @@ CHOICES = (
     ),
     _choice("model.head", "models.heads", default="linear", meaning="from features to logits"),
     _choice(
+        "model.tune",
+        "models.tuning",
+        default="full",
+        meaning="what of the backbone is trained, beside the head; full: all of it",
+    ),
+    _choice(
         "reweight.scheme",
         "losses.weights",
         default="none",

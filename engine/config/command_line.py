@@ -54,13 +54,23 @@ options:
   --print-config    print the resolved YAML and stop
   --print-classes   print the classes in label order, each with its images, and stop: the order of
                     reweight.weights and of every other list with a number a class
+  --print-groups    print which parameters are trained, with which factor on the rate and which
+                    weight decay, and stop
   -h, --help [WORD] this text; with WORD only what has it in a key or its meaning (--help drw);
                     --help methods lists the ready-made methods and their papers, --help recipes
                     those of training, for photographs too
 """
 
 
-OPTIONS = ("--seeds", "--submit", "--fresh", "--print-config", "--print-classes", "--help")
+OPTIONS = (
+    "--seeds",
+    "--submit",
+    "--fresh",
+    "--print-config",
+    "--print-classes",
+    "--print-groups",
+    "--help",
+)
 LARGEST_SEED = 2**32
 
 
@@ -74,6 +84,7 @@ class Arguments(argparse.Namespace):
     fresh: bool
     print_config: bool
     print_classes: bool
+    print_groups: bool
     help: str | None
 
 
@@ -95,6 +106,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--print-config", action="store_true")
     parser.add_argument("--print-classes", action="store_true")
+    parser.add_argument("--print-groups", action="store_true")
     parser.add_argument("-h", "--help", nargs="?", const="")
     known, rest = parser.parse_known_intermixed_args(argv, Arguments())
     words = [word for word in argv if word in {*known.words, *rest}]

@@ -6,6 +6,7 @@ never matters inside a layer. All mistakes are found at once, each as one line.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ from engine.config.mistakes import ComponentError, ConfigError, nearest
 from engine.config.schema import (
     DEFAULT_DATA,
     DEFAULT_LOSS,
+    OPEN_KEYS,
     SECTIONS,
     SELECTORS,
     TRACKERS,
@@ -267,7 +269,15 @@ def _merge(lower: Layer, upper: Layer) -> Layer:
             for other in lower:
                 if rules.depends_on(other, key):
                     kept.pop(other, None)
+    for owner in OPEN_KEYS:  # the upper `model.kwargs: {...}` takes the place of the lower one
+        if owner in upper:
+            kept = {key: value for key, value in kept.items() if open_key(key) != owner}
     return kept | upper
+
+
+def open_key(key: str) -> str | None:
+    """Return which of the open keys ``key`` is one below: ``model.kwargs`` of its arguments."""
+    return next((owner for owner in OPEN_KEYS if key.startswith(f"{owner}.")), None)
 
 
 # --- checks --------------------------------------------------------------------------------------
@@ -328,8 +338,10 @@ def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config | None:
     known = keys(model)
     nested: dict[str, Any] = {}
-    for key, setting in merged.items():
-        if key not in known:
+    # What an open key holds comes before the keys below it, which are added to it.
+    for key, setting in sorted(merged.items(), key=lambda item: open_key(item[0]) is not None):
+        is_open = open_key(key) is not None
+        if key not in known and not is_open:
             line = unknown_key(key, setting.value, known) + _where(setting)
             # Several keys inside one list are one mistake.
             mistakes += [line] if line not in mistakes else []
@@ -338,7 +350,8 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
         section = nested
         for part in path:
             section = section.setdefault(part, {})
-        section[leaf] = _typed(key, setting, known[key])
+        value = setting.value if is_open else _typed(key, setting, known[key])
+        section[leaf] = copy.deepcopy(value) if isinstance(value, dict) else value
     try:
         return model.model_validate(nested)
     except ValidationError as error:

@@ -9,7 +9,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 
-_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_NOUNS: dict[Any, str] = {
+    Any: "a value",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+}
 _SIGNS = (
     (annotated_types.Ge, "ge", ">="),
     (annotated_types.Gt, "gt", ">"),

@@ -138,7 +138,7 @@ def _what_a_choice_requires_is_set(config: Config) -> Iterator[str]:
 
 def _counts_go_with_their_kind(config: Config) -> Iterator[str]:
     if config.data.imbalance.kind == "counts" and config.data.imbalance.counts is None:
-        yield "data.imbalance.counts: kind=counts needs it: a list, one number a class"
+        yield "data.imbalance.counts: kind=counts needs it: a list, one number a class, or by name"
 
 
 def _one_vs_rest_chooses_the_tail(config: Config) -> Iterator[str]:
@@ -283,12 +283,71 @@ def _weights_come_from_one_place(config: Config) -> Iterator[str]:
 
 
 def _a_frozen_backbone_has_been_trained(config: Config) -> Iterator[str]:
-    model = config.model
-    if model.freeze and model.init_from is None and not model.pretrained:
+    word = trains_the_head_alone(config)
+    if word and not begins_trained(config):
         yield (
-            "model.freeze=true: would keep the random weights that the backbone begins with; set "
+            f"{word}: would keep the random weights that the backbone begins with; set "
             "model.init_from=<run folder> or model.pretrained"
         )
+
+
+def trains_the_head_alone(config: Config) -> str:
+    """Return the key that says so, with its value; empty where it is not so."""
+    if config.model.freeze:
+        return "model.freeze=true"
+    return "model.tune=head" if config.model.tune == "head" else ""
+
+
+def begins_trained(config: Config) -> bool:
+    """Return whether the backbone starts from weights that have been trained."""
+    return config.model.init_from is not None or bool(config.model.pretrained)
+
+
+def _a_backbone_is_tuned_in_one_way(config: Config) -> Iterator[str]:
+    tune = config.model.tune
+    if config.model.freeze and tune != of("model.tune").default:
+        yield f"model.freeze=true: is model.tune=head, and cannot go with model.tune={tune}"
+
+
+# Arguments of timm's constructors that have a key of their own here, or come from the data.
+OWN_KEYS = {
+    "drop_rate": "write model.drop",
+    "drop_path_rate": "write model.drop_path",
+    "img_size": "the images' own size is given",
+    "in_chans": "the images' own channels are given",
+    "num_classes": "the classes are the head's, which is not the model's own",
+    "pretrained": "write model.pretrained",
+}
+
+
+def _arguments_are_those_of_the_constructor(config: Config) -> Iterator[str]:
+    for name, value in config.model.kwargs.items():
+        key = f"model.kwargs.{name}"
+        if name in OWN_KEYS:
+            yield f"{key}: cannot be set here; {OWN_KEYS[name]}"
+        elif value is None:
+            yield f"{key}=null: has no effect, timm leaves such an argument out; leave it out"
+    if config.model.norm == "group" and "norm_layer" in config.model.kwargs:
+        yield "model.kwargs.norm_layer: cannot go with model.norm=group, which sets it"
+
+
+def _parameter_groups_differ(config: Config) -> Iterator[str]:
+    optim = config.optim
+    if optim.decay_on == "weights" and optim.weight_decay == 0:
+        yield "optim.decay_on=weights: has no effect with optim.weight_decay=0"
+    if word := trains_the_head_alone(config):
+        for key in ("layer_decay", "head_lr"):
+            if getattr(optim, key) != 1:
+                value = f"optim.{key}={getattr(optim, key):g}"
+                yield f"{value}: has no effect, {word} trains the head alone"
+
+
+def _a_frozen_backbone_drops_nothing(config: Config) -> Iterator[str]:
+    word = trains_the_head_alone(config)
+    for key in ("drop", "drop_path"):
+        if word and getattr(config.model, key) > 0:
+            value = f"model.{key}={getattr(config.model, key):g}"
+            yield f"{value}: has no effect, with {word} the backbone only evaluates"
 
 
 def _pieces_divide_the_batch(config: Config) -> Iterator[str]:
@@ -425,6 +484,10 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _init_head_needs_init_from,
     _weights_come_from_one_place,
     _a_frozen_backbone_has_been_trained,
+    _a_backbone_is_tuned_in_one_way,
+    _arguments_are_those_of_the_constructor,
+    _parameter_groups_differ,
+    _a_frozen_backbone_drops_nothing,
     _pieces_divide_the_batch,
     _pieces_add_up_to_the_batch,
     _scaled_logits_are_cosines,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from engine.config import choices, components, selection_rules
@@ -130,16 +130,33 @@ class _ModelConfig(OpenSection):
         "cifar_resnet20", description="a model of models/, listed below, or any timm backbone"
     )
     head: str = ""
+    tune: str = ""
     norm: Literal["batch", "group"] = Field("batch", description="normalisation layers")
     pretrained: bool | str = Field(
-        False, description="true downloads timm's weights; or the path of a weights file"
+        False,
+        description="true downloads timm's weights; or a file of them: .safetensors, .pth, .th",
     )
-    freeze: bool = Field(False, description="train the head only; BatchNorm statistics rest too")
+    freeze: bool = Field(
+        False, description="train the head only, as tune=head; BatchNorm statistics rest too"
+    )
     init_from: str | None = Field(
         None, description="run folder whose headline weights start this run"
     )
     init_head: bool = Field(
         True, description="with init_from: take the head's weights too, not only the backbone's"
+    )
+    drop: Fraction = Field(
+        0.0, description="dropout of the features before the head, by timm's drop_rate"
+    )
+    drop_path: Fraction = Field(
+        0.0,
+        description="stochastic depth: how often training leaves out the last residual branch, "
+        "earlier ones less, by timm's drop_path_rate",
+    )
+    kwargs: dict[str, Any] = Field(
+        {},
+        description="more arguments of the model's constructor in timm, as in "
+        "model.kwargs.global_pool=avg",
     )
     ema: Annotated[float, Gt(0), Lt(1)] | None = Field(
         None,
@@ -171,9 +188,27 @@ class OptimConfig(Section):
     )
     lr: Annotated[float, Gt(0)] = Field(0.05, description="peak learning rate")
     weight_decay: Annotated[float, Ge(0)] = Field(
-        2e-4, description="weight decay, on every parameter that is trained"
+        2e-4, description="weight decay, on the parameters of optim.decay_on"
+    )
+    decay_on: Literal["all", "weights"] = Field(
+        "all",
+        description="what decays: every parameter that is trained; or by timm's rule the weights "
+        "alone, no bias, no norm and no token",
+    )
+    layer_decay: Annotated[float, Gt(0), Le(1)] = Field(
+        1.0,
+        description="factor on the rate from each layer to the one before it, by timm's layers, "
+        "the head being the last; 1: off",
+    )
+    head_lr: Annotated[float, Gt(0)] = Field(
+        1.0, description="factor on the rate of the head, on top of layer_decay"
     )
     momentum: Annotated[float, Ge(0), Lt(1)] = Field(0.9, description="momentum of sgd-like ones")
+    sam: Annotated[float, Ge(0)] = Field(
+        0.0,
+        description="rho of sharpness-aware minimisation: the gradient of a step is that at the "
+        "weights moved so far along their own gradient; two passes a step; 0: off",
+    )
     batch_size: Annotated[int, Ge(1)] = Field(32, description="images an optimizer step")
     accumulate: Annotated[int, Ge(1)] = Field(
         1,
@@ -209,7 +244,7 @@ if TYPE_CHECKING:
     ScheduleConfig = _ScheduleConfig
 else:
     SamplerConfig = _choice_section(_SamplerConfig, "sampler.name")
-    ModelConfig = _choice_section(_ModelConfig, "model.head")
+    ModelConfig = _choice_section(_choice_section(_ModelConfig, "model.head"), "model.tune")
     ReweightConfig = _choice_section(_ReweightConfig, "reweight.scheme")
     ScheduleConfig = _choice_section(_ScheduleConfig, "schedule.name")
 
@@ -358,6 +393,9 @@ SELECTORS = {
     "schedule": "name",
     "evaluate": "metric",
 }
+
+# Keys below these are not ours: they are arguments of a constructor in timm.
+OPEN_KEYS = ("model.kwargs",)
 
 TRACKERS = "engine.report.tracking"  # one file a tracker, as in the other packages of components
 DEFAULT_DATA = "digits"

@@ -13,7 +13,10 @@ from engine.config.mistakes import ConfigError, nearest
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses duplicate keys and reads 1e-3 as a number, as YAML 1.2 does."""
+    """Safe YAML that refuses duplicate keys and reads 1e-3 as a number, as YAML 1.2 does.
+
+    Keys are text as they are written: a class may be called 0, 1e3 or null.
+    """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -21,17 +24,22 @@ class _Loader(yaml.SafeLoader):
             raise yaml.YAMLError(f"line {line}: aliases (*name) are not supported, write it out")
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: Any = None) -> dict[Any, Any]:
+    def construct_mapping(
+        self,
+        node: yaml.MappingNode,
+        deep: Any = None,  # noqa: ARG002 - whatever is asked, values are whole
+    ) -> dict[Any, Any]:
         seen: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            key, value = self.construct_object(key_node), self.construct_object(value_node, True)
-            if not isinstance(key, str):
-                raise yaml.YAMLError(f"line {line}: expected a key, not {shown(key)}")
+            if not isinstance(key_node, yaml.ScalarNode):
+                key = shown(self.construct_object(key_node, True))
+                raise yaml.YAMLError(f"line {line}: expected a key, not {key}")
+            key, value = key_node.value, self.construct_object(value_node, True)
             if key in seen and seen[key] != value:
                 raise yaml.YAMLError(f"line {line}: key {key} appears twice with different values")
             seen[key] = value
-        return super().construct_mapping(node, deep=bool(deep))
+        return seen
 
 
 # YAML 1.1 turns dates into objects and on, off, yes, no into booleans; YAML 1.2 does not.

@@ -106,7 +106,7 @@ def _set(config: Config) -> str:
     return " ".join(
         f"{key}={shown(value)}"
         for key, value in flatten(config).items()
-        if value != usual[key] and not key.startswith(LEFT_OUT)
+        if value != usual.get(key) and not key.startswith(LEFT_OUT)
     )
 
 

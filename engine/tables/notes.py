@@ -10,6 +10,7 @@ from engine.config.selection_rules import FINAL
 from engine.tables.pairing import Pair, named, pair_of, usual_splits, value_of
 from engine.tables.record import RunRecord
 from engine.training.metrics import groups
+from engine.training.notes import TRAINS
 from engine.training.patience import PATIENCE
 
 
@@ -50,7 +51,18 @@ def row_notes(
         ],
     }
     notes = [f"{what}: {named(pairs)}" for what, pairs in found.items() if pairs]
-    return [*notes, *_shared_groups(runs), *_early_stops(runs), *_other_groups(runs)]
+    return [
+        *notes,
+        *_shared_groups(runs),
+        *_early_stops(runs),
+        *_other_groups(runs),
+        *_light(runs),
+    ]
+
+
+def _light(runs: Sequence[RunRecord]) -> list[str]:
+    """Say how much of a lightly tuned model is trained."""
+    return list(dict.fromkeys(n for run in runs for n in run.notes if n.startswith(TRAINS)))
 
 
 def _shared_groups(runs: Sequence[RunRecord]) -> list[str]:

@@ -20,6 +20,7 @@ from engine.config.schema import Config, chosen_keys, component_keys
 from engine.training.averaging import average_of
 from engine.training.metrics.groups import Limits
 from engine.training.optim import build_optimizer, rate_factor
+from engine.training.parameter_groups import ParameterGroup, parameter_groups
 from engine.training.probabilities import PredictsProbabilities, Readout, adjustment
 from engine.training.processes import Processes
 from engine.training.runtime import Precision, choose_precision, derive_seed, preserved_randomness
@@ -83,26 +84,58 @@ def build_model(
             in_channels=dataset.image_shape.channels,
             image_size=dataset.image_shape[1:],
             test_size=dataset.test_shape[1:],
-            head=head_of(config),
-            norm=config.model.norm,
             pretrained=config.model.pretrained,
             freeze=config.model.freeze,
             prior=_prior(dataset) if is_sigmoid else None,
+            **architecture(config),
         )
     if start is not None:
         _start_from(start, model, config)
     return model
 
 
-def head_of(config: Config) -> Callable[..., nn.Module]:
-    """Return what makes the head of a model that :func:`models.build` knows."""
+def architecture(config: Config) -> dict[str, Any]:
+    """Return what :func:`models.build` needs to build the same network again."""
     keys = chosen_keys(config, "model.head")
-    return functools.partial(components.build, "models.heads", config.model.head, keys)
+    tune = config.model.tune
+    tuning = None
+    if tune != choices.of("model.tune").default:
+        tuning = components.build("models.tuning", tune, chosen_keys(config, "model.tune"))
+    return {
+        "head": functools.partial(components.build, "models.heads", config.model.head, keys),
+        "tuning": tuning,
+        "norm": config.model.norm,
+        "kwargs": {
+            **({"drop_rate": config.model.drop} if config.model.drop else {}),
+            **({"drop_path_rate": config.model.drop_path} if config.model.drop_path else {}),
+            **config.model.kwargs,
+        },
+    }
+
+
+def build_groups(config: Config, model: models.Classifier) -> list[ParameterGroup]:
+    """Return the parameters that are trained, in the groups that ``optim`` asks for.
+
+    Raises:
+        ConfigError: the model has no layers by which its rates could differ.
+    """
+    optim = config.optim
+    return parameter_groups(
+        model,
+        name=config.model.name,
+        weight_decay=optim.weight_decay,
+        decay_on=optim.decay_on,
+        layer_decay=optim.layer_decay,
+        head_lr=optim.head_lr,
+    )
 
 
 def _start_from(start: Mapping[str, Tensor], model: models.Classifier, config: Config) -> None:
     own = model.state_dict()
     wanted = [key for key in own if config.model.init_head or not key.startswith("head.")]
+    # What a way of tuning adds starts anew, unless the other run was tuned in the same way.
+    if not any(models.is_added(key) for key in start):
+        wanted = [key for key in wanted if not models.is_added(key)]
     wrong = [k for k in wanted if k not in start or start[k].shape != own[k].shape]
     if wrong:
         hint = "; model.init_head=false leaves the head out" if wrong[0].startswith("head.") else ""
@@ -216,7 +249,7 @@ def build_trainer(
         model,
         loss.to(device),
         optimizer=build_optimizer(
-            model.parameters(),
+            build_groups(config, model),
             name=optim.name,
             lr=optim.lr,
             weight_decay=optim.weight_decay,
@@ -232,6 +265,7 @@ def build_trainer(
         options=StepOptions(
             accumulate=optim.accumulate,
             clip_norm=optim.clip_norm,
+            sam=optim.sam,
             precision=precision,
             compile_model=config.runtime.compile,
         ),

@@ -35,6 +35,10 @@ class Loader(Protocol):
         """Yield the batches of these positions."""
         ...
 
+    def close(self) -> None:
+        """End the processes that make them."""
+        ...
+
 
 @dataclass(frozen=True)
 class Assessment:

@@ -62,6 +62,7 @@ class Journal:
         self.folder = RunFolder.of(config, fingerprint=self.identity["fingerprint"])
         self.code = code_hash(config)
         self.environment: Mapping[str, Any] = {}
+        self._parameters: Mapping[str, Any] = {}
         self._report = report
 
     def finished(self, *, test: bool) -> Summary | None:
@@ -106,19 +107,26 @@ class Journal:
             yield
 
     def begin(
-        self, progress: Progress, *, facts: Mapping[str, Any], command: Sequence[str]
+        self,
+        progress: Progress,
+        *,
+        facts: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        command: Sequence[str],
     ) -> None:
         """Record that a stretch of the run begins, with all that made it.
 
         Args:
             progress: where the newest checkpoint left off.
             facts: what loading the run again needs to know about its data.
+            parameters: which of the model's are trained, in which groups.
             command: what was typed.
 
         Raises:
             ConfigError: the folder does not agree with its checkpoint, or with the runs that
                 it names.
         """
+        self._parameters = parameters
         segment = provenance.describe_segment(
             command=command,
             device=device_name(self.machine.device),
@@ -140,6 +148,7 @@ class Journal:
                 identity=self.identity,
                 say=self.say,
             )
+            write_json(self.folder.parameters, parameters)
             write_text(self.folder.config, dump(self.config))
             return environment
 
@@ -188,6 +197,7 @@ class Journal:
             identity=self.identity,
             code_hash=self.code,
             notes=(*notes, *provenance.changes(self.environment)),
+            parameters={key: self._parameters[key] for key in ("trained", "total")},
             seconds=time.perf_counter() - since,
             limits=group_limits(self.config),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +15,8 @@ from engine.training import averaging
 from engine.training.build import group_limits
 
 _SAME_STATISTICS = 0.005  # as far apart as the rounding of published ones
+
+TRAINS = "trains "  # begins the note on how much of a model is trained
 
 
 def notes(config: Config) -> tuple[str, ...]:
@@ -42,6 +44,28 @@ def doubts(config: Config) -> tuple[str, ...]:
             "(model.head=cosine)"
         )
     return tuple(found)
+
+
+def light_notes(config: Config, parameters: Mapping[str, int]) -> tuple[str, ...]:
+    """Return how much of a lightly tuned model is trained, and what the rest of it is.
+
+    Args:
+        config: of the run.
+        parameters: ``trained`` and ``total``.
+    """
+    tune = config.model.tune
+    if tune == choices.of("model.tune").default:
+        return ()
+    trained, total = parameters["trained"], parameters["total"]
+    found: tuple[str, ...] = (
+        f"{TRAINS}{trained:,} of {total:,} parameters ({trained / total:.2%}, model.tune={tune})",
+    )
+    if not rules.begins_trained(config):
+        found += (
+            f"the rest of the backbone keeps its random weights (model.tune={tune} without "
+            "model.pretrained or model.init_from)",
+        )
+    return found
 
 
 def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -> tuple[str, ...]:

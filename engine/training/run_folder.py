@@ -25,7 +25,8 @@ class BusyError(ConfigError):
 class RunFolder:
     """Paths and files of one run: ``<track.root>/<name>/<fingerprint>``.
 
-    The folder holds config.yaml, environment.json, metrics.jsonl (one line an epoch, the truth),
+    The folder holds config.yaml, environment.json, parameters.json (what is trained, in which
+    groups of the optimizer), metrics.jsonl (one line an epoch, the truth),
     summary.json (only when finished), validation.json (when trained by a search, which never looks
     at test: all of a summary but test), checkpoints/, predictions/, figures/, wandb/ and lock.
     """
@@ -34,6 +35,7 @@ class RunFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
+        self.parameters = path / "parameters.json"
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
         self.validation = path / "validation.json"

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 import data
+import models
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.evaluation import Evaluator
 from engine.training.machine import Machine
+from engine.training.parameter_groups import described
 from engine.training.processes import Processes
 from engine.training.runtime import derive_seed
 from engine.training.start_weights import start_weights
@@ -32,6 +34,7 @@ class Setup:
         class_weights: (C,) float32 of ``reweight``, on the device; or None.
         evaluator: predicts a split with the weights of the moment.
         steps: optimizer steps an epoch.
+        parameters: which of the model's are trained, in which groups.
         facts: what loading the run again needs to know about its data.
         notes: what tables must say about how the model was trained and predictions were made.
         remarks: what a user should know before training, not only after it.
@@ -45,6 +48,7 @@ class Setup:
     class_weights: Tensor | None
     evaluator: Evaluator
     steps: int
+    parameters: Mapping[str, Any]
     facts: Mapping[str, Any]
     notes: tuple[str, ...]
     remarks: tuple[str, ...]
@@ -107,6 +111,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         start=None if start is None else start.state,
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
+    assert isinstance(trainer.model, models.Classifier)
     class_weights = build.build_class_weights(config, dataset)
     make_loader = functools.partial(
         data.Loader,
@@ -134,6 +139,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         processes=machine.processes.world,
     )
     steps = loader.num_batches(epoch_length)
+    parameters = described(trainer.model, build.build_groups(config, trainer.model))
     held_out = {"val": dataset.val, "test": dataset.test}
     readout = build.build_readout(
         config,
@@ -159,17 +165,20 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             limits=build.group_limits(config),
         ),
         steps=steps,
+        parameters=parameters,
         facts=trained.facts_of(
             config,
             dataset,
             teacher=trainer.teacher,
             start=None if start is None else start.identity,
         ),
-        notes=notes.notes(config),
+        notes=(*notes.notes(config), *notes.light_notes(config, parameters)),
         remarks=(
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
+            *notes.light_notes(config, parameters),
             *notes.listed_weights(config, dataset, class_weights),
             *([] if start is None else [start.sentence]),
+            *trainer.model.remarks,
         ),
         config=config,
         dataset=dataset,

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import data
+import models
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError
-from engine.config.schema import Config
+from engine.config.schema import Config, chosen_keys
 from engine.training import build, named_runs, trained
 
 NAMES_SHOWN = 3
@@ -56,6 +57,8 @@ def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | No
     theirs, ours = tuple(facts["class_names"]), dataset.class_names
     is_moved = config.model.init_head and theirs != ours
     state = weights.state
+    if earlier.model.tune == "lora":  # goes on from the same function, whatever is trained now
+        state = models.merged(state, scale=earlier.model.lora_alpha / earlier.model.lora_rank)
     if is_moved:
         state = _with_head_in([theirs.index(name) for name in ours], state, run=run)
     return StartWeights(
@@ -68,6 +71,7 @@ def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | No
 def _mistakes(
     config: Config, dataset: data.LongTailed, *, facts: Mapping[str, Any], earlier: Config
 ) -> Iterator[str]:
+    yield from _tuning_mistakes(earlier, config)
     for key in ("name", "norm"):
         theirs, ours = getattr(earlier.model, key), getattr(config.model, key)
         if theirs.partition(".")[0] != ours.partition(".")[0]:  # a tag names weights of timm
@@ -81,6 +85,19 @@ def _mistakes(
     if config.model.init_head:
         outputs = build.num_outputs(config, dataset.num_classes)
         yield from _head_mistakes(facts, dataset, outputs=outputs)
+
+
+def _tuning_mistakes(earlier: Config, config: Config) -> Iterator[str]:
+    """Refuse a run with parts that only a run of the same tuning has."""
+    selector = "model.tune"
+    tune = earlier.model.tune
+    if tune not in ("adapter", "prompt"):
+        return
+    if config.model.tune != tune or chosen_keys(earlier, selector) != chosen_keys(config, selector):
+        yield (
+            f"is a run of {selector}={tune}, whose added parts this run does not have; give both "
+            f"the same {selector} with the same keys"
+        )
 
 
 def _head_mistakes(

@@ -137,6 +137,7 @@ def summarise(
     identity: Mapping[str, str],
     code_hash: str,
     notes: Sequence[str],
+    parameters: Mapping[str, int],
     seconds: float,
     limits: Limits = USUAL,
 ) -> Summary:
@@ -161,6 +162,7 @@ def summarise(
         class_counts=tuple(dataset.class_counts.tolist()),
         group_sizes=_group_sizes(assessments[headline], dataset, limits),
         notes=(*dataset.notes, *notes, *_notes(assessments, dataset), *selection.patience.notes),
+        parameters=dict(parameters),
         verified=dataset.verified,
         time={"training_seconds": trained, "last_segment_seconds": seconds},
     )

@@ -67,6 +67,7 @@ class Summary(_Record):
         oracle: best test epoch by the metric of ``evaluate.metric``, if test was logged each epoch.
         selection: in words, what chose the epoch and how many labels that used.
         notes: what the data set had to say about the splits.
+        parameters: of the model, ``trained`` and in ``total``; None in summaries of before.
         verified: the published data set whose training and test lists the run read, checked line
             by line; empty where nothing says so.
         time: seconds of training, and of the last segment; not part of the result.
@@ -85,6 +86,7 @@ class Summary(_Record):
     class_counts: tuple[int, ...]
     group_sizes: dict[str, int]
     notes: tuple[str, ...]
+    parameters: dict[str, int] | None = None
     verified: str = ""
     time: dict[str, float]
 

@@ -20,6 +20,7 @@ from engine.training.mixing import mixed
 from engine.training.pieces import Piece, piece_sizes
 from engine.training.processes import Processes
 from engine.training.runtime import Precision, autocast, derive_seed, seed_global
+from engine.training.sharpness import ascended
 
 SMALLEST_SCALE = 2.0**-10  # of a float16 loss; gradients that overflow even then have diverged
 CHECK_EVERY = 50  # optimizer steps between looks at the device's sums (each look waits for it)
@@ -32,12 +33,14 @@ class StepOptions:
     Attributes:
         accumulate: pieces a batch is split into; the gradient is that of the whole batch.
         clip_norm: largest global gradient norm, or None.
+        sam: how far sharpness-aware minimisation looks; 0 for a plain step.
         precision: of the model's arithmetic.
         compile_model: train through torch.compile.
     """
 
     accumulate: int = 1
     clip_norm: float | None = None
+    sam: float = 0.0
     precision: Precision = "float32"
     compile_model: bool = False
 
@@ -83,7 +86,7 @@ class Trainer:
         self.num_outputs, self.teacher = num_outputs, teacher
         options = options or StepOptions()
         self.accumulate, self.clip_norm = options.accumulate, options.clip_norm
-        self.precision = options.precision
+        self.sam, self.precision = options.sam, options.precision
         self.processes = Processes.current()
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         # Unscaled, float16 gradients of a mean over a batch would be flushed to zero.
@@ -98,8 +101,9 @@ class Trainer:
 
     @property
     def current_rate(self) -> float:
-        """Learning rate of the last step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Learning rate of the last step, before the factors of parameter groups."""
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"]) / float(group.get("lr_scale", 1.0))
 
     @property
     def evaluated(self) -> nn.Module:
@@ -171,7 +175,7 @@ class Trainer:
             step = totals.steps
             seed_global(derive_seed(self.seed, "step", epoch, step, *self._own_seed))
             for group in self.optimizer.param_groups:
-                group["lr"] = self.rate(epoch, step, steps)
+                group["lr"] = self.rate(epoch, step, steps) * group.get("lr_scale", 1.0)
             self._pending.append(_Pending(step, batch.targets, self._step(batch)))
             if self.ema is not None:
                 self.ema.update(self.model, step=epoch * steps + step + 1)
@@ -226,22 +230,30 @@ class Trainer:
 
         The first three are this process's share.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        total_loss = torch.zeros((), device=self.device)
-        correct = torch.zeros((), device=self.device)
         pieces = self._pieces(batch)
-        for piece in pieces:
-            with contextlib.nullcontext() if piece is pieces[-1] else self._no_sync():
-                loss, logits = self._backward(piece)
-            total_loss += loss
-            if not batch.is_spare:
-                correct += (predicted_classes(logits) == piece.labels).sum()
+        total_loss, correct = self._gradient(pieces, is_spare=batch.is_spare)
+        if self.sam:
+            with ascended(self.model, self.parameters, distance=self.sam):
+                self._gradient(pieces, is_spare=batch.is_spare)
         # Filled in there: a copy from here would wait for the device.
         count = torch.full(
             (), 0.0 if batch.is_spare else float(len(batch.targets)), device=self.device
         )
         whole = self.processes.total(count)
         return torch.stack([total_loss * whole, correct, count, self._update()])
+
+    def _gradient(self, pieces: Sequence[Piece], *, is_spare: bool) -> tuple[Tensor, Tensor]:
+        """Compute the gradient of a batch; return its loss and how many images are correct."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total_loss = torch.zeros((), device=self.device)
+        correct = torch.zeros((), device=self.device)
+        for piece in pieces:
+            with contextlib.nullcontext() if piece is pieces[-1] else self._no_sync():
+                loss, logits = self._backward(piece)
+            total_loss += loss
+            if not is_spare:
+                correct += (predicted_classes(logits) == piece.labels).sum()
+        return total_loss, correct
 
     def _pieces(self, batch: Batch) -> list[Piece]:
         """Mix a batch and split it into pieces, each with its share of the loss."""

@@ -19,7 +19,7 @@ from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
 from engine.config.selection_rules import FINAL, catalogue
 from engine.training import checkpoint
-from engine.training.build import build_loss, build_readout, head_of, num_outputs
+from engine.training.build import architecture, build_loss, build_readout, num_outputs
 from engine.training.files import read_json
 from engine.training.image_checks import brightest
 from engine.training.probabilities import Readout
@@ -156,8 +156,7 @@ def load_run(
             num_outputs=facts["num_outputs"],
             in_channels=channels,
             image_size=tuple(size),
-            head=head_of(config),
-            norm=config.model.norm,
+            **architecture(config),
         )
     model.load_state_dict(weights.state)
     return LoadedRun(

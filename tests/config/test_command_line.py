@@ -420,6 +420,7 @@ def test_the_defaults_of_the_parser_are_those_of_the_config() -> None:
         fresh=False,
         print_config=False,
         print_classes=False,
+        print_groups=False,
         help=None,
     )
 

@@ -416,6 +416,12 @@ def test_class_weights_may_be_named_in_any_order_and_spelling() -> None:
     assert load(overrides=[dump_word(found[0])]) == found[0]
 
 
+def test_names_of_classes_are_text_however_they_look() -> None:
+    found = load(overrides=["reweight=explicit", "reweight.weights={0: 1, 1e3: 2, null: 3, no: 4}"])
+    assert found.reweight.weights == {"0": 1, "1e3": 2, "null": 3, "no": 4}
+    assert load(overrides=[dump_word(found)]) == found
+
+
 def dump_word(config: Config) -> str:
     """A section of a config as a word of the command line."""
     return f"reweight={json.dumps(config.reweight.model_dump(mode='json'))}"

@@ -228,7 +228,9 @@ def test_a_group_in_two_splits_is_refused(shelf: Shelf) -> None:
     lists = {"train": "train.csv", "test": "test.csv", "columns": columns}
     assert len(shelf.load(**lists).train) == 5
     shelf.write("test.csv", ",".join(columns), "a/7.png,0,p8", "b/7.png,1,p1")
-    assert "data.test: group p1 is in train.csv, too" in refused(shelf, **lists)
+    assert "data.test: group p1 is in train.csv, too; 1 groups are in both" in refused(
+        shelf, **lists
+    )
 
 
 def test_a_drawn_test_split_takes_whole_groups_and_leaves_every_class_an_image(
@@ -241,7 +243,10 @@ def test_a_drawn_test_split_takes_whole_groups_and_leaves_every_class_an_image(
     shelf.write("all.csv", "path,label,group", *(f"{p},{y},{g}" for p, y, g in rows))
     pool = shelf.load(train="all.csv", test_fraction=0.3, columns=("path", "label", "group"))
     assert (len(pool.train), len(pool.test)) == (28, 12)
-    assert "drawn in whole groups: 12 images" in pool.notes[0]
+    assert "as nearly as whole groups allow: 12 images" in pool.notes[0]
+    assert pool.group_kind == "group"
+    assert pool.train.groups is not None
+    assert len(np.unique(pool.train.groups)) == 7
     groups = dict(
         zip(map(bytes, stored_pixels(shelf.path, [r[0] for r in rows])), rows, strict=True)
     )

@@ -81,6 +81,8 @@ def test_none_keeps_every_image() -> None:
 def test_counts_are_taken_as_given() -> None:
     imbalance = Imbalance("counts", counts=(3, 9, 1))
     assert sizes(imbalance, per_class=9, num_classes=3) == [3, 9, 1]
+    named = Imbalance("counts", counts={"c1": 9, "2": 1, "c0": 3})
+    assert sizes(named, per_class=9, num_classes=3) == [3, 9, 1]
 
 
 def test_shuffled_order_permutes_the_same_sizes_by_the_seed() -> None:
@@ -121,10 +123,15 @@ def test_a_class_without_images_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("counts", "message"),
-    [((1, 2), "has 2 numbers, but there are 3 classes"), ((1, 0, 2), "class 1_c1 0 images")],
+    [
+        ((1, 2), "has 2 numbers, but there are 3 classes"),
+        ((1, 0, 2), "class 1_c1 0 images"),
+        ({"c0": 1, "c2": 2}, "counts: has no number for c1: give one for every class"),
+        ({"c0": 1, "c3": 2}, "counts='c3' is not a class of the data set"),
+    ],
 )
 def test_counts_that_do_not_fit_the_classes_are_refused(
-    counts: tuple[int, ...], message: str
+    counts: tuple[int, ...] | dict[str, int], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
         sizes(Imbalance("counts", counts=counts), per_class=9, num_classes=3)

@@ -34,14 +34,14 @@ def photograph(*, width: int = 61, height: int = 43, seed: int = 0) -> Image.Ima
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 
-def by_pillow(content: bytes) -> np.ndarray:
+def by_pillow(content: bytearray) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).transpose(2, 0, 1)
 
 
-def jpeg(image: Image.Image, **options: Any) -> bytes:
+def jpeg(image: Image.Image, **options: Any) -> bytearray:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", **options)
-    return buffer.getvalue()
+    return bytearray(buffer.getvalue())
 
 
 # --- decoding -------------------------------------------------------------------------------------

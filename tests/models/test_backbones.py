@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import models
-from models import Classifier, ModelError, _own_files
+from models import Classifier, ModelError, _own_files, normalization
 from models._backbone import GroupNorm
 from models._wording import one_line
 from tests.models._models import build
@@ -102,9 +102,28 @@ def test_an_unknown_tag_shows_the_known_ones() -> None:
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_atto"])
 def test_images_too_small_for_the_model_are_refused_before_training(name: str) -> None:
-    with pytest.raises(ModelError, match=f"{name} does not take images of 3x8x8") as caught:
+    with pytest.raises(
+        ModelError, match=f"{name} does not take images of 3x8x8, it is made for"
+    ) as caught:
         build(name, **SMALL | {"image_size": 8})
     assert "\n" not in str(caught.value)
+
+
+def test_a_test_size_that_the_model_does_not_take_is_refused_before_training() -> None:
+    with pytest.raises(ModelError, match="images of 3x48x48, it is made for 3x224x224: resize"):
+        build("vit_tiny_patch16_224", **SMALL, test_size=(48, 48))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "vit_tiny_patch16_224"])
+def test_images_that_are_not_square_are_taken_as_they_are(name: str) -> None:
+    assert build(name, **SMALL | {"image_size": (24, 40)}).head is not None
+
+
+def test_the_statistics_of_weights_are_timms() -> None:
+    assert normalization("resnet18.a1_in1k") == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert normalization("vit_tiny_patch16_224").mean == (0.5, 0.5, 0.5)
+    with pytest.raises(ModelError, match="no_such is not a model of timm"):
+        normalization("no_such")
 
 
 def test_a_model_that_cannot_be_built_for_the_images_is_refused() -> None:

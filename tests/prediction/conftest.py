@@ -14,14 +14,16 @@ from tests.prediction._trained import COUNTS, trained
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of photographs, 9x6, and in ``runs`` a run that has seen them as 8x8."""
+    """Photographs of 9x6 pixels, and in ``runs`` a run that learnt them 8x8 and tested 10x12."""
     root = tmp_path_factory.mktemp("photos")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATA_ROOT", str(root / "data"))
         folder = write_folder(root / "pets", COUNTS)
         for number, path in enumerate(sorted(folder.glob("*/*/*.png"))):
             write_image(path, seed=number, width=9, height=6)
-        trained(root, "data=image_folder", f"data.path={folder}", "data.size=8")
+        tested = ("data.test_size=[10, 12]", "data.crop_ratio=0.8", "data.interpolation=bicubic")
+        words = ("data=image_folder", f"data.path={folder}", "data.size=8", "runtime.workers=0")
+        trained(root, *words, *tested)
     return root
 
 

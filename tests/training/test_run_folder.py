@@ -423,6 +423,7 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.Monk
         (["data=image_folder", "data.path=/mnt/data/my photos (2024)/"], "my_photos_2024_"),
         (["data=image_folder", "data.path=/data/写真"], "写真"),
         (["data=image_folder", "data.path=.."], "image_folder"),
+        (["data=image_list", "data.root=photos", "data.train=train.txt"], "photos"),
         (["data=image_folder", "data.path=photos", "track.name=mine"], "mine"),
     ],
 )

@@ -133,6 +133,7 @@ def test_tied_predictions_are_counted_in_the_summary(tmp_path: Path) -> None:
         seed=0,
         identity={"fingerprint": "", "group": "", "split_fingerprint": ""},
         code_hash="",
+        parameters={"trained": 1, "total": 1},
         notes=(),
         seconds=0.0,
     )
