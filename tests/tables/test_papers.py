@@ -60,7 +60,9 @@ def stand_in(cell: Cell, root: Path, **changes: Any) -> Config:
     """The run on a few drawn images of the same shape; methods see every phase in five epochs."""
     data = cell.config.data
     num_classes, size, channels = SHAPES[data.name]
-    kind = data.imbalance.kind
+    kind, augment = data.imbalance.kind, data.augment
+    # Else the images are in memory, and workers have no effect.
+    is_by_image = bool(augment.resized_crop or augment.color_jitter or augment.policy != "none")
     values = {k: v for k, v in flatten(cell.config).items() if not k.startswith("data.")}
     values |= {k: v for k, v in flatten(cell.config).items() if k.startswith("data.augment.")}
     values |= {
@@ -82,7 +84,7 @@ def stand_in(cell: Cell, root: Path, **changes: Any) -> Config:
         "schedule.epochs": 5,
         "track.root": str(root),
         "runtime.threads": 1,
-        "runtime.workers": 0,
+        **({"runtime.workers": 0} if is_by_image else {}),
         **changes,
     }
     return load(values=values)
