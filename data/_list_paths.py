@@ -67,7 +67,7 @@ def relative_paths(listed: ListFile, folder: Path) -> tuple[ListFile, tuple[str,
         if plain == b".." or plain.startswith(b"../") or _DRIVE.match(path):
             raise DataError(_climbing(listed, int(position), folder))
         changed[position] = plain
-    notes = ()
+    notes: tuple[str, ...] = ()
     if absolute:
         notes = (f"{listed.file.name}: {absolute} paths are absolute and lead into {folder}",)
     return replace(listed, paths=np.array(changed)), notes
