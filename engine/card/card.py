@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from engine.config import components
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config, component_keys
 from engine.training.metrics import few_shot_groups
+from engine.training.run_folder import RunFolder
 from engine.training.setup import load_dataset
 
 _MOST_NAMED = 20  # broken files
@@ -99,7 +99,7 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
         own = [width for width, is_in in zip(widths, mask, strict=True) if is_in]
         means[f"{group} accuracy"] = mean_half_width(own)
     means["accuracy"] = overall_half_width(test.groups, num=len(test))
-    runs = Path(config.track.root).expanduser() / (config.track.name or config.data.name)
+    runs = RunFolder.of(config).path.parent
     return Card(
         title=dataset.title,
         image_shape=dataset.image_shape,
