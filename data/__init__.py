@@ -22,9 +22,10 @@ from data._base import (
 )
 from data._class_index import ClassIndex, class_histogram
 from data._classes import by_label
-from data._decode import decode, quiet_pillow
+from data._decode import FileFact, decode, file_fact, quiet_pillow
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
+from data._near_duplicates import image_hashes, near_pairs
 from data._notes import SHARED_GROUPS, Validation
 from data._split import build
 from data.samplers._base import Sampler
@@ -38,6 +39,7 @@ __all__ = [
     "DataError",
     "Decoding",
     "DiskImages",
+    "FileFact",
     "ImageShape",
     "Images",
     "Imbalance",
@@ -55,6 +57,9 @@ __all__ = [
     "class_histogram",
     "data_root",
     "decode",
+    "file_fact",
+    "image_hashes",
     "label_order",
+    "near_pairs",
     "quiet_pillow",
 ]

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -271,3 +271,26 @@ def _formless(path: Path, what: str) -> DataError:
         f"{path} has {what}, which have no agreed 8-bit form: convert it to 8-bit or unsigned "
         "16-bit greyscale, or to RGB"
     )
+
+
+class FileFact(NamedTuple):
+    """What an image file is."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    num_bytes: int
+
+
+def file_fact(path: Path) -> FileFact | str:
+    """Return what an image file is, having decoded it; a line that names it where that fails."""
+    from PIL import Image
+
+    try:
+        with _named(path), Image.open(path) as stored:
+            kind, mode, (width, height) = stored.format or "?", stored.mode, stored.size
+            stored.load()
+        return FileFact(kind, mode, width, height, path.stat().st_size)
+    except DataError as error:
+        return str(error)

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from data._base import DataError
+from data._folder_groups import BY_FOLDER, group_names, number_groups
+from data._groups import split_groups
 
 _VALIDATION_NAMES = ("val", "valid", "validation")
 # What operating systems and storage boxes leave behind, in lower case; names with a leading dot
@@ -64,7 +66,9 @@ class Listing:
     notes: tuple[str, ...] = ()
 
 
-def list_folder(folder: Path, *, test_fraction: float | None = None) -> Listing:
+def list_folder(
+    folder: Path, *, test_fraction: float | None = None, group_by: str | None = None
+) -> Listing:
     """List train/<class>/*, test/<class>/* and, if it is there, val/<class>/*.
 
     ``valid`` and ``validation`` are other names for ``val``. With ``test_fraction`` there is no
@@ -75,6 +79,8 @@ def list_folder(folder: Path, *, test_fraction: float | None = None) -> Listing:
     Args:
         folder: The folder of the data set.
         test_fraction: Share of each class's files that is drawn as the test split.
+        group_by: What images belong together by, as for :func:`data._folder_groups.group_names`;
+            with ``folder`` files are one folder further down, and test is drawn by group.
 
     Raises:
         DataError: If a folder is missing, empty or cannot be read, a class is only in test or val,
@@ -84,17 +90,29 @@ def list_folder(folder: Path, *, test_fraction: float | None = None) -> Listing:
         places = _split_places(folder, is_drawn=test_fraction is not None)
         class_names = _class_folders(folder / places["train"])
         splits = {
-            name: _list_split(folder, place, class_names=class_names, train=places["train"])
+            name: _list_split(
+                folder,
+                place,
+                class_names=class_names,
+                train=places["train"],
+                is_nested=group_by == BY_FOLDER,
+            )
             for name, place in places.items()
         }
         notes = _unused_notes(folder, places)
+    if group_by is not None:
+        numbers = number_groups(
+            {name: group_names(files.names, group_by) for name, files in splits.items()}
+        )
+        splits = {name: replace(files, groups=numbers[name]) for name, files in splits.items()}
     if test_fraction is not None:
         whole = splits["train"]
         is_test = draw_test(whole, test_fraction)
         splits["train"] = whole.select(np.flatnonzero(~is_test))
         splits["test"] = whole.select(np.flatnonzero(is_test))
         notes.append(
-            f"test is {test_fraction:g} of each class, drawn by the names of its files: "
+            f"test is {test_fraction:g} of each class, drawn by "
+            f"{'the names of its files' if group_by is None else 'group'}: "
             f"{is_test.sum()} images (data.test_fraction)"
         )
     order = [name for name in ("train", "val", "test") if name in splits]
@@ -219,7 +237,9 @@ def _class_folders(split: Path) -> list[str]:
     return names
 
 
-def _list_split(folder: Path, place: str, *, class_names: list[str], train: str) -> Files:
+def _list_split(
+    folder: Path, place: str, *, class_names: list[str], train: str, is_nested: bool
+) -> Files:
     here = _class_folders(folder / place)
     unknown = sorted(set(here) - set(class_names))
     if unknown:
@@ -232,7 +252,7 @@ def _list_split(folder: Path, place: str, *, class_names: list[str], train: str)
     targets: list[int] = []
     prefix = "" if place == "." else f"{place}/"
     for name in here:
-        files = _class_files(folder / place / name)
+        files = _class_files(folder / place / name, is_nested=is_nested)
         names += [os.fsencode(f"{prefix}{name}/{file}") for file in files]
         facts += files.values()
         targets += [class_names.index(name)] * len(files)
@@ -240,8 +260,25 @@ def _list_split(folder: Path, place: str, *, class_names: list[str], train: str)
     return Files(np.array(names), sizes, times, torch.tensor(targets))
 
 
-def _class_files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of last change of each file, by name."""
+def _class_files(folder: Path, *, is_nested: bool = False) -> dict[str, tuple[int, int]]:
+    """Return size and time of last change of each file, by name.
+
+    Where files ``is_nested``, they are in folders of their groups.
+    """
+    if is_nested:
+        groups = _folders(folder)
+        with os.scandir(folder) as entries:
+            loose = [e.path for e in entries if not e.is_dir() and not _is_left_out(e.name)]
+        if loose or not groups:
+            raise DataError(
+                f"data.group_by=folder: {min(loose, default=str(folder))} is no folder of images: "
+                "they are expected in <class>/<group>/"
+            )
+        return {
+            f"{group}/{name}": facts
+            for group in groups
+            for name, facts in _class_files(folder / group).items()
+        }
     files: dict[str, tuple[int, int]] = {}
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda e: e.name):
@@ -250,7 +287,8 @@ def _class_files(folder: Path) -> dict[str, tuple[int, int]]:
             if entry.is_dir():
                 raise DataError(
                     f"data.path: {entry.path} is a folder in a class folder: images are expected "
-                    "directly in the folder of their class"
+                    "directly in the folder of their class, or, if these are groups of images that "
+                    "belong together, with data.group_by=folder"
                 )
             facts = entry.stat()
             if not stat.S_ISREG(facts.st_mode):
@@ -265,8 +303,14 @@ def draw_test(files: Files, fraction: float) -> np.ndarray:
     """Return which files (N,) are test: those whose names have the smallest hashes in their class.
 
     So the draw is the same on every machine, and few files move when some are added. Every class
-    keeps a training image, and gives a test image if it has two.
+    keeps a training image, and gives a test image if it has two. With groups it is whole ones.
     """
+    if files.groups is not None:
+        shares = (1 - fraction, fraction)
+        parts = split_groups(files.targets.numpy(), files.groups, shares=shares)
+        if not parts.any():
+            raise DataError(f"data.test_fraction={fraction:g}: leaves test empty by group")
+        return parts == 1
     digests = np.array(
         [hashlib.sha256(b"/".join(n.split(b"/")[-2:])).digest() for n in files.names]
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 
 from data._base import DataError
 from data._classes import Names, by_label
 from data._permutation import fixed_permutation
+from data._profiles import profile_shares
 
 _MOST_NAMED = 20  # classes listed in one message
 _CLASS_ORDER = 0x7A11  # keeps the draw of the tail apart from the draws of images
@@ -23,7 +25,9 @@ class Imbalance:
 
     Args:
         kind: Shape of the training class counts: exponential, step (half of the classes are small),
-            counts given class by class, or none (the data set as it is).
+            pareto (a power law of the rank), head_tail (a few classes hold most images), natural
+            (the curve of a data set that is long-tailed by itself), counts given class by class,
+            or none (the data set as it is).
         factor: Imbalance factor: images of the largest class over those of the smallest.
         rule: How images are drawn: uniform is nested across factors; cao is the very subset of
             the public LDAM-DRW code (legacy NumPy seeding, classes in label order).
@@ -33,24 +37,38 @@ class Imbalance:
         head: Images of the largest class; null takes as many as every class has.
         order: Which class is the tail: label keeps the last labels rare, shuffled permutes the
             classes by the seed.
+        head_classes: Share of the classes that are the head; at least one class is, and one is not.
+        head_share: Share of the training images that the head holds; all its classes have as many,
+            and so have all others.
+        profile: Whose curve natural takes: infrared_solar (12 classes, factor 57), places_lt (365,
+            factor 996) or inaturalist18_groups (14 super categories, factor 8,997); cut into as
+            many pieces as there are classes and scaled to head, at least 1 image.
     """
 
     # Which kinds read a key; with any other it has no effect.
     read_by: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "factor": ("exponential", "step"),
-        "head": ("exponential", "step"),
-        "order": ("exponential", "step"),
-        "rule": ("exponential", "step", "counts"),
+        "factor": ("exponential", "step", "pareto"),
+        "head": ("exponential", "step", "pareto", "head_tail", "natural"),
+        "order": ("exponential", "step", "pareto", "head_tail", "natural"),
+        "rule": ("exponential", "step", "pareto", "head_tail", "natural", "counts"),
         "counts": ("counts",),
+        "head_classes": ("head_tail",),
+        "head_share": ("head_tail",),
+        "profile": ("natural",),
     }
 
-    kind: Literal["exponential", "step", "counts", "none"] = "exponential"
+    kind: Literal["exponential", "step", "pareto", "head_tail", "natural", "counts", "none"] = (
+        "exponential"
+    )
     factor: Annotated[float, Ge(1)] = 50.0
     rule: Literal["uniform", "cao"] = "uniform"
     seed: Annotated[int, Ge(0), Lt(2**32)] = 0
     counts: tuple[Annotated[int, Ge(1)], ...] | dict[str, Annotated[int, Ge(1)]] | None = None
     head: Annotated[int, Ge(1)] | None = None
     order: Literal["label", "shuffled"] = "label"
+    head_classes: Annotated[float, Gt(0), Lt(1)] = 0.2
+    head_share: Annotated[float, Gt(0), Lt(1)] = 0.8
+    profile: Literal["infrared_solar", "places_lt", "inaturalist18_groups"] = "infrared_solar"
 
 
 def class_sizes(
@@ -60,7 +78,9 @@ def class_sizes(
 
     Exponential: int(n_max (1 / factor)^(i / (C - 1))) for i = 0..C-1; step: n_max for the first
     C // 2 classes, int(n_max / factor) for the rest (Cui et al. 2019; Cao et al. 2019,
-    imbalance_cifar.py; both truncate).
+    imbalance_cifar.py; both truncate). Pareto: int(n_max (i + 1)^-a) with a such that the last
+    class has n_max / factor. Head and tail: n_max for each of the k head classes, and as many for
+    each other that the head holds its share, rounded down. Natural: see :mod:`data._profiles`.
 
     Args:
         imbalance: What is asked for.
@@ -84,6 +104,18 @@ def class_sizes(
         case "step":
             small = int(head / imbalance.factor)
             sizes = np.array([head] * (num_classes // 2) + [small] * -(-num_classes // 2))
+        case "pareto":
+            share, last = 1 / imbalance.factor, math.log(num_classes)
+            ranks = range(1, num_classes + 1)
+            sizes = np.array([int(head * share ** (math.log(i) / last)) for i in ranks])
+        case "head_tail":
+            num_head = min(max(1, round(imbalance.head_classes * num_classes)), num_classes - 1)
+            others = num_head * head * (1 / imbalance.head_share - 1) / (num_classes - num_head)
+            small = int(min(others, head) + 1e-9)
+            sizes = np.array([head] * num_head + [small] * (num_classes - num_head))
+        case "natural":
+            shares = profile_shares(imbalance.profile, num_classes)
+            sizes = np.maximum(1, (head * shares).astype(np.int64))
     if imbalance.order == "shuffled":
         sizes = sizes[fixed_permutation(num_classes, key=(_CLASS_ORDER, imbalance.seed))]
     _check_sizes(sizes, imbalance, available=available, class_names=class_names, head=head)
@@ -163,7 +195,7 @@ def _given_counts(imbalance: Imbalance, *, class_names: tuple[str, ...]) -> np.n
 
 def _largest_factor(kind: str, head: int) -> int:
     """Return the largest whole factor that leaves one image, in the formula's own arithmetic."""
-    if kind == "exponential" and int(head * (1 / head)) < 1:
+    if kind in ("exponential", "pareto") and int(head * (1 / head)) < 1:
         return head - 1  # 49 * (1 / 49) is 0.999...
     return head
 
@@ -183,6 +215,12 @@ def _check_sizes(
             f"data.imbalance.kind={imbalance.kind} needs at least 1 of every class"
         )
     for label in np.flatnonzero(sizes < 1)[:1]:
+        if imbalance.kind == "head_tail":
+            raise DataError(
+                f"data.imbalance.head_share={imbalance.head_share:g} leaves class "
+                f"{class_label(int(label), class_names)} no image: with head classes of {head} set "
+                "it lower, or head_classes higher"
+            )
         raise DataError(
             f"data.imbalance.factor={imbalance.factor:g} leaves class "
             f"{class_label(int(label), class_names)} no image: with a head class of {head} the "

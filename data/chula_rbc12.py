@@ -42,9 +42,10 @@ class ChulaRbc12:
 
     The set is long-tailed by nature, 6,330 normal cells to 184 uncategorised ones (factor 34), and
     has no test split: one is drawn by smear, as balanced over the classes as smears allow. Windows
-    of neighbouring cells overlap, and cells of a smear share its stain and its patient, so that a
-    smear is never in two splits; 21 smears that the set holds twice, under two numbers with other
-    cells labelled, count as one each.
+    of neighbouring cells overlap, and cells of a smear share its stain, so that a smear is never
+    in two splits; 21 smears that the set holds twice, under two numbers with other cells labelled,
+    count as one each. Which smears are of one patient is not known. Elliptocytes are alone in 32
+    smears of another stain and file format: a model may know them by the smear.
 
     Args:
         path: The folder with Dataset/ and Label/; by default chula_rbc12 or Chula-RBC-12-Dataset
@@ -84,16 +85,13 @@ class ChulaRbc12:
         self._test_fraction = test_fraction
         self._split_seed = split_seed
 
+    def files(self) -> list[Path]:
+        """Return the smears that have labelled cells."""
+        return [smear.image for smear in _read_smears(self._folder())]
+
     def load(self) -> Pool:
         """Return the cells, smear by smear."""
-        folder = find_unpacked(
-            self._root,
-            self._path,
-            names=("chula_rbc12", "Chula-RBC-12-Dataset"),
-            holds=("Dataset", "Label"),
-            source=_SOURCE,
-        )
-        smears = _read_smears(folder)
+        smears = _read_smears(self._folder())
         cells = {smear.image: smear for smear in smears}
 
         def cut(path: Path) -> np.ndarray:
@@ -123,6 +121,15 @@ class ChulaRbc12:
             title="Chula RBC-12",
             notes=_notes(smears, len(labels), groups),
             group_kind="smear",
+        )
+
+    def _folder(self) -> Path:
+        return find_unpacked(
+            self._root,
+            self._path,
+            names=("chula_rbc12", "Chula-RBC-12-Dataset"),
+            holds=("Dataset", "Label"),
+            source=_SOURCE,
         )
 
 

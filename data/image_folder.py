@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from data._base import DataError, Pool
 from data._folder import find_folder, list_folder
+from data._folder_groups import group_names, shared_groups
 from data._folder_pool import folder_cache, folder_pool
 
 
@@ -37,9 +40,16 @@ class ImageFolder:
         title: Name of the data set in tables; by default the name of the folder.
         test_fraction: Share of each class that is drawn as the test split, for a folder without
             test/: from train/<class>/*, or from <class>/* where there is no train/ either.
-        allow_overlap: Go on although the same image, byte for byte, is in two splits.
+        allow_overlap: Go on although the same image, byte for byte, or images of one group are in
+            two splits.
         grey_bits: Bits in use of 16-bit greyscale files, of which the upper 8 are kept; X-rays
             often fill 12.
+        group_by: Which images belong together (a patient, a track) and must be in one split:
+            folder, for train/<class>/<group>/*; else a regular expression that is searched in the
+            name of each file, whose first bracket names the group.
+        near_duplicates: Count images of two splits that look alike, as resized, re-compressed or
+            brightened copies do: bits in which their 64-bit difference hashes may differ, such as
+            4; null does not look.
 
     Raises:
         DataError: If ``path`` is missing, or is not a folder of that form, or an image is in two
@@ -79,6 +89,8 @@ class ImageFolder:
         test_fraction: Annotated[float, Gt(0), Lt(1)] | None = None,
         allow_overlap: bool = False,
         grey_bits: Annotated[int, Interval(ge=8, le=16)] = 16,
+        group_by: str | None = None,
+        near_duplicates: Annotated[int, Interval(ge=0, le=16)] | None = None,
     ) -> None:
         if not path:
             raise DataError("data.path is missing: data.name=image_folder needs a folder of images")
@@ -97,6 +109,16 @@ class ImageFolder:
         self._title = title or self._folder.name
         self._test_fraction = test_fraction
         self._allow_overlap = allow_overlap
+        self._group_by = group_by
+        self._near_bits = near_duplicates
+
+    def files(self) -> list[Path]:
+        """Return the image files of all splits."""
+        listing = list_folder(
+            self._folder, test_fraction=self._test_fraction, group_by=self._group_by
+        )
+        names = [name for files in listing.splits.values() for name in files.names]
+        return [self._folder / os.fsdecode(name) for name in names]
 
     def load(self) -> Pool:
         """Return the images of the folder.
@@ -105,26 +127,41 @@ class ImageFolder:
             DataError: If a file cannot be decoded, image sizes differ, an image is in two splits,
                 or the cache cannot be written.
         """
-        listing = list_folder(self._folder, test_fraction=self._test_fraction)
+        listing = list_folder(
+            self._folder, test_fraction=self._test_fraction, group_by=self._group_by
+        )
         duplicates = self._cache.duplicates(listing)
-        self._check_overlaps(duplicates.overlaps)
+        groups: dict[str, np.ndarray] = {}
+        if self._group_by is not None:
+            groups = {
+                split: group_names(files.names, self._group_by)
+                for split, files in listing.splits.items()
+            }
+        self._check_overlaps(duplicates.overlaps, shared_groups(groups))
         return folder_pool(
             listing,
             self._cache,
             limit=self._cache_bytes,
             normalize=self._normalize,
             title=self._title,
+            near_bits=self._near_bits,
             notes=(*duplicates.overlaps, *duplicates.repeats),
         )
 
-    def _check_overlaps(self, overlaps: tuple[str, ...]) -> None:
-        """Refuse images in two splits unless that is allowed, and to allow what is not there."""
-        if overlaps and not self._allow_overlap:
+    def _check_overlaps(self, images: tuple[str, ...], groups: tuple[str, ...]) -> None:
+        """Refuse what is in two splits unless that is allowed, and to allow what is not there."""
+        if images and not self._allow_overlap:
             raise DataError(
                 f"data.path: {self._folder} has the same images in two splits: "
-                f"{'; '.join(overlaps)}; remove the copies, or set data.allow_overlap=true"
+                f"{'; '.join(images)}; remove the copies, or set data.allow_overlap=true"
             )
-        if self._allow_overlap and not overlaps:
+        if groups and not self._allow_overlap:
+            raise DataError(
+                f"data.group_by={self._group_by}: {self._folder} has images of one group in two "
+                f"splits: {'; '.join(groups)}; move each group to one split, or set "
+                "data.allow_overlap=true"
+            )
+        if self._allow_overlap and not (images or groups):
             raise DataError(
                 f"data.allow_overlap=true: has no effect, no image of {self._folder} is in two "
                 "splits; leave it out"

@@ -82,15 +82,14 @@ class InfraredSolar:
         self._test_prior = test_prior
         self._split_seed = split_seed
 
+    def files(self) -> list[Path]:
+        """Return the image files."""
+        folder = self._folder()
+        return [folder / file for file in _read_metadata(folder / _METADATA).files]
+
     def load(self) -> Pool:
         """Return the images, one grey channel of 40 rows and 24 columns."""
-        folder = find_unpacked(
-            self._root,
-            self._path,
-            names=("infrared_solar", "InfraredSolarModules"),
-            holds=("images", _METADATA),
-            source=_SOURCE,
-        )
+        folder = self._folder()
         files, labels = _read_metadata(folder / _METADATA)
         images = decoded_once(
             self._root / "cache" / "infrared_solar", [folder / file for file in files], _read_image
@@ -117,6 +116,15 @@ class InfraredSolar:
                 *_repeat_notes(labels, groups),
             ),
             group_kind="image content",
+        )
+
+    def _folder(self) -> Path:
+        return find_unpacked(
+            self._root,
+            self._path,
+            names=("infrared_solar", "InfraredSolarModules"),
+            holds=("images", _METADATA),
+            source=_SOURCE,
         )
 
 

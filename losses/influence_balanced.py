@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
-from ._base import FixedPoint, Limits, Loss
+from ._base import FixedPoint, Idle, Limits, Loss
 from ._inputs import ClassValues, as_float, class_values, class_weight
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, sample_normalizer
@@ -27,6 +27,7 @@ def influence_balanced_loss(
     gamma: float = 0.0,
     eps: float = 1e-3,
     detach: bool = True,
+    weighted_likelihood: bool = False,
     weight: ClassValues | None = None,
     reduction: Reduction = "mean",
     ignore_index: int = -100,
@@ -46,10 +47,11 @@ def influence_balanced_loss(
         targets: (N,) int64 labels.
         features: (N, D), what the last layer is given.
         alpha: Scale of the loss.
-        gamma: Above 0 the focal loss takes the place of the cross-entropy (IB-Focal), with p read
-            off the unweighted likelihood.
+        gamma: Above 0 the focal loss takes the place of the cross-entropy (IB-Focal).
         eps: Keeps the divisor from 0.
         detach: Whether the factor is a constant to the gradient.
+        weighted_likelihood: Whether the p of (1 - p)^gamma is read off the weighted likelihood, and
+            so is p^w, as in the authors' code.
         weight: (C,) class weights; with those of the effective number it is IB+CB.
         reduction: ``none`` gives (N,); ``mean`` and ``sum`` a scalar.
         ignore_index: The label of samples that do not count.
@@ -71,7 +73,14 @@ def influence_balanced_loss(
     return reduce_terms(
         logits,
         targets,
-        partial(_term, alpha=alpha, gamma=gamma, eps=eps, detach=detach),
+        partial(
+            _term,
+            alpha=alpha,
+            gamma=gamma,
+            eps=eps,
+            detach=detach,
+            weighted_likelihood=weighted_likelihood,
+        ),
         values=[features.abs().sum(dim=1).to(logits), factor],
         reduction=reduction,
         normalizer=sample_normalizer(targets, None, normalize="samples", ignore_index=ignore_index),
@@ -88,9 +97,13 @@ def _term(
     gamma: float,
     eps: float,
     detach: bool,
+    weighted_likelihood: bool,
 ) -> Tensor:
     """Return the loss of each sample from its cross-entropy, ||h||_1 and class weight."""
-    values = nll if gamma == 0 else focal_modulator(nll, gamma=gamma) * nll
+    values = nll
+    if gamma != 0:
+        likelihood = nll * factor if weighted_likelihood and factor is not None else nll
+        values = focal_modulator(likelihood, gamma=gamma) * nll
     influence = alpha / (-2 * torch.expm1(-nll) * size + eps)
     values = values * (influence.detach() if detach else influence)
     return values if factor is None else values * factor
@@ -105,6 +118,8 @@ class InfluenceBalanced(Loss):
         gamma: Above 0 the focal loss takes the place of the cross-entropy (IB-Focal).
         eps: Keeps the divisor from 0.
         detach: Whether the divisor is a constant to the gradient; the authors' code says no.
+        weighted_likelihood: Whether IB-Focal reads its p off the likelihood times the class weight;
+            the authors' code says yes.
     """
 
     needs_features: ClassVar[bool] = True
@@ -113,7 +128,13 @@ class InfluenceBalanced(Loss):
     breaks: ClassVar[Mapping[str, str]] = {
         "gradcheck": "its divisor is a constant to the gradient, as in a re-weighting",
         "double_backward": "its divisor is a constant to the gradient, as in a re-weighting",
+        "doubled_weights at weighted_likelihood": "its p is p^w, as in the authors' code",
+        "weight_of_the_true_class at weighted_likelihood": "its p is p^w, as in the authors' code",
     }
+    idle: ClassVar[Idle] = (
+        ({"gamma": 0.0}, ("weighted_likelihood",)),
+        ({"weight": None}, ("weighted_likelihood",)),
+    )
     equals: ClassVar[Limits] = (({"start": 0.95}, "cross_entropy", {}),)
 
     def __init__(
@@ -124,6 +145,7 @@ class InfluenceBalanced(Loss):
         gamma: Annotated[float, Ge(0)] = 0.0,
         eps: Annotated[float, Gt(0)] = 1e-3,
         detach: bool = True,
+        weighted_likelihood: bool = False,
     ) -> None:
         super().__init__()
         self.start = start
@@ -131,6 +153,7 @@ class InfluenceBalanced(Loss):
         self.gamma = gamma
         self.eps = eps
         self.detach = detach
+        self.weighted_likelihood = weighted_likelihood
         self.has_started = start == 0
 
     def set_progress(self, epoch: int, epochs: int) -> None:
@@ -164,5 +187,6 @@ class InfluenceBalanced(Loss):
             gamma=self.gamma,
             eps=self.eps,
             detach=self.detach,
+            weighted_likelihood=self.weighted_likelihood,
             weight=self.weight,
         )

@@ -18,6 +18,7 @@ ROOMS = (
     "cluster",
     "training",
     "report",
+    "card",
     "prediction",
     "tuning",
     "tables",

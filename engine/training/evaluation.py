@@ -145,17 +145,26 @@ def row_of(split: str, metrics: Metrics) -> dict[str, Any]:
     return {**scalars, f"{split}/recall": recall}
 
 
-def save_predictions(path: Path, predictions: Predictions, *, pool_index: np.ndarray) -> None:
+def save_predictions(
+    path: Path,
+    predictions: Predictions,
+    *,
+    pool_index: np.ndarray,
+    groups: np.ndarray | None = None,
+) -> None:
     """Write one pass as a compressed ``.npz``: logits (N, C), targets (N,), index (N,).
 
     ``index`` is the position of each image in the data set's own list, so that runs on different
-    splits can be compared image by image.
+    splits can be compared image by image. Where the data set knows which images belong together,
+    ``groups`` (N,) has the number of each image's group.
     """
     buffer = io.BytesIO()
+    known = {} if groups is None else {"groups": groups[predictions.index]}
     np.savez_compressed(
         buffer,
         logits=predictions.logits,
         targets=predictions.targets,
         index=pool_index[predictions.index],
+        **known,
     )
     write_bytes(path, buffer.getvalue())

@@ -20,6 +20,8 @@ from engine.training.summary import RuleResult, Summary, class_results, defined
 class _Split(Protocol):
     @property
     def index(self) -> Tensor: ...
+    @property
+    def groups(self) -> np.ndarray | None: ...
     def __len__(self) -> int: ...
 
 
@@ -65,7 +67,12 @@ class RuleAssessment:
         ):
             if assessment is not None and split is not None:
                 path = folder / f"{name}.{rule}.npz"
-                save_predictions(path, assessment.predictions, pool_index=split.index.numpy())
+                save_predictions(
+                    path,
+                    assessment.predictions,
+                    pool_index=split.index.numpy(),
+                    groups=split.groups,
+                )
 
     def result(self, dataset: _Dataset) -> RuleResult:
         """Return the numbers, without the predictions."""

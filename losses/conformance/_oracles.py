@@ -125,13 +125,16 @@ def ldam(loss: Any, rows: Rows) -> float:
 
 
 def influence_balanced(loss: Any, rows: Rows) -> float:
-    """w_y FL_y alpha / (sum_c |p_c - t_c| sum_d |h_d| + eps)."""
+    """w_y FL_y alpha / (sum_c |p_c - t_c| sum_d |h_d| + eps); FL of w_y log p_y if weighted."""
     total = 0.0
     for x, y, h in zip(rows.logits, rows.labels, rows.features, strict=True):
         p = [math.exp(v) for v in _log_softmax(x)]
         pull = sum(abs(v - (c == y)) for c, v in enumerate(p)) * sum(abs(v) for v in h)
-        focal = _focal(math.log(p[y]), loss.gamma)
-        total += rows.weight[y] * focal * loss.alpha / (pull + loss.eps)
+        if loss.weighted_likelihood:
+            focal = _focal(rows.weight[y] * math.log(p[y]), loss.gamma)
+        else:
+            focal = rows.weight[y] * _focal(math.log(p[y]), loss.gamma)
+        total += focal * loss.alpha / (pull + loss.eps)
     return total / len(rows.labels)
 
 

@@ -95,10 +95,10 @@ def test_shuffled_order_permutes_the_same_sizes_by_the_seed() -> None:
     assert len({tuple(order) for order in [in_order, *shuffled]}) == 3
 
 
-@pytest.mark.parametrize("kind", ["exponential", "step"])
+@pytest.mark.parametrize("kind", ["exponential", "step", "pareto"])
 @pytest.mark.parametrize("per_class", [10, 49, 107])
 def test_too_large_a_factor_names_a_class_and_the_largest_that_works(
-    kind: Literal["exponential", "step"], per_class: int
+    kind: Literal["exponential", "step", "pareto"], per_class: int
 ) -> None:
     def of_factor(factor: int) -> list[int]:
         return sizes(Imbalance(kind, factor=factor), per_class=per_class, num_classes=3)
@@ -181,3 +181,52 @@ def test_drawing_leaves_the_global_generator_alone(rule: str) -> None:
     orders = class_orders(Imbalance(rule=rule), [np.arange(30)])  # type: ignore[arg-type]
     assert sorted(orders[0]) == list(range(30))
     assert np.random.get_state(legacy=False)["state"]["key"].tolist() == before  # noqa: NPY002
+
+
+def test_pareto_counts_are_a_power_of_the_rank_that_ends_at_head_over_factor() -> None:
+    found = sizes(Imbalance("pareto", factor=100), per_class=10_000, num_classes=10)
+    assert found[0] == 10_000
+    assert found[-1] in (99, 100)
+    # n_i = n_1 / i^2, since 10^2 = 100.
+    assert found[1] in (2499, 2500)
+    assert found[4] in (399, 400)
+
+
+@pytest.mark.parametrize(("head_classes", "head_share"), [(0.2, 0.8), (0.1, 0.5), (0.4, 0.9)])
+def test_the_head_has_the_share_of_the_images_that_is_asked_for(
+    head_classes: float, head_share: float
+) -> None:
+    imbalance = Imbalance("head_tail", head_classes=head_classes, head_share=head_share)
+    found = sizes(imbalance, per_class=9_000, num_classes=10)
+    num_head = round(10 * head_classes)
+    assert found[:num_head] == [9_000] * num_head
+    assert len(set(found[num_head:])) == 1
+    assert sum(found[:num_head]) / sum(found) == pytest.approx(head_share, abs=2e-3)
+
+
+def test_a_head_that_holds_too_much_names_a_class_without_images() -> None:
+    with pytest.raises(DataError, match=r"head_share=0\.99 leaves class 2_c2 no image: .* of 10 "):
+        sizes(Imbalance("head_tail", head_share=0.99), per_class=10, num_classes=10)
+
+
+def test_a_share_below_that_of_equal_classes_makes_no_tail_larger_than_the_head() -> None:
+    imbalance = Imbalance("head_tail", head_classes=0.5, head_share=0.1)
+    assert sizes(imbalance, per_class=10, num_classes=4) == [10, 10, 10, 10]
+
+
+def test_a_natural_profile_at_its_own_size_is_the_profile() -> None:
+    found = sizes(Imbalance("natural"), per_class=10_000, num_classes=12)
+    expected = [10_000, 1_877, 1_639, 1_499, 1_288, 1_056, 940, 827, 249, 246, 204, 175]
+    assert all(0 <= e - f <= 1 for e, f in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("profile", ["infrared_solar", "places_lt", "inaturalist18_groups"])
+@pytest.mark.parametrize("num_classes", [2, 10, 100])
+def test_a_natural_profile_falls_and_leaves_every_class_an_image(
+    profile: Literal["infrared_solar", "places_lt", "inaturalist18_groups"], num_classes: int
+) -> None:
+    imbalance = Imbalance("natural", profile=profile)
+    found = sizes(imbalance, per_class=500, num_classes=num_classes)
+    assert found[0] == 500
+    assert found[-1] >= 1
+    assert all(a >= b for a, b in itertools.pairwise(found))

@@ -57,6 +57,34 @@ def test_it_follows_its_formula(gamma: float) -> None:
     assert found.tolist() == pytest.approx(slow(gamma))
 
 
+@pytest.mark.parametrize("detach", [True, False])
+def test_the_weighted_likelihood_is_that_of_the_authors_code(*, detach: bool) -> None:
+    logits = LOGITS.clone().requires_grad_()
+    loss = influence_balanced_loss(
+        logits,
+        TARGETS,
+        features=FEATURES,
+        weight=WEIGHT,
+        gamma=1.5,
+        detach=detach,
+        weighted_likelihood=True,
+    )
+    (gradient,) = torch.autograd.grad(loss, logits)
+    # As IBFocal does: weighted cross-entropies first, and all that follows from them.
+    weighted = torch.nn.functional.cross_entropy(logits, TARGETS, weight=WEIGHT, reduction="none")
+    focal = (1 - (-weighted).exp()) ** 1.5 * weighted
+    distance = (logits.softmax(1) - torch.nn.functional.one_hot(TARGETS, 4)).abs().sum(1)
+    influence = 1000 / (distance * FEATURES.abs().sum(1) + 1e-3)
+    expected = (focal * (influence.detach() if detach else influence)).mean()
+    (expected_gradient,) = torch.autograd.grad(expected, logits)
+    assert loss.item() == pytest.approx(expected.item())
+    torch.testing.assert_close(gradient, expected_gradient)
+    plain = influence_balanced_loss(
+        LOGITS, TARGETS, features=FEATURES, weight=WEIGHT, gamma=1.5, detach=detach
+    )
+    assert plain.item() != pytest.approx(loss.item(), rel=0.01)
+
+
 def gradients(*, detach: bool) -> tuple[Tensor, Tensor | None]:
     logits, features = LOGITS.clone().requires_grad_(), FEATURES.clone().requires_grad_()
     influence_balanced_loss(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from data import SHARED_GROUPS
 from engine.config.mistakes import ConfigError
 from engine.report.statistics import paired_difference
 from engine.tables.aggregate import METRICS, Block, Row, Wanted, blocks
@@ -297,3 +298,10 @@ def test_every_metric_of_a_column_is_one_that_runs_write() -> None:
     from engine.config.metrics import selectable
 
     assert METRICS.keys() <= selectable().keys()
+
+
+def test_a_row_whose_splits_share_groups_says_so() -> None:
+    said = f"{SHARED_GROUPS}, by smear: 12 in train and val"
+    block = only_block([*lines("cross_entropy", BASE), *lines("focal", BETTER, notes=(said,))])
+    assert row_of(block, "cross_entropy").notes == ()
+    assert row_of(block, "focal").notes == (said,)

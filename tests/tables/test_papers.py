@@ -28,16 +28,21 @@ SHAPES = {
     "cifar10": (10, 32, 3),
     "cifar100": (100, 32, 3),
     "image_folder": (10, 32, 3),  # the copy of CIFAR-10
+    "infrared_solar": (12, 24, 1),
+    "chula_rbc12": (13, 40, 3),
     "image_list": (10, 32, 3),  # photographs, of hundreds of classes and 224 pixels
 }
+WITH_FACTOR = ("exponential", "step", "pareto")
 SMALL_NETWORK = {"model.name": "cifar_resnet8"}
 # Distinct runs on drawn images: a method on a data set with a shape of imbalance.
 NUM_KINDS = {
     "balanced_softmax_logit_adjustment": 9 * 4,
     "cifar10_jpeg": 1,
+    "chula_rbc12": 6,
     "class_balanced": 13 * 2,
     "digits_lt": 27,
     "digits_lt_factor_10": 12,
+    "digits_profiles": 3 * 4,  # shapes without a factor are cut like the exponential one
     "digits_small": 4,
     "fashion_mnist_lt": 8,
     "focal_gamma": 10 * 2,
@@ -45,6 +50,7 @@ NUM_KINDS = {
     "imagenet_lt_resnet10": 4,
     "imagenet_lt_resnext50": 7,  # class-balanced sampling is cRT without its first stage
     "inaturalist18": 6,
+    "infrared_solar": 8,
     "ldam_drw": 12 * 4,
     "places_lt": 5,
 }
@@ -54,6 +60,9 @@ def stand_in(cell: Cell, root: Path, **changes: Any) -> Config:
     """The run on a few drawn images of the same shape; methods see every phase in five epochs."""
     data = cell.config.data
     num_classes, size, channels = SHAPES[data.name]
+    kind, augment = data.imbalance.kind, data.augment
+    # Else the images are in memory, and workers have no effect.
+    is_by_image = bool(augment.resized_crop or augment.color_jitter or augment.policy != "none")
     values = {k: v for k, v in flatten(cell.config).items() if not k.startswith("data.")}
     values |= {k: v for k, v in flatten(cell.config).items() if k.startswith("data.augment.")}
     values |= {
@@ -63,8 +72,8 @@ def stand_in(cell: Cell, root: Path, **changes: Any) -> Config:
         "data.channels": channels,
         "data.num_train_per_class": 3,
         "data.num_test_per_class": 1,
-        # A natural long tail is cut out of drawn images.
-        "data.imbalance.kind": data.imbalance.kind.replace("none", "exponential"),
+        # A natural long tail is cut out of drawn images, with a factor that leaves each class one.
+        "data.imbalance.kind": kind if kind in WITH_FACTOR else "exponential",
         "data.imbalance.factor": 2.0,
         "data.validation.per_class": 1 if data.validation.per_class else None,
         "model.pretrained": False,  # no weights are downloaded
@@ -75,7 +84,7 @@ def stand_in(cell: Cell, root: Path, **changes: Any) -> Config:
         "schedule.epochs": 5,
         "track.root": str(root),
         "runtime.threads": 1,
-        "runtime.workers": 0,
+        **({"runtime.workers": 0} if is_by_image else {}),
         **changes,
     }
     return load(values=values)

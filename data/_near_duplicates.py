@@ -1,0 +1,103 @@
+"""Images that look alike though their bytes differ: resized, re-compressed, brightened copies."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from data._base import Images
+from data._decode import decode, quiet_pillow
+
+_ROWS, _COLUMNS = 8, 9
+_CHUNK = 4096  # images hashed together
+_PAIRS = 2**23  # hashes compared together
+
+
+class NearPairs(NamedTuple):
+    """Which images of one list look like one of another.
+
+    Args:
+        first: (M,) position of the likest image in the first list, the earliest of equals.
+        second: (M,) ascending position in the second list.
+        bits: (M,) bits that differ.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    bits: np.ndarray
+
+
+def difference_hashes(images: Tensor) -> np.ndarray:
+    """Return a 64-bit hash (N,) uint64 of each image, uint8 (N, C, H, W).
+
+    An image is resized to 8 rows of 9 grey values; a bit says whether a value is below the one to
+    its right ("dHash", Krawetz 2013). Brightness, contrast, size and compression hardly change it,
+    mirroring and cropping do. On images without any structure it means little.
+    """
+    shifts = np.arange(64, dtype=np.uint64)
+    found = []
+    for chunk in images.split(_CHUNK):
+        grey = chunk.to(torch.float32).mean(1, keepdim=True)
+        size = (_ROWS, _COLUMNS)
+        small = interpolate(grey, size, mode="bilinear", antialias=True, align_corners=False)[:, 0]
+        bits = (small[:, :, :-1] < small[:, :, 1:]).flatten(1).numpy().astype(np.uint64)
+        found.append((bits << shifts).sum(1, dtype=np.uint64))
+    return np.concatenate(found)
+
+
+def image_hashes(images: Images) -> np.ndarray:
+    """Return a 64-bit hash (N,) uint64 of each image; those on disk are decoded one by one.
+
+    Raises:
+        DataError: If a file cannot be decoded.
+    """
+    if isinstance(images, Tensor):
+        return difference_hashes(images)
+    with quiet_pillow():
+        every = (decode(images.path(position), size=None) for position in range(len(images)))
+        return np.concatenate([difference_hashes(image[None]) for image in every])
+
+
+def near_notes(parts: Mapping[str, Images], *, most_bits: int) -> list[str]:
+    """Return a sentence for each pair of splits with images that look alike.
+
+    Args:
+        parts: The images of each split by name.
+        most_bits: As for :func:`near_pairs`.
+    """
+    hashes = {name: image_hashes(images) for name, images in parts.items()}
+    notes = []
+    for first, second in itertools.combinations(hashes, 2):
+        found = near_pairs(hashes[first], hashes[second], most_bits=most_bits)
+        if len(found.second):
+            a, b = int(found.first[0]), int(found.second[0])
+            notes.append(
+                f"{second} images that look like one of {first}: {len(found.second)} of "
+                f"{len(hashes[second])} (number {b} like {a}; data.near_duplicates)"
+            )
+    return notes
+
+
+def near_pairs(first: np.ndarray, second: np.ndarray, *, most_bits: int) -> NearPairs:
+    """Find the images of the second list that are near one of the first.
+
+    Args:
+        first: (N,) hashes.
+        second: (M,) hashes.
+        most_bits: Bits that may differ.
+    """
+    likest, differing = [], []
+    step = max(1, _PAIRS // len(first))
+    for start in range(0, len(second), step):
+        bits = np.bitwise_count(second[start : start + step, None] ^ first)
+        likest.append(bits.argmin(1))
+        differing.append(bits.min(1))
+    where, bits = np.concatenate(likest), np.concatenate(differing)
+    near = np.flatnonzero(bits <= most_bits)
+    return NearPairs(where[near], near, bits[near].astype(np.int64))

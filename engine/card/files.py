@@ -1,0 +1,44 @@
+"""The files of a data set: formats, sizes, pixel modes, and those that cannot be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import data
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What the image files of a data set are.
+
+    Attributes:
+        num: number of files.
+        num_bytes: all together.
+        kinds: files by format and pixel mode, ``JPEG L``, the most frequent first.
+        sizes: files by width and height, the most frequent first.
+        broken: what is wrong with each file that cannot be decoded, in one line that names it.
+    """
+
+    num: int
+    num_bytes: int
+    kinds: tuple[tuple[str, int], ...]
+    sizes: tuple[tuple[tuple[int, int], int], ...]
+    broken: tuple[str, ...]
+
+
+def look_at(paths: Sequence[Path]) -> FileFacts:
+    """Open and decode every file."""
+    with data.quiet_pillow(), ThreadPoolExecutor() as pool:
+        found = list(pool.map(data.file_fact, paths))
+    whole = [fact for fact in found if not isinstance(fact, str)]
+    return FileFacts(
+        num=len(paths),
+        num_bytes=sum(fact.num_bytes for fact in whole),
+        kinds=tuple(Counter(f"{fact.format} {fact.mode}" for fact in whole).most_common()),
+        sizes=tuple(Counter((fact.width, fact.height) for fact in whole).most_common()),
+        broken=tuple(fact for fact in found if isinstance(fact, str)),
+    )

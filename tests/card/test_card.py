@@ -1,0 +1,226 @@
+"""The data card: numbers checked by hand, from arrays, from a small data set and from a folder."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from data import Split, image_hashes, near_pairs
+from engine.card.__main__ import main
+from engine.card.card import Card, card_of
+from engine.card.repeats import find_repeats
+from engine.card.resolution import (
+    class_half_widths,
+    effective_number,
+    half_width,
+    mean_half_width,
+    seeds_needed,
+)
+from engine.card.seed_noise import seed_noise
+from engine.card.shape import shape_of
+from engine.card.text import facts, markdown
+from engine.config.load import load
+from tests._runs import small_run
+from tests.data._files import write_folder
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Card:
+    root = tmp_path_factory.mktemp("runs")
+    return card_of(load(overrides=["data=digits", f"track.root={root}"]))
+
+
+def test_the_gini_coefficient_is_that_of_all_pairs() -> None:
+    counts = np.array([30, 5, 1, 12])
+    pairs = np.abs(counts[:, None] - counts).mean()
+    assert shape_of(counts).gini == pytest.approx(pairs / (2 * counts.mean()))
+    assert shape_of(np.array([4, 4, 4])).gini == 0
+
+
+def test_the_half_width_is_wilsons() -> None:
+    from scipy.stats import binomtest
+
+    low, high = binomtest(22, 44).proportion_ci(method="wilson")
+    assert half_width(44) == pytest.approx((high - low) / 2)
+    assert half_width(1) < 0.5
+
+
+def test_groups_of_equal_outcomes_are_worth_one_image_each() -> None:
+    assert effective_number(np.array([7, 7])) == 2
+    (width,) = class_half_widths(np.zeros(14, int), np.arange(14) // 7, num_classes=1)
+    assert width is not None
+    assert (width.images, width.groups) == (half_width(14), half_width(2))
+
+
+def test_the_half_width_of_a_mean_of_equal_ones_falls_with_the_root_of_their_number() -> None:
+    widths = class_half_widths(np.arange(40) % 4, None, num_classes=5)
+    assert widths[4] is None
+    mean = mean_half_width(widths)
+    assert mean is not None
+    assert mean.images == pytest.approx(half_width(10) / 2)
+
+
+@pytest.mark.parametrize("std", [0.004, 0.01, 0.03])
+def test_the_seeds_that_are_needed_are_the_fewest_whose_interval_is_short_enough(
+    std: float,
+) -> None:
+    from scipy.stats import t
+
+    def half(n: int) -> float:
+        return float(t.ppf(0.975, n - 1) * math.sqrt(2) * std / math.sqrt(n))
+
+    n = seeds_needed(std, difference=0.01)
+    assert n is not None
+    assert half(n) <= 0.01
+    assert n == 2 or half(n - 1) > 0.01
+
+
+def test_noise_that_no_number_of_seeds_overcomes_has_none() -> None:
+    assert seeds_needed(1.0, difference=0.001) is None
+
+
+def test_digits_have_the_numbers_that_are_counted_by_hand(digits: Card) -> None:
+    assert digits.totals == {"train": 326, "val": 200, "test": 500}
+    assert digits.shape.factor == 54
+    assert digits.shape.head == pytest.approx((108 + 80) / 326)
+    assert digits.shape.tail == pytest.approx((3 + 2) / 326)
+    assert digits.group_sizes == {"many": 1, "medium": 4, "few": 5}
+    assert digits.files is None
+    assert digits.noise is None
+    width = digits.means["balanced accuracy"]
+    assert width is not None
+    assert width.images == pytest.approx(half_width(50) / math.sqrt(10))
+
+
+def test_the_page_has_a_row_a_class_and_the_notes_of_the_run(digits: Card) -> None:
+    page = markdown(digits, picture="card.png")
+    assert "| zero | many | 108 | 20 | 50 | 13.4 |" in page
+    assert "- note: zero keeps 108 of 124 images: 16 went to validation" in page
+    assert "(card.png)" in page
+
+
+def split_of(images: torch.Tensor) -> Split:
+    index = torch.arange(len(images))
+    return Split(images, torch.zeros_like(index), index)
+
+
+def test_repeats_within_and_across_splits_are_counted() -> None:
+    drawn = torch.randint(0, 256, (6, 1, 9, 9), generator=torch.Generator().manual_seed(0))
+    images = drawn.to(torch.uint8)
+    found = find_repeats(
+        {"train": split_of(images[[0, 1, 1, 2]]), "test": split_of(images[[2, 3, 2, 4]])},
+        most_bits=None,
+    )
+    assert found.within == {"train": 1, "test": 1}
+    assert found.across == {("train", "test"): 2}
+    assert found.near is None
+
+
+def test_a_brighter_and_larger_copy_looks_alike_and_another_image_does_not() -> None:
+    scenes = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0)) * 200
+    known = interpolate(scenes, (24, 24), mode="bilinear").to(torch.uint8)
+    planted = (interpolate(scenes[1:2], (60, 60), mode="bilinear") + 20).to(torch.uint8)
+    first = image_hashes(known)
+    found = near_pairs(first, image_hashes(planted), most_bits=2)
+    assert (found.first.tolist(), found.second.tolist()) == ([1], [0])
+    assert len(near_pairs(first[:1], image_hashes(planted), most_bits=2).second) == 0
+
+
+def test_near_duplicates_of_two_splits_are_found_on_request() -> None:
+    generator = torch.Generator().manual_seed(1)
+    train = torch.randint(0, 200, (4, 3, 18, 18), generator=generator)
+    test = torch.cat([train[2:3] + 9, torch.randint(0, 200, (2, 3, 18, 18), generator=generator)])
+    splits = {"train": split_of(train.to(torch.uint8)), "test": split_of(test.to(torch.uint8))}
+    assert find_repeats(splits, most_bits=1).near == {("train", "test"): 1}
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "pets"
+    counts = {"train": {"cat": 6, "dog": 3}, "test": {"cat": 2, "dog": 2}}
+    return write_folder(folder, counts)
+
+
+def words(pets: Path) -> list[str]:
+    return [
+        *("data=image_folder", f"data.path={pets}", "data.validation.fraction=null"),
+        f"track.root={pets.parent / 'runs'}",
+    ]
+
+
+def test_a_folder_prints_formats_sizes_and_repeats_and_writes_a_page_with_a_picture(
+    pets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    shutil.copy(copy / "train/cat/000.png", copy / "train/cat/copy.png")
+    assert main([*words(copy), "--out", str(tmp_path / "card")]) == 0
+    printed = capsys.readouterr().out
+    assert "14 PNG RGB; 14 of 6x6" in printed
+    assert "images that are there more than once: 1 within train" in printed
+    assert {file.name for file in (tmp_path / "card").iterdir()} == {
+        "card.md",
+        "card.png",
+        "card.pdf",
+    }
+
+
+def test_every_broken_file_is_named(
+    pets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    for name in ("train/cat/001.png", "test/dog/000.png"):
+        (copy / name).write_bytes((copy / name).read_bytes()[:60])
+    assert main(words(copy)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "train/cat/001.png cannot be read as an image" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        (["--nea", "2"], "--nea: unknown option (did you mean --near?)"),
+        (["--near", "99"], "--near 99: expected 0 to 16 bits"),
+        (["data=digts"], "data.name=digts"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    word: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(word) == 2
+    assert capsys.readouterr().err.startswith(expected)
+
+
+def test_the_noise_of_seeds_is_pooled_over_earlier_runs(tmp_path: Path) -> None:
+    short = ("schedule.epochs=1", "model=cifar_resnet8")
+    summaries = [small_run(tmp_path, *short, f"seed={seed}") for seed in range(2)]
+    found = seed_noise(tmp_path / "synthetic", title="Synthetic")
+    values = [summary.result.test["balanced_accuracy"] for summary in summaries]
+    assert found is not None
+    assert (found.num_configs, found.num_runs) == (1, 2)
+    assert found.std == pytest.approx(np.std(np.array(values, dtype=float), ddof=1))
+    assert seed_noise(tmp_path / "synthetic", title="Digits") is None
+
+
+def test_a_card_with_noise_says_how_many_seeds_a_point_needs(digits: Card) -> None:
+    from dataclasses import replace
+
+    from engine.card.seed_noise import SeedNoise
+
+    said = dict(facts(replace(digits, noise=SeedNoise(0.01, 2, 10))))
+    assert said["seeds"].startswith("noise 1.0 points of balanced accuracy (10 runs of 2 configs)")
+    assert f"need {seeds_needed(0.01, difference=0.01)} seeds each" in said["seeds"]
