@@ -153,8 +153,8 @@ def of_run(run: Path, *, rule: str | None) -> tuple[Intervals, tuple[str, ...]]:
     """
     import torch
 
-    from engine.training.metrics import few_shot_groups
     from engine.training.facts import read_facts
+    from engine.training.metrics import few_shot_groups
     from engine.training.trained import load_run
 
     loaded = load_run(run, rule=rule)
