@@ -142,7 +142,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_never_was(
 def test_a_run_killed_at_a_random_moment_ends_as_one_that_never_was(
     tmp_path: Path, data_root: Path
 ) -> None:
-    words = (*SETTINGS["ema"], "track.figures=false", "schedule.epochs=3")
+    words = (*SETTINGS["ema"], "track.figures=false")
     check_storm(tmp_path, words, kills=1, seed="short", data_root=data_root)
 
 
