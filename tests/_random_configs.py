@@ -17,6 +17,7 @@ Values = dict[str, Any]  # by dotted key
 
 FOLDER_CLASSES = ("ant", "bee", "cat")
 # Never drawn: where results go, what asks the network, and what takes minutes.
+DATA_SETS = ("synthetic", "digits", "image_folder", "cifar10")  # the others need their files
 LEFT_ALONE = (
     "data.name",
     "data.download",
@@ -129,7 +130,7 @@ def draw_case(number: int, *, seed: int, folder: str) -> Case:
 
 def _draw(rng: random.Random, *, folder: str) -> Values:
     """Draw the config of a run that may or may not be right."""
-    data = rng.choices(["synthetic", "digits", "image_folder", "cifar10"], [80, 8, 11, 1])[0]
+    data = rng.choices(DATA_SETS, [80, 8, 11, 1])[0]
     loss = rng.choice(names("losses"))
     known = {k: i for k, i in keys(tree(data, loss, ())).items() if not k.startswith(LEFT_ALONE)}
     values = {"data.name": data, "loss.name": loss, **ALWAYS, **_small(data, rng, folder=folder)}

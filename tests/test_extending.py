@@ -276,7 +276,9 @@ WITH_KEYS = pytest.mark.parametrize("kind", [k for k, a in ADDED.items() if a.ke
 
 def python(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python in the copy as a user would, without this checkout on its path."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "WANDB_MODE")}
+    # W&B leaves the address of this process's own service to its child processes.
+    foreign = ("PYTHONPATH", "WANDB")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=checkout,

@@ -12,7 +12,7 @@ from engine.config.load import keys
 from engine.config.schema import tree
 from engine.training import checkpoint, trained
 from tests._examination import examine, make_folder
-from tests._random_configs import ALWAYS, LEFT_ALONE, SMALL, Case, draw_case
+from tests._random_configs import ALWAYS, DATA_SETS, LEFT_ALONE, SMALL, Case, draw_case
 
 SEED = 7
 # A larger model, larger images and more epochs cost seconds, and find little more.
@@ -48,7 +48,7 @@ def test_a_random_config_ends_in_mistakes_or_in_a_run_that_reads_back(
 
 
 def test_every_key_of_the_schema_is_drawn() -> None:
-    trees = [tree(d, loss, ()) for d in names("data") for loss in names("losses")]
+    trees = [tree(d, loss, ()) for d in DATA_SETS for loss in names("losses")]
     known = {key for model in trees for key in keys(model) if not key.startswith(LEFT_ALONE)}
     drawn: set[str] = set()
     for number in range(3000):

@@ -55,6 +55,7 @@ def test_without_batch_statistics_the_last_batch_stays_as_it_is(
     assert [row["step"] for row in rows_of(folder_of(tmp_path, *words))] == [4]
 
 
+@pytest.mark.slow
 def test_two_processes_get_two_images_each_of_every_batch(tmp_path: Path) -> None:
     words = (*ONE_PIXEL, "optim.batch_size=19", "schedule.epochs=1")  # 7 batches and 3 images
     with two(["train.py", *small_words(tmp_path, *words)]) as processes:

@@ -128,8 +128,12 @@ DIGITS = (
 @pytest.mark.parametrize(
     "words",
     [
-        ("optim.lr=0.01", "reweight=inverse", "loss.normalize=weights"),
-        ("optim.lr=0.01", "reweight=inverse", "loss=softmax_focal"),
+        pytest.param(
+            ("optim.lr=0.01", "reweight=inverse", "loss.normalize=weights"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ("optim.lr=0.01", "reweight=inverse", "loss=softmax_focal"), marks=pytest.mark.slow
+        ),
         # Divided by positives, ten outputs a sample are ten times as steep: at 0.01 the last bit of
         # a sum grows to 1e-4 within ten steps on some processors.
         ("optim.lr=0.001", "loss=sigmoid_focal", "loss.normalize=positives", "optim.accumulate=3"),
@@ -189,6 +193,7 @@ def test_only_the_main_process_writes_and_speaks(shared_run: Path) -> None:
     assert len(predictions["targets"]) == 40
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_shown_by_the_main_process(shared_run: Path) -> None:
     with two(["train.py", *small_words(shared_run, *COMPARABLE)]) as processes:
         first, second = finished(processes)
@@ -196,6 +201,7 @@ def test_a_finished_run_is_shown_by_the_main_process(shared_run: Path) -> None:
     assert (second, [process.returncode for process in processes]) == ("", [0, 0])
 
 
+@pytest.mark.slow
 def test_two_processes_that_end_early_end_with_the_same_epoch(tmp_path: Path) -> None:
     words = ("model.norm=group", "optim.lr=1e-12", "schedule.epochs=5", "schedule.patience=2")
     with two(["train.py", *small_words(tmp_path, *words)]) as processes:
@@ -205,6 +211,7 @@ def test_two_processes_that_end_early_end_with_the_same_epoch(tmp_path: Path) ->
     assert len(rows_of(folder_of(tmp_path, *words))) == 3
 
 
+@pytest.mark.slow
 def test_two_processes_with_a_teacher_make_the_numbers_of_one(tmp_path: Path) -> None:
     first = ("model.norm=group", "schedule.epochs=1", "data.classes=[0, 1]")
     small_run(tmp_path, *first)
@@ -237,7 +244,7 @@ def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
     pytest.fail("".join(seen))
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_when_one_is_killed_the_other_ends_soon_with_one_line(tmp_path: Path, victim: int) -> None:
     with two(["train.py", *small_words(tmp_path, *LONG)]) as processes:
         wait_for_epoch(processes[0], 2)
@@ -251,7 +258,7 @@ def test_when_one_is_killed_the_other_ends_soon_with_one_line(tmp_path: Path, vi
     assert line.startswith(f"process {1 - victim} of 2: another one has ended")
 
 
-@pytest.mark.parametrize("asked", [0, 1])
+@pytest.mark.parametrize("asked", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_signal_to_one_stops_both_after_a_checkpoint(tmp_path: Path, asked: int) -> None:
     with two(["train.py", *small_words(tmp_path, *LONG)]) as processes:
         wait_for_epoch(processes[0], 2)
@@ -269,6 +276,7 @@ def test_a_mistake_is_said_once(tmp_path: Path) -> None:
     assert [text.count("\n") for text in printed] == [1, 0]
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_writes_is_refused_by_both(tmp_path: Path) -> None:
     from engine.training.run_folder import RunFolder
 

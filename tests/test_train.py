@@ -464,6 +464,7 @@ def test_oracle_rule_has_no_word_in_the_config() -> None:
 # --- precision, memory ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_float16_scales_its_loss_and_resumes_with_the_scale(tmp_path: Path) -> None:
     words = (
         *("runtime.precision=float16", "runtime.deterministic=true"),

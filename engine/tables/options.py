@@ -52,6 +52,7 @@ A line of experiments/results/<table>.jsonl is one run:
   seed, subset_seed                   the keys seed and data.imbalance.seed
   code_hash, commit, dirty            of the files that make its numbers; of the checkout
   title, class_counts, group_sizes    the data set; training images a class; classes a group
+  verified                            the published data set whose lists it read, checked by line
   epochs, model                       length of training; the network
   headline                            the rule whose numbers stand for the run: last or val
   rules                               by rule: epoch, val and test (metric: value), recall by class

@@ -71,10 +71,12 @@ class Task:
 
 def code_now(cell: Cell) -> str:
     """Return the hash of the files that this run would import."""
-    return _code_now(cell.config)
+    if cell.fingerprint not in _CODE_NOW:
+        _CODE_NOW[cell.fingerprint] = code_hash(cell.config)
+    return _CODE_NOW[cell.fingerprint]
 
 
-_code_now = functools.cache(code_hash)
+_CODE_NOW: dict[str, str] = {}  # by fingerprint, since a config with arguments cannot be hashed
 
 
 def is_finished(cell: Cell) -> bool:

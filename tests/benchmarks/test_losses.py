@@ -16,6 +16,7 @@ CPU = torch.device("cpu")
 # --- the command --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_prints_a_table_and_writes_the_same_as_json_and_markdown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

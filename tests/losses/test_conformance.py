@@ -46,7 +46,9 @@ def test_a_loss_keeps_what_every_loss_keeps(subject: Subject, check: Check) -> N
     assert outcome.kind != "fail", outcome.reason
 
 
-@pytest.mark.parametrize("name", ["softmax_focal", "sigmoid_focal"])
+@pytest.mark.parametrize(
+    "name", ["softmax_focal", pytest.param("sigmoid_focal", marks=pytest.mark.slow)]
+)
 def test_inductor_gives_the_same(name: str) -> None:
     outcome = examine(find_subject(name), SLOW_CHECKS["compiled_by_inductor"])
     assert outcome.kind == "pass", outcome.reason

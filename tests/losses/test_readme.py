@@ -44,6 +44,7 @@ def test_the_pictures_are_there() -> None:
     assert [path for path in paths if not (ROOT / "losses" / path).exists()] == []
 
 
+@pytest.mark.slow
 def test_the_loss_of_ones_own_keeps_what_every_loss_keeps(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "losses", tmp_path / "losses", ignore=ignored)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import train
-from engine.config.load import fingerprint, load
+from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.tables.predictions import files_of
+from engine.training.run_folder import RunFolder
 from tests._runs import folder_of, quiet_screen, small_run
 from tests.data._files import write_folder, write_image
 
@@ -37,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     data = ["data=image_folder", f"data.path={photos}"]
     config = load(overrides=[*usual, *quiet, *data, *WORDS])
     train.run(config, screen=quiet_screen())
-    return root / config.data.name / fingerprint(config)
+    return RunFolder.of(config).path
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

@@ -123,6 +123,7 @@ def test_two_processes_share_a_table_and_make_no_run_twice(
     assert all("factor 8: test, rule val" in output for output in outputs)
 
 
+@pytest.mark.slow
 def test_a_run_of_another_process_is_passed_over_and_taken_up_when_it_is_free(
     tmp_path: Path, made: Path, start: Start
 ) -> None:

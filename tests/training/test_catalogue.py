@@ -136,6 +136,7 @@ def test_one_function_adds_a_metric_to_help_terminal_files_and_tables(
     assert "2nd worst" in shown
 
 
+@pytest.mark.slow
 def test_one_function_adds_a_metric_to_searches(checkout: Path, tmp_path: Path) -> None:
     assert "second_worst_recall" in said_by(checkout, "sweep.py", "--help")
     search = {

@@ -151,6 +151,6 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
     """Return dotted keys and values of a nested config."""
     found: list[tuple[str, Any]] = []
     for key, value in config.items():
-        is_section = isinstance(value, Mapping)
+        is_section = isinstance(value, Mapping) and bool(value)
         found += _leaves(value, f"{prefix}{key}.") if is_section else [(f"{prefix}{key}", value)]
     return found
