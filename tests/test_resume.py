@@ -105,10 +105,7 @@ def test_a_run_killed_twice_equals_an_uninterrupted_one_bit_for_bit(
     assert [s["from_epoch"] > 0 for s in environment["segments"]] == [False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_checkpoints_inside_the_epoch_and_the_run_goes_on_from_there(
     tmp_path: Path, uninterrupted: Path, start: Start, number: signal.Signals, code: int
 ) -> None:

@@ -28,7 +28,7 @@ def test_in_a_repetition_samplers_differ_and_nothing_else() -> None:
     ]
     for repetition in (0, 1):
         same = [s for s in studies if s.repetition == repetition]
-        assert len({s.search.base for s in same}) == 1
+        assert all(s.search.base == same[0].search.base for s in same)
         assert {s.search.base.seed for s in same} == {repetition}
         assert {s.search.file.sampler.seed for s in same} == {repetition}
         files = [s.search.file.model_copy(update={"sampler": None}) for s in same]
