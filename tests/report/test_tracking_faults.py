@@ -18,6 +18,7 @@ import wandb
 
 import train
 from engine.config.components import ROOT
+from engine.report.tracking.wandb import _end
 from tests._runs import (
     assert_same_run,
     folder_of,
@@ -202,6 +203,16 @@ def test_wandb_reports_nothing_on_itself_unless_it_was_asked_to(
 
     mirrored_run(tmp_path, *OFFLINE, after_first=look)
     assert (seen, os.environ.get("WANDB_ERROR_REPORTING")) == ([inside], mine)
+
+
+def test_a_service_that_was_ended_is_not_looked_for_by_child_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_SERVICE", "3-1-unix-/gone/socket")
+    with subprocess.Popen(["sleep", "600"]) as service:
+        _end(service)
+        assert service.wait() == -signal.SIGKILL
+    assert "WANDB_SERVICE" not in os.environ
 
 
 def test_without_home_the_mirror_works(

@@ -217,7 +217,7 @@ def _service_ended_after(seconds: float) -> Iterator[None]:
     """Kill wandb's background process if the block takes longer: wandb may wait for it for ever."""
     killer = None
     with contextlib.suppress(Exception):  # there may be none, or another version's of wandb
-        killer = threading.Timer(seconds, _service().kill)
+        killer = threading.Timer(seconds, _end, [_service()])
         killer.daemon = True
         killer.start()
     try:
@@ -225,6 +225,12 @@ def _service_ended_after(seconds: float) -> Iterator[None]:
     finally:
         if killer is not None:
             killer.cancel()
+
+
+def _end(service: subprocess.Popen[bytes]) -> None:
+    """Kill wandb's background process, and let no child process of this one look for it."""
+    service.kill()
+    os.environ.pop("WANDB_SERVICE", None)
 
 
 def _service() -> subprocess.Popen[bytes]:
