@@ -45,7 +45,7 @@ def submit(path: Path, script: str, argv: Sequence[str], *, seeds: Iterable[int]
     words = [script, *without_option(argv, "--submit")]
     _check(request, words)
     if seeds:
-        words = without_option(words, "--seeds")
+        words = [w for w in without_option(words, "--seeds") if not w.startswith("seed=")]
         commands = [[*words, f"seed={seed}"] for seed in seeds]
     else:
         commands = _sharing(words, request.jobs)

@@ -16,10 +16,12 @@ import reproduce
 import sweep
 import train
 from engine.cluster import __main__ as command
+from engine.cluster import submit
 from engine.cluster.request import EXAMPLE, Request, read_request, schema
 from engine.cluster.states import Submitted, read_submitted, states_of
 from engine.cluster.submit import without_option
 from engine.config.components import ROOT
+from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from tests._runs import small_words
 from tests.tables._tables import cells_of, lines_of, write_table
@@ -114,6 +116,17 @@ def test_an_option_is_left_out_with_its_value() -> None:
     words = ["a.yaml", "--submit", "c.yaml", "seed=1", "--seeds=3", "--fresh"]
     assert without_option(words, "--submit") == ["a.yaml", "seed=1", "--seeds=3", "--fresh"]
     assert without_option(words, "--seeds") == ["a.yaml", "--submit", "c.yaml", "seed=1", "--fresh"]
+
+
+def test_every_seed_has_a_command_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[list[str]] = []
+    monkeypatch.setattr(submit, "_send", lambda _r, commands, _f, **_k: sent.extend(commands) or [])
+    words = ["data=digits", "seed=3", "--seeds", "2", "--submit", local(tmp_path)]
+    assert train.main(words) == 0
+    assert [command[0] for command in sent] == ["train.py", "train.py"]
+    assert [load(overrides=command[1:]).seed for command in sent] == [3, 4]
 
 
 # --- jobs of this machine -------------------------------------------------------------------------
