@@ -139,6 +139,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_never_was(
     check_storm(tmp_path, SETTINGS[name], kills=7, seed=name, data_root=data_root)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_a_random_moment_ends_as_one_that_never_was(
     tmp_path: Path, data_root: Path
 ) -> None:

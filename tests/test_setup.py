@@ -149,7 +149,7 @@ def test_first_test_run_adds_the_development_pins(clone: Clone) -> None:
     ("target", "words"),
     [
         ("test", "-m not slow and not system and not cuda"),
-        ("test-system", "-m system tests"),
+        ("test-system", "--dist load -m system tests"),
         ("test-all", "-m not system and not cuda"),
     ],
 )

@@ -258,6 +258,7 @@ def test_a_val_folder_is_the_validation_split_and_keys_beside_it_have_no_effect(
         train.run(config, screen=quiet_screen())
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_write_one_run(tmp_path: Path) -> None:
     from engine.training.run_folder import RunFolder
 

@@ -224,6 +224,7 @@ def test_a_file_that_breaks_after_listing_is_named_in_one_line(folder: Path, wor
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_its_size_after_listing_is_named(folder: Path) -> None:
     from tests.data._files import write_image
 

@@ -79,6 +79,7 @@ def test_on_another_processor_rows_are_compared(
     assert count.startswith("0 of 5 runs")
 
 
+@pytest.mark.slow
 def test_more_rows_need_more_to_differ() -> None:
     """One row that would differ by itself is no wonder among many."""
     slight = [value - 0.02 - 0.004 * seed for seed, value in enumerate(THEN)]

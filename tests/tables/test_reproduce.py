@@ -111,6 +111,7 @@ def test_a_killed_process_loses_no_line_and_the_next_one_goes_on(
     assert lines_of(tmp_path / "lines.jsonl") == lines_of(made / "lines.jsonl")
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_table_and_make_no_run_twice(
     tmp_path: Path, made: Path, start: Start
 ) -> None:

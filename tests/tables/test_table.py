@@ -113,6 +113,7 @@ def test_output_to_a_file_is_not_folded(results: Path, capsys: pytest.CaptureFix
     assert any("bold: the difference to cross_entropy" in text for text in lines)
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_shows_every_column_below_each_other(results: Path) -> None:
     text = in_terminal(results, columns=80)
     assert all(len(text) <= 80 for text in text.splitlines())
