@@ -11,8 +11,15 @@ import pytest
 
 import data._known_lists as known_module
 from data import DataError
-from data._known_lists import KnownList, git_blob, known_lists, line_hashes, recognise
-from data._list_file import read_list
+from data._known_lists import (
+    KnownList,
+    Recognised,
+    git_blob,
+    known_lists,
+    line_hashes,
+    recognise,
+)
+from data._list_file import ListFile, read_list
 from engine.training.metrics import few_shot_groups
 from tests.data._lists import Shelf, new_shelf
 
@@ -198,4 +205,25 @@ def test_one_list_alone_or_in_the_place_of_the_other_verifies_nothing(shelf: She
     with pytest.raises(DataError, match="in both splits"):
         shelf.load()
     shelf.write("test.txt", "a/7.png 0")
+    assert shelf.load().verified == ""
+
+
+def test_a_genuine_train_list_does_not_vouch_for_an_edited_test_list(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recognised_test(listed: ListFile) -> Recognised | None:
+        found = recognise(listed)
+        is_edited = found is not None and found.known.split == "test"
+        return found._replace(is_verified=False) if found and is_edited else found
+
+    monkeypatch.setattr("data._lists.recognise", recognised_test)
+    assert shelf.load().verified == ""
+
+
+def test_the_published_val_list_in_the_place_of_test_verifies_nothing(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = known_module.known_lists()
+    kept = [replace(own, split="val") if own.name == "Two-LT test" else own for own in known]
+    monkeypatch.setattr(known_module, "known_lists", lambda: kept)
     assert shelf.load().verified == ""
