@@ -220,6 +220,11 @@ def _json_rows(content: bytes, columns: Sequence[str] | None) -> Iterator[_Row |
         raise _Mistake(f" is not JSON ({error})") from error
     entries = list(found.values()) if isinstance(found, dict) else found
     if isinstance(found, dict) and found and not any(isinstance(e, dict | list) for e in entries):
+        if columns is not None:
+            raise _Mistake(
+                " is {path: label}, where data.columns has no effect: leave it out, or write an "
+                "object {path: ..., label: ...} for each image"
+            )
         for number, (path, label) in enumerate(found.items(), start=1):
             yield _Row(number, _encoded([path, _text(label)], f", entry {number}"))
         return

@@ -233,6 +233,20 @@ def test_a_group_in_two_splits_is_refused(shelf: Shelf) -> None:
     )
 
 
+def test_a_list_without_the_groups_that_columns_name_is_refused(shelf: Shelf) -> None:
+    columns = ("path", "label", "patient")
+    rows = [f"{line.replace(' ', ',')},p{n}" for n, line in enumerate(TRAIN)]
+    shelf.write("train.csv", ",".join(columns), *rows)
+    says = "data.test: SHELF/test.txt has no column of groups 'patient' (data.columns)"
+    assert says in refused(shelf, train="train.csv", columns=columns)
+
+
+def test_columns_have_no_effect_on_a_json_of_paths_and_labels(shelf: Shelf) -> None:
+    (shelf.path / "train.json").write_text(json.dumps(dict(line.split() for line in TRAIN)))
+    said = refused(shelf, train="train.json", columns=("path", "label"))
+    assert "train.json is {path: label}, where data.columns has no effect: leave it out" in said
+
+
 def test_a_drawn_test_split_takes_whole_groups_and_leaves_every_class_an_image(
     tmp_path: Path,
 ) -> None:
