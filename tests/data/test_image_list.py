@@ -357,6 +357,8 @@ def test_a_mistake_in_a_list_is_one_line_that_says_where(shelf: Shelf, name: str
         ("t.json", "{", "t.json is not JSON"),
         ("t.json", "[1, 2]", "expected {image: {path: ..., label: ...}}, a list of such objects"),
         ("t.json", "{}", "t.json has no image"),
+        ("t.json", "[{}]", "t.json: which columns hold path and label? It has none; name them"),
+        ("t.json", '{"\\ud800": 0}', r"t.json, entry 1: '\ud800' is no UTF-8 text"),
         ("t.json", '{"a/0.png": 0, "a/0.png": 1}', "t.json has the key 'a/0.png' twice"),
         ("t.json", '[{"path": "a/0.png", "label": null}]', "t.json, entry 1: has no label"),
     ],

@@ -141,6 +141,17 @@ def test_an_edited_copy_says_how_far_it_is_from_the_list(published: Path) -> Non
     assert abs(share - 99) <= 3  # 128 hashes know a share of 99 % to 0.9 points
 
 
+@pytest.mark.parametrize("label", ["4000000000", "99999999999999999999", "999999999", "cat"])
+def test_labels_that_the_published_list_has_not_are_counted_apart(
+    published: Path, label: str
+) -> None:
+    edited = published.with_name("edited.txt")
+    edited.write_text("\n".join([*LINES, f"train/0/new.jpg {label}"]))
+    verdict = said_of(edited)
+    assert verdict is not None
+    assert verdict[1].endswith("; 1 lines have another label than 0 to 29")
+
+
 def test_changed_labels_with_the_same_counts_are_not_the_list(published: Path) -> None:
     swapped = published.with_name("swapped.txt")
     first, second = "train/0/0.jpg 1", "train/1/1.jpg 0"
