@@ -144,17 +144,19 @@ class ImageList:
                 "data.columns: has no effect, no list is a table (.csv, .tsv) or JSON; leave it out"
             )
         self._check_groups(lists)
+        may_be_cached = self._may_be_cached(lists)
         checked = check_lists(
             lists,
             self._folder,
             class_names=self._class_names,
             test_fraction=self._test_fraction,
-            with_facts=self._may_be_cached(lists),
+            with_facts=may_be_cached,
         )
         pool = folder_pool(
             checked.listing,
             self._cache,
-            limit=self._cache_bytes,
+            # Without sizes and dates an entry of the cache could not tell when a file changes.
+            limit=self._cache_bytes if may_be_cached else 0,
             normalize=self._normalize,
             title=self._title or checked.verified or self._folder.name,
             verified=checked.verified,

@@ -75,6 +75,15 @@ def test_an_image_that_changes_is_decoded_anew_from_a_list_too(shelf: Shelf) -> 
     assert (before[1:] == after[1:]).all()
 
 
+def test_repeated_lines_that_just_exceed_the_cache_leave_no_entry_without_dates(
+    shelf: Shelf,
+) -> None:
+    shelf.write("train.txt", *TRAIN, *TRAIN)
+    room = (len(TRAIN) + len(TEST) + 1) * 3 * 6 * 6 / 1e9  # for the images, not for the lines
+    assert isinstance(shelf.load(cache_gb=room, size=6).train.images, DiskImages)
+    assert not list(shelf.path.glob("raw/cache/image_folder/*"))
+
+
 def test_checking_lists_opens_no_image_and_asks_nothing_of_a_single_file(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
