@@ -194,9 +194,15 @@ def _of_like_length(listed: ListFile) -> Recognised | None:
     for known in known_lists():
         is_alike = math.isclose(len(listed), known.num_lines, rel_tol=_ALIKE)
         if not known.sketch and is_alike and num_classes == known.num_classes:
+            how = "the same number of classes, other content"
+            if len(listed) == known.num_lines:
+                how = (
+                    "as many classes; it may be edited, or the same in another order or form: of "
+                    "the published one no more than a hash is known, which cannot tell"
+                )
             text = (
-                f"{listed.file.name} is not {known.name} as in {known.source}: {len(listed):,} "
-                f"lines for {known.num_lines:,}, the same number of classes, other content "
+                f"{listed.file.name} is not {known.name} byte for byte as in {known.source}: "
+                f"{len(listed):,} lines for {known.num_lines:,}, {how} "
                 f"(git blob {known.git_blob[:12]})"
             )
             return Recognised(known, is_verified=False, sentence=text)

@@ -168,7 +168,18 @@ def test_a_list_known_by_its_blob_alone_is_compared_by_its_length(published: Pat
     verdict = said_of(other)
     assert verdict is not None
     assert not verdict[0]
-    assert "other.txt is not Bare-LT train as in a paper: 498 lines for 500" in verdict[1]
+    said = "other.txt is not Bare-LT train byte for byte as in a paper: 498 lines for 500, "
+    assert verdict[1].startswith(said + "the same number of classes, other content")
+
+
+def test_a_list_known_by_its_blob_alone_may_be_in_another_order(published: Path) -> None:
+    other = published.with_name("other.txt")
+    other.write_text("\n".join(f"elsewhere/{n}.jpg {n % 30}" for n in range(500)))
+    verdict = said_of(other)
+    assert verdict is not None
+    assert not verdict[0]
+    assert "it may be edited, or the same in another order or form" in verdict[1]
+    assert "other content" not in verdict[1]
 
 
 def test_a_list_of_ones_own_is_near_none(published: Path) -> None:
