@@ -375,6 +375,7 @@ def repository(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_adding_a_loss_touches_one_file(repository: Path, tmp_path: Path) -> None:
     """It is named in a file, its key set on the command line, and the value arrives in training."""
     file = tmp_path / "shifted.yaml"

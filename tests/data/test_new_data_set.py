@@ -81,6 +81,7 @@ def python(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_a_new_data_set_is_trained_on_from_yaml_and_the_command_line(repository: Path) -> None:
     done = python(repository, "train.py", "stripes.yaml", "data.validation.per_class=2", *WORDS)
     assert done.returncode == 0, done.stderr

@@ -46,9 +46,8 @@ def test_a_loss_keeps_what_every_loss_keeps(subject: Subject, check: Check) -> N
     assert outcome.kind != "fail", outcome.reason
 
 
-@pytest.mark.parametrize(
-    "name", ["softmax_focal", pytest.param("sigmoid_focal", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["softmax_focal", "sigmoid_focal"])
 def test_inductor_gives_the_same(name: str) -> None:
     outcome = examine(find_subject(name), SLOW_CHECKS["compiled_by_inductor"])
     assert outcome.kind == "pass", outcome.reason
@@ -291,6 +290,7 @@ class Wrong(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_the_copied_folder_examines_a_loss_of_another_project_and_exits_1(tmp_path: Path) -> None:
     """Under another name, as a part of another package, without the rest of this project."""
     project = tmp_path / "theirs"

@@ -128,6 +128,7 @@ def test_workers_wait_for_the_first_stage_of_each_other(tmp_path: Path, made: Pa
     assert without_clock(read(lines)) == without_clock(read(made / "lines.jsonl"))
 
 
+@pytest.mark.slow
 def test_the_commands_of_a_second_stage_make_both_runs(tmp_path: Path, made: Path) -> None:
     records = read(made / "lines.jsonl")
     first = [record for record in records if record.seed == 0]

@@ -238,6 +238,7 @@ def test_csv_holds_the_published_number_and_what_differs(
 # --- the command behind a cell -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_of_a_cell_run_again_gives_the_same_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,6 +138,7 @@ def test_methods_that_train_for_different_times_are_refused(files: dict[str, str
 # --- what it finds --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_comparison_runs_says_what_it_found_and_goes_on_where_it_was(
     files: dict[str, str],
     tmp_path: Path,

@@ -247,6 +247,7 @@ def kill_in_the_second_run(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_stage_that_was_killed_goes_on_and_trains_nothing_twice(
     tmp_path: Path, confirmed: Tiny
 ) -> None:
