@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data._base import DataError
-from data._decode import DECODER_VERSION, quiet_pillow
+from data._decode import decoder_versions, quiet_pillow
 from data._folder import readable
 from data._progress import progress
 from data._scratch import written_whole
@@ -24,8 +24,8 @@ def decoded_once(
     """Return what ``decode`` makes of all files, one after the other in one uint8 array.
 
     It is kept under a hash of what the pixels depend on: name, size and time of last change of
-    every file, the options and the version of Pillow. Where the folder cannot be written, the files
-    are decoded each time.
+    every file, the options and the versions of Pillow and torchvision. Where the folder cannot be
+    written, the files are decoded each time.
 
     Args:
         folder: Where arrays are kept; any of them may be deleted at any time.
@@ -58,9 +58,7 @@ def decoded_once(
 
 
 def _key(paths: Sequence[Path], options: str) -> str:
-    import PIL
-
-    digest = hashlib.sha256(f"{DECODER_VERSION} {PIL.__version__} {options}".encode())
+    digest = hashlib.sha256(f"{decoder_versions()} {options}".encode())
     for path in paths:
         with readable(path):
             facts = path.stat()

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +30,13 @@ _ORIENTATION = 274  # Exif 2.32, section 4.6.4
 _FIRST_ON_ITS_SIDE = 5  # orientations from 5 to 8 swap height and width
 _MIRRORED = {1: (3, 4, 7, 8), 2: (2, 3, 6, 7)}  # by axis, after the swap
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+
+
+def decoder_versions() -> str:
+    """Return the versions of all that turns files into pixels, for the names of cache entries."""
+    import PIL
+
+    return f"{DECODER_VERSION} {PIL.__version__} {version('torchvision')}"
 
 
 def decode(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from data._base import DataError, Decoding, DiskImages, Images, ImageShape, Labelled
-from data._decode import DECODER_VERSION, decode, stored_shape
+from data._decode import decode, decoder_versions, stored_shape
 from data._duplicates import Duplicates, find_duplicates
 from data._folder import Listing
 from data._progress import progress
@@ -34,8 +34,8 @@ class FolderCache:
     """Decoded image folders below one cache folder.
 
     An entry's name is a hash of what the pixels depend on: name, size and time of last change of
-    every file, the decoding options and the version of Pillow. An entry is written under another
-    name and renamed when it is whole; it may be deleted at any time.
+    every file, the decoding options and the versions of Pillow and torchvision. An entry is written
+    under another name and renamed when it is whole; it may be deleted at any time.
 
     Args:
         folder: Where entries are kept.
@@ -118,11 +118,7 @@ class FolderCache:
         return DiskImages(listing.folder, files.names, files.sizes, shape, decoding)
 
     def _entry(self, listing: Listing) -> Path:
-        import PIL
-
-        digest = hashlib.sha256(
-            f"{DECODER_VERSION} {PIL.__version__} {_options(self.decoding)}".encode()
-        )
+        digest = hashlib.sha256(f"{decoder_versions()} {_options(self.decoding)}".encode())
         for name, files in listing.splits.items():
             digest.update(f"{name} {len(files)}".encode() + b"\0".join(files.names.tolist()))
             digest.update(files.sizes.tobytes() + files.times.tobytes())

@@ -95,8 +95,8 @@ def folder_pool(
     mean, std = STATISTICS.get(normalize, (None, None))
     if isinstance(parts["train"].images, DiskImages) and normalize == "train":
         raise DataError(
-            "data.normalize=train needs decoded images, and these need more than "
-            f"data.cache_gb={limit / 1e9:g}: raise it or set data.normalize=imagenet"
+            "data.normalize=train needs decoded images, and these do not fit into data.cache_gb: "
+            "raise it or set data.normalize=imagenet"
         )
     return Pool(
         train=parts["train"],

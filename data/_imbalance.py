@@ -38,8 +38,8 @@ class Imbalance:
         order: Which class is the tail: label keeps the last labels rare, shuffled permutes the
             classes by the seed.
         head_classes: Share of the classes that are the head; at least one class is, and one is not.
-        head_share: Share of the training images that the head holds; all its classes have as many,
-            and so have all others.
+        head_share: Share of the training images that the head holds, at least that of its classes;
+            all its classes have as many images, and so have all others.
         profile: Whose curve natural takes: infrared_solar (12 classes, factor 57), places_lt (365,
             factor 996) or inaturalist18_groups (14 super categories, factor 8,997); cut into as
             many pieces as there are classes and scaled to head, at least 1 image.
@@ -109,10 +109,7 @@ def class_sizes(
             ranks = range(1, num_classes + 1)
             sizes = np.array([int(head * share ** (math.log(i) / last)) for i in ranks])
         case "head_tail":
-            num_head = min(max(1, round(imbalance.head_classes * num_classes)), num_classes - 1)
-            others = num_head * head * (1 / imbalance.head_share - 1) / (num_classes - num_head)
-            small = int(min(others, head) + 1e-9)
-            sizes = np.array([head] * num_head + [small] * (num_classes - num_head))
+            sizes = _head_and_tail(imbalance, num_classes, head=head)
         case "natural":
             shares = profile_shares(imbalance.profile, num_classes)
             sizes = np.maximum(1, (head * shares).astype(np.int64))
@@ -170,6 +167,19 @@ def label_order(class_names: tuple[str, ...], values: Sequence[float] | None = N
     return f"label order: {', '.join(named[:_MOST_NAMED])}" + (
         ", ..." if len(named) > _MOST_NAMED else ""
     )
+
+
+def _head_and_tail(imbalance: Imbalance, num_classes: int, *, head: int) -> np.ndarray:
+    """Return the sizes (C,) of head_tail; refuse a share that makes the tail the larger classes."""
+    num_head = min(max(1, round(imbalance.head_classes * num_classes)), num_classes - 1)
+    others = num_head * head * (1 / imbalance.head_share - 1) / (num_classes - num_head)
+    if others > head * (1 + 1e-9):
+        raise DataError(
+            f"data.imbalance.head_share={imbalance.head_share:g} is less than {num_head} of "
+            f"{num_classes} classes have where all are equal ({num_head / num_classes:.3g}): set "
+            "it higher, or head_classes lower"
+        )
+    return np.array([head] * num_head + [int(others + 1e-9)] * (num_classes - num_head))
 
 
 def _given_counts(imbalance: Imbalance, *, class_names: tuple[str, ...]) -> np.ndarray:

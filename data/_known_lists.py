@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data._list_file import ListFile
+from data._list_labels import LONGEST
 
 FILE = Path(__file__).with_name("known_lists.json")
 SKETCH = 128  # hashes of lines that are kept of a list
@@ -165,11 +166,11 @@ def _resemblance(sketch: np.ndarray, known: KnownList) -> float:
 
 def _far(known: KnownList, listed: ListFile, shares: Mapping[KnownList, float]) -> str:
     """Say how far a list is from the published one that it resembles."""
-    labels = listed.labels[np.char.isdigit(listed.labels)].astype(np.int64)
-    size = max(known.num_classes, int(labels.max(initial=0)) + 1)
-    ours = np.bincount(labels, minlength=size)
-    theirs = np.zeros(size, dtype=np.int64)
-    theirs[: known.num_classes] = known.counts
+    is_short = np.char.isdigit(listed.labels) & (np.char.str_len(listed.labels) <= LONGEST)
+    labels = listed.labels[is_short].astype(np.int64)
+    labels = labels[labels < known.num_classes]
+    ours = np.bincount(labels, minlength=known.num_classes)
+    theirs = np.array(known.counts, dtype=np.int64)
     more, fewer = (int((d := sign * (ours - theirs))[d > 0].sum()) for sign in (1, -1))
     num_changed = int((ours != theirs).sum())
     counts = (
@@ -177,6 +178,8 @@ def _far(known: KnownList, listed: ListFile, shares: Mapping[KnownList, float]) 
         if num_changed
         else "every class has as many images, so that paths or labels differ"
     )
+    if num_other := len(listed) - len(labels):
+        counts += f"; {num_other} lines have another label than 0 to {known.num_classes - 1}"
     share = shares[known]
     common = f"about {share:.0%}" if share < 1 else "almost all"
     return (
@@ -191,9 +194,15 @@ def _of_like_length(listed: ListFile) -> Recognised | None:
     for known in known_lists():
         is_alike = math.isclose(len(listed), known.num_lines, rel_tol=_ALIKE)
         if not known.sketch and is_alike and num_classes == known.num_classes:
+            how = "the same number of classes, other content"
+            if len(listed) == known.num_lines:
+                how = (
+                    "as many classes; it may be edited, or the same in another order or form: of "
+                    "the published one no more than a hash is known, which cannot tell"
+                )
             text = (
-                f"{listed.file.name} is not {known.name} as in {known.source}: {len(listed):,} "
-                f"lines for {known.num_lines:,}, the same number of classes, other content "
+                f"{listed.file.name} is not {known.name} byte for byte as in {known.source}: "
+                f"{len(listed):,} lines for {known.num_lines:,}, {how} "
                 f"(git blob {known.git_blob[:12]})"
             )
             return Recognised(known, is_verified=False, sentence=text)

@@ -220,6 +220,11 @@ def _json_rows(content: bytes, columns: Sequence[str] | None) -> Iterator[_Row |
         raise _Mistake(f" is not JSON ({error})") from error
     entries = list(found.values()) if isinstance(found, dict) else found
     if isinstance(found, dict) and found and not any(isinstance(e, dict | list) for e in entries):
+        if columns is not None:
+            raise _Mistake(
+                " is {path: label}, where data.columns has no effect: leave it out, or write an "
+                "object {path: ..., label: ...} for each image"
+            )
         for number, (path, label) in enumerate(found.items(), start=1):
             yield _Row(number, _encoded([path, _text(label)], f", entry {number}"))
         return
@@ -228,7 +233,7 @@ def _json_rows(content: bytes, columns: Sequence[str] | None) -> Iterator[_Row |
             ": expected {image: {path: ..., label: ...}}, a list of such objects, or {path: label}"
         )
     names = list(entries[0]) if entries else []
-    chosen = [names[index] for index in _chosen(names, columns)] if names else []
+    chosen = [names[index] for index in _chosen(names, columns)] if entries else []
     for number, entry in enumerate(entries, start=1):
         values = [_text(entry.get(name)) for name in chosen]
         yield _Row(number, _encoded(values, f", entry {number}"))
@@ -254,12 +259,16 @@ def _encoded(values: Sequence[str], place: str) -> tuple[bytes, ...]:
     for value, what in zip(values, ("path", "label", "group"), strict=False):
         if not value:
             raise _Mistake(f"{place}: has no {what}")
-    return tuple(value.encode("utf-8", "surrogateescape") for value in values)
+    try:
+        return tuple(value.encode("utf-8", "surrogateescape") for value in values)
+    except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair
+        raise _Mistake(f"{place}: {error.object!a} is no UTF-8 text") from error
 
 
 def _chosen(header: Sequence[str], columns: Sequence[str] | None) -> list[int]:
     """Return which columns are path, label and group: those named, else those of usual names."""
     have = ", ".join(header[:_MOST_NAMED]) + (", ..." if len(header) > _MOST_NAMED else "")
+    have = have or "none"
     if columns is not None:
         unknown = [name for name in columns if name not in header]
         if unknown:

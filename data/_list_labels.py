@@ -12,7 +12,7 @@ from data._base import DataError
 from data._list_file import ListFile
 
 _MOST_NAMED = 5  # numbers in one message
-_LONGEST = 9  # digits of a label
+LONGEST = 9  # digits of a label
 
 
 class ListClasses(NamedTuple):
@@ -69,11 +69,11 @@ def _check_numbers(listed: ListFile, is_number: np.ndarray) -> None:
             f"{listed.key}: {listed.place(position)}: the label "
             f"{os.fsdecode(listed.labels[position])!r} is no number from 0, as the others are"
         )
-    longest = np.char.str_len(listed.labels) > _LONGEST
+    longest = np.char.str_len(listed.labels) > LONGEST
     for position in np.flatnonzero(longest)[:1].tolist():
         raise DataError(
             f"{listed.key}: {listed.place(position)}: the label "
-            f"{os.fsdecode(listed.labels[position])} has more than {_LONGEST} digits"
+            f"{os.fsdecode(listed.labels[position])} has more than {LONGEST} digits"
         )
 
 

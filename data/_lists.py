@@ -16,7 +16,7 @@ from data._base import DataError
 from data._class_names import KEY, read_class_names
 from data._folder import Files, Listing, draw_test
 from data._groups import split_groups
-from data._known_lists import recognise
+from data._known_lists import Recognised, recognise
 from data._list_file import ListFile
 from data._list_labels import ListClasses, list_classes
 from data._list_paths import check_apart, look_up, relative_paths, without_repeats
@@ -84,16 +84,15 @@ def _known(lists: Mapping[str, ListFile]) -> tuple[list[str], str]:
     """Say which published lists these are, and return the data set if train and test are its."""
     found = {split: recognise(listed) for split, listed in lists.items()}
     notes = [recognised.sentence for recognised in found.values() if recognised is not None]
-    verified = {
-        recognised.known.data_set
-        for split, recognised in found.items()
-        if recognised is not None and recognised.is_verified and recognised.known.split == split
-    }
-    are_both = all(
-        found.get(split) is not None and found[split].known.data_set in verified  # type: ignore[union-attr]
-        for split in ("train", "test")
-    )
-    return notes, verified.pop() if are_both and len(verified) == 1 else ""
+    train, test = (_vouched_for(found.get(split), split) for split in ("train", "test"))
+    return notes, train if train == test else ""
+
+
+def _vouched_for(recognised: Recognised | None, split: str) -> str:
+    """Return the data set of which a list is this very split, as published; empty if of none."""
+    if recognised is None or not recognised.is_verified or recognised.known.split != split:
+        return ""
+    return recognised.known.data_set
 
 
 def _names(classes: ListClasses, train: ListFile, file: Path | None) -> tuple[str, ...]:

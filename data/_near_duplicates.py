@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -52,15 +53,18 @@ def difference_hashes(images: Tensor) -> np.ndarray:
 
 
 def image_hashes(images: Images) -> np.ndarray:
-    """Return a 64-bit hash (N,) uint64 of each image; those on disk are decoded one by one.
+    """Return a 64-bit hash (N,) uint64 of each image.
+
+    Images on disk are decoded one by one, as their decoding says but neither resized nor cropped.
 
     Raises:
         DataError: If a file cannot be decoded.
     """
     if isinstance(images, Tensor):
         return difference_hashes(images)
+    options = vars(replace(images.decoding, size=None, crop_ratio=1.0))
     with quiet_pillow():
-        every = (decode(images.path(position), size=None) for position in range(len(images)))
+        every = (decode(images.path(position), **options) for position in range(len(images)))
         return np.concatenate([difference_hashes(image[None]) for image in every])
 
 

@@ -143,17 +143,20 @@ class ImageList:
             raise DataError(
                 "data.columns: has no effect, no list is a table (.csv, .tsv) or JSON; leave it out"
             )
+        self._check_groups(lists)
+        may_be_cached = self._may_be_cached(lists)
         checked = check_lists(
             lists,
             self._folder,
             class_names=self._class_names,
             test_fraction=self._test_fraction,
-            with_facts=self._may_be_cached(lists),
+            with_facts=may_be_cached,
         )
         pool = folder_pool(
             checked.listing,
             self._cache,
-            limit=self._cache_bytes,
+            # Without sizes and dates an entry of the cache could not tell when a file changes.
+            limit=self._cache_bytes if may_be_cached else 0,
             normalize=self._normalize,
             title=self._title or checked.verified or self._folder.name,
             verified=checked.verified,
@@ -161,6 +164,17 @@ class ImageList:
         if self._columns is None or len(self._columns) < 3:
             return pool
         return replace(pool, group_kind=self._columns[2])
+
+    def _check_groups(self, lists: dict[str, ListFile]) -> None:
+        """Refuse a list without the groups that ``data.columns`` names for all of them."""
+        if self._columns is None or len(self._columns) < 3:
+            return
+        for own in lists.values():
+            if own.groups is None:
+                raise DataError(
+                    f"{own.key}: {own.file} has no column of groups {self._columns[2]!r} "
+                    "(data.columns): lines of text have none, give a table (.csv, .tsv) or JSON"
+                )
 
     def _may_be_cached(self, lists: dict[str, ListFile]) -> bool:
         """Return whether decoded images may fit: the cache goes by size and date of every file."""

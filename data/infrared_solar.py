@@ -147,6 +147,12 @@ def _read_metadata(path: Path) -> _Listed:
             f"{path} is not the metadata of InfraredSolarModules ({type(error).__name__}: "
             f"{error}): unpack {_SOURCE} anew"
         ) from error
+    if not rows:
+        raise DataError(f"{path} names no image: unpack {_SOURCE} anew")
+    for other in (value for value in (*files, *classes) if not isinstance(value, str)):
+        raise DataError(
+            f"{path} has {other!r} in the place of a file or a class: unpack {_SOURCE} anew"
+        )
     for unknown in sorted(set(classes) - set(_NAMES))[:1]:
         raise DataError(f"{path} has the class {unknown!r}: expected one of {', '.join(_NAMES)}")
     return _Listed(files, np.array([_NAMES.index(name) for name in classes], dtype=np.int64))

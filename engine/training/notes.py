@@ -105,13 +105,20 @@ def _image_notes(config: Config, dataset: data.LongTailed) -> Iterator[str]:
         train.trained_on(whole=augment.resized_crop > 0), data.DiskImages
     ):
         why = "crops whole images" if augment.resized_crop else "trains as it does not test"
-        key = "data.augment.resized_crop" if augment.resized_crop else "data.test_size"
+        key = "data.augment.resized_crop" if augment.resized_crop else _test_keys(config)
         yield (
             f"{key} {why}, and the cache holds images as they are tested: training images are "
             f"decoded from their files, by runtime.workers={config.runtime.workers}"
         )
     if config.model.pretrained:
         yield from _other_statistics(config, dataset)
+
+
+def _test_keys(config: Config) -> str:
+    """Return which of the keys that prepare tested images otherwise are set."""
+    usual = {"test_size": None, "crop_ratio": 1.0}
+    is_set = [key for key, own in usual.items() if getattr(config.data, key, own) != own]
+    return " with ".join(f"data.{key}" for key in is_set)
 
 
 def _other_statistics(config: Config, dataset: data.LongTailed) -> Iterator[str]:

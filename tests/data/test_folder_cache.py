@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from data import DataError, Imbalance, LongTailed, Pool, Validation, _folder_cache, build
+from data._array_cache import decoded_once
 from data._decode import decode
 from data.image_folder import ImageFolder
 from tests.data._files import write_folder, write_image
@@ -57,6 +58,23 @@ def test_a_changed_file_or_option_is_decoded_anew(pets: Path, root: Path, change
     size = 4 if change == "size" else None
     second = cached(ImageFolder(root, path=str(pets), size=size).load())
     assert first.shape != second.shape or not torch.equal(first, second)
+
+
+def test_another_version_of_a_decoder_makes_entries_of_its_own(
+    pets: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted((pets / "train/cat").iterdir())
+
+    def num_entries() -> list[int]:
+        ImageFolder(root, path=str(pets)).load()
+        decoded_once(root / "arrays", files, lambda path: decode(path, size=None).numpy()[None])
+        return [len(list((root / name).iterdir())) for name in ("cache/image_folder", "arrays")]
+
+    assert num_entries() == [1, 1]
+    monkeypatch.setattr("data._decode.version", lambda package: f"0 of {package}")
+    assert num_entries() == [2, 2]
+    monkeypatch.setattr("PIL.__version__", "0")
+    assert num_entries() == [3, 3]
 
 
 def test_writing_into_cached_images_never_reaches_the_cache(pets: Path, root: Path) -> None:

@@ -75,6 +75,15 @@ def test_an_image_that_changes_is_decoded_anew_from_a_list_too(shelf: Shelf) -> 
     assert (before[1:] == after[1:]).all()
 
 
+def test_repeated_lines_that_just_exceed_the_cache_leave_no_entry_without_dates(
+    shelf: Shelf,
+) -> None:
+    shelf.write("train.txt", *TRAIN, *TRAIN)
+    room = (len(TRAIN) + len(TEST) + 1) * 3 * 6 * 6 / 1e9  # for the images, not for the lines
+    assert isinstance(shelf.load(cache_gb=room, size=6).train.images, DiskImages)
+    assert not list(shelf.path.glob("raw/cache/image_folder/*"))
+
+
 def test_checking_lists_opens_no_image_and_asks_nothing_of_a_single_file(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +242,20 @@ def test_a_group_in_two_splits_is_refused(shelf: Shelf) -> None:
     )
 
 
+def test_a_list_without_the_groups_that_columns_name_is_refused(shelf: Shelf) -> None:
+    columns = ("path", "label", "patient")
+    rows = [f"{line.replace(' ', ',')},p{n}" for n, line in enumerate(TRAIN)]
+    shelf.write("train.csv", ",".join(columns), *rows)
+    says = "data.test: SHELF/test.txt has no column of groups 'patient' (data.columns)"
+    assert says in refused(shelf, train="train.csv", columns=columns)
+
+
+def test_columns_have_no_effect_on_a_json_of_paths_and_labels(shelf: Shelf) -> None:
+    (shelf.path / "train.json").write_text(json.dumps(dict(line.split() for line in TRAIN)))
+    said = refused(shelf, train="train.json", columns=("path", "label"))
+    assert "train.json is {path: label}, where data.columns has no effect: leave it out" in said
+
+
 def test_a_drawn_test_split_takes_whole_groups_and_leaves_every_class_an_image(
     tmp_path: Path,
 ) -> None:
@@ -343,6 +366,8 @@ def test_a_mistake_in_a_list_is_one_line_that_says_where(shelf: Shelf, name: str
         ("t.json", "{", "t.json is not JSON"),
         ("t.json", "[1, 2]", "expected {image: {path: ..., label: ...}}, a list of such objects"),
         ("t.json", "{}", "t.json has no image"),
+        ("t.json", "[{}]", "t.json: which columns hold path and label? It has none; name them"),
+        ("t.json", '{"\\ud800": 0}', r"t.json, entry 1: '\ud800' is no UTF-8 text"),
         ("t.json", '{"a/0.png": 0, "a/0.png": 1}', "t.json has the key 'a/0.png' twice"),
         ("t.json", '[{"path": "a/0.png", "label": null}]', "t.json, entry 1: has no label"),
     ],

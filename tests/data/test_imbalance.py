@@ -209,9 +209,13 @@ def test_a_head_that_holds_too_much_names_a_class_without_images() -> None:
         sizes(Imbalance("head_tail", head_share=0.99), per_class=10, num_classes=10)
 
 
-def test_a_share_below_that_of_equal_classes_makes_no_tail_larger_than_the_head() -> None:
-    imbalance = Imbalance("head_tail", head_classes=0.5, head_share=0.1)
-    assert sizes(imbalance, per_class=10, num_classes=4) == [10, 10, 10, 10]
+def test_a_share_below_that_of_equal_classes_is_refused_and_theirs_is_taken() -> None:
+    for share in (0.1, 0.49):
+        below = Imbalance("head_tail", head_classes=0.5, head_share=share)
+        with pytest.raises(DataError, match=rf"head_share={share} is less than 2 of 4 .*\(0\.5\)"):
+            sizes(below, per_class=10, num_classes=4)
+    equal = Imbalance("head_tail", head_classes=0.3, head_share=0.3)
+    assert sizes(equal, per_class=10, num_classes=10) == [10] * 10
 
 
 def test_a_natural_profile_at_its_own_size_is_the_profile() -> None:

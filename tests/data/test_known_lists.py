@@ -11,8 +11,15 @@ import pytest
 
 import data._known_lists as known_module
 from data import DataError
-from data._known_lists import KnownList, git_blob, known_lists, line_hashes, recognise
-from data._list_file import read_list
+from data._known_lists import (
+    KnownList,
+    Recognised,
+    git_blob,
+    known_lists,
+    line_hashes,
+    recognise,
+)
+from data._list_file import ListFile, read_list
 from engine.training.metrics import few_shot_groups
 from tests.data._lists import Shelf, new_shelf
 
@@ -134,6 +141,17 @@ def test_an_edited_copy_says_how_far_it_is_from_the_list(published: Path) -> Non
     assert abs(share - 99) <= 3  # 128 hashes know a share of 99 % to 0.9 points
 
 
+@pytest.mark.parametrize("label", ["4000000000", "99999999999999999999", "999999999", "cat"])
+def test_labels_that_the_published_list_has_not_are_counted_apart(
+    published: Path, label: str
+) -> None:
+    edited = published.with_name("edited.txt")
+    edited.write_text("\n".join([*LINES, f"train/0/new.jpg {label}"]))
+    verdict = said_of(edited)
+    assert verdict is not None
+    assert verdict[1].endswith("; 1 lines have another label than 0 to 29")
+
+
 def test_changed_labels_with_the_same_counts_are_not_the_list(published: Path) -> None:
     swapped = published.with_name("swapped.txt")
     first, second = "train/0/0.jpg 1", "train/1/1.jpg 0"
@@ -150,7 +168,18 @@ def test_a_list_known_by_its_blob_alone_is_compared_by_its_length(published: Pat
     verdict = said_of(other)
     assert verdict is not None
     assert not verdict[0]
-    assert "other.txt is not Bare-LT train as in a paper: 498 lines for 500" in verdict[1]
+    said = "other.txt is not Bare-LT train byte for byte as in a paper: 498 lines for 500, "
+    assert verdict[1].startswith(said + "the same number of classes, other content")
+
+
+def test_a_list_known_by_its_blob_alone_may_be_in_another_order(published: Path) -> None:
+    other = published.with_name("other.txt")
+    other.write_text("\n".join(f"elsewhere/{n}.jpg {n % 30}" for n in range(500)))
+    verdict = said_of(other)
+    assert verdict is not None
+    assert not verdict[0]
+    assert "it may be edited, or the same in another order or form" in verdict[1]
+    assert "other content" not in verdict[1]
 
 
 def test_a_list_of_ones_own_is_near_none(published: Path) -> None:
@@ -198,4 +227,25 @@ def test_one_list_alone_or_in_the_place_of_the_other_verifies_nothing(shelf: She
     with pytest.raises(DataError, match="in both splits"):
         shelf.load()
     shelf.write("test.txt", "a/7.png 0")
+    assert shelf.load().verified == ""
+
+
+def test_a_genuine_train_list_does_not_vouch_for_an_edited_test_list(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recognised_test(listed: ListFile) -> Recognised | None:
+        found = recognise(listed)
+        is_edited = found is not None and found.known.split == "test"
+        return found._replace(is_verified=False) if found and is_edited else found
+
+    monkeypatch.setattr("data._lists.recognise", recognised_test)
+    assert shelf.load().verified == ""
+
+
+def test_the_published_val_list_in_the_place_of_test_verifies_nothing(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = known_module.known_lists()
+    kept = [replace(own, split="val") if own.name == "Two-LT test" else own for own in known]
+    monkeypatch.setattr(known_module, "known_lists", lambda: kept)
     assert shelf.load().verified == ""

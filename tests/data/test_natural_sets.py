@@ -115,6 +115,15 @@ def test_an_image_of_another_size_is_named(infrared: Path) -> None:
             '{"1": {"image_filepath": "images/1.jpg", "anomaly_class": "Dust"}}',
             "has the class 'Dust': expected one of No-Anomaly, Cell,",
         ),
+        ("{}", "module_metadata.json names no image: unpack"),
+        (
+            '{"1": {"image_filepath": 1, "anomaly_class": "Cell"}}',
+            "has 1 in the place of a file or a class: unpack",
+        ),
+        (
+            '{"1": {"image_filepath": "images/1.jpg", "anomaly_class": ["Cell"]}}',
+            r"has \['Cell'\] in the place of a file or a class: unpack",
+        ),
     ],
 )
 def test_other_metadata_are_refused(infrared: Path, text: str, expected: str) -> None:

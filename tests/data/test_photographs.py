@@ -15,8 +15,18 @@ from timm.data.transforms_factory import transforms_imagenet_eval
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from data import Augment, DataError, DiskImages, Imbalance, Loader, LongTailed, Validation, build
-from data._base import Interpolation
+from data import (
+    Augment,
+    DataError,
+    DiskImages,
+    Imbalance,
+    Loader,
+    LongTailed,
+    Validation,
+    build,
+    image_hashes,
+)
+from data._base import Decoding, ImageShape, Interpolation, Size
 from data._decode import decode, stored_shape
 from data._jpeg import decode_jpeg, frame_of
 from data.image_folder import ImageFolder
@@ -98,6 +108,35 @@ def test_an_orientation_is_applied_where_the_key_says_so(tmp_path: Path, kind: s
         assert np.array_equal(found.numpy(), np.asarray(upright).transpose(2, 0, 1))
         assert stored_shape(path, exif_orientation=True) == found.shape
         assert stored_shape(path) == decode(path, size=None).shape
+
+
+def test_images_on_disk_are_hashed_upright_where_the_key_says_so(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    photograph().save(tmp_path / "photo.png", exif=exif)
+    ImageOps.exif_transpose(Image.open(tmp_path / "photo.png")).save(tmp_path / "upright.png")
+    names = np.array([b"photo.png", b"upright.png"])
+
+    def hashes(decoding: Decoding) -> list[int]:
+        shape = ImageShape(3, 8, 8)
+        images = DiskImages(tmp_path, names, np.zeros(2, dtype=np.int64), shape, decoding)
+        return image_hashes(images).tolist()
+
+    turned, upright = hashes(Decoding(Size(8, 8), crop_ratio=0.5, exif_orientation=True))
+    assert turned == upright == hashes(Decoding())[1]
+    assert hashes(Decoding())[0] != upright
+
+
+def test_images_on_disk_are_hashed_by_the_grey_bits_in_use(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (16, 18)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    Image.fromarray((values >> 4).astype(np.uint8)).save(tmp_path / "usual.png")
+    names, sizes = np.array([b"deep.png", b"usual.png"]), np.zeros(2, dtype=np.int64)
+    decoding = Decoding(grey_bits=12)
+    first, second = image_hashes(
+        DiskImages(tmp_path, names, sizes, ImageShape(3, 16, 18), decoding)
+    )
+    assert first == second
 
 
 # --- geometry -------------------------------------------------------------------------------------

@@ -306,3 +306,23 @@ def test_the_run_says_that_cropped_images_come_from_their_files(
         dataset = build.build_dataset(config)
         said = " ".join(opening_notes(config, dataset, num_steps=1))
         assert ("data.augment.resized_crop crops whole images, and the cache" in said) == is_said
+
+
+@pytest.mark.parametrize(
+    ("set_keys", "named"),
+    [
+        (("data.crop_ratio=0.5",), "data.crop_ratio trains"),
+        (("data.test_size=6",), "data.test_size trains"),
+        (("data.test_size=6", "data.crop_ratio=0.5"), "data.test_size with data.crop_ratio trains"),
+    ],
+)
+def test_the_run_names_the_key_by_which_it_tests_otherwise_than_it_trains(
+    set_keys: tuple[str, ...], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    counts = {"train": {"cat": 3, "dog": 3}, "test": {"cat": 1, "dog": 1}}
+    folder = write_folder(tmp_path / "pets", counts)
+    words = ["data=image_folder", f"data.path={folder}", "data.size=8", "runtime.workers=0"]
+    config = load(overrides=[*words, "data.validation.fraction=0.4", *set_keys])
+    said = opening_notes(config, build.build_dataset(config), num_steps=1)
+    assert any(note.startswith(f"{named} as it does not test, and the cache") for note in said)
