@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 TOP = 3
+BATCH_SIZE = 256
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,14 +56,14 @@ def _predict(given: Arguments) -> int:
     from engine.prediction.model import Model
 
     # --- what there is -----------------------------------------------------------------------
-    model = Model.of(given.run, rule=given.rule, device=given.device, tau=given.tau)
+    model = Model.of(given.run, rule=given.rule, device=given.device or "auto", tau=given.tau)
     labels = labelled(given.images, model.classes) if given.evaluate else None
     asked = list(labels.targets) if labels is not None else _image_files(given.images)
 
     # --- images to probabilities -------------------------------------------------------------
     files, probabilities, features, num_mistakes = [], [], [], 0
     preparation = Preparation(model.image_shape, model.decoding)
-    for group in preparation.batches(asked, batch_size=given.batch_size):
+    for group in preparation.batches(asked, batch_size=given.batch_size or BATCH_SIZE):
         num_mistakes += len(group.mistakes)
         for mistake in group.mistakes:
             print(mistake, file=sys.stderr)

@@ -298,6 +298,14 @@ def test_without_a_single_good_image_no_csv_is_written(digits: Path, tmp_path: P
             "{images}: no images are predicted with --export",
         ),
         (["{run}", "--export=x.pt2", "--top=2"], "--top 2: has no effect with --export"),
+        (
+            ["{run}", "--export=x.pt2", "--device=auto"],
+            "--device auto: has no effect with --export",
+        ),
+        (
+            ["{run}", "--export=x.pt2", "--batch-size=8"],
+            "--batch-size 8: has no effect with --export",
+        ),
         (["{run}", "{images}", "--roule", "val"], "--roule: unknown option (did you mean --rule?)"),
         ([], "expected a run folder and images, as in: python predict.py runs/digits/... images"),
     ],
