@@ -35,6 +35,8 @@ BATCH_SIZE = 256
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
+    from engine.training.files import WriteError
+
     try:
         given = parse(argv)
         if given.help:
@@ -44,6 +46,9 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
+    except WriteError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 def _predict(given: Arguments) -> int:
@@ -173,12 +178,14 @@ def _print(*tables: Table) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    from engine.training.files import write_text
+    from engine.training.files import write_text, writing
 
-    write_text(file.expanduser(), text)
+    with writing(file):
+        write_text(file.expanduser(), text)
 
 
 def _write_features(file: Path, answers: Answers) -> None:
-    from engine.training.files import write_bytes
+    from engine.training.files import write_bytes, writing
 
-    write_bytes(file.expanduser(), answers.npz())
+    with writing(file):
+        write_bytes(file.expanduser(), answers.npz())

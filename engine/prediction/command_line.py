@@ -59,7 +59,8 @@ options:
   -h, --help          this text
 
 An image that cannot be read is one line on the error output, and the others are predicted. Exit
-code: 0 all images were predicted, 1 some could not be, 2 a mistake in the command.
+code: 0 all images were predicted, 1 some could not be or a file could not be written, 2 a mistake
+in the command.
 """
 OPTIONS = ("--out", *re.findall(r"^  (?:-h, )?(--[a-z-]+)", USAGE, flags=re.MULTILINE))
 EXPORTED = (".pt2", ".onnx")

@@ -29,7 +29,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Export one run and return 0, or 2 for a mistake."""
+    """Export one run and return 0, 1 where the file cannot be written, or 2 for a mistake."""
+    from engine.training.files import WriteError
+
     parser = _Parser(prog="python -m engine.prediction.export", description=USAGE)
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("file", type=Path, help="where to write, as .safetensors")
@@ -41,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
+    except WriteError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 
@@ -53,16 +58,16 @@ def _check(file: Path) -> None:
 
 def _export(folder: Path, file: Path, *, rule: str | None) -> list[str]:
     """Write the file, all or nothing; return what to say of it."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    from engine.training.files import write_bytes, writing
     from engine.training.trained import load_run
 
     run = load_run(folder, rule=rule)
     state = plain_state(run)
     names = json.dumps(run.class_names)
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    save_file(state, unfinished, metadata={"format": "pt", "class_names": names})
-    unfinished.replace(file)
+    with writing(file):
+        write_bytes(file, save(state, metadata={"format": "pt", "class_names": names}))
     line = f"{file}: {len(state)} tensors of {run.config.model.name}, rule {run.rule}"
     return [line, *_left_out(run, state)]
 

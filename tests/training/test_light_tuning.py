@@ -22,6 +22,7 @@ from engine.report.terminal import Terminal
 from engine.training.setup import load_dataset
 from engine.training.start_weights import start_weights
 from engine.training.trained import load_run
+from tests._full_disk import full_at
 from tests._runs import assert_same_run, folder_of, small_config, small_run, summary_of, weights_of
 
 ONE = "schedule.epochs=1"
@@ -121,6 +122,17 @@ def test_a_model_of_two_classifiers_is_said_to_have_them(
     assert export.main([str(lora), str(tmp_path / "exported.safetensors")]) == 0
     line = capsys.readouterr().out.splitlines()[1]
     assert line == "the model has two classifiers (head, head_dist): the head is left out"
+
+
+def test_an_export_that_cannot_be_written_is_one_line(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "exported.safetensors"
+    full_at(file)
+    assert export.main([str(lora), str(file)]) == 1
+    line = f"{file}: cannot be written: No space left on device\n"
+    assert capsys.readouterr().err == line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_run_starts_from_the_merged_weights(lora: Path, tmp_path: Path) -> None:
