@@ -23,6 +23,8 @@ from engine.config.mistakes import ConfigError
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
+    from engine.training.files import WriteError
+
     try:
         given = parse(argv)
         if given.help:
@@ -34,6 +36,9 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
+    except WriteError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 def _analyze_runs(given: Arguments) -> int:
@@ -45,6 +50,7 @@ def _analyze_runs(given: Arguments) -> int:
     from engine.analysis.results import analyse
     from engine.analysis.run_screen import RunScreen
     from engine.analysis.stored_run import check_stored_run, read_stored_run
+    from engine.training.files import writing
 
     screen = RunScreen()
     outcomes = []
@@ -61,10 +67,10 @@ def _analyze_runs(given: Arguments) -> int:
         # --- show, write ---------------------------------------------------------------------
         screen.run(found)
         out = given.folder_of(folder)
-        if not _write(found, out / "analysis.json"):
-            return 1
+        _write(found, out / "analysis.json")
         if not given.no_figures:
-            draw(found, out)
+            with writing(out):
+                draw(found, out)
         screen.say(f"written: {out}")
 
     # --- compare -----------------------------------------------------------------------------
@@ -84,22 +90,16 @@ def _analyze_table(given: Arguments) -> int:
     screen.table(found)
     if given.out is not None:
         file = given.out.expanduser() / "analysis.json"
-        if not _write(found, file):
-            return 1
+        _write(found, file)
         screen.say(f"written: {file}")
     return 0
 
 
-def _write(found: Mapping[str, Any], file: Path) -> bool:
-    """Write the numbers; say why where that is impossible."""
-    from engine.training.files import write_json
+def _write(found: Mapping[str, Any], file: Path) -> None:
+    from engine.training.files import write_json, writing
 
-    try:
+    with writing(file):
         write_json(file, found)
-    except OSError as error:
-        print(f"{file}: cannot be written: {error.strerror}", file=sys.stderr)
-        return False
-    return True
 
 
 def _show_differences(given: Arguments) -> int:

@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 TOP = 3
+BATCH_SIZE = 256
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
+    from engine.training.files import WriteError
+
     try:
         given = parse(argv)
         if given.help:
@@ -43,6 +46,9 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
+    except WriteError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 def _predict(given: Arguments) -> int:
@@ -55,14 +61,14 @@ def _predict(given: Arguments) -> int:
     from engine.prediction.model import Model
 
     # --- what there is -----------------------------------------------------------------------
-    model = Model.of(given.run, rule=given.rule, device=given.device, tau=given.tau)
+    model = Model.of(given.run, rule=given.rule, device=given.device or "auto", tau=given.tau)
     labels = labelled(given.images, model.classes) if given.evaluate else None
     asked = list(labels.targets) if labels is not None else _image_files(given.images)
 
     # --- images to probabilities -------------------------------------------------------------
     files, probabilities, features, num_mistakes = [], [], [], 0
     preparation = Preparation(model.image_shape, model.decoding)
-    for group in preparation.batches(asked, batch_size=given.batch_size):
+    for group in preparation.batches(asked, batch_size=given.batch_size or BATCH_SIZE):
         num_mistakes += len(group.mistakes)
         for mistake in group.mistakes:
             print(mistake, file=sys.stderr)
@@ -172,12 +178,14 @@ def _print(*tables: Table) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    from engine.training.files import write_text
+    from engine.training.files import write_text, writing
 
-    write_text(file.expanduser(), text)
+    with writing(file):
+        write_text(file.expanduser(), text)
 
 
 def _write_features(file: Path, answers: Answers) -> None:
-    from engine.training.files import write_bytes
+    from engine.training.files import write_bytes, writing
 
-    write_bytes(file.expanduser(), answers.npz())
+    with writing(file):
+        write_bytes(file.expanduser(), answers.npz())

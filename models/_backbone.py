@@ -209,7 +209,7 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
     if not file.is_file():
         raise ModelError(f"model.pretrained={weights} is not a file: give one of weights of {name}")
     with torch.random.fork_rng(devices=[]):
-        fresh = dict(_create(kwargs, name=name).named_parameters())
+        fresh = _create(kwargs, name=name).state_dict()
     try:
         # JAX weights come as .npz, which timm reads another way.
         state = {} if file.suffix == ".npz" else read_state(file)
@@ -221,15 +221,37 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
             f"model.pretrained={weights} does not fit {name}: give a file of its weights "
             f"({_first_mismatch(error)})"
         ) from error
-    # timm passes over what is missing when it leaves a classifier out. Both builds drew the same
-    # numbers, so a weight that still equals them was not in the file.
-    for key, value in model.named_parameters():
-        drawn = value.requires_grad and value.min() < value.max()
-        if drawn and torch.equal(value, fresh[key]):
-            raise ModelError(f"model.pretrained={weights} has no {key}: give a file for {name}")
+    if (key := _missing(model, fresh, state)) is not None:
+        raise ModelError(f"model.pretrained={weights} has no {key}: give a file for {name}")
     known: Any = model.pretrained_cfg
     known.pop("state_dict", None)  # the tensors would be copied with the model
     return Backbone(model, tuple(adaptations(state, model, name=name)))
+
+
+def _missing(
+    model: nn.Module, fresh: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
+) -> str | None:
+    """Return the first tensor of a model that a file did not set.
+
+    timm passes over what is missing when it leaves a classifier out. Both builds drew the same
+    numbers, so a weight that still equals them was not in the file. A constant may have been, under
+    this name or one that timm translates: it was not where its module has others in the file.
+
+    Args:
+        model: with the weights of the file.
+        fresh: the same tensors as they were drawn.
+        state: what the file holds; nothing where it could not be read by name.
+    """
+    drawn = {key for key, value in model.named_parameters() if value.requires_grad}
+    modules = {key.rpartition(".")[0] for key in state}
+    for key, value in model.state_dict().items():
+        module, _, own = key.rpartition(".")
+        if own == "num_batches_tracked" or not torch.equal(value, fresh[key]):
+            continue
+        is_drawn = key in drawn and bool(value.min() < value.max())
+        if is_drawn or (key not in state and module in modules):
+            return key
+    return None
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from engine.report.figures.style import (
     shorten,
     styled,
 )
+from engine.training.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +67,9 @@ def draw(found: Section, folder: Path) -> list[Path]:
 
 @styled
 def _save(figure: Figure, file: Path) -> Path:
-    figure.savefig(file, metadata={"Software": None})
+    content = BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    write_bytes(file, content.getvalue())
     return file
 
 

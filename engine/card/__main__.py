@@ -114,14 +114,16 @@ def _write(card: Card, folder: Path) -> None:
     from engine.card.picture import card_figure
     from engine.card.text import markdown
     from engine.report import figures
-    from engine.training.files import write_text
+    from engine.training.files import write_text, writing
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError([f"--out {folder}: cannot be made ({error.strerror})"]) from error
-    figures.save(card_figure(card), folder / "card")
-    write_text(folder / "card.md", markdown(card, picture="card.png"))
+    with writing(folder):
+        figures.save(card_figure(card), folder / "card")
+    with writing(folder / "card.md"):
+        write_text(folder / "card.md", markdown(card, picture="card.png"))
     print(f"written: {folder}/card.md, card.png and card.pdf")
 
 

@@ -59,13 +59,14 @@ options:
   -h, --help          this text
 
 An image that cannot be read is one line on the error output, and the others are predicted. Exit
-code: 0 all images were predicted, 1 some could not be, 2 a mistake in the command.
+code: 0 all images were predicted, 1 some could not be or a file could not be written, 2 a mistake
+in the command.
 """
 OPTIONS = ("--out", *re.findall(r"^  (?:-h, )?(--[a-z-]+)", USAGE, flags=re.MULTILINE))
 EXPORTED = (".pt2", ".onnx")
 ENDINGS = {"csv": (".csv",), "json": (".json",), "features": (".npz",), "export": EXPORTED}
 # What an export has no use for.
-OF_IMAGES = ("csv", "json", "features", "top")
+OF_IMAGES = ("csv", "json", "features", "top", "batch_size", "device")
 CHOICES = {"rule": tuple(catalogue()), "device": ("auto", "cpu", "cuda", "mps")}
 
 
@@ -81,8 +82,8 @@ class Arguments(argparse.Namespace):
     evaluate: bool
     rule: str | None
     top: int | None
-    batch_size: int
-    device: str
+    batch_size: int | None
+    device: str | None
     help: bool
 
     @property
@@ -117,8 +118,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--evaluate", action="store_true")
     parser.add_argument("--rule")
     parser.add_argument("--top", type=int)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--device")
     parser.add_argument("-h", "--help", action="store_true")
     given, unknown = parser.parse_known_intermixed_args(argv, Arguments())
     options = [word for word in unknown if word.startswith("-")]
@@ -180,7 +181,7 @@ def _mistakes_of_export(given: Arguments) -> Iterator[str]:
         yield "--evaluate: has no effect with --export"
     for option in OF_IMAGES:
         if (value := getattr(given, option)) is not None:
-            yield f"--{option} {value}: has no effect with --export"
+            yield f"--{option.replace('_', '-')} {value}: has no effect with --export"
 
 
 def _mistakes_of_output(file: Path, option: str, *, run: Path) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -29,7 +29,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Export one run and return 0, or 2 for a mistake."""
+    """Export one run and return 0, 1 where the file cannot be written, or 2 for a mistake."""
+    from engine.training.files import WriteError
+
     parser = _Parser(prog="python -m engine.prediction.export", description=USAGE)
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("file", type=Path, help="where to write, as .safetensors")
@@ -41,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
+    except WriteError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 
@@ -53,20 +58,37 @@ def _check(file: Path) -> None:
 
 def _export(folder: Path, file: Path, *, rule: str | None) -> list[str]:
     """Write the file, all or nothing; return what to say of it."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    from engine.training.files import write_bytes, writing
     from engine.training.trained import load_run
 
     run = load_run(folder, rule=rule)
     state = plain_state(run)
-    has_head = len(state) > sum(key.startswith("backbone.") for key in run.model.state_dict())
-    unfinished = file.with_name(f".{file.name}.unfinished")
     names = json.dumps(run.class_names)
-    save_file(state, unfinished, metadata={"format": "pt", "class_names": names})
-    unfinished.replace(file)
-    lines = [f"{file}: {len(state)} tensors of {run.config.model.name}, rule {run.rule}"]
-    head = run.config.model.head
-    return lines if has_head else [*lines, f"the head ({head}) is no classifier of timm: left out"]
+    with writing(file):
+        write_bytes(file, save(state, metadata={"format": "pt", "class_names": names}))
+    line = f"{file}: {len(state)} tensors of {run.config.model.name}, rule {run.rule}"
+    return [line, *_left_out(run, state)]
+
+
+def _left_out(run: LoadedRun, state: Mapping[str, Tensor]) -> list[str]:
+    """Return why the head is not among the tensors, where it is not."""
+    head, classifier = run.config.model.head, _classifier(run)
+    if isinstance(classifier, str):
+        if any(key.startswith(f"{classifier}.") for key in state):
+            return []
+    elif classifier:
+        return [f"the model has two classifiers ({', '.join(classifier)}): the head is left out"]
+    return [f"the head ({head}) is no classifier of timm: left out"]
+
+
+def _classifier(run: LoadedRun) -> str | Sequence[str] | None:
+    """Return where timm's model has its classifier; models trained by distillation have two."""
+    found: str | Sequence[str] | None = getattr(run.model.backbone, "pretrained_cfg", {}).get(
+        "classifier"
+    )
+    return found
 
 
 def plain_state(run: LoadedRun) -> dict[str, Tensor]:
@@ -84,7 +106,7 @@ def plain_state(run: LoadedRun) -> dict[str, Tensor]:
         raise ConfigError(
             [f"model.tune={section.tune}: its added parts have no place in timm's {section.name}"]
         )
-    classifier = getattr(run.model.backbone, "pretrained_cfg", {}).get("classifier")
+    classifier = _classifier(run)
     found = {}
     for key, value in state.items():
         part, _, name = key.partition(".")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from engine.config.mistakes import ConfigError
 from engine.prediction.model import Model
-from engine.training.files import write_bytes
+from engine.training.files import write_bytes, writing
 from engine.training.trained import LoadedRun
 
 REQUIREMENTS = "requirements-onnx.txt"
@@ -64,6 +64,7 @@ def export(model: Model, file: Path) -> float:
     Raises:
         ConfigError: a package is missing, the model cannot be exported, or what was exported says
             something else.
+        WriteError: the file cannot be written.
     """
     is_onnx = file.suffix.lower() == ".onnx"
     if is_onnx:
@@ -90,7 +91,8 @@ def export(model: Model, file: Path) -> float:
             raise ConfigError(
                 [f"{file}: not written: what was exported differs from the run by {difference:g}"]
             )
-        write_bytes(file, path.read_bytes())
+        with writing(file):
+            write_bytes(file, path.read_bytes())
     return difference
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,20 @@ WRITE_FAILURES = frozenset(
 
 
 class WriteError(RuntimeError):
-    """The run folder cannot be written any more; one line for the user."""
+    """A file or the run folder cannot be written; one line for the user."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Write a file that was asked for in the block.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

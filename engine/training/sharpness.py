@@ -38,14 +38,15 @@ def ascended(
             step = (gradient * factor.to(gradient.device)).nan_to_num(0.0, 0.0, 0.0)
             parameter.add_(step)
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    momenta = [module.momentum for module in norms]
+    tracked = [module.track_running_stats for module in norms]
     for module in norms:
-        module.momentum = 0.0
+        # A momentum of zero would still count the batch, and let 0 * NaN into the statistics.
+        module.track_running_stats = False
     try:
         yield
     finally:
-        for module, momentum in zip(norms, momenta, strict=True):
-            module.momentum = momentum
+        for module, is_tracked in zip(norms, tracked, strict=True):
+            module.track_running_stats = is_tracked
         with torch.no_grad():
             for parameter, value in zip(moved, before, strict=True):
                 parameter.copy_(value)

@@ -6,10 +6,18 @@ import math
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.linear import Linear
 from torch import Tensor, nn
 
 from ._base import CannotTuneError, Tuning
 from ._calls import calls_of
+
+# Layers whose output is linear in the very weight that they hold. Not their subclasses: some, as
+# timm's StdConv2d or a layer with a parametrization, change the weight first, and a merged product
+# would be another function.
+LINEAR = (nn.Linear, Linear)
+CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
 
 
 class Lora(Tuning):
@@ -88,10 +96,10 @@ class _LowRank(nn.Module):
 
 
 def _is_pointwise(module: nn.Module) -> bool:
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv2d) and type(module) in CONVOLUTIONS:
         is_single = module.kernel_size == (1, 1) and module.groups == 1
         return is_single and module.padding in ((0, 0), 0, "same", "valid")
-    return isinstance(module, nn.Linear)
+    return type(module) in LINEAR
 
 
 def _plus_low_rank(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -6,6 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 USAGE = """\
 Give the tensors of a file that other code wrote the names of a model of timm, where both have the
@@ -15,7 +19,7 @@ them. Equal shapes are no proof: let a run with the weights predict images that 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert one file and return 0, or 2 for a mistake."""
+    """Convert one file and return 0, 1 where it cannot be written, or 2 for a mistake."""
     parser = argparse.ArgumentParser(prog="python -m models.weights", description=USAGE)
     parser.add_argument("file", type=Path, help="weights: .pth, .th, .pt or .safetensors")
     parser.add_argument("model", help="a name of timm, as in model=NAME")
@@ -31,11 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         check_name(given.model)
-        number = _convert(given.file, given.model, given.out, is_listed=given.list)
+        state = _converted(given.file, given.model, is_listed=given.list)
     except LOADING_ERRORS as error:
         print(f"{given.file}: {one_line(error)}", file=sys.stderr)
         return 2
-    print(f"{given.out}: {number} tensors, under the names of {given.model}")
+    try:
+        _write(state, given.out)
+    except OSError as error:
+        print(f"{given.out}: cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 1
+    print(f"{given.out}: {len(state)} tensors, under the names of {given.model}")
     return 0
 
 
@@ -44,13 +53,13 @@ def _mistake(file: Path, out: Path) -> str | None:
         return f"{file}: is not a file"
     if out.suffix != ".safetensors":
         return f"{out}: expected a name that ends in .safetensors"
+    if not out.absolute().parent.is_dir():
+        return f"{out}: expected a file in a folder that is there"
     return f"{out}: exists; name another file" if out.exists() else None
 
 
-def _convert(file: Path, model: str, out: Path, *, is_listed: bool) -> int:
-    """Write the file, all or nothing; return how many tensors it holds."""
-    from safetensors.torch import save_file
-
+def _converted(file: Path, model: str, *, is_listed: bool) -> dict[str, Tensor]:
+    """Return the tensors of a file under the names of a model."""
     from models._weights_file import read_state
 
     from ._order import pairs_by_order
@@ -60,10 +69,20 @@ def _convert(file: Path, model: str, out: Path, *, is_listed: bool) -> int:
     if is_listed:
         width = max(len(pair.theirs) for pair in pairs)
         print(*(f"{pair.theirs:<{width}}  {pair.ours}" for pair in pairs), sep="\n")
+    return {pair.ours: state[pair.theirs].contiguous() for pair in pairs}
+
+
+def _write(state: dict[str, Tensor], out: Path) -> None:
+    """Write the file, all or nothing."""
+    from safetensors.torch import save
+
     unfinished = out.with_name(f".{out.name}.unfinished")
-    save_file({pair.ours: state[pair.theirs].contiguous() for pair in pairs}, unfinished)
-    unfinished.replace(out)
-    return len(pairs)
+    try:
+        unfinished.write_bytes(save(state))
+        unfinished.replace(out)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from engine.analysis.command_line import OPTIONS, USAGE
 from engine.analysis.stored_run import read_stored_run
 from engine.config.components import ROOT
 from tests._documents import blocks
+from tests._full_disk import full_at
 from tests._runs import small_words
 from tests.analysis.conftest import SHORT, Runs
 
@@ -111,6 +112,15 @@ def test_figures_can_be_read_and_nothing_else_is_written(analysed: Path) -> None
     for file in analysed.glob("*.png"):
         with Image.open(file) as image:
             assert min(image.size) > 300
+
+
+def test_figures_that_cannot_be_written_are_one_line(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full_at(tmp_path / "tau_curve.png")
+    assert analyze.main([str(runs.plain), "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"{tmp_path}: cannot be written: No space left on device\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["analysis.json"]
 
 
 def test_a_run_keeps_its_analysis_in_its_folder_within_eighty_columns(

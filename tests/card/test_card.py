@@ -26,6 +26,7 @@ from engine.card.seed_noise import seed_noise
 from engine.card.shape import shape_of
 from engine.card.text import facts, markdown
 from engine.config.load import load
+from tests._full_disk import full_at
 from tests._runs import small_run
 from tests.data._files import write_folder
 
@@ -172,6 +173,24 @@ def test_a_folder_prints_formats_sizes_and_repeats_and_writes_a_page_with_a_pict
         "card.png",
         "card.pdf",
     }
+
+
+@pytest.mark.parametrize(("name", "said"), [("card.md", "/card.md"), ("card.png", "")])
+def test_a_card_that_cannot_be_written_is_one_line(
+    pets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    said: str,
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    folder = tmp_path / "card"
+    full_at(folder / name)
+    assert main([*words(pets), "--out", str(folder)]) == 1
+    line = f"{folder}{said}: cannot be written: No space left on device"
+    assert capsys.readouterr().err.splitlines()[-1] == line
+    assert not any(file.name.startswith(".") for file in folder.iterdir())
 
 
 def test_every_broken_file_is_named(

@@ -3,6 +3,7 @@
 import logging
 import math
 import pickle
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -211,12 +212,22 @@ def test_a_missing_file_is_named() -> None:
         build("cifar_resnet20", pretrained="nowhere.pth", **SMALL)
 
 
-def test_a_file_that_lacks_a_weight_is_refused(
-    tmp_path: Path, state: dict[str, torch.Tensor]
+@pytest.mark.parametrize(
+    "name",
+    [
+        "layer3.2.conv2.weight",
+        "layer3.2.bn2.bias",
+        "layer3.2.bn2.weight",
+        "layer3.2.bn2.running_mean",
+        "layer3.2.bn2.running_var",
+    ],
+)
+def test_a_file_that_lacks_a_tensor_is_refused(
+    tmp_path: Path, state: dict[str, torch.Tensor], name: str
 ) -> None:
-    lacking = {key: value for key, value in state.items() if key != "layer3.2.conv2.weight"}
+    lacking = {key: value for key, value in state.items() if key != name}
     torch.save(lacking, tmp_path / "lacking.pth")
-    with pytest.raises(ModelError, match=r"has no layer3\.2\.conv2\.weight"):
+    with pytest.raises(ModelError, match=f"has no {re.escape(name)}"):
         build("cifar_resnet20", pretrained=str(tmp_path / "lacking.pth"), **SMALL)
 
 

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils import parametrizations
 
 import models
 from engine.config import components
 from models import ModelError
+from models.tuning.lora import Lora
 from tests.models._models import build
 
 SIZES = {"test_vit": 32, "test_convnext": 32, "test_efficientnet": 32, "cifar_resnet8": 8}
@@ -228,6 +231,20 @@ def test_merged_weights_under_timms_names_predict_the_same(name: str) -> None:
     expected = model(images).logits
     assert not torch.allclose(tuned(name, None).eval()(images).logits, expected, atol=1e-3)
     torch.testing.assert_close(plain(images).logits, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(kind(4, 4, 1) for kind in (StdConv2d, StdConv2dSame)),
+        *(kind(4, 4, 1) for kind in (ScaledStdConv2d, ScaledStdConv2dSame)),
+        parametrizations.weight_norm(nn.Conv2d(4, 4, 1)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_that_change_their_weight_before_its_use_take_no_product(layer: nn.Module) -> None:
+    backbone = nn.Sequential(layer, nn.Conv2d(4, 5, 1))
+    assert Lora().targets(backbone, torch.zeros(1, 4, 2, 2)) == ["1"]
 
 
 def test_training_goes_as_if_the_products_were_in_the_weights() -> None:

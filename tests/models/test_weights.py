@@ -16,6 +16,7 @@ from torch import Tensor
 from models import ModelError
 from models._weights_file import read_state
 from models.weights.__main__ import main
+from tests._full_disk import full_at
 from tests.models._models import build
 
 State = dict[str, Tensor]
@@ -136,6 +137,10 @@ def test_weights_of_other_names_are_converted_by_order_and_shape(
             "taken.safetensors: exists; name another file",
         ),
         (
+            ["foreign.pth", "cifar_resnet8", "no/out.safetensors"],
+            "no/out.safetensors: expected a file in a folder that is there",
+        ),
+        (
             ["foreign.pth", "cifar_resnet20", "out.safetensors"],
             "foreign.pth: tensor 16 is net.15.w (32, 16, 3, 3) in the file and "
             "layer1.1.conv1.weight (16, 16, 3, 3) in cifar_resnet20; of 37 and 97 tensors the "
@@ -155,6 +160,16 @@ def test_a_mistake_in_a_conversion_is_one_line_and_writes_nothing(
     assert main(words) == 2
     assert capsys.readouterr().err == f"{line}\n"
     assert {path.name for path in Path().iterdir()} == {"foreign.pth", "taken.safetensors"}
+
+
+def test_a_conversion_that_cannot_be_written_names_the_new_file(
+    foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.safetensors"
+    full_at(out, unfinished=".{}.unfinished")
+    assert main([str(foreign), "cifar_resnet8", str(out)]) == 1
+    assert capsys.readouterr().err == f"{out}: cannot be written: No space left on device\n"
+    assert list(tmp_path.iterdir()) == [foreign]
 
 
 def test_an_unknown_model_is_shown_its_neighbours(

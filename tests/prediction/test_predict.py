@@ -22,6 +22,7 @@ from engine.config.mistakes import ConfigError
 from engine.prediction.answers import Answers
 from engine.prediction.command_line import OPTIONS, USAGE
 from engine.prediction.image_files import find
+from tests._full_disk import full_at
 from tests.data._files import write_folder
 from tests.prediction._trained import COUNTS, own_probabilities, run_of, trained
 
@@ -298,6 +299,14 @@ def test_without_a_single_good_image_no_csv_is_written(digits: Path, tmp_path: P
             "{images}: no images are predicted with --export",
         ),
         (["{run}", "--export=x.pt2", "--top=2"], "--top 2: has no effect with --export"),
+        (
+            ["{run}", "--export=x.pt2", "--device=auto"],
+            "--device auto: has no effect with --export",
+        ),
+        (
+            ["{run}", "--export=x.pt2", "--batch-size=8"],
+            "--batch-size 8: has no effect with --export",
+        ),
         (["{run}", "{images}", "--roule", "val"], "--roule: unknown option (did you mean --rule?)"),
         ([], "expected a run folder and images, as in: python predict.py runs/digits/... images"),
     ],
@@ -320,6 +329,22 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert predict.main([word.format(**places) for word in words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert expected.format(**places) in line
+
+
+@pytest.mark.parametrize("option", ["--csv=out.csv", "--features=out.npz"])
+def test_answers_that_cannot_be_written_are_one_line(
+    digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path(option.partition("=")[2])
+    full_at(file)
+    assert predict.main([str(run_of(digits)), str(digits / "images"), option]) == 1
+    assert capsys.readouterr().err == f"{file}: cannot be written: No space left on device\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_names_every_option_and_neither_it_nor_a_typo_imports_torch() -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import predict
 from data.digits import Digits
 from engine.prediction import program
 from engine.training.trained import load_run
+from tests._full_disk import full_at
 from tests.prediction._trained import run_of
 
 
@@ -44,6 +46,24 @@ def test_what_was_exported_and_says_something_else_is_not_written(
     file = tmp_path / "model.pt2"
     assert predict.main([str(run_of(digits)), "--export", str(file)]) == 2
     assert "model.pt2: not written: what was exported differs" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_cannot_be_written_is_one_line(
+    digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def itself(whole: nn.Module, images: Tensor, path: Path, _: object) -> nn.Module:
+        path.write_bytes(b"a program")
+        return whole
+
+    monkeypatch.setattr(program, "_torch_export", itself)
+    file = tmp_path / "model.pt2"
+    full_at(file)
+    assert predict.main([str(run_of(digits)), "--export", str(file)]) == 1
+    assert capsys.readouterr().err == f"{file}: cannot be written: No space left on device\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -21,6 +22,7 @@ from engine.report.terminal import Terminal
 from engine.training.setup import load_dataset
 from engine.training.start_weights import start_weights
 from engine.training.trained import load_run
+from tests._full_disk import full_at
 from tests._runs import assert_same_run, folder_of, small_config, small_run, summary_of, weights_of
 
 ONE = "schedule.epochs=1"
@@ -97,7 +99,8 @@ def test_an_exported_run_is_a_model_of_timm_that_predicts_the_same(
 ) -> None:
     file = tmp_path / "exported.safetensors"
     assert export.main([str(lora), str(file)]) == 0
-    assert capsys.readouterr().out.startswith(f"{file}: ")
+    number = len(timm.create_model("test_vit", num_classes=4, img_size=16).state_dict())
+    assert capsys.readouterr().out == f"{file}: {number} tensors of test_vit, rule val\n"
     options = {"num_classes": 4, "img_size": 16}
     plain = timm.create_model("test_vit", checkpoint_path=str(file), **options).eval()
     run, images = load_run(lora), torch.randn(4, 3, 16, 16)
@@ -107,6 +110,29 @@ def test_an_exported_run_is_a_model_of_timm_that_predicts_the_same(
         assert json.loads(content.metadata()["class_names"]) == list(run.class_names)
     assert export.main([str(lora), str(file)]) == 2
     assert "expected a new file" in capsys.readouterr().err
+
+
+def test_a_model_of_two_classifiers_is_said_to_have_them(
+    lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = load_run(lora)
+    own: Any = run.model.backbone
+    monkeypatch.setattr(own, "pretrained_cfg", {"classifier": ("head", "head_dist")})
+    monkeypatch.setattr("engine.training.trained.load_run", lambda *given, **keys: run)
+    assert export.main([str(lora), str(tmp_path / "exported.safetensors")]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line == "the model has two classifiers (head, head_dist): the head is left out"
+
+
+def test_an_export_that_cannot_be_written_is_one_line(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "exported.safetensors"
+    full_at(file)
+    assert export.main([str(lora), str(file)]) == 1
+    line = f"{file}: cannot be written: No space left on device\n"
+    assert capsys.readouterr().err == line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_run_starts_from_the_merged_weights(lora: Path, tmp_path: Path) -> None:

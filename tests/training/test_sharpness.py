@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from engine.training.sharpness import ascended
@@ -42,16 +44,28 @@ def test_a_gradient_of_no_length_or_an_overflowed_one_moves_nothing(value: float
         assert torch.equal(model.weight, before)
 
 
-def test_the_statistics_of_batch_normalisation_rest_at_the_moved_weights() -> None:
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, BatchNormAct2d])
+@pytest.mark.parametrize("factor", [1.0, float("nan")])
+def test_the_statistics_of_batch_normalisation_rest_at_the_moved_weights(
+    kind: Callable[[int], nn.Module], factor: float
+) -> None:
     torch.manual_seed(0)
-    model, images = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), torch.randn(5, 3)
+    model, images = nn.Sequential(nn.Conv2d(3, 2, 1), kind(2)), torch.randn(5, 3, 2, 2)
     gradient(model, images)
-    before = model[1].running_mean.clone()
+    before = {name: value.clone() for name, value in model[1].named_buffers()}
     with ascended(model, list(model.parameters()), distance=0.5):
-        gradient(model, images)
-    assert torch.equal(model[1].running_mean, before)
+        gradient(model, images * factor)
+    assert before.keys() == {"running_mean", "running_var", "num_batches_tracked"}
+    assert all(torch.equal(value, before[name]) for name, value in model[1].named_buffers())
     gradient(model, images)
-    assert not torch.equal(model[1].running_mean, before)
+    assert not any(torch.equal(value, before[name]) for name, value in model[1].named_buffers())
+
+
+def test_batch_normalisation_still_normalises_by_the_batch_at_the_moved_weights() -> None:
+    model, images = nn.BatchNorm1d(2), torch.tensor([[1.0, 2.0], [3.0, 8.0]])
+    gradient(model, images)
+    with ascended(model, list(model.parameters()), distance=0.0):
+        torch.testing.assert_close(model(images).mean(dim=0), torch.zeros(2))
 
 
 def test_pieces_of_a_batch_look_from_where_the_whole_batch_does(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ selection rule.
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from engine.report.figures.confusion import confusion_matrix
 from engine.report.figures.curves import learning_curves
 from engine.report.figures.recall import recall_by_class_count
 from engine.report.figures.style import GREY, INK, SKY, VERMILLION, grid, new_figure, styled
+from engine.training.files import write_bytes
 from engine.training.metrics.calibration import reliability
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ def save(figure: Figure, stem: Path) -> None:
 
     Missing folders are made; a stem may hold dots (confusion.last gives confusion.last.png).
     """
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(stem.parent / f"{stem.name}.png", metadata={"Software": None})
-    figure.savefig(stem.parent / f"{stem.name}.pdf", metadata={"CreationDate": None})
+    for ending, unwanted in (("png", "Software"), ("pdf", "CreationDate")):
+        content = BytesIO()
+        figure.savefig(content, format=ending, metadata={unwanted: None})
+        write_bytes(stem.parent / f"{stem.name}.{ending}", content.getvalue())
