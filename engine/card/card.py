@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,9 @@ from engine.card.resolution import (
 )
 from engine.card.seed_noise import SeedNoise, seed_noise
 from engine.card.shape import Shape, shape_of
-from engine.config import components
 from engine.config.mistakes import ConfigError, mistakes_of
-from engine.config.schema import Config, component_keys
+from engine.config.schema import Config
+from engine.training.build import data_source
 from engine.training.metrics import few_shot_groups
 from engine.training.run_folder import RunFolder
 from engine.training.setup import load_dataset
@@ -134,10 +133,7 @@ def _files(config: Config) -> FileFacts | None:
     Raises:
         ConfigError: with a line for each file that cannot be read.
     """
-    section = config.data
-    source: Any = components.build(
-        "data", section.name, component_keys(section), root=data.data_root()
-    )
+    source = data_source(config)
     if not hasattr(source, "files"):
         return None
     facts = look_at(source.files())

@@ -190,6 +190,23 @@ def test_every_broken_file_is_named(
     assert "train/cat/001.png cannot be read as an image" in lines[0]
 
 
+def test_images_that_lists_name_are_looked_at_too(
+    pets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    for split in ("train", "test"):
+        files = sorted((pets / split).glob("*/*.png"))
+        lines = [f"{file.relative_to(pets)} {int(file.parent.name == 'dog')}\n" for file in files]
+        (tmp_path / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+    lists = [f"data.{split}={tmp_path / split}.txt" for split in ("train", "test")]
+    given = ["data=image_list", f"data.root={pets}", *lists, "data.validation.fraction=null"]
+    assert main([*given, f"track.root={tmp_path}", "--out", str(tmp_path / "card")]) == 0
+    assert "13 PNG RGB; 13 of 6x6" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
