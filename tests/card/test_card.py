@@ -98,6 +98,15 @@ def test_digits_have_the_numbers_that_are_counted_by_hand(digits: Card) -> None:
     assert width.images == pytest.approx(half_width(50) / math.sqrt(10))
 
 
+def test_groups_are_those_of_the_configs_limits(tmp_path: Path) -> None:
+    limits = ("evaluate.many_above=50", "evaluate.few_below=5")
+    found = card_of(load(overrides=["data=digits", f"track.root={tmp_path}", *limits]))
+    counts = [row.counts["train"] for row in found.classes]
+    many, few = sum(count > 50 for count in counts), sum(count < 5 for count in counts)
+    assert found.group_sizes == {"many": many, "medium": 10 - many - few, "few": few}
+    assert "many > 50, medium 5 to 50, few < 5" in found.notes[-1]
+
+
 def test_the_page_has_a_row_a_class_and_the_notes_of_the_run(digits: Card) -> None:
     page = markdown(digits, picture="card.png")
     assert "| zero | many | 108 | 20 | 50 | 13.4 |" in page
