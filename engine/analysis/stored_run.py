@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -166,6 +167,24 @@ def check_stored_run(folder: Path, *, rule: str | None = None) -> None:
     file = folder / "predictions" / f"test.{chosen}.npz"
     if not file.is_file():
         raise _missing(file)
+
+
+def has_validation(folder: Path, *, rule: str | None = None) -> bool:
+    """Return whether a run that :func:`check_stored_run` lets pass has a validation split."""
+    summary = read_summary(folder)
+    return summary.rules[_rule(summary, folder, rule=rule)].val is not None
+
+
+def check_alpha(alpha: float, folders: Iterable[Path], *, rule: str | None = None) -> None:
+    """Refuse a share for prediction sets where no run has the images to make them from.
+
+    Raises:
+        ConfigError: none of the runs has a validation split, or one is not finished.
+    """
+    if not any(has_validation(folder.expanduser(), rule=rule) for folder in folders):
+        raise ConfigError(
+            [f"--alpha {alpha:g}: has no effect: prediction sets need a validation split"]
+        )
 
 
 def _rule(summary: Summary, folder: Path, *, rule: str | None) -> str:
