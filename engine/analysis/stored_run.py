@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from engine.analysis.groups import masks
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config, component_keys
+from engine.report.predictions_file import read_predictions_file
 from engine.training.facts import read_facts
 from engine.training.files import read_json
 from engine.training.metrics.groups import Limits
@@ -222,12 +222,10 @@ def read_summary(folder: Path) -> Summary:
 def _read(file: Path, loss: PredictsProbabilities, *, is_single: bool) -> Part:
     """Read one file; ``is_single`` for a model of one output, which is stored as (0, x)."""
     try:
-        with np.load(file) as stored:
-            logits, targets, index = (stored[key] for key in ("logits", "targets", "index"))
+        stored = read_predictions_file(file)
     except FileNotFoundError as error:
         raise _missing(file) from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ConfigError([f"{file}: is damaged; put it back, or train again"]) from error
+    logits, targets, index = stored.logits, stored.targets, stored.index
     kind = np.float64 if logits.size <= DOUBLE_ENTRIES else np.float32
     found = np.empty(logits.shape, dtype=kind)
     for rows in blocks(logits):
