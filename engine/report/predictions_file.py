@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from engine.config.mistakes import ConfigError
 
 
-class PredictionsFile(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class PredictionsFile:
     """What a run stored of the N images of a split, with C classes.
 
     Attributes:
