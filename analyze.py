@@ -49,13 +49,15 @@ def _analyze_runs(given: Arguments) -> int:
     from engine.analysis.pairs import compare, outcome_of
     from engine.analysis.results import analyse
     from engine.analysis.run_screen import RunScreen
-    from engine.analysis.stored_run import check_stored_run, read_stored_run
+    from engine.analysis.stored_run import check_alpha, check_stored_run, read_stored_run
     from engine.training.files import writing
 
     screen = RunScreen()
     outcomes = []
     for folder in given.words:
         check_stored_run(folder, rule=given.rule)
+    if given.alpha is not None:
+        check_alpha(given.alpha, given.words, rule=given.rule)
     for folder in given.words:
         # --- read ----------------------------------------------------------------------------
         run = read_stored_run(folder, rule=given.rule)
@@ -82,11 +84,10 @@ def _analyze_runs(given: Arguments) -> int:
 def _analyze_table(given: Arguments) -> int:
     """Analyze the finished runs of a table, and print a line for each of its methods."""
     from engine.analysis.comparison_screen import ComparisonScreen
-    from engine.analysis.conformal import ALPHA
     from engine.analysis.table_rows import analyse_table
 
     screen = ComparisonScreen()
-    found = analyse_table(given.words[0], alpha=given.alpha or ALPHA)
+    found = analyse_table(given.words[0], alpha=given.alpha)
     screen.table(found)
     if given.out is not None:
         file = given.out.expanduser() / "analysis.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -127,6 +128,25 @@ class ImageList:
         self._cache_bytes = cache_gb * 1e9
         self._normalize = normalize
         self._title = title
+
+    def files(self) -> list[Path]:
+        """Return the image files of all lists, each once.
+
+        Raises:
+            DataError: If anything is wrong with the lists, or a file is not there.
+        """
+        checked = check_lists(
+            {
+                split: read_list(file, key=f"data.{split}", columns=self._columns)
+                for split, file in self._lists.items()
+            },
+            self._folder,
+            class_names=self._class_names,
+            test_fraction=self._test_fraction,
+            with_facts=False,
+        )
+        names = [name for files in checked.listing.splits.values() for name in files.names]
+        return [self._folder / os.fsdecode(name) for name in names]
 
     def load(self) -> Pool:
         """Return the images of the lists.

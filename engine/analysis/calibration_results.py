@@ -34,6 +34,8 @@ def calibration_section(run: StoredRun) -> Section:
         found["ways"][name] = _calibration(run, way=way)
         found["ways"][name]["temperatures"] = (1 / way.factor).tolist()
         found["ways"][name]["bias"] = way.bias.tolist()
+    if "vector" in ways:
+        found["ways"]["vector"]["converged"] = ways["vector"].converged
     if len(ways) == 1:
         found["refused"] = REFUSED
     return found

@@ -43,7 +43,8 @@ are apart.
 options:
   --rule RULE   whose predictions: last (the final weights) or val (the best validation epoch);
                 default val where the run has it; a table has its own
-  --alpha A     share of images whose prediction set may miss the true class (default 0.1)
+  --alpha A     share of images whose prediction set may miss the true class, 0.001 to 0.5
+                (default 0.1)
   --out FOLDER  where the files go, in a folder a run if there are several; for a table its
                 analysis.json; default RUN/analysis, and for a table no file
   --no-figures  numbers alone
@@ -55,6 +56,9 @@ be read, and then nothing is.
 """
 OPTIONS = tuple(re.findall(r"^  (?:-h, )?(--[a-z-]+)", USAGE, flags=re.MULTILINE))
 TABLE_ENDINGS = (".yaml", ".yml")
+
+LEAST_ALPHA, MOST_ALPHA = 0.001, 0.5
+"""To miss less takes thousands of held-out images a class; sets that miss more promise little."""
 
 
 class Arguments(argparse.Namespace):
@@ -128,8 +132,8 @@ def _mistakes(given: Arguments) -> Iterator[str]:
     if given.rule is not None and given.rule not in catalogue():
         hint = nearest(given.rule, catalogue())
         yield f"--rule {given.rule}: expected one of {' | '.join(catalogue())}{hint}"
-    if given.alpha is not None and not 0 < given.alpha < 1:
-        yield f"--alpha {given.alpha:g}: expected a number between 0 and 1"
+    if given.alpha is not None and not LEAST_ALPHA <= given.alpha <= MOST_ALPHA:
+        yield f"--alpha {given.alpha:g}: expected a number from {LEAST_ALPHA:g} to {MOST_ALPHA:g}"
     if given.diff:
         for option in ("alpha", "out", "rule"):
             if getattr(given, option) is not None:

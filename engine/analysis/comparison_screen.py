@@ -63,10 +63,12 @@ class ComparisonScreen(Screen):
                 f"images, most in {most['class']} ({100 * most['share']:.0f} %)"
             )
         if found["seeds"] is not None:
+            units = {"seed": "seeds", "split": "subsets"}[found["seeds"]["unit"]]
             for way, difference in found["seeds"]["differences"].items():
                 label = "own tau" if way == "as_is" else "chosen tau"
                 said = difference_of(difference)
-                self.say(f"over {difference['n']} seeds, {label}: {said} points")
+                self.say(f"over {difference['n']} {units}, {label}: {said} points")
+            self.say(found["seeds"]["scope"])
 
     def table(self, found: Section) -> None:
         """Print the lines of a table's methods."""

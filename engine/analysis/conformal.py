@@ -27,7 +27,7 @@ def quantile(scores: Doubles, *, alpha: float) -> float:
     (9.0, inf)
     """
     # The rounding keeps 0.9 x 10 from being a little more than 9.
-    rank = math.ceil(round((len(scores) + 1) * (1 - alpha), 9))
+    rank = max(1, math.ceil(round((len(scores) + 1) * (1 - alpha), 9)))
     if rank > len(scores):
         return math.inf
     return float(np.partition(scores, rank - 1)[rank - 1])

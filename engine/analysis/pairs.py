@@ -1,4 +1,4 @@
-"""Runs beside the first of several: on the same images, and seed by seed."""
+"""Runs beside the first of several: on the same images, and paired by seed and subset."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from engine.analysis.comparison import disagreements, mcnemar, recall_difference
 from engine.analysis.groups import masks
 from engine.analysis.stored_run import StoredRun
 from engine.report.statistics import paired_difference
+from engine.tables.pairing import Paired, Scope, comparable, scope_of_pairs
 from engine.training.metrics.groups import Limits
 
 WAYS = ("as_is", "chosen")
@@ -105,29 +106,46 @@ def _on_images(first: Outcome, other: Outcome, *, way: str) -> dict[str, Any]:
 
 
 def _by_seed(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
-    """Pair two configs by seed and split; None unless there are two with seeds in common."""
+    """Pair two configs by seed and split; None unless there are two with seeds in common.
+
+    What an interval speaks for, and what is averaged before, is decided as for a table.
+    """
     groups = list(dict.fromkeys(outcome.about["group"] for outcome in outcomes))
     if len(groups) != 2:
         return None
-    found: dict[str, dict[tuple[int, str], Outcome]] = {group: {} for group in groups}
+    by_key: dict[str, dict[tuple[int, str], Outcome]] = {group: {} for group in groups}
     for outcome in outcomes:
         key = outcome.about["seed"], outcome.about["split_fingerprint"]
-        found[outcome.about["group"]][key] = outcome
-    one, two = (found[group] for group in groups)
+        by_key[outcome.about["group"]][key] = outcome
+    one, two = (by_key[group] for group in groups)
     shared = [key for key in one if key in two]
-    if len(shared) < 2:
-        return None
+    scope = scope_of_pairs(shared)
     ways = [w for w in WAYS if all(w in side[k].predictions for side in (one, two) for k in shared)]
+    pairs = {
+        way: comparable(
+            [
+                Paired(*k, two[k].balanced_accuracy[way], one[k].balanced_accuracy[way])
+                for k in shared
+            ],
+            scope=scope,
+        )
+        for way in ways
+    }
+    if any(len(found) < 2 for found in pairs.values()):
+        return None
     return {
         "first": next(iter(one.values())).about["folder"],
         "second": next(iter(two.values())).about["folder"],
-        "differences": {
-            way: asdict(
-                paired_difference(
-                    [two[key].balanced_accuracy[way] for key in shared],
-                    [one[key].balanced_accuracy[way] for key in shared],
-                )
-            )
-            for way in ways
-        },
+        "unit": scope.unit,
+        "scope": scope.text,
+        "differences": {way: _difference(found, scope=scope) for way, found in pairs.items()},
     }
+
+
+def _difference(pairs: Sequence[Paired], *, scope: Scope) -> dict[str, Any]:
+    found = paired_difference(
+        [pair.ours for pair in pairs],
+        [pair.baseline for pair in pairs],
+        clusters=[getattr(pair, scope.unit) for pair in pairs],
+    )
+    return asdict(found)

@@ -89,6 +89,8 @@ class RunScreen(Screen):
                 100 * section["ways"][way]["balanced_accuracy"] for way in ("as is", "vector")
             )
             self.say(f"vector scaling changes balanced accuracy from {own:.1f} to {other:.1f}")
+            if not section["ways"]["vector"]["converged"]:
+                self.say("vector scaling has not converged: its numbers are those of the last step")
         if "refused" in section:
             self.say(f"nothing is scaled: {section['refused']}")
 

@@ -19,6 +19,7 @@ FEWEST_PREDICTED = 20
 """A class that is predicted for fewer images than this takes the temperature of all."""
 
 ITERATIONS = 50
+VECTOR_ITERATIONS = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +31,13 @@ class Scaling:
         bias: (C,) numbers that are added then.
         is_by_prediction: whether all logits of an image are multiplied by the factor of the class
             that has the largest one, rather than each by its own.
+        converged: whether the fit reached its tolerance.
     """
 
     factor: Doubles
     bias: Doubles
     is_by_prediction: bool = False
+    converged: bool = True
 
     @classmethod
     def none(cls, num_classes: int) -> Scaling:
@@ -125,10 +128,16 @@ def class_temperatures(logits: Floats, targets: Integers) -> Scaling:
 
 
 def vector(logits: Floats, targets: Integers) -> Scaling:
-    """Fit a factor and a bias for each class: vector scaling, Guo et al. (2017), section 4.2.
+    """Fit a factor and a bias for each class: vector scaling of log-probabilities.
 
-    It has 2 C numbers: with few images a class it follows them too closely, which the likelihood
-    of other images shows.
+    Guo et al. (2017), section 4.2, scale logits. With a factor for each class the two differ: what
+    a softmax takes from all logits of an image alike is multiplied here too. It has 2 C
+    numbers: with few images a class it follows them too closely, which the likelihood of other
+    images shows.
+
+    Args:
+        logits: (N, C), log-probabilities in an analysis.
+        targets: (N,) labels.
     """
     from scipy.optimize import minimize
 
@@ -158,9 +167,10 @@ def vector(logits: Floats, targets: Integers) -> Scaling:
 
     begin = np.concatenate([temperature(logits, targets).factor, np.zeros(num_classes)])
     found = minimize(
-        objective, begin, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}
-    ).x
-    return Scaling(found[:num_classes], found[num_classes:])
+        objective, begin, jac=True, method="L-BFGS-B", options={"maxiter": VECTOR_ITERATIONS}
+    )
+    numbers = found.x
+    return Scaling(numbers[:num_classes], numbers[num_classes:], converged=bool(found.success))
 
 
 def _factors(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from engine.analysis.groups import masks
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config, component_keys
+from engine.report.predictions_file import read_predictions_file
 from engine.training.facts import read_facts
 from engine.training.files import read_json
 from engine.training.metrics.groups import Limits
@@ -168,6 +169,24 @@ def check_stored_run(folder: Path, *, rule: str | None = None) -> None:
         raise _missing(file)
 
 
+def has_validation(folder: Path, *, rule: str | None = None) -> bool:
+    """Return whether a run that :func:`check_stored_run` lets pass has a validation split."""
+    summary = read_summary(folder)
+    return summary.rules[_rule(summary, folder, rule=rule)].val is not None
+
+
+def check_alpha(alpha: float, folders: Iterable[Path], *, rule: str | None = None) -> None:
+    """Refuse a share for prediction sets where no run has the images to make them from.
+
+    Raises:
+        ConfigError: none of the runs has a validation split, or one is not finished.
+    """
+    if not any(has_validation(folder.expanduser(), rule=rule) for folder in folders):
+        raise ConfigError(
+            [f"--alpha {alpha:g}: has no effect: prediction sets need a validation split"]
+        )
+
+
 def _rule(summary: Summary, folder: Path, *, rule: str | None) -> str:
     """Return the rule that is asked for, that of the headline by default."""
     rule = rule or summary.headline
@@ -203,12 +222,10 @@ def read_summary(folder: Path) -> Summary:
 def _read(file: Path, loss: PredictsProbabilities, *, is_single: bool) -> Part:
     """Read one file; ``is_single`` for a model of one output, which is stored as (0, x)."""
     try:
-        with np.load(file) as stored:
-            logits, targets, index = (stored[key] for key in ("logits", "targets", "index"))
+        stored = read_predictions_file(file)
     except FileNotFoundError as error:
         raise _missing(file) from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ConfigError([f"{file}: is damaged; put it back, or train again"]) from error
+    logits, targets, index = stored.logits, stored.targets, stored.index
     kind = np.float64 if logits.size <= DOUBLE_ENTRIES else np.float32
     found = np.empty(logits.shape, dtype=kind)
     for rows in blocks(logits):

@@ -16,7 +16,7 @@ import numpy as np
 from engine.analysis import conformal, scaling
 from engine.analysis.adjustment import TAUS, tau_curve
 from engine.analysis.calibration_error import equal_width_bins
-from engine.analysis.stored_run import StoredRun, read_stored_run
+from engine.analysis.stored_run import StoredRun, check_alpha, read_stored_run
 from engine.config.mistakes import ConfigError
 from engine.report.statistics import mean_and_std, paired_difference
 from engine.tables.cells import Cell, cells
@@ -41,15 +41,16 @@ FIELDS = {
 COMPARED = ("balanced", "balanced_chosen", "balanced_oracle")
 
 
-def analyse_table(file: Path, *, alpha: float = conformal.ALPHA) -> dict[str, Any]:
+def analyse_table(file: Path, *, alpha: float | None = None) -> dict[str, Any]:
     """Analyze every finished run of a table file.
 
     Args:
         file: of ``reproduce.py``.
-        alpha: Share of images that a prediction set may miss.
+        alpha: Share of images that a prediction set may miss; 0.1 by default.
 
     Raises:
-        ConfigError: a mistake in the table, or none of its runs is finished.
+        ConfigError: a mistake in the table, none of its runs is finished, or ``alpha`` is given
+            and none has a validation split.
     """
     table = read_table_file(file)
     planned = cells(table)
@@ -58,6 +59,10 @@ def analyse_table(file: Path, *, alpha: float = conformal.ALPHA) -> dict[str, An
         raise ConfigError(
             [f"{file}: none of its {len(planned)} runs is finished; make them with reproduce.py"]
         )
+    if alpha is None:
+        alpha = conformal.ALPHA
+    else:
+        check_alpha(alpha, [cell.folder for cell in done], rule=table.rule)
     records = [_record(cell, table, alpha=alpha) for cell in done]
     settings = []
     for setting in table.settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,9 @@ from engine.card.resolution import (
 )
 from engine.card.seed_noise import SeedNoise, seed_noise
 from engine.card.shape import Shape, shape_of
-from engine.config import components
 from engine.config.mistakes import ConfigError, mistakes_of
-from engine.config.schema import Config, component_keys
+from engine.config.schema import Config
+from engine.training.build import data_source, group_limits
 from engine.training.metrics import few_shot_groups
 from engine.training.run_folder import RunFolder
 from engine.training.setup import load_dataset
@@ -54,7 +53,7 @@ class Card:
         num_groups: groups of images that belong together by split; empty where none are known.
         means: half-widths of the means over classes, by name, and of the accuracy.
         noise: of seeds, from earlier runs.
-        notes: what the data set says of its splits.
+        notes: what the data set says of its splits, and what the groups mean where that is unusual.
     """
 
     title: str
@@ -93,7 +92,8 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
         for name, split in there.items()
     }
     widths = class_half_widths(test.targets.numpy(), test.groups, num_classes=num_classes)
-    masks = few_shot_groups(dataset.class_counts)
+    limits = group_limits(config)
+    masks = few_shot_groups(dataset.class_counts, limits)
     means = {"balanced accuracy": mean_half_width(widths)}
     for group, mask in masks.items():
         own = [width for width, is_in in zip(widths, mask, strict=True) if is_in]
@@ -124,7 +124,7 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
         },
         means=means,
         noise=seed_noise(runs, title=dataset.title),
-        notes=dataset.notes,
+        notes=(*dataset.notes, *limits.notes),
     )
 
 
@@ -134,10 +134,7 @@ def _files(config: Config) -> FileFacts | None:
     Raises:
         ConfigError: with a line for each file that cannot be read.
     """
-    section = config.data
-    source: Any = components.build(
-        "data", section.name, component_keys(section), root=data.data_root()
-    )
+    source = data_source(config)
     if not hasattr(source, "files"):
         return None
     facts = look_at(source.files())

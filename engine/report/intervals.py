@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from engine.config.messages import counted, one_line
 from engine.config.mistakes import ConfigError, nearest
+from engine.report.predictions_file import read_predictions_file
 
 USAGE = """\
 usage: python -m engine.report.intervals RUN_FOLDER [--rule RULE]
@@ -161,16 +162,15 @@ def of_run(run: Path, *, rule: str | None) -> tuple[Intervals, tuple[str, ...]]:
     path = run / "predictions" / f"test.{loaded.rule}.npz"
     if not path.is_file():
         raise ConfigError([f"{path}: is missing; run the command of this run to finish it"])
-    with np.load(path) as stored:
-        logits, targets = torch.from_numpy(stored["logits"]).double(), stored["targets"]
-        groups = stored["groups"] if "groups" in stored.files else None
+    stored = read_predictions_file(path)
+    logits, targets = torch.from_numpy(stored.logits).double(), stored.targets
     facts = read_facts(run)
     found = loaded.readout.predict(logits[:, 1:] if facts["num_outputs"] == 1 else logits)
     counts = np.array(facts["class_counts"])
     masks = {name: mask for name, mask in few_shot_groups(counts).items() if mask.any()}
     every = {"balanced accuracy": np.ones(len(counts), dtype=bool), **masks}
     intervals = cluster_intervals(
-        targets, found.argmax(1).numpy(), groups, masks=every, num_classes=len(counts)
+        targets, found.argmax(1).numpy(), stored.groups, masks=every, num_classes=len(counts)
     )
     return intervals, loaded.class_names
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ import pandas as pd
 from engine.config.load import defaults, flatten, load_run_config
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
+from engine.report.predictions_file import read_predictions_file
 from engine.report.tracking import class_labels
 from engine.training.files import read_json
 from engine.training.provenance import finished_summary
@@ -196,14 +196,17 @@ def predictions(
         raise ConfigError(
             [f"{path}: no such predictions{nearest(path.stem, there)}; there are {_listed(there)}"]
         )
-    try:
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in ("logits", "targets", "index")}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise ConfigError([f"{path}: is damaged; run train.py --fresh"]) from error
+    stored = read_predictions_file(path)
     facts = _facts(folder)
     names, counts = tuple(facts["class_names"]), np.array(facts["class_counts"])
-    return Predictions(folder.path, split, rule, **arrays, class_names=names, class_counts=counts)
+    return Predictions(
+        *(folder.path, split, rule),
+        logits=stored.logits,
+        targets=stored.targets,
+        index=stored.index,
+        class_names=names,
+        class_counts=counts,
+    )
 
 
 def read_run(folder: Path, *, tested: bool = True) -> Run:

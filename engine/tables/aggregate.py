@@ -14,7 +14,7 @@ from engine.config.metrics import metrics
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
 from engine.report.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
-from engine.tables.commands import config_of
+from engine.tables.commands import config_of, first_stage_of
 from engine.tables.notes import code_notes, provenance, row_notes
 from engine.tables.pairing import (
     Pair,
@@ -58,6 +58,8 @@ class Row:
 
     Attributes:
         config: of one of the runs; None where its words no longer give it.
+        first_stage: of the run that its stages began with; None for a run of one stage, or where
+            that is not known.
         oracle: mean of the best test epochs, in the metric that the runs select by, and its gap.
         notes: what a reader has to know of this row.
     """
@@ -65,6 +67,7 @@ class Row:
     method: str
     records: tuple[RunRecord, ...]
     config: Config | None
+    first_stage: Config | None
     scores: Mapping[str, Score]
     oracle: tuple[float, float] | None
     notes: tuple[str, ...]
@@ -192,7 +195,13 @@ def _block(records: Sequence[RunRecord], *, wanted: Wanted, baseline: str) -> Bl
     )
     named = Counter(method for method, _ in groups)
     rows = [
-        _row(runs, against, metrics=wanted.metrics, is_shared_name=named[method] > 1)
+        _row(
+            runs,
+            against,
+            metrics=wanted.metrics,
+            is_shared_name=named[method] > 1,
+            first_stage=first_stage_of(runs[0], records),
+        )
         for (method, _), runs in groups.items()
     ]
     absent = [method for method in wanted.methods if method not in named]
@@ -226,6 +235,7 @@ def _row(
     *,
     metrics: Sequence[str],
     is_shared_name: bool,
+    first_stage: Config | None,
 ) -> Row:
     notes = row_notes(
         runs,
@@ -240,6 +250,7 @@ def _row(
         method=runs[0].method,
         records=tuple(runs),
         config=config_of(runs[0]),
+        first_stage=first_stage,
         scores={metric: _score(runs, against, metric=metric) for metric in metrics},
         oracle=_oracle(runs, rule=against.rule),
         notes=tuple(notes),

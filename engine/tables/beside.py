@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
@@ -67,6 +68,7 @@ def published_beside(
         subsets=row.subsets,
         split=SPLITS[metric],
         verified=row.verified,
+        first_stage=row.first_stage,
     )
 
 
@@ -79,13 +81,21 @@ def reasons_of(number: Published | None) -> list[str]:
 
 def unmatched(blocks: Sequence[Block], references: Sequence[Reference]) -> list[str]:
     """Return a sentence for each published table that has lines beside no row, with the reasons."""
-    configs: dict[str, list[Config]] = {}
+    configs: dict[str, list[_Stages]] = {}
     for row in (row for block in blocks for row in block.rows):
-        configs.setdefault(row.method, []).extend([row.config] if row.config else [])
+        known = [_Stages(row.config, row.first_stage)] if row.config else []
+        configs.setdefault(row.method, []).extend(known)
     return [text for reference in references for text in _unmatched(reference, configs)]
 
 
-def _unmatched(reference: Reference, configs: Mapping[str, Sequence[Config]]) -> list[str]:
+class _Stages(NamedTuple):
+    """The config of a row, and that of its first stage where it is a later one."""
+
+    config: Config
+    first: Config | None
+
+
+def _unmatched(reference: Reference, configs: Mapping[str, Sequence[_Stages]]) -> list[str]:
     lines = published.lines_of(reference.paper, reference.table)
     why = dict.fromkeys(lines.index, "of a method that is not a row here")
     shown: set[int] = set()
@@ -93,10 +103,13 @@ def _unmatched(reference: Reference, configs: Mapping[str, Sequence[Config]]) ->
         of_method = lines[lines.method == theirs]
         runs = configs.get(ours, [])
         for split in set(of_method.split):
-            found = [published.chosen(of_method, config, split=split) for config in runs]
+            found = [
+                published.chosen(of_method, run.config, split=split, first_stage=run.first)
+                for run in runs
+            ]
             shown |= {int(row.name) for row in found if row is not None}
         for number, row in of_method.iterrows():
-            misfits = [published.misfit(row, config) for config in runs]
+            misfits = [published.misfit(row, run.config) for run in runs]
             if not misfits:
                 why[number] = f"of {ours}, which has not run"
             elif "" in misfits:

@@ -55,6 +55,18 @@ def stages_of(record: RunRecord, records: Sequence[RunRecord]) -> list[RunRecord
     return found
 
 
+def first_stage_of(record: RunRecord, records: Sequence[RunRecord]) -> Config | None:
+    """Return the config of the run that a later stage began with.
+
+    None for a run of one stage, and where the first has no line or its words no longer give it.
+    """
+    try:
+        first = stages_of(record, records)[0]
+    except ConfigError:
+        return None
+    return None if first is record else config_of(first)
+
+
 def _starts(record: RunRecord) -> list[str]:
     """Return the run folder that a record's command starts from, if it names one."""
     return [

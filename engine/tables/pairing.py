@@ -56,16 +56,26 @@ def usual_splits(records: Sequence[RunRecord]) -> dict[int, str]:
 
 
 def scope_of(records: Sequence[RunRecord]) -> Scope:
+    """Decide what an interval over the runs of a block speaks for, as :func:`scope_of_pairs`.
+
+    Subsets are told apart by their split, not by their seed: of data that are long-tailed by
+    themselves every seed gives the same images.
+    """
+    usual = usual_splits(records)
+    return scope_of_pairs((record.seed, usual[record.subset_seed]) for record in records)
+
+
+def scope_of_pairs(pairs: Iterable[tuple[int, str]]) -> Scope:
     """Decide what an interval speaks for: all splits where there are enough, else those at hand.
 
     Runs on one training subset share its luck. With five subsets or more they are averaged, and a
     claim is one about subsets yet to be drawn; so it is, short of a claim, where each has a single
     seed of its own. With fewer a claim is about these subsets alone: what varies is the seed.
-    Subsets are told apart by their split, not by their seed: of data that are long-tailed by
-    themselves every seed gives the same images.
+
+    Args:
+        pairs: seed and fingerprint of the split of each run.
     """
-    usual = usual_splits(records)
-    made = {(record.seed, usual[record.subset_seed]) for record in records}
+    made = set(pairs)
     seeds, splits = {seed for seed, _ in made}, {split for _, split in made}
     are_own = 1 < len(splits) == len(made) == len(seeds)
     if are_own or len(splits) >= FEWEST_FOR_A_CLAIM:
@@ -94,14 +104,19 @@ def paired(
         ours, base = (value_of(run, metric, rule=rule) for run in (record, other))
         if ours is not None and base is not None:
             found.append(Paired(record.seed, record.split_fingerprint, ours, base))
+    return comparable(found, scope=scope)
+
+
+def comparable(pairs: Sequence[Paired], *, scope: Scope) -> list[Paired]:
+    """Return the pairs that count: where seeds are averaged over subsets, seeds that have all."""
     if scope.unit == "split":
-        return found
+        return list(pairs)
     # A seed that lacks a subset would differ by that subset's share.
-    splits = {pair.split for pair in found}
+    splits = {pair.split for pair in pairs}
     have: dict[int, set[str]] = {}
-    for pair in found:
+    for pair in pairs:
         have.setdefault(pair.seed, set()).add(pair.split)
-    return [pair for pair in found if have[pair.seed] == splits]
+    return [pair for pair in pairs if have[pair.seed] == splits]
 
 
 def named(pairs: Iterable[Pair]) -> str:

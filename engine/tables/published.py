@@ -123,6 +123,7 @@ def find(
     subsets: Collection[int],
     split: str = "all",
     verified: str = "",
+    first_stage: Config | None = None,
 ) -> Published | None:
     """Return the number that a paper's table prints for a method on the data of ``config``.
 
@@ -137,15 +138,26 @@ def find(
         subsets: data.imbalance.seed of our runs.
         split: as in the column split.
         verified: the published data set whose lists our runs read; empty where that is not known.
+        first_stage: the run that a second stage began with; published backbones and epochs are
+            those of the first.
     """
-    row = chosen(lines_of(paper, table, method), config, split=split)
+    row = chosen(lines_of(paper, table, method), config, split=split, first_stage=first_stage)
     if row is None:
         return None
     return Published(
         accuracy=float(row.acc_pct) / 100,
         place=f"{paper}, {table}, {method}" + ("" if split == "all" else f", {split}"),
         source=str(row.source),
-        differs=tuple(_differences(row, config, rule=rule, subsets=subsets, verified=verified)),
+        differs=tuple(
+            _differences(
+                row,
+                config,
+                rule=rule,
+                subsets=subsets,
+                verified=verified,
+                first=first_stage or config,
+            )
+        ),
         flag=f"{row.flag}: {row.flag_reason}" if row.flag else "",
         note=str(row.note),
     )
@@ -158,10 +170,13 @@ def lines_of(paper: str, table: str, method: str | None = None) -> pd.DataFrame:
     return numbers[named if method is None else named & (numbers.method == method)]
 
 
-def chosen(lines: pd.DataFrame, config: Config, *, split: str) -> pd.Series | None:
+def chosen(
+    lines: pd.DataFrame, config: Config, *, split: str, first_stage: Config | None = None
+) -> pd.Series | None:
     """Return the line that stands beside a run, or None where none is on its data."""
+    first = first_stage or config
     fitting = [row for _, row in lines[lines.split == split].iterrows() if not misfit(row, config)]
-    usual = (backbone(config), str(config.schedule.epochs))
+    usual = (backbone(first), str(first.schedule.epochs))
     return max(
         fitting,
         key=lambda row: (row.backbone == usual[0], row.epochs == usual[1]),
@@ -204,10 +219,19 @@ def _plain(name: str) -> str:
 
 
 def _differences(
-    row: pd.Series, config: Config, *, rule: str, subsets: Collection[int], verified: str
+    row: pd.Series,
+    config: Config,
+    *,
+    rule: str,
+    subsets: Collection[int],
+    verified: str,
+    first: Config,
 ) -> Iterator[str]:
-    """Yield what differs, most consequential first, of what the file states."""
-    data, epochs = config.data, config.schedule.epochs
+    """Yield what differs, most consequential first, of what the file states.
+
+    Backbone and epochs are those of ``first``, the first stage.
+    """
+    data, epochs = config.data, first.schedule.epochs
     if row.quoted_from:
         yield f"quoted from {row.quoted_from}"
     is_held_out = data.validation.per_class is not None or data.validation.fraction is not None
@@ -228,8 +252,8 @@ def _differences(
         yield from _training(row, config)
     if TUNED.search(row.method) or TUNED.search(row.note):
         yield "tuning (theirs the best of several settings)"
-    if backbone(config) != row.backbone:
-        yield f"backbone (theirs {row.backbone}, ours {config.model.name})"
+    if backbone(first) != row.backbone:
+        yield f"backbone (theirs {row.backbone}, ours {first.model.name})"
     limits = Limits(config.evaluate.many_above, config.evaluate.few_below)
     if row.split != "all" and (row.groups or limits != USUAL):
         ours = "" if limits == USUAL else f", ours {limits.text}"

@@ -27,6 +27,20 @@ from engine.training.runtime import Precision, choose_precision, derive_seed, pr
 from engine.training.train_loop import StepOptions, Trainer
 
 
+def data_source(config: Config) -> Any:
+    """Return the reader of the data that a config names; its ``load()`` is yet to be called.
+
+    Raises:
+        data.DataError: the data are missing.
+    """
+    section = config.data
+    # Two names of one folder: a data set may have a key of its own called root.
+    raw_data = data.data_root()
+    return components.build(
+        "data", section.name, component_keys(section), root=raw_data, raw_data=raw_data
+    )
+
+
 def build_dataset(config: Config, *, taught: Sequence[str] = ()) -> data.LongTailed:
     """Load the data set and draw its splits.
 
@@ -39,11 +53,7 @@ def build_dataset(config: Config, *, taught: Sequence[str] = ()) -> data.LongTai
     """
     section = config.data
     with mistakes_of(data.DataError, models.ModelError):
-        # Two names of one folder: a data set may have a key of its own called root.
-        raw_data = data.data_root()
-        source = components.build(
-            "data", section.name, component_keys(section), root=raw_data, raw_data=raw_data
-        )
+        source = data_source(config)
         normalization = None
         if getattr(section, "normalize", None) == "weights":
             normalization = models.normalization(config.model.name)

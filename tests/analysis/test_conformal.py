@@ -48,6 +48,10 @@ def test_sets_are_those_of_p_values_counted_one_by_one(way: str, alpha: float) -
     assert ours.covered.tolist() == slow[np.arange(63), targets].tolist()
 
 
+def test_the_quantile_at_alpha_near_one_is_the_smallest_score() -> None:
+    assert conformal.quantile(np.array([3.0, 1.0, 2.0]), alpha=1 - 1e-12) == 1.0
+
+
 def test_a_class_with_too_few_images_is_in_every_class_conditional_set() -> None:
     held_out, labels = drawn(140)
     kept = (labels != 6) | (np.cumsum(labels == 6) <= 8)

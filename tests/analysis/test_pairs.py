@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from engine.analysis.comparison_screen import ComparisonScreen
 from engine.analysis.pairs import Outcome, compare
 from engine.report.statistics import paired_difference
 
@@ -12,7 +13,7 @@ TARGETS = np.arange(60) % 3
 COUNTS = [200, 50, 5]
 
 
-def outcome(group: str, seed: int, *, first_index: int = 0) -> Outcome:
+def outcome(group: str, seed: int, *, first_index: int = 0, split: str = "one") -> Outcome:
     """A run that is right more often the larger its seed, and more so in group b."""
     generator = np.random.default_rng(seed)
     share = 0.5 + 0.02 * seed + (0.2 if group == "b" else 0)
@@ -21,8 +22,9 @@ def outcome(group: str, seed: int, *, first_index: int = 0) -> Outcome:
     about = {
         "folder": f"runs/{group}{seed}",
         "group": group,
+        "loss": group,
         "seed": seed,
-        "split_fingerprint": "one",
+        "split_fingerprint": split,
         "class_counts": COUNTS,
         "many_above": 100,
         "few_below": 20,
@@ -40,6 +42,23 @@ def test_two_configs_are_paired_seed_by_seed() -> None:
         [o.balanced_accuracy["as_is"] for o in theirs],
     )
     assert (found["mean"], found["low"], found["n"]) == (expected.mean, expected.low, 5)
+
+
+def test_seeds_of_few_subsets_are_averaged_and_count_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    keys = [(seed, split) for seed in range(5) for split in ("one", "two")]
+    theirs, ours = ([outcome(g, seed, split=split) for seed, split in keys] for g in "ab")
+    found = compare([*theirs, *ours])
+    assert found["seeds"]["differences"]["as_is"]["n"] == 5
+    ComparisonScreen().comparison(found)
+    assert "over 5 seeds, own tau" in capsys.readouterr().out
+
+
+def test_runs_on_a_subset_each_count_subsets(capsys: pytest.CaptureFixture[str]) -> None:
+    theirs, ours = ([outcome(g, seed, split=f"s{seed}") for seed in range(5)] for g in "ab")
+    ComparisonScreen().comparison(compare([*theirs, *ours]))
+    assert "over 5 subsets, own tau" in capsys.readouterr().out
 
 
 def test_one_config_has_no_pairs_of_seeds() -> None:

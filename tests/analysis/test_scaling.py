@@ -79,6 +79,13 @@ def test_vector_scaling_reaches_the_likelihood_of_a_general_minimiser() -> None:
     assert found.nll == pytest.approx(slow.fun, abs=1e-5)
 
 
+def test_a_fit_that_is_cut_short_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, targets = drawn(140)
+    assert scaling.vector(logits, targets).converged
+    monkeypatch.setattr(scaling, "VECTOR_ITERATIONS", 1)
+    assert not scaling.vector(logits, targets).converged
+
+
 def test_two_classes_are_scaled_as_logistic_regression_without_penalty_does() -> None:
     generator = np.random.default_rng(3)
     margin = generator.normal(size=300)

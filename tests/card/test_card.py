@@ -99,6 +99,15 @@ def test_digits_have_the_numbers_that_are_counted_by_hand(digits: Card) -> None:
     assert width.images == pytest.approx(half_width(50) / math.sqrt(10))
 
 
+def test_groups_are_those_of_the_configs_limits(tmp_path: Path) -> None:
+    limits = ("evaluate.many_above=50", "evaluate.few_below=5")
+    found = card_of(load(overrides=["data=digits", f"track.root={tmp_path}", *limits]))
+    counts = [row.counts["train"] for row in found.classes]
+    many, few = sum(count > 50 for count in counts), sum(count < 5 for count in counts)
+    assert found.group_sizes == {"many": many, "medium": 10 - many - few, "few": few}
+    assert "many > 50, medium 5 to 50, few < 5" in found.notes[-1]
+
+
 def test_the_page_has_a_row_a_class_and_the_notes_of_the_run(digits: Card) -> None:
     page = markdown(digits, picture="card.png")
     assert "| zero | many | 108 | 20 | 50 | 13.4 |" in page
@@ -207,6 +216,23 @@ def test_every_broken_file_is_named(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "train/cat/001.png cannot be read as an image" in lines[0]
+
+
+def test_images_that_lists_name_are_looked_at_too(
+    pets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    for split in ("train", "test"):
+        files = sorted((pets / split).glob("*/*.png"))
+        lines = [f"{file.relative_to(pets)} {int(file.parent.name == 'dog')}\n" for file in files]
+        (tmp_path / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+    lists = [f"data.{split}={tmp_path / split}.txt" for split in ("train", "test")]
+    given = ["data=image_list", f"data.root={pets}", *lists, "data.validation.fraction=null"]
+    assert main([*given, f"track.root={tmp_path}", "--out", str(tmp_path / "card")]) == 0
+    assert "13 PNG RGB; 13 of 6x6" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

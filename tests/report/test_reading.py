@@ -14,6 +14,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError
+from engine.report.predictions_file import read_predictions_file
 from engine.report.reading import predictions, rows, runs
 from tests._documents import blocks
 from tests.report._two_losses import two_losses
@@ -150,6 +151,17 @@ def test_a_mistake_in_what_is_asked_is_one_line(folders: list[Path], tmp_path: P
     (run / "predictions" / "test.val.npz").write_bytes(b"PK")
     with pytest.raises(ConfigError, match=r"test\.val\.npz: is damaged"):
         predictions(run)
+
+
+@pytest.mark.parametrize("content", ["empty", "cut", "overwritten"])
+def test_a_damaged_file_of_predictions_is_one_line(content: str, tmp_path: Path) -> None:
+    file, index = tmp_path / "test.val.npz", np.arange(500)
+    np.savez_compressed(file, logits=index * 0.3, targets=index, index=index)
+    whole = file.read_bytes()
+    overwritten = whole[:80] + b"\xff" * 100 + whole[180:]
+    file.write_bytes({"empty": b"", "cut": whole[:200], "overwritten": overwritten}[content])
+    with pytest.raises(ConfigError, match=r"test\.val\.npz: is damaged; put it back"):
+        read_predictions_file(file)
 
 
 def test_reading_a_run_imports_no_torch(folders: list[Path]) -> None:

@@ -122,8 +122,17 @@ def beside(
     method: str = "LDAM-DRW",
     rule: str = "last",
     subsets: tuple[int, ...] = (0,),
+    first_stage: Config | None = None,
 ) -> Published:
-    found = find(config, paper=paper, table="Table 2", method=method, rule=rule, subsets=subsets)
+    found = find(
+        config,
+        paper=paper,
+        table="Table 2",
+        method=method,
+        rule=rule,
+        subsets=subsets,
+        first_stage=first_stage,
+    )
     assert found is not None
     return found
 
@@ -414,6 +423,24 @@ def test_what_many_means_is_said_where_it_is_something_else() -> None:
 def block_on(*words: str) -> list[Any]:
     files = ("experiments/cifar10_lt.yaml", "experiments/recipes/published.yaml")
     return blocks([line("ours", words=(*files, *words))], Wanted(baseline="ours"))
+
+
+def test_a_second_stage_has_the_backbone_and_epochs_of_its_first() -> None:
+    first = load(LDAM_RECIPE)
+    second = load(LDAM_RECIPE, ["schedule.epochs=10", "model=cifar_resnet20"])
+    found = beside(second, first_stage=first)
+    assert found.differs == ("selection rule (theirs best test epoch, ours last)",)
+
+
+def test_the_row_of_a_second_stage_knows_the_config_of_its_first() -> None:
+    first = line("plain")
+    start = f"model.init_from=runs/synthetic/{first.fingerprint}"
+    changes = {"words": (*first.words, start), "fingerprint": "0" * 12}
+    second = line("second").model_copy(update=changes)
+    (block,) = blocks([first, second], Wanted(baseline="plain"))
+    stages = {row.method: row.first_stage for row in block.rows}
+    assert stages["plain"] is None
+    assert stages["second"] == block.rows[0].config
 
 
 def test_every_line_that_stands_beside_no_row_is_counted_with_its_reason() -> None:
