@@ -154,6 +154,7 @@ def of_run(run: Path, *, rule: str | None) -> tuple[Intervals, tuple[str, ...]]:
     """
     import torch
 
+    from engine.training.build import group_limits
     from engine.training.facts import read_facts
     from engine.training.metrics import few_shot_groups
     from engine.training.trained import load_run
@@ -167,7 +168,8 @@ def of_run(run: Path, *, rule: str | None) -> tuple[Intervals, tuple[str, ...]]:
     facts = read_facts(run)
     found = loaded.readout.predict(logits[:, 1:] if facts["num_outputs"] == 1 else logits)
     counts = np.array(facts["class_counts"])
-    masks = {name: mask for name, mask in few_shot_groups(counts).items() if mask.any()}
+    groups = few_shot_groups(counts, group_limits(loaded.config))
+    masks = {name: mask for name, mask in groups.items() if mask.any()}
     every = {"balanced accuracy": np.ones(len(counts), dtype=bool), **masks}
     intervals = cluster_intervals(
         targets, found.argmax(1).numpy(), stored.groups, masks=every, num_classes=len(counts)

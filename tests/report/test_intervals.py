@@ -54,7 +54,8 @@ def test_a_class_without_test_images_has_no_interval_and_leaves_the_mean_alone()
 def test_a_finished_run_prints_its_numbers_with_intervals(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("schedule.epochs=1", "model=cifar_resnet8")
+    limits = ("evaluate.many_above=25", "evaluate.few_below=10")
+    words = ("schedule.epochs=1", "model=cifar_resnet8", *limits)
     summary = small_run(tmp_path, *words)
     assert main([str(folder_of(tmp_path, *words))]) == 0
     printed = capsys.readouterr().out
@@ -62,6 +63,9 @@ def test_a_finished_run_prints_its_numbers_with_intervals(
     (line,) = (row for row in printed.splitlines() if "balanced accuracy" in row)
     assert f"{value:.3f}" in line
     assert "class3" in printed
+    many = summary.result.test["many_accuracy"]
+    (line,) = (row for row in printed.splitlines() if row.strip().startswith("many"))
+    assert f"{many:.3f}" in line
 
 
 def test_a_typo_and_a_folder_without_a_run_are_one_line(
