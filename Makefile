@@ -61,7 +61,7 @@ test: $(VENV)/.ready-dev
 	@$(pytest) -m "not slow and not system and not cuda"
 
 test-system: $(VENV)/.ready-dev
-	@$(pytest) --dist load -m system tests
+	@$(python) -m pytest -q -m system tests
 
 test-cuda: $(VENV)/.ready-dev
 	@$(python) -m pytest -q -m cuda tests
