@@ -187,6 +187,26 @@ def test_trials_of_a_killed_worker_are_run_again_with_the_same_values(seat: Seat
     assert len(ended_trials(seat.study)) == 4
 
 
+def test_a_lost_trial_whose_end_was_taken_but_not_answered_is_queued_once(
+    seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a server does that goes away after the commit: the second try finds the trial ended."""
+    trial = seat.asked()
+    trial.set_user_attr(OWNER, {**this_process(0), "process": "4194304-1"})
+    seat.runner.suggest(trial)
+    real = seat.storage.database.set_trial_state_values
+
+    def twice(*arguments: Any, **options: Any) -> bool:
+        real(*arguments, **options)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(seat.storage.database, "set_trial_state_values", twice)
+    waiting = seat.states().count("WAITING")
+    requeue_lost(seat.study, seat.storage)
+    assert seat.states().count("FAIL") == 1
+    assert seat.states().count("WAITING") == waiting + 1
+
+
 @pytest.mark.parametrize("is_reporting", [False, True])
 def test_a_trial_that_ended_elsewhere_while_this_worker_was_silent_counts_once(
     seat: Seat, *, is_reporting: bool

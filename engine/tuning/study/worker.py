@@ -22,6 +22,7 @@ how it went: that one's end is the one that counts.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -188,7 +189,9 @@ def requeue_lost(study: optuna.Study, storage: PatientStorage, *, is_leaving: bo
     for trial in trials:
         is_free = is_lost(trial) or (is_leaving and is_ours(trial))
         if trial.state == TrialState.RUNNING and is_free:
-            storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+            # A server that went away may have taken the first try and only its answer was lost.
+            with contextlib.suppress(UpdateFinishedTrialError):
+                storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
     trials = study.get_trials(deepcopy=False)
     tried_again = {number for trial in trials for number in _history(trial)}
     for trial in trials:
