@@ -11,10 +11,11 @@ LONGEST = [
     ROOT / name
     for name in (
         "test_resume.py",
-        "test_kill_storm.py",
         "test_processes.py",
         "training/test_checkpoint.py",
         "training/test_catalogue.py",
+        "report/test_trackers.py",
+        "training/test_selection.py",
         "tables/test_reproduce.py",
         "tables/test_stages.py",
         "test_readme.py",

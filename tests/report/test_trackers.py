@@ -111,7 +111,6 @@ def entries(path: Path) -> list[list[Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.slow
 def test_a_new_file_is_a_tracker_with_a_key_in_yaml_and_a_search_uses_it_too(
     repository: Path, tmp_path: Path
 ) -> None:

@@ -108,7 +108,6 @@ def said_by(checkout: Path, *words: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 def test_one_function_adds_a_metric_to_help_terminal_files_and_tables(
     checkout: Path, tmp_path: Path
 ) -> None:

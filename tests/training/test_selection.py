@@ -298,7 +298,6 @@ def python(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 def test_adding_a_rule_touches_one_file(copy: Path, tmp_path: Path) -> None:
     file = tmp_path / "second.yaml"
     file.write_text("evaluate: {rules: [last, val, second]}\n", encoding="utf-8")
