@@ -46,7 +46,7 @@ WAYS = 4
 IMAGES_BY_GROUP = 2
 """Every image is in the numbers of all, and in those of its group."""
 
-ENOUGH = 20.0
+ENOUGH = 5.0
 """CPU seconds after which a repeated measurement stops."""
 
 SECTIONS = {

@@ -49,7 +49,7 @@ def calibration_section(run: StoredRun) -> Section:
 def _calibration(
     run: StoredRun, *, way: scaling.Scaling, samples: Mapping[str, errors.Singles]
 ) -> Section:
-    """Return the errors of one scaling; ``samples`` are bootstrap samples of each group's images."""
+    """Return the errors of one scaling; ``samples`` are bootstrap samples by group."""
     logits, targets = run.evaluated_test, run.test.targets
     conf = scaling.confidences(logits, targets, scaling=way)
     correct = conf.predicted == targets

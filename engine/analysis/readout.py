@@ -61,7 +61,9 @@ def _is_plain_softmax(loss: str) -> bool:
     }
     return all(
         all(isinstance(base, ast.Name) and base.id in from_base for base in node.bases)
-        and not any(isinstance(part, ast.FunctionDef) and part.name == "predict" for part in node.body)
+        and not any(
+            isinstance(part, ast.FunctionDef) and part.name == "predict" for part in node.body
+        )
         for node in tree.body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )

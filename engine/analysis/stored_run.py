@@ -18,7 +18,13 @@ from engine.analysis.readout import Readout, log_softmax, readout_of
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
-from engine.report.predictions_file import read_predictions_file
+from engine.report.predictions_file import (
+    ClassifierFile,
+    PredictionsFile,
+    read_classifier_file,
+    read_features_file,
+    read_predictions_file,
+)
 from engine.training.facts import read_facts
 from engine.training.files import read_json
 from engine.training.metrics.groups import Limits
@@ -60,6 +66,7 @@ class StoredRun:
         class_counts: (C,) training images.
         test: the test split.
         val: the validation split, None without.
+        num_outputs: logits of its model; of one, x, (0, x) is stored.
     """
 
     folder: Path
@@ -70,6 +77,7 @@ class StoredRun:
     class_counts: Integers
     test: Part
     val: Part | None
+    num_outputs: int = 2
 
     @property
     def tau(self) -> float:
@@ -96,6 +104,37 @@ class StoredRun:
     def evaluated_val(self) -> Floats | None:
         """The same of validation."""
         return None if self.val is None else self._evaluated(self.val)
+
+    def logits(self, split: SplitName) -> Floats:
+        """Return the stored logits (N, C) of a split, read anew."""
+        return _predictions(self._file(f"{split}.{self.rule}.npz")).logits
+
+    def features(self, split: SplitName) -> Floats:
+        """Return the stored features (N, D) of a split.
+
+        Raises:
+            ConfigError: they are missing or damaged.
+        """
+        file = self._file(f"{split}.{self.rule}.features.npy")
+        try:
+            return read_features_file(file)
+        except FileNotFoundError as error:
+            raise _missing(file) from error
+
+    @cached_property
+    def classifier(self) -> ClassifierFile | None:
+        """Class means and the head's weights; None where the run did not keep its features.
+
+        Raises:
+            ConfigError: they are damaged.
+        """
+        try:
+            return read_classifier_file(self._file(f"classifier.{self.rule}.npz"))
+        except FileNotFoundError:
+            return None
+
+    def _file(self, name: str) -> Path:
+        return self.folder / "predictions" / name
 
     def _evaluated(self, part: Part) -> Floats:
         if self.tau == 0:
@@ -142,6 +181,7 @@ def read_stored_run(folder: Path, *, rule: str | None = None) -> StoredRun:
         class_counts=class_counts,
         test=part("test"),
         val=None if summary.rules[rule].val is None else part("val"),
+        num_outputs=facts["num_outputs"],
     )
 
 
@@ -209,11 +249,15 @@ def read_summary(folder: Path) -> Summary:
         raise ConfigError([f"{file}: not a summary of this version"]) from error
 
 
-def _read(file: Path, readout: Readout) -> Part:
+def _predictions(file: Path) -> PredictionsFile:
     try:
-        stored = read_predictions_file(file)
+        return read_predictions_file(file)
     except FileNotFoundError as error:
         raise _missing(file) from error
+
+
+def _read(file: Path, readout: Readout) -> Part:
+    stored = _predictions(file)
     logits = stored.logits
     kind = np.float64 if logits.size <= DOUBLE_ENTRIES else np.float32
     found = np.empty(logits.shape, dtype=kind)

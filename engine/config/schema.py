@@ -284,6 +284,12 @@ class EvaluateConfig(Section):
         description="tau: validation and test predict by logits - tau log(share of training "
         "images); stored logits stay as they are; 0: off",
     )
+    store_features: bool = Field(
+        False,
+        description="at the end also keep what the head was given (D numbers an image) of "
+        "validation and test, and its mean over each class's training images: analyze.py then "
+        "tries classifiers that need them",
+    )
 
 
 class TrackConfig(Section):

@@ -13,6 +13,7 @@ import numpy as np
 from engine.config.load import defaults, dump, flatten
 from engine.config.messages import counted, one_line, shown
 from engine.report.page import charts, tiles
+from engine.report.page.parts import Section
 from engine.report.reading import Predictions, Run, predictions
 from engine.report.seeds import measures
 from engine.report.statistics import DASH
@@ -82,6 +83,7 @@ class Page:
         mistakes: the images on which the run was wrong and most confident.
         remark: why there are no images, or nothing.
         config: the whole config as YAML.
+        sections: what else is said of the run.
     """
 
     title: str
@@ -100,15 +102,23 @@ class Page:
     mistakes: list[tiles.Tile]
     remark: str
     config: str
+    sections: Sequence[Section] = ()
 
 
-def page_of(run: Run, *, images: tiles.Images | None = None, remark: str = "") -> Page:
+def page_of(
+    run: Run,
+    *,
+    images: tiles.Images | None = None,
+    remark: str = "",
+    sections: Sequence[Section] = (),
+) -> Page:
     """Return what the page of a finished run says.
 
     Args:
         run: from :func:`engine.report.reading.read_run`.
         images: of its test split, in the order of the split, where they are at hand.
         remark: why they are not.
+        sections: what else is said of the run.
 
     Raises:
         ConfigError: its predictions of test are missing or damaged.
@@ -137,6 +147,7 @@ def page_of(run: Run, *, images: tiles.Images | None = None, remark: str = "") -
         mistakes=[] if images is None else list(tiles.most_confident_mistakes(said, images)),
         remark=remark,
         config=dump(run.config),
+        sections=sections,
     )
 
 
