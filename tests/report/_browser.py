@@ -69,8 +69,10 @@ class Page:
             self._next()
 
     def run(self, script: str) -> Any:
-        """Return the value of a JavaScript expression."""
-        found = self.ask("Runtime.evaluate", expression=script, returnByValue=True)
+        """Return the value of a JavaScript expression; of a promise what it comes to."""
+        found = self.ask(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
@@ -95,9 +97,12 @@ class Page:
         return base64.b64decode(self.ask("Page.captureScreenshot")["data"])
 
     def _middle(self, selector: str) -> tuple[float, float]:
+        """Scroll to an element and return its middle; the event of scrolling is then over."""
         found = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            "e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"
+            f"(async () => {{ const e = document.querySelector({json.dumps(selector)});"
+            "e.scrollIntoView({block: 'center'});"
+            "for (const _ of [1, 2]) await new Promise(requestAnimationFrame);"
+            "const r = e.getBoundingClientRect();"
             "return [r.left + r.width / 2, r.top + r.height / 2]; })()"
         )
         return found[0], found[1]
