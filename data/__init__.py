@@ -21,7 +21,7 @@ from data._base import (
     data_root,
 )
 from data._class_index import ClassIndex, class_histogram
-from data._classes import by_label
+from data._classes import Names, by_label, find_class
 from data._decode import FileFact, decode, file_fact, quiet_pillow
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
@@ -46,6 +46,7 @@ __all__ = [
     "Labelled",
     "Loader",
     "LongTailed",
+    "Names",
     "Pool",
     "Sampler",
     "Size",
@@ -58,6 +59,7 @@ __all__ = [
     "data_root",
     "decode",
     "file_fact",
+    "find_class",
     "image_hashes",
     "label_order",
     "near_pairs",
