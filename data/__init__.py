@@ -27,6 +27,7 @@ from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._near_duplicates import image_hashes, near_pairs
 from data._notes import SHARED_GROUPS, Validation
+from data._overlaps import content_digests
 from data._split import build
 from data.samplers._base import Sampler
 
@@ -55,6 +56,7 @@ __all__ = [
     "build",
     "by_label",
     "class_histogram",
+    "content_digests",
     "data_root",
     "decode",
     "file_fact",

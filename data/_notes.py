@@ -123,10 +123,12 @@ def validation_notes(
     if val_counts is None:
         return ["no validation split: it uses 0 labels"]
     uses = f"validation uses {int(val_counts.sum())} labels"
-    if validation.per_class is not None:
-        return [f"{uses} ({validation.per_class} of each class)"]
+    if validation.per_class is not None and is_balanced(val_counts):
+        return [f"{uses} ({int(val_counts[0])} of each class)"]
     origin = f"{pool.title}'s own list"
-    if validation.fraction is not None:
+    if validation.per_class is not None:
+        origin = f"at most {validation.per_class} of each class"
+    elif validation.fraction is not None:
         origin = f"fraction {validation.fraction:g} of each class"
     balance = "balanced" if is_balanced(val_counts) else "not balanced"
     notes = [uses, f"validation is {balance} ({origin})"]

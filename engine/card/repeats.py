@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
-
-from torch import Tensor
 
 import data
 
@@ -35,7 +32,7 @@ def find_repeats(splits: Mapping[str, data.Split], *, most_bits: int | None) -> 
         most_bits: bits of 64 in which the hashes of images that look alike may differ; None does
             not look for such.
     """
-    contents = {name: list(_contents(split.images)) for name, split in splits.items()}
+    contents = {name: list(data.content_digests(split.images)) for name, split in splits.items()}
     near = None
     if most_bits is not None:
         hashes = {name: data.image_hashes(split.images) for name, split in splits.items()}
@@ -52,13 +49,3 @@ def find_repeats(splits: Mapping[str, data.Split], *, most_bits: int | None) -> 
         },
         near=near,
     )
-
-
-def _contents(images: data.Images) -> Iterator[bytes]:
-    if isinstance(images, Tensor):
-        for image in images:
-            yield hashlib.sha256(image.contiguous().numpy()).digest()
-    else:
-        for position in range(len(images)):
-            with images.path(position).open("rb") as file:
-                yield hashlib.file_digest(file, "sha256").digest()
