@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from torch import Tensor
+
 import data
 
 
@@ -24,7 +26,18 @@ class Repeats(NamedTuple):
     near: dict[tuple[str, str], int] | None
 
 
-def find_repeats(splits: Mapping[str, data.Split], *, most_bits: int | None) -> Repeats:
+def repeats_in_memory(dataset: data.LongTailed) -> Repeats | None:
+    """Compare the images of a data set, or return None where some stay on disk.
+
+    Reading all of their files could take longer than the rest of what a page needs.
+    """
+    splits = dataset.splits
+    if not all(isinstance(split.images, Tensor) for split in splits.values()):
+        return None
+    return find_repeats(splits)
+
+
+def find_repeats(splits: Mapping[str, data.Split], *, most_bits: int | None = None) -> Repeats:
     """Compare all images: decoded ones by their pixels, files by their bytes.
 
     Args:
