@@ -106,6 +106,7 @@ def _page_of_run(given: Arguments, folder: Path, found: dict[str, Any]) -> Path:
             folder,
             images=shown.images,
             remark=shown.remark,
+            repeats=shown.repeats,
             sections=sections_of_run(found),
             to=to,
         )

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.config.messages import one_line
 from engine.report.page.content import PAIRS, Page, page_of
@@ -21,6 +21,9 @@ from engine.report.page.tiles import Images
 from engine.report.reading import read_run
 from engine.report.statistics import DASH
 from engine.training.files import write_text
+
+if TYPE_CHECKING:
+    from engine.training.repeats import Repeats
 
 __all__ = ["FILE", "Page", "html", "page_of", "write_page"]
 
@@ -35,6 +38,7 @@ def write_page(
     *,
     images: Images | None = None,
     remark: str = "",
+    repeats: Repeats | None = None,
     sections: Sequence[Section] = (),
     to: Path | None = None,
 ) -> Path:
@@ -44,6 +48,7 @@ def write_page(
         run: the run folder.
         images: of its test split, in the order of the split, to show its worst mistakes.
         remark: why there are none.
+        repeats: images of its data that are there more than once; None where nobody looked.
         sections: what else is said of it, after its own.
         to: the folder of the page; that of the run by default.
 
@@ -52,7 +57,9 @@ def write_page(
         OSError: the file cannot be written.
     """
     folder = Path(run).expanduser()
-    page = page_of(read_run(folder), images=images, remark=remark, sections=sections)
+    page = page_of(
+        read_run(folder), images=images, remark=remark, repeats=repeats, sections=sections
+    )
     file = (to or folder) / FILE
     write_text(file, html(page))
     return file

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from engine.config.mistakes import ConfigError, nearest
+from engine.config.arguments import Parser, unknown_options
+from engine.config.mistakes import ConfigError
 
 USAGE = """\
 usage: python -m engine.report.page RUN ...
@@ -32,11 +32,6 @@ Exit code: 0 all pages were written, 1 some could not be, 2 a mistake in the com
 OPTIONS = ("--no-images", "--help")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError([f"{message}; see python -m engine.report.page --help"])
-
-
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
     try:
@@ -58,12 +53,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser("python -m engine.report.page")
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--no-images", action="store_true")
-    parser.add_argument("-h", "--help", action="store_true")
     given, unknown = parser.parse_known_intermixed_args(argv)
-    mistakes = [f"{word}: unknown option{nearest(word, OPTIONS)}" for word in unknown]
+    mistakes = unknown_options(unknown, OPTIONS)
     given.folders = _folders(given.runs)
     if not given.help:
         mistakes += _mistakes(given)
@@ -104,7 +98,7 @@ def _write(folder: Path, *, with_images: bool) -> Path:
     if not with_images:
         return write_page(folder)
     found = images_or_remark(read_run(folder))
-    return write_page(folder, images=found.images, remark=found.remark)
+    return write_page(folder, images=found.images, remark=found.remark, repeats=found.repeats)
 
 
 if __name__ == "__main__":

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.config.mistakes import ConfigError
 from engine.report.page.tiles import Images
 from engine.report.reading import Run
 
+if TYPE_CHECKING:
+    from engine.training.repeats import Repeats
+
 
 class Found(NamedTuple):
-    """Images of the test split in its order, or why there are none."""
+    """Images of the test split in its order, or why there are none, and what is there twice."""
 
     images: Images | None
     remark: str
+    repeats: Repeats | None
 
 
 def images_or_remark(run: Run) -> Found:
     """Load the test images of a run; nothing is downloaded."""
+    from engine.training.repeats import repeats_in_memory
+
     try:
-        return Found(_test_images(run), "")
+        dataset = _dataset(run)
     except (ConfigError, ValueError) as error:  # a DataError is a ValueError
-        return Found(None, f"The images of mistakes are not shown: {error}")
+        return Found(None, f"The images of mistakes are not shown: {error}", None)
+    return Found(dataset.test.images, "", repeats_in_memory(dataset))
 
 
-def _test_images(run: Run) -> Images:
-    """Return the images of the test split, as they were in the run.
+def _dataset(run: Run) -> Any:
+    """Return the splits, as they were in the run.
 
     Raises:
         ConfigError: the data are not at hand any more, or have changed.
@@ -36,4 +43,4 @@ def _test_images(run: Run) -> Images:
     dataset = load_dataset(run.config.model_copy(update={"data": on_hand}))
     if dataset.split_fingerprint != run.summary.split_fingerprint:
         raise ConfigError(["the data have changed since the run"])
-    return dataset.test.images
+    return dataset
