@@ -157,10 +157,8 @@ def _pictures(folder: Path) -> Iterator[parts.Picture]:
 def _table(rows: Sequence[Trial], title: str) -> parts.Table:
     columns = list(rows[0])
     cells = [[_short(row[name]) for name in columns] for row in rows]
-    holds_words = [
-        any(row[name] and _number(row[name]) is None for row in rows) for name in columns
-    ]
-    num_text = holds_words.index(False) if False in holds_words else len(columns)
+    words = [any(row[name] and _number(row[name]) is None for row in rows) for name in columns]
+    num_text = words.index(False) if False in words else len(columns)
     return parts.Table(title, columns, cells, num_text=num_text)
 
 
