@@ -26,11 +26,13 @@ from data._decode import FileFact, decode, file_fact, quiet_pillow
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._near_duplicates import image_hashes, near_pairs
-from data._notes import SHARED_GROUPS, Validation
+from data._notes import OWN_SHARES, SHARED_GROUPS, Validation
+from data._overlaps import content_digests
 from data._split import build
 from data.samplers._base import Sampler
 
 __all__ = [
+    "OWN_SHARES",
     "SHARED_GROUPS",
     "Augment",
     "Batch",
@@ -56,6 +58,7 @@ __all__ = [
     "build",
     "by_label",
     "class_histogram",
+    "content_digests",
     "data_root",
     "decode",
     "file_fact",

@@ -66,6 +66,8 @@ def build_dataset(config: Config, *, taught: Sequence[str] = ()) -> data.LongTai
             classes=section.classes,
             test_classes=section.test_classes,
             taught=taught,
+            near_duplicates=section.near_duplicates,
+            drop_duplicates=section.drop_duplicates,
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from engine.training.cost import cost_of
 from engine.training.evaluation import Assessment, Evaluator, save_predictions
 from engine.training.metrics import Limits, bagged_threshold, few_shot_groups
 from engine.training.metrics.groups import USUAL
@@ -165,6 +166,7 @@ def summarise(
         notes=(*dataset.notes, *notes, *_notes(assessments, dataset), *selection.patience.notes),
         parameters=dict(parameters),
         verified=dataset.verified,
+        cost=cost_of(rows, trained_parameters=parameters["trained"]),
         time={"training_seconds": trained, "last_segment_seconds": seconds},
     )
 

@@ -115,16 +115,14 @@ def best_threshold(
     >>> best_threshold(np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4]]), np.array([0, 1, 1]))
     0.3
     """
-    from sklearn.metrics import confusion_matrix_at_thresholds
-
     assert probabilities.shape == (len(targets), 2), probabilities.shape
     scores = probabilities[:, 1]
     if not np.isfinite(scores).all():
         return float("nan")
     if not (targets == 1).any():
         return 0.5
-    _, fp, fn, tp, thresholds = confusion_matrix_at_thresholds(targets == 1, scores)
-    f1 = 2 * tp / (2 * tp + _weight_of_negatives(targets, prior_counts) * fp + fn)
+    tp, fp, thresholds = _count_at_thresholds(targets == 1, scores)
+    f1 = 2 * tp / (tp + _weight_of_negatives(targets, prior_counts) * fp + tp[-1])
     return float(thresholds[f1.argmax()])
 
 
@@ -230,13 +228,30 @@ def _weight_of_negatives(
     return float(prior_counts[0] * positives / (prior_counts[1] * negatives))
 
 
+class _AtThresholds(NamedTuple):
+    """What scores at or above each distinct score call positive, the highest first."""
+
+    true_positives: npt.NDArray[np.int64]
+    false_positives: npt.NDArray[np.int64]
+    thresholds: npt.NDArray[np.floating]
+
+
+def _count_at_thresholds(
+    positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]
+) -> _AtThresholds:
+    """Count as `sklearn.metrics.confusion_matrix_at_thresholds` does, without its import."""
+    order = np.argsort(-scores, kind="stable")
+    descending = scores[order]
+    ends = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
+    true_positives = np.cumsum(positive[order])[ends]
+    return _AtThresholds(true_positives, 1 + ends - true_positives, descending[ends])
+
+
 def _rank_one(
     positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]
 ) -> tuple[float, float]:
     """Return AUROC and average precision of one class; one sort serves both."""
-    from sklearn.metrics import confusion_matrix_at_thresholds
-
-    _, fp, _, tp, _ = confusion_matrix_at_thresholds(positive, scores)
+    tp, fp, _ = _count_at_thresholds(positive, scores)
     tp, fp = np.append(0.0, tp), np.append(0.0, fp)
     auroc = np.trapezoid(tp, fp) / (tp[-1] * fp[-1])
     average_precision = np.diff(tp) @ (tp[1:] / (tp[1:] + fp[1:])) / tp[-1]
