@@ -143,6 +143,9 @@ def build_groups(config: Config, model: models.Classifier) -> list[ParameterGrou
 def _start_from(start: Mapping[str, Tensor], model: models.Classifier, config: Config) -> None:
     own = model.state_dict()
     wanted = [key for key in own if config.model.init_head or not key.startswith("head.")]
+    # What a head adds to the one that it goes on from starts anew, unless that one has it too.
+    added = {f"head.{name}" for name in getattr(model.head, "starts_anew", ())}
+    wanted = [key for key in wanted if key in start or key not in added]
     # What a way of tuning adds starts anew, unless the other run was tuned in the same way.
     if not any(models.is_added(key) for key in start):
         wanted = [key for key in wanted if not models.is_added(key)]
