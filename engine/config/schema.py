@@ -104,6 +104,18 @@ class DataConfig(OpenSection):
     test_classes: tuple[int | str, ...] | None = Field(
         None, description="classes to test on; null: those in training and those of the teacher"
     )
+    near_duplicates: Annotated[int, Ge(0), Le(16)] | None = Field(
+        None,
+        description="count images of two splits that look alike, as resized, re-compressed or "
+        "brightened copies do: bits in which their 64-bit difference hashes may differ, such as 4; "
+        "null does not look",
+    )
+    drop_duplicates: bool = Field(
+        False,
+        description="leave images out of training that are in validation or test, too, and out of "
+        "validation those of test, which stays whole: those of equal pixels (of equal bytes where "
+        "they stay on disk) and, with near_duplicates, those that look alike",
+    )
     imbalance: ImbalanceConfig = ImbalanceConfig()
     validation: ValidationConfig = ValidationConfig()
     augment: AugmentConfig = AugmentConfig()

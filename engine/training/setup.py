@@ -177,6 +177,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
             *notes.light_notes(config, parameters),
             *notes.listed_weights(config, dataset, class_weights),
+            *notes.listed_loss_values(config, dataset),
             *([] if start is None else [start.sentence]),
             *trainer.model.remarks,
         ),

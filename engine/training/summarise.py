@@ -113,7 +113,8 @@ def assess_rule(
 def threshold(val: Assessment, whole_counts: np.ndarray) -> float | None:
     """Return the probability of class 1 from which on to predict it, for a binary task.
 
-    It is the mean of the thresholds with the best F1 on bootstrap draws of the validation images.
+    It is the mean of the thresholds with the best F1 on bootstrap draws of the validation images,
+    or 0.5 for a draw that left out images on which that is better.
     Validation may be balanced where test is not. Its images are weighed to the shares that the
     classes have in the data set's whole training list, before an imbalance is cut: test is taken
     as it is, and its labels choose nothing.

@@ -110,6 +110,28 @@ def test_a_run_that_is_asked_to_writes_its_page_and_it_says_what_made_the_number
     assert {"Loss", "Accuracy", "Learning rate", "Recall by training images"} <= set(page.texts)
 
 
+def test_a_page_says_what_the_data_are_and_what_their_test_split_can_show(run: Path) -> None:
+    from scipy.stats import binomtest
+
+    page = Parsed((run / "report.html").read_text(encoding="utf-8"))
+    counts = [c.train_images for c in read_run(run).summary.result.classes]
+    said = predictions(run)
+    text = " ".join(" ".join(page.texts).split())
+    assert f"factor {max(counts) / min(counts):.4g}, Gini " in text
+    pairs = np.abs(np.subtract.outer(counts, counts)).mean() / (2 * np.mean(counts))
+    assert f"Gini {pairs:.3f};" in text
+    assert "repeats none" in text
+    num = int((said.targets == 0).sum())
+    low, high = binomtest(num // 2, num).proportion_ci(method="wilson")
+    val = int((predictions(run, split="val").targets == 0).sum())
+    row = f"{said.class_names[0]} many {counts[0]} {val} {num} {50 * (high - low):.1f}"
+    assert row in text
+
+
+def test_a_page_made_without_the_data_says_that_nobody_looked_for_repeats(run: Path) -> None:
+    assert "not looked for here" in html(page_of(read_run(run)))
+
+
 def test_a_page_is_one_file_that_runs_its_own_script_alone(run: Path) -> None:
     content = (run / "report.html").read_text(encoding="utf-8")
     page = Parsed(content)

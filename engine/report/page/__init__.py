@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.config.messages import one_line
 from engine.report.page.content import PAIRS, Page, page_of
@@ -19,6 +19,9 @@ from engine.report.reading import read_run
 from engine.report.statistics import DASH
 from engine.training.files import write_text
 
+if TYPE_CHECKING:
+    from engine.training.repeats import Repeats
+
 __all__ = ["FILE", "Page", "html", "page_of", "write_page"]
 
 FILE = "report.html"
@@ -26,20 +29,27 @@ TEMPLATES = Path(__file__).with_name("templates")
 HEADLINE = ("balanced_accuracy", "accuracy")
 
 
-def write_page(run: str | Path, *, images: Images | None = None, remark: str = "") -> Path:
+def write_page(
+    run: str | Path,
+    *,
+    images: Images | None = None,
+    remark: str = "",
+    repeats: Repeats | None = None,
+) -> Path:
     """Write the page of a finished run into its folder, and return the file.
 
     Args:
         run: the run folder.
         images: of its test split, in the order of the split, to show its worst mistakes.
         remark: why there are none.
+        repeats: images of its data that are there more than once; None where nobody looked.
 
     Raises:
         ConfigError: the run is not finished, or one of its files is missing or damaged.
         OSError: the file cannot be written.
     """
     folder = Path(run).expanduser()
-    page = page_of(read_run(folder), images=images, remark=remark)
+    page = page_of(read_run(folder), images=images, remark=remark, repeats=repeats)
     write_text(folder / FILE, html(page))
     return folder / FILE
 

@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from engine.config.mistakes import ConfigError, nearest
+from engine.config.arguments import Parser, unknown_options
+from engine.config.mistakes import ConfigError
 
 if TYPE_CHECKING:
     from engine.report.reading import Run
@@ -30,11 +31,6 @@ options:
 Exit code: 0 all pages were written, 1 some could not be, 2 a mistake in the command.
 """
 OPTIONS = ("--no-images", "--help")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError([f"{message}; see python -m engine.report.page --help"])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,12 +56,11 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     from engine.report.reading import run_folders
 
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser("python -m engine.report.page")
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--no-images", action="store_true")
-    parser.add_argument("-h", "--help", action="store_true")
     given, unknown = parser.parse_known_intermixed_args(argv)
-    mistakes = [f"{word}: unknown option{nearest(word, OPTIONS)}" for word in unknown]
+    mistakes = unknown_options(unknown, OPTIONS)
     given.folders = run_folders(given.runs)
     if not given.help:
         mistakes += _mistakes(given)
@@ -87,19 +82,20 @@ def _mistakes(given: argparse.Namespace) -> Iterator[str]:
 def _write(folder: Path, *, with_images: bool) -> Path:
     from engine.report.page import write_page
     from engine.report.reading import read_run
+    from engine.training.repeats import repeats_in_memory
 
     run = read_run(folder)
     if not with_images:
         return write_page(folder)
     try:
-        images = _test_images(run)
+        dataset = _dataset(run)
     except (ConfigError, ValueError) as error:  # a DataError is a ValueError
         return write_page(folder, remark=f"The images of mistakes are not shown: {error}")
-    return write_page(folder, images=images)
+    return write_page(folder, images=dataset.test.images, repeats=repeats_in_memory(dataset))
 
 
-def _test_images(run: Run) -> Any:
-    """Return the images of the test split, as they were in the run.
+def _dataset(run: Run) -> Any:
+    """Return the splits, as they were in the run.
 
     Raises:
         ConfigError: the data are not at hand any more, or have changed.
@@ -110,7 +106,7 @@ def _test_images(run: Run) -> Any:
     dataset = load_dataset(run.config.model_copy(update={"data": on_hand}))
     if dataset.split_fingerprint != run.summary.split_fingerprint:
         raise ConfigError(["the data have changed since the run"])
-    return dataset.test.images
+    return dataset
 
 
 if __name__ == "__main__":
