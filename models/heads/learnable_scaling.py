@@ -12,8 +12,8 @@ class LearnableScaling(nn.Linear):
     """The linear head of another run at rest, each of its logits times a number that is trained.
 
     Learnable weight scaling (Kang et al. 2020, "Decoupling Representation and Classifier for
-    Long-Tailed Recognition", sec. 4.2): f_c (w_c . x + b_c), where f starts at 1. As in the authors'
-    code the bias is scaled too.
+    Long-Tailed Recognition", sec. 4.2): f_c (w_c . x + b_c), where f starts at 1. As in the
+    authors' code the bias is scaled too.
 
     Args:
         num_features: D.
