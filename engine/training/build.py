@@ -16,7 +16,7 @@ from engine.config import choices, components, rules
 from engine.config.calendar import start_epoch
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config, chosen_keys, component_keys
-from engine.training.averaging import average_of
+from engine.training.averaging import EpochMean, average_of
 from engine.training.class_values import loss_keys, weight_keys
 from engine.training.metrics.groups import Limits
 from engine.training.optim import build_optimizer, rate_factor
@@ -283,6 +283,7 @@ def build_trainer(
         teacher=None if teacher is None else teacher.to(device).to(memory_format=layout),
         mix=mix if mixup.mixup or mixup.cutmix else None,
         ema=average_of(model, decay=config.model.ema) if config.model.ema else None,
+        swa=_epoch_mean(config, model),
         options=StepOptions(
             accumulate=optim.accumulate,
             clip_norm=optim.clip_norm,
@@ -291,6 +292,12 @@ def build_trainer(
             compile_model=config.runtime.compile,
         ),
     )
+
+
+def _epoch_mean(config: Config, model: nn.Module) -> EpochMean | None:
+    if (start := config.model.swa) is None:
+        return None
+    return EpochMean(model, first_epoch=start_epoch(start, config.schedule.epochs))
 
 
 def _rate_of(config: Config) -> Callable[[int, int, int], float]:
