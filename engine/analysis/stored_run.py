@@ -21,6 +21,7 @@ from engine.config.schema import Config, component_keys
 from engine.report.predictions_file import read_predictions_file
 from engine.training.facts import read_facts
 from engine.training.files import read_json
+from engine.training.logits import rows_of
 from engine.training.metrics.groups import Limits
 from engine.training.probabilities import PredictsProbabilities, adjustment
 from engine.training.run_folder import RunFolder
@@ -229,7 +230,7 @@ def _read(file: Path, loss: PredictsProbabilities, *, is_single: bool) -> Part:
     kind = np.float64 if logits.size <= DOUBLE_ENTRIES else np.float32
     found = np.empty(logits.shape, dtype=kind)
     for rows in blocks(logits):
-        block = torch.from_numpy(logits[rows]).double()
+        block = torch.from_numpy(rows_of(logits, rows))
         probabilities = loss.predict(block[:, 1:] if is_single else block).numpy()
         # What underflowed is raised to the smallest normal number: logarithms stay finite.
         found[rows] = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))

@@ -16,7 +16,6 @@ from engine.report.page import charts, tiles
 from engine.report.reading import Predictions, Run, predictions
 from engine.report.seeds import measures
 from engine.report.statistics import DASH
-from engine.training.metrics.calibration import reliability
 from engine.training.metrics.groups import Limits
 from engine.training.run_folder import RunFolder
 from engine.training.summary import ClassResult, Summary
@@ -118,7 +117,7 @@ def page_of(run: Run, *, images: tiles.Images | None = None, remark: str = "") -
     said = predictions(run.folder)
     limits = Limits(run.config.evaluate.many_above, run.config.evaluate.few_below)
     involved = [c for c in result.classes if c.train_images or c.support]
-    predicted = said.probabilities.argmax(axis=1)
+    predicted = said.rows.predictions
     pairs = list(_pairs(said, predicted))
     return Page(
         title=summary.title,
@@ -131,7 +130,7 @@ def page_of(run: Run, *, images: tiles.Images | None = None, remark: str = "") -
         is_folded=len(involved) > UNFOLDED,
         curves=charts.learning_curves(rows, epoch=result.epoch),
         recalls=charts.recall_by_count(involved),
-        calibration=charts.calibration(reliability(said.probabilities, said.targets)),
+        calibration=charts.calibration(said.rows.reliability(said.targets)),
         matrix=_matrix(said, predicted, [c.label for c in involved]),
         pairs=pairs[:PAIRS],
         mistakes=[] if images is None else list(tiles.most_confident_mistakes(said, images)),
