@@ -242,6 +242,26 @@ def test_a_group_in_two_splits_is_refused(shelf: Shelf) -> None:
     )
 
 
+@pytest.mark.parametrize("keys", [{}, {"cache_gb": 0}])
+def test_a_copy_under_another_name_is_left_out_of_training_on_request(
+    shelf: Shelf, keys: dict[str, Any]
+) -> None:
+    shutil.copy(shelf.path / "b/7.png", shelf.path / "a/1.png")
+    plain, left = (
+        build(
+            shelf.source(**keys),
+            imbalance=Imbalance("none"),
+            validation=Validation(None),
+            drop_duplicates=drop,
+        )
+        for drop in (False, True)
+    )
+    assert plain.train.index.tolist() == [0, 1, 2, 3, 4]
+    assert left.train.index.tolist() == [0, 2, 3, 4]
+    assert len(left.test) == 2
+    assert left.split_fingerprint != plain.split_fingerprint
+
+
 def test_a_list_without_the_groups_that_columns_name_is_refused(shelf: Shelf) -> None:
     columns = ("path", "label", "patient")
     rows = [f"{line.replace(' ', ',')},p{n}" for n, line in enumerate(TRAIN)]
@@ -386,7 +406,7 @@ def test_a_mistake_in_a_list_is_one_line_that_says_where(shelf: Shelf, name: str
         ("t.json", '{"\\ud800": 0}', r"t.json, entry 1: '\ud800' is no UTF-8 text"),
         ("t.json", '{"a/0.png": 0, "a/0.png": 1}', "t.json has the key 'a/0.png' twice"),
         ("t.json", '[{"path": "a/0.png", "label": null}]', "t.json, entry 1: has no label"),
-        ("t.json", '[{"path": "a/0.png", "label": 0.0}]', "'0.0' is written with a fraction"),
+        ("t.json", '[{"path": "a/0.png", "label": 0.0}]', "the label '0.0' is no number from 0"),
     ],
 )
 def test_a_mistake_in_a_table_is_one_line_that_says_where(
