@@ -14,6 +14,7 @@ import data
 import models
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
+from engine.training.epoch_totals import EpochTotals
 from engine.training.evaluation import Evaluator
 from engine.training.machine import Machine
 from engine.training.parameter_groups import described
@@ -64,6 +65,11 @@ class Setup:
             progress=epoch / max(self.config.schedule.epochs - 1, 1),
             length=self.config.sampler.length,
         )
+
+    def average(self, positions: Tensor, *, epoch: int, totals: EpochTotals) -> None:
+        """Take the weights after an epoch (0-based) into ``model.swa``'s mean, where it is on."""
+        batches = self.loader.epoch(positions, epoch=epoch)
+        self.trainer.average(batches, epoch=epoch, totals=totals)
 
     def histogram(self, positions: Tensor) -> list[int]:
         """Return how often each class was drawn, C numbers."""
@@ -138,9 +144,12 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         smallest_batch=min(loader.batch_sizes(epoch_length)),
         processes=machine.processes.world,
     )
+    if isinstance(config.model.init_from, tuple):  # a mean of weights has no statistics yet
+        every = torch.arange(len(dataset.train))
+        trainer.renew_statistics(trainer.model, loader.epoch(every, epoch=0), with_frozen=True)
     steps = loader.num_batches(epoch_length)
     parameters = described(trainer.model, build.build_groups(config, trainer.model))
-    held_out = {"val": dataset.val, "test": dataset.test}
+    splits = {"val": dataset.val, "test": dataset.test, "train": dataset.train}
     readout = build.build_readout(
         config,
         trainer.loss,
@@ -156,7 +165,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         class_weights=None if class_weights is None else class_weights.to(machine.device),
         evaluator=Evaluator(
             trainer,
-            {name: split for name, split in held_out.items() if split is not None},
+            {name: split for name, split in splits.items() if split is not None},
             make_loader=make_loader,
             readout=readout,
             class_counts=dataset.class_counts,

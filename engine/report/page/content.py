@@ -14,6 +14,7 @@ from engine.config.load import defaults, dump, flatten
 from engine.config.messages import counted, one_line, shown
 from engine.report.page import charts, tiles
 from engine.report.page.data_card import DataCard, data_card
+from engine.report.page.parts import Section
 from engine.report.reading import Predictions, Run, predictions
 from engine.report.seeds import measures
 from engine.report.statistics import DASH
@@ -87,6 +88,7 @@ class Page:
         mistakes: the images on which the run was wrong and most confident.
         remark: why there are no images, or nothing.
         config: the whole config as YAML.
+        sections: what else is said of the run.
     """
 
     title: str
@@ -106,6 +108,7 @@ class Page:
     mistakes: list[tiles.Tile]
     remark: str
     config: str
+    sections: Sequence[Section] = ()
 
 
 def page_of(
@@ -114,6 +117,7 @@ def page_of(
     images: tiles.Images | None = None,
     remark: str = "",
     repeats: Repeats | None = None,
+    sections: Sequence[Section] = (),
 ) -> Page:
     """Return what the page of a finished run says.
 
@@ -122,6 +126,7 @@ def page_of(
         images: of its test split, in the order of the split, where they are at hand.
         remark: why they are not.
         repeats: images of its data that are there more than once; None where nobody looked.
+        sections: what else is said of the run.
 
     Raises:
         ConfigError: its predictions of test are missing or damaged.
@@ -151,6 +156,7 @@ def page_of(
         mistakes=[] if images is None else list(tiles.most_confident_mistakes(said, images)),
         remark=remark,
         config=dump(run.config),
+        sections=sections,
     )
 
 
