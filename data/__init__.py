@@ -23,10 +23,12 @@ from data._base import (
 from data._class_index import ClassIndex, class_histogram
 from data._classes import by_label
 from data._decode import FileFact, decode, file_fact, quiet_pillow
+from data._feature_loader import FeatureLoader
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._near_duplicates import image_hashes, near_pairs
 from data._notes import SHARED_GROUPS, Validation
+from data._progress import progress
 from data._split import build
 from data.samplers._base import Sampler
 
@@ -39,6 +41,7 @@ __all__ = [
     "DataError",
     "Decoding",
     "DiskImages",
+    "FeatureLoader",
     "FileFact",
     "ImageShape",
     "Images",
@@ -61,5 +64,6 @@ __all__ = [
     "image_hashes",
     "label_order",
     "near_pairs",
+    "progress",
     "quiet_pillow",
 ]

@@ -303,6 +303,40 @@ def begins_trained(config: Config) -> bool:
     return config.model.init_from is not None or bool(config.model.pretrained)
 
 
+def why_features_change(config: Config) -> str:
+    """Return why the features of an image are not the same in every epoch; empty where they are."""
+    if not trains_the_head_alone(config):
+        return "features change with the backbone; needs model.tune=head"
+    if _augments(config) and config.data.augment.views is None:
+        return "every epoch has new images; needs data.augment off, or a number of views of it"
+    for key in ("mixup", "cutmix"):
+        if getattr(config.mixup, key) > 0:
+            return f"every epoch mixes other images; needs mixup.{key}=0"
+    if config.teacher is not None:
+        return "the teacher looks at images; needs teacher=null"
+    return ""
+
+
+def _augments(config: Config) -> bool:
+    """Return whether training images are changed at random."""
+    keys = config.data.augment.model_dump()
+    return any(value not in (0, "none") for key, value in keys.items() if key != "views")
+
+
+def _views_are_of_changed_images(config: Config) -> Iterator[str]:
+    views = config.data.augment.views
+    if views is not None and not _augments(config):
+        yield f"data.augment.views={views}: has no effect, data.augment changes no image"
+
+
+def _features_are_kept_where_they_stay(config: Config) -> Iterator[str]:
+    kept, reason = config.runtime.cache_features, why_features_change(config)
+    if kept and reason:
+        yield f"runtime.cache_features=true: cannot be, {reason}"
+    if kept is False and reason:
+        yield f"runtime.cache_features=false: has no effect, {reason}"
+
+
 def _a_backbone_is_tuned_in_one_way(config: Config) -> Iterator[str]:
     tune = config.model.tune
     if config.model.freeze and tune != of("model.tune").default:
@@ -484,6 +518,8 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _init_head_needs_init_from,
     _weights_come_from_one_place,
     _a_frozen_backbone_has_been_trained,
+    _views_are_of_changed_images,
+    _features_are_kept_where_they_stay,
     _a_backbone_is_tuned_in_one_way,
     _arguments_are_those_of_the_constructor,
     _parameter_groups_differ,

@@ -9,6 +9,7 @@ from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training import trained
 from engine.training.facts import read_facts
+from engine.training.weights_hash import weights_hash
 
 
 def teacher_facts(run: str) -> dict[str, Any]:
@@ -47,6 +48,6 @@ def named_weights(config: Config) -> dict[str, str | None]:
         "start_weights": ("model.init_from", config.model.init_from),
     }
     return {
-        fact: None if run is None else trained.weights_hash(finished_weights(key, run).state)
+        fact: None if run is None else weights_hash(finished_weights(key, run).state)
         for fact, (key, run) in named.items()
     }

@@ -16,6 +16,7 @@ from engine.config.mistakes import ConfigError
 from engine.config.schema import Config, chosen_keys
 from engine.training import build, named_runs, trained
 from engine.training.facts import read_facts
+from engine.training.weights_hash import weights_hash
 
 NAMES_SHOWN = 3
 WITHOUT_HEAD = "model.init_head=false leaves its head out"
@@ -64,7 +65,7 @@ def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | No
         state = _with_head_in([theirs.index(name) for name in ours], state, run=run)
     return StartWeights(
         state,
-        identity=trained.weights_hash(weights.state),
+        identity=weights_hash(weights.state),
         sentence=_sentence(config, weights, facts=facts, dataset=dataset, is_moved=is_moved),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from engine.training.image_checks import brightest
 from engine.training.probabilities import Readout
 from engine.training.runtime import preserved_randomness
 from engine.training.selection import Kept, headline_of
+from engine.training.weights_hash import weights_hash
 
 
 @dataclass(frozen=True)
@@ -239,12 +239,3 @@ def facts_of(
         "teacher_weights": None if teacher is None else weights_hash(teacher.state_dict()),
         "start_weights": start,
     }
-
-
-def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """Return 12 hex digits over every weight and buffer of a state dict."""
-    digest = hashlib.sha256()
-    for name, value in state.items():
-        digest.update(name.encode() + b"\0")
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
