@@ -273,6 +273,24 @@ def _init_head_needs_init_from(config: Config) -> Iterator[str]:
         yield "model.init_head: has no effect without model.init_from"
 
 
+def _a_head_starts_in_one_way(config: Config) -> Iterator[str]:
+    model, init = config.model, config.model.head_init
+    for key in ("text_encoder", "text_model", "text_prompt"):
+        if model.head == "cosine" and init != "text" and _is_set(config, f"model.{key}"):
+            yield f"model.{key}: has no effect with model.head_init={init}; needs text"
+    if model.head != "cosine" or init == "uniform":
+        return
+    if init == "text" and model.text_encoder is None:
+        yield "model.text_encoder: head_init=text needs it: a file of the weights of a CLIP"
+    if init == "text" and "{}" not in model.text_prompt:
+        yield f"model.text_prompt={model.text_prompt}: must hold {{}}, for the name of a class"
+    if model.init_from is not None and model.init_head:
+        yield (
+            f"model.head_init={init}: has no effect, the head's weights are those of "
+            "model.init_from; set model.init_head=false"
+        )
+
+
 def _weights_come_from_one_place(config: Config) -> Iterator[str]:
     model = config.model
     if model.pretrained and model.init_from is not None:
@@ -516,6 +534,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _patience_can_run_out,
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,
+    _a_head_starts_in_one_way,
     _weights_come_from_one_place,
     _a_frozen_backbone_has_been_trained,
     _views_are_of_changed_images,

@@ -74,31 +74,32 @@ class FeatureStore:
         }
 
     def features(
-        self, split: str, loader: Callable[[], data.Loader], *, views: int = 1
+        self, split: str, loader: Callable[[], data.Loader], *, views: int = 0
     ) -> Features:
         """Return the features of a split: from their file where there is one.
 
         Args:
             split: ``train``, ``val`` or ``test``.
             loader: makes the loader whose epoch v serves view v of every image.
-            views: how many views of an image there are; 1 where training changes no image.
+            views: how many changed views of an image there are; 0: the images as they are.
         """
         file, num_images = self._file(split, views=views), len(getattr(self.dataset, split))
-        shape, processes = (views, num_images), self.machine.processes
+        shape, processes = (max(views, 1), num_images), self.machine.processes
         known = None if file is None else _read(file, shape=shape)
         (is_missing,) = processes.largest(int(known is None))
         said = f"features of {num_images:,} {split} images"
-        said += f" in {views} views" if views > 1 else ""
+        said += f" in {views} views" if views else ""
         if not is_missing and known is not None:
             return Features(known, f"{said}: read from {file}")
         with contextlib.closing(loader()) as opened:
-            table = self._computed(opened, split, num_images=num_images, views=views)
+            table = self._computed(opened, split, shape=shape)
         if file is not None and processes.is_main and not _write(file, table):
             return Features(table, f"{said}: computed once; {file} cannot be written")
         return Features(table, f"{said}: computed once" + (f", kept in {file}" if file else ""))
 
     @torch.no_grad()
-    def _computed(self, loader: data.Loader, split: str, *, num_images: int, views: int) -> Tensor:
+    def _computed(self, loader: data.Loader, split: str, *, shape: tuple[int, int]) -> Tensor:
+        views, num_images = shape
         processes, model, device = self.machine.processes, self.model, self.machine.device
         was_training = model.training
         model.eval()
@@ -118,7 +119,7 @@ class FeatureStore:
     def _file(self, split: str, *, views: int) -> Path | None:
         """Return where the features are kept; None where nothing says where data go."""
         facts: dict[str, Any] = {**self._facts, "part": split, "views": views}
-        if views > 1:
+        if views:
             facts |= {"augment": self.config.data.augment.model_dump(), "seed": self.config.seed}
         canonical = json.dumps(facts, sort_keys=True, default=str)
         name = hashlib.sha256(canonical.encode()).hexdigest()[:24]

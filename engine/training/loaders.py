@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
+
+from torch import Tensor
 
 import data
 import models
@@ -40,11 +43,13 @@ class Loaders:
         splits = {"val": dataset.val, "test": dataset.test}
         self.held_out = {name: split for name, split in splits.items() if split is not None}
         self.remarks: list[str] = []
-        self._store: FeatureStore | None = None
+        self._known: dict[tuple[str, int], Features] = {}
         reason = rules.why_features_change(config)
-        if not reason and config.runtime.cache_features is not False:
-            self._store = FeatureStore(config, dataset, machine=machine, model=model)
-        elif reason and rules.trains_the_head_alone(config):
+        self._are_kept = not reason and config.runtime.cache_features is not False
+        self._store = functools.cache(
+            lambda: FeatureStore(config, dataset, machine=machine, model=model)
+        )
+        if reason and rules.trains_the_head_alone(config):
             self.remarks.append(f"features are computed in every epoch: {reason}")
 
     def training(self, *, smallest_share: int) -> data.Loader | data.FeatureLoader:
@@ -61,27 +66,32 @@ class Loaders:
             world=processes.world,
             smallest_share=smallest_share,
         )
-        return loader if self._store is None else self._serving(self._features("train"), loader)
+        if not self._are_kept:
+            return loader
+        augment = augmentation(self.config)
+        return data.FeatureLoader(loader, self._features("train", augment=augment))
 
     def evaluating(self, split: str) -> data.Loader | data.FeatureLoader:
         """Return the loader of a held-out split."""
         loader = self._loader(split)
-        return loader if self._store is None else self._serving(self._features(split), loader)
+        return data.FeatureLoader(loader, self._features(split)) if self._are_kept else loader
 
-    def _features(self, split: str) -> Features:
-        assert self._store is not None
-        augment, views = None, 1
-        if split == "train" and augmentation(self.config):
-            augment, views = augmentation(self.config), self.config.data.augment.views
-        return self._store.features(
-            split,
-            lambda: self._loader(split, augment=augment, batch_size=BATCH_SIZE),
-            views=views,
-        )
+    def plain_features(self) -> Tensor:
+        """Return the features (N, D) of the training images, unchanged, in the split's order."""
+        return self._features("train")[0]
 
-    def _serving(self, features: Features, loader: data.Loader) -> data.FeatureLoader:
-        self.remarks.append(features.sentence)
-        return data.FeatureLoader(loader, features.table)
+    def _features(self, split: str, *, augment: data.Augment | None = None) -> Tensor:
+        """Return the features (views, N, D) of a split."""
+        views = 0 if not augment else augment.views or 1
+        if (split, views) not in self._known:
+            found = self._store().features(
+                split,
+                lambda: self._loader(split, augment=augment, batch_size=BATCH_SIZE),
+                views=views,
+            )
+            self._known[split, views] = found
+            self.remarks.append(found.sentence)
+        return self._known[split, views].table
 
     def _loader(self, split: str, **options: Any) -> data.Loader:
         config, dataset = self.config, self.dataset

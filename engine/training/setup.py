@@ -13,7 +13,9 @@ import data
 import models
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
+from engine.training.base_weights import base_of
 from engine.training.evaluation import Evaluator
+from engine.training.head_start import start_head
 from engine.training.loaders import Loaders
 from engine.training.machine import Machine
 from engine.training.parameter_groups import described
@@ -112,8 +114,10 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
     assert isinstance(trainer.model, models.Classifier)
+    trainer.base = base_of(config, trainer.model)
     class_weights = build.build_class_weights(config, dataset)
     loaders = Loaders(config, dataset, machine=machine, model=trainer.model)
+    start_head(config, dataset, trainer=trainer, loaders=loaders)
     loader = loaders.training(smallest_share=data_checks.smallest_share(trainer.model))
     epoch_length = config.sampler.length or len(dataset.train)
     data_checks.check_lone_images(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 import data
-import models
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config, chosen_keys
@@ -58,9 +57,7 @@ def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | No
         raise ConfigError([f"model.init_from={run}: {mistakes[0]}"])
     theirs, ours = tuple(facts["class_names"]), dataset.class_names
     is_moved = config.model.init_head and theirs != ours
-    state = weights.state
-    if earlier.model.tune == "lora":  # goes on from the same function, whatever is trained now
-        state = models.merged(state, scale=earlier.model.lora_alpha / earlier.model.lora_rank)
+    state = trained.start_state(run, weights)
     if is_moved:
         state = _with_head_in([theirs.index(name) for name in ours], state, run=run)
     return StartWeights(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.training.base_weights import Base
 from engine.training.divergence import NonFiniteLossError, NonFiniteWeightsError
 from engine.training.epoch_totals import EpochTotals, Step
 from engine.training.interfaces import Batch, Criterion
@@ -63,6 +64,9 @@ class Trainer:
             goes by.
         options: how a step is computed.
 
+    Attributes:
+        base: the weights that training leaves alone, if checkpoints need not hold them.
+
     Joined processes share every batch; losses and gradients are those of the whole batch.
     """
 
@@ -84,6 +88,7 @@ class Trainer:
         self.model, self.loss, self.optimizer, self.rate = model, loss, optimizer, rate
         self.seed, self.device, self.mix, self.ema = seed, device, mix, ema
         self.num_outputs, self.teacher = num_outputs, teacher
+        self.base: Base | None = None
         options = options or StepOptions()
         self.accumulate, self.clip_norm = options.accumulate, options.clip_norm
         self.sam, self.precision = options.sam, options.precision
