@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def text_directions(
             it, or the embeddings do not fit the features.
     """
     try:
-        import open_clip
+        open_clip: Any = importlib.import_module("open_clip")
     except ImportError as error:
         raise ModelError(
             f"model.head_init=text: needs open_clip, which is not installed: pip install {PACKAGE}"

@@ -67,6 +67,7 @@ class Loaders:
             smallest_share=smallest_share,
         )
         if not self._are_kept:
+            self._known.clear()  # what a head has started from
             return loader
         augment = augmentation(self.config)
         return data.FeatureLoader(loader, self._features("train", augment=augment))

@@ -136,7 +136,7 @@ class _Merged(torch.autograd.Function):
     """x (W + s B A)^T + b, with gradients of x, A (rank, in) and B (out, rank) alone."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         inputs: Tensor,
         weight: Tensor,
@@ -151,7 +151,7 @@ class _Merged(torch.autograd.Function):
         return F.linear(inputs, merged, None if bias is None else bias.to(inputs.dtype))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         inputs, merged, down, up = ctx.saved_tensors
         rows, slopes = inputs.flatten(0, -2), gradient.flatten(0, -2)
         of_inputs = gradient @ merged if ctx.needs_input_grad[0] else None

@@ -58,7 +58,7 @@ def test_thermal_images_are_resized_where_that_is_asked(infrared: Path) -> None:
     assert tuple(resized.test.images.shape[1:]) == (1, 32, 32)
     floats = plain.test.images.float()  # type: ignore[union-attr]
     expected = F.interpolate(floats, size=(32, 32), mode="bilinear", antialias=True)
-    assert (resized.test.images - expected).abs().max() <= 1  # type: ignore[operator]
+    assert (resized.test.images - expected).abs().max() < 1.1  # type: ignore[operator]
     assert torch.equal(plain.test.targets, resized.test.targets)
 
 
