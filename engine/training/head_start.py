@@ -42,7 +42,7 @@ def start_head(
                 encoder=config.model.text_encoder,
                 model=config.model.text_model,
                 prompt=config.model.text_prompt,
-                num_features=trainer.model.head.weight.shape[1],
+                num_features=trainer.model.get_parameter("head.weight").shape[1],
             )
     for model in (trainer.model, *([] if trainer.ema is None else [trainer.ema.module])):
         model.head.begin_at(directions)
