@@ -168,11 +168,18 @@ def normalization(name: str) -> Normalization:
 
 
 def _nearest_models(name: str, *, most: int = 3) -> list[str]:
-    """Return names like `name`; ours that contain it first, as they are built for small images."""
+    """Return names like `name`: of ours that contain it, that go on from it, or are spelled alike.
+
+    Ours are first, as they are built for small images; of what begins with ``vit_base`` the usual
+    one, of patches of 16 and images of 224 pixels, then the shortest.
+    """
+    known = timm.list_models()
     ours = [model for file in names() for model in timm.list_models(module=file)]
     whole = sorted((model for model in ours if name in model), key=len)
-    close = difflib.get_close_matches(name, timm.list_models(), n=most)
-    return list(dict.fromkeys([*whole, *close]))[:most]
+    longer = [model for model in known if model.startswith(f"{name}_")]
+    longer.sort(key=lambda model: (not model.endswith("_patch16_224"), len(model), model))
+    close = difflib.get_close_matches(name, known, n=most)
+    return list(dict.fromkeys([*whole, *longer, *close]))[:most]
 
 
 def _create(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:

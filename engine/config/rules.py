@@ -291,6 +291,36 @@ def _a_head_starts_in_one_way(config: Config) -> Iterator[str]:
         )
 
 
+def _several_runs_are_averaged(config: Config) -> Iterator[str]:
+    runs = config.model.init_from
+    if not isinstance(runs, tuple):
+        return
+    if len(runs) < 2:
+        yield "model.init_from: a list is averaged; name two run folders or more, or one by itself"
+    for run in sorted({run for run in runs if runs.count(run) > 1}):
+        yield f"model.init_from: names {run} twice"
+
+
+def _weights_are_averaged_in_one_way(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.swa is not None and model.ema is not None:
+        yield (
+            f"model.swa={model.swa:g}: cannot go with model.ema={model.ema:g}, which averages too; "
+            "set one of them to null"
+        )
+
+
+def _a_head_that_goes_on_has_a_start(config: Config) -> Iterator[str]:
+    model = config.model
+    if of("model.head").fact(model.head, "starts_anew") and (
+        model.init_from is None or not model.init_head
+    ):
+        yield (
+            f"model.head={model.head}: goes on from the head of another run; set "
+            "model.init_from=<run folder>, with model.init_head=true"
+        )
+
+
 def _weights_come_from_one_place(config: Config) -> Iterator[str]:
     model = config.model
     if model.pretrained and model.init_from is not None:
@@ -332,6 +362,8 @@ def why_features_change(config: Config) -> str:
             return f"every epoch mixes other images; needs mixup.{key}=0"
     if config.teacher is not None:
         return "the teacher looks at images; needs teacher=null"
+    if isinstance(config.model.init_from, tuple):
+        return "the mean of runs gets statistics from images first; needs one run in init_from"
     return ""
 
 
@@ -535,6 +567,9 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,
     _a_head_starts_in_one_way,
+    _several_runs_are_averaged,
+    _weights_are_averaged_in_one_way,
+    _a_head_that_goes_on_has_a_start,
     _weights_come_from_one_place,
     _a_frozen_backbone_has_been_trained,
     _views_are_of_changed_images,

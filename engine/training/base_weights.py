@@ -86,14 +86,15 @@ def base_of(config: Config, model: models.Classifier) -> Base | None:
     """Return what the checkpoints of a run need not hold; None where they must hold all.
 
     A backbone that begins with random weights is kept whole: another version of a library might
-    draw others.
+    draw others. So is the mean of several runs.
 
     Args:
         config: of the run.
         model: at the weights that it starts from.
     """
     is_light = config.model.freeze or config.model.tune != choices.of("model.tune").default
-    if not is_light or not rules.begins_trained(config):
+    is_mean = isinstance(config.model.init_from, tuple)
+    if not is_light or is_mean or not rules.begins_trained(config):
         return None
     trained = {key for key, value in model.named_parameters() if value.requires_grad}
     whole = model.state_dict()

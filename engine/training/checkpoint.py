@@ -39,6 +39,10 @@ class Progress:
     totals: EpochTotals = field(default_factory=EpochTotals)
     best: dict[str, Kept] = field(default_factory=dict)
 
+    def num_steps(self, steps: int) -> int:
+        """Return how many steps are behind, of which an epoch has ``steps``."""
+        return self.epoch * steps + self.totals.steps
+
     @property
     def has_begun(self) -> bool:
         """Whether any step is behind."""

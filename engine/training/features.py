@@ -1,182 +1,104 @@
-"""The features of a split through a frozen backbone, computed once and kept."""
+"""The features behind a run's predictions, stored for classifiers that are fitted without training.
+
+What ``evaluate.store_features`` adds beside the logits of each selection rule:
+``<split>.<rule>.features.npy``, the features (N, D) float32 of validation and test in the order of
+``<split>.<rule>.npz``, and ``classifier.<rule>.npz``: ``means`` (C, D) of the features of each
+class's training images, ``unit_means`` (C, D) of the same scaled to length 1, ``counts`` (C,), and
+``weight`` (C, D) and ``bias`` (C,) of a linear head.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-import data
-import models
-from engine.config.components import ROOT
-from engine.config.load import flatten
-from engine.config.schema import Config
-from engine.training.code_hash import code_files
-from engine.training.machine import Machine
-from engine.training.provenance import PACKAGES, package_version
-from engine.training.runtime import autocast, device_name
-from engine.training.weights_hash import weights_hash
-
-BATCH_SIZE = 64  # whatever that of training is: the last bits of features depend on it
-PACKAGE_FOLDERS = ("data", "models")  # whose code makes features
+from engine.training.evaluation import Evaluator
+from engine.training.files import array_file, write_bytes
 
 
-@dataclass(frozen=True)
-class Features:
-    """What a backbone makes of the images of a split.
+def store_features(
+    folder: Path,
+    rule: str,
+    *,
+    evaluator: Evaluator,
+    targets: Tensor,
+    num_classes: int,
+    after_batch: Callable[[], None],
+) -> None:
+    """Write the features of the held-out splits and the class means of those of training.
 
-    Attributes:
-        table: float32 (views, N, D), on the CPU.
-        sentence: how they were had, for the user.
-    """
-
-    table: Tensor
-    sentence: str
-
-
-class FeatureStore:
-    """Computes features, and keeps them in files that any run on the same images can use.
-
-    A file is named by a hash of all that its numbers depend on: the weights of the backbone, the
-    images and what is done to them, the code, and the machine's way of computing.
+    Joined processes share the images; the main one writes. No more than a batch is in memory.
 
     Args:
-        config: of the run.
-        dataset: of the run.
-        machine: what it is trained on.
-        model: whose backbone makes the features, at the weights of the moment.
+        folder: for the files.
+        rule: which chose the weights of the moment.
+        evaluator: knows model and splits, training images among them.
+        targets: labels of the training images.
+        num_classes: C.
+        after_batch: called between batches.
     """
-
-    def __init__(
-        self, config: Config, dataset: data.LongTailed, *, machine: Machine, model: Any
-    ) -> None:
-        self.config, self.dataset, self.machine = config, dataset, machine
-        self.model: models.Classifier = model
-        self._facts = {
-            "weights": weights_hash(model.backbone.state_dict()),
-            "model": {key: getattr(config.model, key) for key in ("name", "norm", "kwargs")},
-            "images": _image_keys(config),
-            "split": dataset.split_fingerprint,
-            "normalization": [dataset.mean, dataset.std],
-            "machine": [device_name(machine.device), machine.precision, machine.threads],
-            "processes": machine.processes.world,
-            "packages": {name: package_version(name) for name in PACKAGES},
-            "code": _code(config),
-        }
-
-    def features(
-        self, split: str, loader: Callable[[], data.Loader], *, views: int = 0
-    ) -> Features:
-        """Return the features of a split: from their file where there is one.
-
-        Args:
-            split: ``train``, ``val`` or ``test``.
-            loader: makes the loader whose epoch v serves view v of every image.
-            views: how many changed views of an image there are; 0: the images as they are.
-        """
-        file, num_images = self._file(split, views=views), len(getattr(self.dataset, split))
-        shape, processes = (max(views, 1), num_images), self.machine.processes
-        known = None if file is None else _read(file, shape=shape)
-        (is_missing,) = processes.largest(int(known is None))
-        said = f"features of {num_images:,} {split} images"
-        said += f" in {views} views" if views else ""
-        if not is_missing and known is not None:
-            return Features(known, f"{said}: read from {file}")
-        with contextlib.closing(loader()) as opened:
-            table = self._computed(opened, split, shape=shape)
-        if file is not None and processes.is_main and not _write(file, table):
-            return Features(table, f"{said}: computed once; {file} cannot be written")
-        return Features(table, f"{said}: computed once" + (f", kept in {file}" if file else ""))
-
-    @torch.no_grad()
-    def _computed(self, loader: data.Loader, split: str, *, shape: tuple[int, int]) -> Tensor:
-        views, num_images = shape
-        processes, model, device = self.machine.processes, self.model, self.machine.device
-        was_training = model.training
-        model.eval()
-        table = []
-        positions = processes.share(torch.arange(num_images))
-        with _progress(f"features of {split}", views * num_images, is_on=processes.is_main) as tell:
-            for view in range(views):
-                rows = []
-                for batch in loader.epoch(positions, epoch=view):
-                    with autocast(device, self.machine.precision):
-                        rows.append(model.backbone(batch.images).float().cpu())
-                    tell(len(rows[-1]) * processes.world)
-                table.append(processes.joined_shares(torch.cat(rows), num_rows=num_images))
-        model.train(was_training)
-        return torch.stack(table)
-
-    def _file(self, split: str, *, views: int) -> Path | None:
-        """Return where the features are kept; None where nothing says where data go."""
-        facts: dict[str, Any] = {**self._facts, "part": split, "views": views}
-        if views:
-            facts |= {"augment": self.config.data.augment.model_dump(), "seed": self.config.seed}
-        canonical = json.dumps(facts, sort_keys=True, default=str)
-        name = hashlib.sha256(canonical.encode()).hexdigest()[:24]
-        try:
-            return data.data_root() / "cache" / "features" / f"{name}.npy"
-        except data.DataError:
-            return None
+    model = evaluator.trainer.evaluated
+    for split in ("val", "test"):
+        if split in evaluator.splits:
+            _store_split(folder / f"{split}.{rule}.features.npy", evaluator, split, after_batch)
+    found = _means(evaluator, targets, num_classes=num_classes, after_batch=after_batch)
+    if evaluator.trainer.processes.is_main:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **found, **_linear(model))
+        write_bytes(folder / f"classifier.{rule}.npz", buffer.getvalue())
 
 
-def _image_keys(config: Config) -> dict[str, Any]:
-    """Return the keys that images depend on, before augmentation."""
-    left_out = ("data.augment.", "data.download", "data.cache_gb", "data.title")
+def _store_split(
+    file: Path, evaluator: Evaluator, split: str, after_batch: Callable[[], None]
+) -> None:
+    batches = evaluator.features(split, after_batch=after_batch)
+    first = next(batches)
+    if not evaluator.trainer.processes.is_main:
+        for _ in batches:
+            pass
+        return
+    shape = (len(evaluator.splits[split]), first.shape[1])
+    with array_file(file, shape=shape, dtype=np.float32) as append:
+        append(first)
+        for batch in batches:
+            append(batch)
+
+
+def _means(
+    evaluator: Evaluator, targets: Tensor, *, num_classes: int, after_batch: Callable[[], None]
+) -> Mapping[str, np.ndarray]:
+    """Return means of features and of features of length 1; zeros for a class without images."""
+    sums, unit_sums, done = None, None, 0
+    for batch in evaluator.features("train", after_batch=after_batch):
+        features = torch.from_numpy(batch).double()
+        if sums is None or unit_sums is None:
+            shape = (num_classes, features.shape[1])
+            sums = torch.zeros(shape, dtype=torch.float64)
+            unit_sums = torch.zeros(shape, dtype=torch.float64)
+        labels = targets[done : done + len(features)]
+        sums.index_add_(0, labels, features)
+        unit_sums.index_add_(0, labels, nn.functional.normalize(features))
+        done += len(features)
+    assert sums is not None and unit_sums is not None
+    counts = targets.bincount(minlength=num_classes)
+    images = counts.clamp(min=1)[:, None]
     return {
-        key: value
-        for key, value in flatten(config).items()
-        if key.startswith("data.") and not key.startswith(left_out)
+        "means": (sums / images).float().numpy(),
+        "unit_means": (unit_sums / images).float().numpy(),
+        "counts": counts.numpy(),
     }
 
 
-def _code(config: Config) -> str:
-    """Return a hash of the code that reads images and makes features of them."""
-    folders = [ROOT / name for name in PACKAGE_FOLDERS]
-    digest = hashlib.sha256()
-    for file in code_files(config):
-        if file.parent in folders:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def _read(file: Path, *, shape: tuple[int, int]) -> Tensor | None:
-    """Map a file of features privately; None if it is absent, damaged or of other images."""
-    try:
-        found = np.load(file, mmap_mode="c")
-    except (OSError, ValueError, EOFError):
-        return None
-    is_whole = found.dtype == np.float32 and found.ndim == 3 and found.shape[:2] == shape
-    return torch.from_numpy(found) if is_whole else None
-
-
-def _write(file: Path, table: Tensor) -> bool:
-    """Write a file of features whole or not at all; return whether it could be written."""
-    unfinished = file.with_name(f".{file.stem}.{os.getpid()}.npy")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(unfinished, table.numpy())
-        unfinished.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _progress(said: str, total: int, *, is_on: bool) -> Iterator[Callable[[int], None]]:
-    if not is_on:
-        yield lambda _: None
-        return
-    with data.progress(said, total=total) as tell:
-        yield tell
+def _linear(model: nn.Module) -> Mapping[str, np.ndarray]:
+    """Return weight and bias of a head that is one linear layer; nothing of another."""
+    head = getattr(model, "head", None)
+    if not isinstance(head, nn.Linear):
+        return {}
+    weight = head.weight.detach().float().cpu()
+    bias = torch.zeros(len(weight)) if head.bias is None else head.bias.detach().float().cpu()
+    return {"weight": weight.numpy(), "bias": bias.numpy()}

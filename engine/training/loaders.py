@@ -12,7 +12,7 @@ import models
 from engine.config import rules
 from engine.config.schema import Config
 from engine.training.build import augmentation
-from engine.training.features import BATCH_SIZE, Features, FeatureStore
+from engine.training.frozen_features import BATCH_SIZE, Features, FeatureStore
 from engine.training.machine import Machine
 from engine.training.runtime import derive_seed
 
@@ -27,7 +27,7 @@ class Loaders:
         model: at the weights that it starts from.
 
     Attributes:
-        held_out: the splits that are evaluated, by name.
+        splits: by name, those that are evaluated and ``train``.
         remarks: what a user should know before training.
     """
 
@@ -40,8 +40,8 @@ class Loaders:
         model: models.Classifier,
     ) -> None:
         self.config, self.dataset, self.machine = config, dataset, machine
-        splits = {"val": dataset.val, "test": dataset.test}
-        self.held_out = {name: split for name, split in splits.items() if split is not None}
+        splits = {"val": dataset.val, "test": dataset.test, "train": dataset.train}
+        self.splits = {name: split for name, split in splits.items() if split is not None}
         self.remarks: list[str] = []
         self._known: dict[tuple[str, int], Features] = {}
         reason = rules.why_features_change(config)
@@ -67,19 +67,21 @@ class Loaders:
             smallest_share=smallest_share,
         )
         if not self._are_kept:
-            self._known.clear()  # what a head has started from
             return loader
         augment = augmentation(self.config)
         return data.FeatureLoader(loader, self._features("train", augment=augment))
 
     def evaluating(self, split: str) -> data.Loader | data.FeatureLoader:
-        """Return the loader of a held-out split."""
+        """Return the loader of a split whose images are taken as they are tested."""
         loader = self._loader(split)
         return data.FeatureLoader(loader, self._features(split)) if self._are_kept else loader
 
     def plain_features(self) -> Tensor:
         """Return the features (N, D) of the training images, unchanged, in the split's order."""
-        return self._features("train")[0]
+        found = self._features("train")[0]
+        if not self._are_kept:
+            self._known.clear()
+        return found
 
     def _features(self, split: str, *, augment: data.Augment | None = None) -> Tensor:
         """Return the features (views, N, D) of a split."""

@@ -14,6 +14,7 @@ import models
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.base_weights import base_of
+from engine.training.epoch_totals import EpochTotals
 from engine.training.evaluation import Evaluator
 from engine.training.head_start import start_head
 from engine.training.loaders import Loaders
@@ -67,6 +68,11 @@ class Setup:
             length=self.config.sampler.length,
         )
 
+    def average(self, positions: Tensor, *, epoch: int, totals: EpochTotals) -> None:
+        """Take the weights after an epoch (0-based) into ``model.swa``'s mean, where it is on."""
+        batches = self.loader.epoch(positions, epoch=epoch)
+        self.trainer.average(batches, epoch=epoch, totals=totals)
+
     def histogram(self, positions: Tensor) -> list[int]:
         """Return how often each class was drawn, C numbers."""
         targets, num_classes = self.dataset.train.targets, self.dataset.num_classes
@@ -117,7 +123,6 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
     trainer.base = base_of(config, trainer.model)
     class_weights = build.build_class_weights(config, dataset)
     loaders = Loaders(config, dataset, machine=machine, model=trainer.model)
-    start_head(config, dataset, trainer=trainer, loaders=loaders)
     loader = loaders.training(smallest_share=data_checks.smallest_share(trainer.model))
     epoch_length = config.sampler.length or len(dataset.train)
     data_checks.check_lone_images(
@@ -127,6 +132,10 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         smallest_batch=min(loader.batch_sizes(epoch_length)),
         processes=machine.processes.world,
     )
+    if isinstance(config.model.init_from, tuple):  # a mean of weights has no statistics yet
+        every = torch.arange(len(dataset.train))
+        trainer.renew_statistics(trainer.model, loader.epoch(every, epoch=0), with_frozen=True)
+    start_head(config, dataset, trainer=trainer, loaders=loaders)
     steps = loader.num_batches(epoch_length)
     parameters = described(trainer.model, build.build_groups(config, trainer.model))
     readout = build.build_readout(
@@ -144,7 +153,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         class_weights=None if class_weights is None else class_weights.to(machine.device),
         evaluator=Evaluator(
             trainer,
-            loaders.held_out,
+            loaders.splits,
             make_loader=loaders.evaluating,
             readout=readout,
             class_counts=dataset.class_counts,
@@ -165,6 +174,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
             *notes.light_notes(config, parameters),
             *notes.listed_weights(config, dataset, class_weights),
+            *notes.listed_loss_values(config, dataset),
             *([] if start is None else [start.sentence]),
             *trainer.model.remarks,
             *loaders.remarks,

@@ -194,7 +194,7 @@ def _base_of_run(run: Path) -> Base:
     try:
         with mistakes_of(models.ModelError), preserved_randomness():
             model = _built(config, facts, pretrained=config.model.pretrained)
-        if config.model.init_from is not None:
+        if isinstance(config.model.init_from, str):
             start, own = start_state(config.model.init_from), model.state_dict()
             below = {key: start[key] for key in own if key in start and not key.startswith("head.")}
             model.load_state_dict({**own, **below})
@@ -231,7 +231,12 @@ def readout_of(config: Config, facts: Mapping[str, Any]) -> Readout:
     class_counts = torch.tensor(facts["class_counts"])
     return build_readout(
         config,
-        build_loss(config, class_counts, taught=facts["taught_classes"]),
+        build_loss(
+            config,
+            class_counts,
+            tuple(facts["class_names"]),
+            taught=facts["taught_classes"],
+        ),
         class_counts=class_counts,
         classes=facts["predicted_classes"],
     )
