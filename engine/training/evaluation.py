@@ -59,7 +59,7 @@ class Evaluator:
     Args:
         trainer: whose evaluated weights predict.
         splits: the held-out splits by name, and the training images as ``train``.
-        make_loader: called with a split when it is first predicted.
+        make_loader: called with the name of a split when it is first predicted.
         readout: its ``predict`` turns logits into probabilities.
         class_counts: (C,) training images.
         whole_counts: (C,) images of each class in the data set's whole training list: how frequent
@@ -75,7 +75,7 @@ class Evaluator:
         trainer: Trainer,
         splits: Mapping[str, Split],
         *,
-        make_loader: Callable[[Any], Loader],
+        make_loader: Callable[[str], Loader],
         readout: PredictsProbabilities,
         class_counts: np.ndarray,
         whole_counts: np.ndarray,
@@ -171,7 +171,7 @@ class Evaluator:
 
     def _loader(self, split: str) -> Loader:
         if split not in self._loaders:
-            self._loaders[split] = self._make_loader(self.splits[split])
+            self._loaders[split] = self._make_loader(split)
         return self._loaders[split]
 
 
