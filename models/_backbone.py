@@ -200,7 +200,7 @@ def _create_pretrained(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
     """Build with the weights that timm knows for the model, from its cache or the network."""
     trouble = _hub.trouble(name)
     try:
-        with _unlogged(), _hub.offline(trouble):
+        with unlogged(), _hub.offline(trouble):
             return timm.create_model(**kwargs, pretrained=True)
     except LOADING_ERRORS as error:
         _create(kwargs, name=name)  # raises where it is the model that cannot be built
@@ -221,7 +221,7 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
         # JAX weights come as .npz, which timm reads another way.
         state = {} if file.suffix == ".npz" else read_state(file)
         source = {"state_dict": state} if state else {"file": str(file), "custom_load": True}
-        with _unlogged():
+        with unlogged():
             model = timm.create_model(**kwargs, pretrained=True, pretrained_cfg_overlay=source)
     except LOADING_ERRORS as error:
         raise ModelError(
@@ -262,7 +262,7 @@ def _missing(
 
 
 @contextlib.contextmanager
-def _unlogged() -> Iterator[None]:
+def unlogged() -> Iterator[None]:
     """Keep off the terminal what is logged on loading: every key of a file, every retry.
 
     What matters of it is in the error that follows, or in ours.

@@ -48,6 +48,7 @@ NOT_IDENTITY = (
     "runtime.threads",
     "runtime.workers",
     "runtime.compile",
+    "runtime.cache_features",
     "runtime.deterministic",
     "runtime.checkpoint_seconds",
     "data.download",

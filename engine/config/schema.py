@@ -372,6 +372,11 @@ class RuntimeConfig(Section):
     threads: Annotated[int, Ge(1)] | None = Field(
         None, description="CPU threads of torch; null: torch's own choice"
     )
+    cache_features: bool | None = Field(
+        None,
+        description="with model.tune=head: compute the features of each image once, in memory and "
+        "in a file below DATA_ROOT, rather than in every epoch; null: where nothing changes them",
+    )
     workers: Annotated[int, Ge(0)] = Field(
         2, description="processes that decode images on disk and augment image by image"
     )

@@ -11,6 +11,7 @@ from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training import trained
 from engine.training.facts import read_facts
+from engine.training.weights_hash import weights_hash
 
 
 def teacher_facts(run: str) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def named_weights(config: Config) -> dict[str, str | None]:
     }
     return {
         fact: joined_identity(
-            trained.weights_hash(finished_weights(key, run).state) for run in named_runs(runs)
+            weights_hash(finished_weights(key, run).state) for run in named_runs(runs)
         )
         for fact, (key, runs) in named.items()
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +13,15 @@ import data
 import models
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
+from engine.training.base_weights import base_of
 from engine.training.epoch_totals import EpochTotals
 from engine.training.evaluation import Evaluator
+from engine.training.head_start import start_head
+from engine.training.loaders import Loaders
 from engine.training.machine import Machine
 from engine.training.parameter_groups import described
 from engine.training.processes import Processes
+from engine.training.run_folder import RunFolder
 from engine.training.runtime import derive_seed
 from engine.training.start_weights import start_weights
 from engine.training.train_loop import Trainer
@@ -30,7 +33,7 @@ class Setup:
 
     Attributes:
         trainer: model, loss and optimizer.
-        loader: batches of the training split.
+        loader: batches of the training split, or of the features of its images.
         class_index: where the images of each class are, for the sampler.
         class_weights: (C,) float32 of ``reweight``, on the device; or None.
         evaluator: predicts a split with the weights of the moment.
@@ -44,7 +47,7 @@ class Setup:
     """
 
     trainer: Trainer
-    loader: data.Loader
+    loader: data.Loader | data.FeatureLoader
     class_index: data.ClassIndex
     class_weights: Tensor | None
     evaluator: Evaluator
@@ -118,24 +121,10 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
     assert isinstance(trainer.model, models.Classifier)
+    trainer.base = base_of(config, trainer.model)
     class_weights = build.build_class_weights(config, dataset)
-    make_loader = functools.partial(
-        data.Loader,
-        batch_size=config.optim.batch_size,
-        mean=dataset.mean,
-        std=dataset.std,
-        device=machine.device,
-        seed=derive_seed(config.seed, "loader"),
-        interpolation=getattr(config.data, "interpolation", "bilinear"),
-        workers=config.runtime.workers,
-    )
-    loader = make_loader(
-        dataset.train,
-        augment=build.augmentation(config),
-        rank=machine.processes.rank,
-        world=machine.processes.world,
-        smallest_share=data_checks.smallest_share(trainer.model),
-    )
+    loaders = Loaders(config, dataset, machine=machine, model=trainer.model)
+    loader = loaders.training(smallest_share=data_checks.smallest_share(trainer.model))
     epoch_length = config.sampler.length or len(dataset.train)
     data_checks.check_lone_images(
         config,
@@ -147,9 +136,9 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
     if isinstance(config.model.init_from, tuple):  # a mean of weights has no statistics yet
         every = torch.arange(len(dataset.train))
         trainer.renew_statistics(trainer.model, loader.epoch(every, epoch=0), with_frozen=True)
+    start_head(config, dataset, trainer=trainer, loaders=loaders)
     steps = loader.num_batches(epoch_length)
     parameters = described(trainer.model, build.build_groups(config, trainer.model))
-    splits = {"val": dataset.val, "test": dataset.test, "train": dataset.train}
     readout = build.build_readout(
         config,
         trainer.loss,
@@ -165,13 +154,14 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         class_weights=None if class_weights is None else class_weights.to(machine.device),
         evaluator=Evaluator(
             trainer,
-            {name: split for name, split in splits.items() if split is not None},
-            make_loader=make_loader,
+            loaders.splits,
+            make_loader=loaders.evaluating,
             readout=readout,
             class_counts=dataset.class_counts,
             whole_counts=dataset.whole_counts,
             old_classes=dataset.classes.old,
             limits=build.group_limits(config),
+            scratch=RunFolder.of(config).predictions,
         ),
         steps=steps,
         parameters=parameters,
@@ -189,6 +179,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             *notes.listed_loss_values(config, dataset),
             *([] if start is None else [start.sentence]),
             *trainer.model.remarks,
+            *loaders.remarks,
         ),
         config=config,
         dataset=dataset,

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 import data
-import models
 from engine.config.load import load_run_config, named_runs
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config, chosen_keys
 from engine.training import build, trained
 from engine.training.facts import read_facts
 from engine.training.named_runs import finished_weights, joined_identity
+from engine.training.weights_hash import weights_hash
 
 NAMES_SHOWN = 3
 WITHOUT_HEAD = "model.init_head=false leaves its head out"
@@ -71,14 +71,12 @@ def _weights_of(run: str, config: Config, dataset: data.LongTailed) -> StartWeig
         raise ConfigError([f"model.init_from={run}: {mistakes[0]}"])
     theirs, ours = tuple(facts["class_names"]), dataset.class_names
     is_moved = config.model.init_head and theirs != ours
-    state = weights.state
-    if earlier.model.tune == "lora":  # goes on from the same function, whatever is trained now
-        state = models.merged(state, scale=earlier.model.lora_alpha / earlier.model.lora_rank)
+    state = trained.start_state(run, weights)
     if is_moved:
         state = _with_head_in([theirs.index(name) for name in ours], state, run=run)
     return StartWeights(
         state,
-        identity=trained.weights_hash(weights.state),
+        identity=weights_hash(weights.state),
         sentence=_sentence(config, weights, facts=facts, dataset=dataset, is_moved=is_moved),
     )
 

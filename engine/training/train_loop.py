@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.training.averaging import EpochMean, renew_statistics
+from engine.training.base_weights import Base
 from engine.training.cost import Meter
 from engine.training.divergence import NonFiniteLossError, NonFiniteWeightsError
 from engine.training.epoch_totals import EpochTotals, Step
@@ -65,6 +66,9 @@ class Trainer:
         swa: the mean over epochs that :meth:`average` adds to, or None.
         options: how a step is computed.
 
+    Attributes:
+        base: the weights that training leaves alone, if checkpoints need not hold them.
+
     Joined processes share every batch; losses and gradients are those of the whole batch.
     """
 
@@ -87,6 +91,7 @@ class Trainer:
         self.model, self.loss, self.optimizer, self.rate = model, loss, optimizer, rate
         self.seed, self.device, self.mix, self.ema = seed, device, mix, ema
         self.num_outputs, self.teacher, self.swa = num_outputs, teacher, swa
+        self.base: Base | None = None
         options = options or StepOptions()
         self.accumulate, self.clip_norm = options.accumulate, options.clip_norm
         self.sam, self.precision = options.sam, options.precision

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from data import SHARED_GROUPS, DataError, Imbalance, Pool, Validation, build
@@ -50,6 +51,15 @@ def test_thermal_images_are_one_channel_of_40_rows_and_a_quarter_of_each_class_i
     assert pool.train.images.shape == (21, 1, 40, 24)  # type: ignore[union-attr]
     assert len(pool.class_names) == 12
     assert pool.test.targets.bincount(minlength=12)[[0, 1, 11]].tolist() == [4, 2, 1]
+
+
+def test_thermal_images_are_resized_where_that_is_asked(infrared: Path) -> None:
+    plain, resized = load_infrared(infrared), load_infrared(infrared, size=32)
+    assert tuple(resized.test.images.shape[1:]) == (1, 32, 32)
+    floats = plain.test.images.float()  # type: ignore[union-attr]
+    expected = F.interpolate(floats, size=(32, 32), mode="bilinear", antialias=True)
+    assert (resized.test.images - expected).abs().max() < 1.1  # type: ignore[operator]
+    assert torch.equal(plain.test.targets, resized.test.targets)
 
 
 def test_the_same_image_under_two_numbers_is_in_one_split_and_counted(infrared: Path) -> None:
