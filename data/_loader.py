@@ -118,6 +118,11 @@ class Loader:
             sizes.append(rest)
         return sizes
 
+    def own_batch_sizes(self, num_positions: int) -> list[int]:
+        """Return how many of them this process has in each batch."""
+        sizes = self.batch_sizes(num_positions)
+        return [max(len(range(self._rank, size, self._world)), 1) for size in sizes]
+
     def epoch(self, positions: Tensor, *, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch.
 

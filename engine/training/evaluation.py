@@ -16,6 +16,7 @@ from engine.training.files import write_bytes
 from engine.training.metrics import Limits, Metrics, evaluate
 from engine.training.predict_loop import Predictions, predict
 from engine.training.probabilities import PredictsProbabilities
+from engine.training.runtime import autocast
 from engine.training.summary import defined
 from engine.training.train_loop import Trainer
 
@@ -84,6 +85,18 @@ class Evaluator:
         self.old_classes, self.limits = old_classes, limits
         self._make_loader = make_loader
         self._loaders: dict[str, Loader] = {}
+        # What predicts in the place of the evaluated model, such as the same model compiled.
+        self.forward: Callable[[Tensor], Any] | None = None
+
+    @torch.no_grad()
+    def rehearse(self, forward: Callable[[Tensor], Any], *, shape: Sequence[int]) -> None:
+        """Call the evaluated model on black images (B, C, H, W); nothing is left of it."""
+        trainer = self.trainer
+        was_training = trainer.evaluated.training
+        trainer.evaluated.eval()
+        with autocast(trainer.device, trainer.precision):
+            forward(torch.zeros(*shape, device=trainer.device))
+        trainer.evaluated.train(was_training)
 
     def assess(
         self,
@@ -112,6 +125,7 @@ class Evaluator:
             device=trainer.device,
             precision=trainer.precision,
             after_batch=after_batch,
+            forward=self.forward,
         )
         predictions = share.joined(trainer.processes, num_images=num_images)
         logits = torch.from_numpy(predictions.logits).double()

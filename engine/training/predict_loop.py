@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engine.training.divergence import NonFinitePredictionsError
 from engine.training.processes import Processes
@@ -42,18 +42,28 @@ def predict(
     device: torch.device,
     precision: Precision = "float32",
     after_batch: Callable[[], None] | None = None,
+    forward: Callable[[Tensor], Any] | None = None,
 ) -> Predictions:
     """Run the model in eval mode; one logit x a sample is stored as the two logits (0, x).
+
+    Args:
+        model: images to ``(logits, features)``.
+        batches: of the split.
+        device: of the model.
+        precision: of its arithmetic.
+        after_batch: called between batches.
+        forward: what is called in the model's place, such as the same model compiled.
 
     Raises:
         NonFinitePredictionsError: some logits are not finite.
     """
     was_training = model.training
     model.eval()
+    call = model if forward is None else forward
     logits, targets, index = [], [], []
     for batch in batches:
         with autocast(device, precision):
-            output = model(batch.images)[0].float()
+            output = call(batch.images)[0].float()
         if output.shape[1] == 1:
             output = torch.cat([torch.zeros_like(output), output], dim=1)
         logits.append(output.cpu())
