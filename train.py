@@ -172,7 +172,7 @@ def run(
             # From here on a signal stops without a checkpoint: the one of the last epoch stands.
             stop = checkpoints.stop_if_asked
             results[rule] = assess_rule(evaluator, chosen.epoch, test=test, after_batch=stop)
-            journal.save_predictions(rule, results[rule])
+            journal.save_predictions(rule, results[rule], evaluator=evaluator, after_batch=stop)
 
         # --- summary, figures, page --------------------------------------------------------------
         summary = journal.summarise(results, selection=selection, notes=setup.notes, since=began)

@@ -131,6 +131,8 @@ def augment_batch(
 
 def _crop_and_flip(images: Tensor, offsets: Offsets, *, crop: int, flip: bool) -> Tensor:
     """Gather rows and columns of the padded images; uint8, so a quarter of float32's traffic."""
+    if images.is_cpu and not crop:
+        return _mirrored(images, offsets.flip.bool())
     batch, channels, height, width = images.shape
     device = images.device
     columns = torch.arange(width, device=device).expand(batch, width)
@@ -146,6 +148,14 @@ def _crop_and_flip(images: Tensor, offsets: Offsets, *, crop: int, flip: bool) -
     picked = padded.view(-1, full_width).index_select(0, (planes + rows[:, None, :]).flatten())
     picked = picked.view(batch, channels, height, full_width)
     return picked.gather(3, columns[:, None, None, :].expand(batch, channels, height, width))
+
+
+def _mirrored(images: Tensor, is_mirrored: Tensor) -> Tensor:
+    """Mirror some images; a GPU would have to wait until it is known here how many these are."""
+    whole = images.clone()
+    rows = is_mirrored.nonzero().flatten()
+    whole[rows] = images[rows].flip(-1)
+    return whole
 
 
 def _covered(centre: Tensor, *, length: int, side: int) -> Tensor:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from annotated_types import Ge
 
@@ -33,9 +37,8 @@ class Digits:
 
     def load(self) -> Pool:
         """Return the digits, 0..16 scaled to 0..255."""
-        from sklearn.datasets import load_digits
-
-        pixels, labels = load_digits(return_X_y=True)
+        rows = _rows()
+        pixels, labels = rows[:, :-1], rows[:, -1]
         scaled = np.rint(pixels.reshape(-1, 1, 8, 8) * (255 / _BRIGHTEST)).astype(np.uint8)
         is_test = np.zeros(len(labels), dtype=bool)
         for label in range(len(_NAMES)):
@@ -54,3 +57,16 @@ class Digits:
             class_names=_NAMES,
             title="Digits",
         )
+
+
+def _rows() -> npt.NDArray[np.float64]:
+    """Return (1797, 65): 64 pixels and the label, from the file that ``load_digits`` reads.
+
+    Read without scikit-learn, whose import takes longer than loading, training and testing for
+    some epochs: it brings SciPy's statistics and pandas.
+    """
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.origin is not None, "scikit-learn is not installed"
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(file, "rt", encoding="ascii") as lines:
+        return np.loadtxt(lines, delimiter=",")

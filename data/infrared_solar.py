@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from annotated_types import Ge, Gt, Lt
 
 from data._array_cache import decoded_once
 from data._base import DataError, Labelled, Pool
 from data._decode import decode_grey
 from data._folder import readable
-from data._groups import balanced_subset, split_groups
+from data._groups import balanced_subset, is_drawn_for_test
+from data._notes import own_shares_note
 from data._origin import find_unpacked
 
 _METADATA = "module_metadata.json"
@@ -95,19 +95,15 @@ class InfraredSolar:
             self._root / "cache" / "infrared_solar", [folder / file for file in files], _read_image
         )
         _, groups = np.unique(_as_keys(images), return_inverse=True)
-        shares = (1 - self._test_fraction, self._test_fraction)
-        is_test = split_groups(labels, groups, shares=shares, seed=self._split_seed) == 1
+        is_test = is_drawn_for_test(
+            labels, groups, fraction=self._test_fraction, seed=self._split_seed
+        )
         test = np.flatnonzero(is_test)
         if self._test_prior == "balanced":
             test = test[balanced_subset(labels[test], seed=self._split_seed)]
-
-        def part(index: np.ndarray) -> Labelled:
-            pixels = torch.from_numpy(images[index]).unsqueeze(1)
-            return Labelled(pixels, torch.from_numpy(labels[index]), groups=groups[index])
-
         return Pool(
-            train=part(np.flatnonzero(~is_test)),
-            test=part(test),
+            train=Labelled.of(images[:, None], labels, groups, index=np.flatnonzero(~is_test)),
+            test=Labelled.of(images[:, None], labels, groups, index=test),
             class_names=_NAMES,
             title="InfraredSolarModules",
             notes=(
@@ -189,13 +185,9 @@ def _count_notes(labels: np.ndarray, folder: Path) -> list[str]:
 
 
 def _prior_note(labels: np.ndarray, prior: str) -> str:
-    counts = np.bincount(labels, minlength=len(_NAMES))
     if prior == "balanced":
-        return f"test is balanced: {counts[0]} images of each class (data.test_prior)"
-    return (
-        f"test has the data set's own class shares, {counts.max():,} images of a class to "
-        f"{counts.min():,}: accuracy is at these, balanced accuracy at equal ones"
-    )
+        return f"test is balanced: {np.bincount(labels)[0]} images of each class (data.test_prior)"
+    return own_shares_note(labels)
 
 
 def _repeat_notes(labels: np.ndarray, groups: np.ndarray) -> list[str]:

@@ -104,6 +104,18 @@ class DataConfig(OpenSection):
     test_classes: tuple[int | str, ...] | None = Field(
         None, description="classes to test on; null: those in training and those of the teacher"
     )
+    near_duplicates: Annotated[int, Ge(0), Le(16)] | None = Field(
+        None,
+        description="count images of two splits that look alike, as resized, re-compressed or "
+        "brightened copies do: bits in which their 64-bit difference hashes may differ, such as 4; "
+        "null does not look",
+    )
+    drop_duplicates: bool = Field(
+        False,
+        description="leave images out of training that are in validation or test, too, and out of "
+        "validation those of test, which stays whole: those of equal pixels (of equal bytes where "
+        "they stay on disk) and, with near_duplicates, those that look alike",
+    )
     imbalance: ImbalanceConfig = ImbalanceConfig()
     validation: ValidationConfig = ValidationConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -283,6 +295,12 @@ class EvaluateConfig(Section):
         0.0,
         description="tau: validation and test predict by logits - tau log(share of training "
         "images); stored logits stay as they are; 0: off",
+    )
+    store_features: bool = Field(
+        False,
+        description="at the end also keep what the head was given (D numbers an image) of "
+        "validation and test, and its mean over each class's training images: analyze.py then "
+        "tries classifiers that need them",
     )
 
 

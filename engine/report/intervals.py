@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.config.arguments import Parser, unknown_options
 from engine.config.messages import counted, one_line
-from engine.config.mistakes import ConfigError, nearest
+from engine.config.mistakes import ConfigError
 from engine.report.predictions_file import read_predictions_file
 
 USAGE = """\
@@ -177,11 +178,6 @@ def of_run(run: Path, *, rule: str | None) -> tuple[Intervals, tuple[str, ...]]:
     return intervals, loaded.class_names
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError([f"{message}; see python -m engine.report.intervals --help"])
-
-
 def main(argv: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
     try:
@@ -198,13 +194,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser("python -m engine.report.intervals")
     parser.add_argument("run", nargs="?", type=Path)
     parser.add_argument("--rule")
-    parser.add_argument("-h", "--help", action="store_true")
     given, unknown = parser.parse_known_intermixed_args(argv)
     options = [word for word in unknown if word.startswith("-")]
-    mistakes = [f"{word}: unknown option{nearest(word, OPTIONS)}" for word in options]
+    mistakes = unknown_options(options, OPTIONS)
     if unknown and not options:
         mistakes.append(f"{unknown[0]}: one run folder at a time")
     if given.run is None and not given.help:

@@ -1,9 +1,11 @@
-"""The file of predictions of a finished run, as arrays."""
+"""The files of predictions of a finished run, as arrays."""
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,49 @@ class PredictionsFile:
     groups: np.ndarray | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class ClassifierFile:
+    """What ``evaluate.store_features`` keeps beside the features: C classes, D numbers an image.
+
+    Attributes:
+        means: (C, D) mean features of each class's training images; zeros without any.
+        unit_means: (C, D) the same of features scaled to length 1.
+        weight: (C, D) of a linear head; None of another.
+        bias: (C,) of it.
+    """
+
+    means: np.ndarray
+    unit_means: np.ndarray
+    weight: np.ndarray | None
+    bias: np.ndarray | None
+
+
+def read_classifier_file(file: Path) -> ClassifierFile:
+    """Return the arrays of ``predictions/classifier.<rule>.npz``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ConfigError: it is damaged.
+    """
+    with _damage_named(file), file.open("rb") as opened, np.load(opened) as stored:
+        linear = {k: stored[k] if k in stored.files else None for k in ("weight", "bias")}
+        return ClassifierFile(stored["means"], stored["unit_means"], **linear)
+
+
+def read_features_file(file: Path) -> np.ndarray:
+    """Return the features (N, D) float32 of ``predictions/<split>.<rule>.features.npy``.
+
+    They stay on the disk until they are used.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ConfigError: it is damaged.
+    """
+    with _damage_named(file):
+        found: np.ndarray = np.load(file, mmap_mode="r")
+        return found
+
+
 def read_predictions_file(file: Path) -> PredictionsFile:
     """Return the arrays of ``predictions/<split>.<rule>.npz``.
 
@@ -36,12 +81,17 @@ def read_predictions_file(file: Path) -> PredictionsFile:
         FileNotFoundError: there is no such file.
         ConfigError: it is damaged.
     """
+    # NumPy leaves a file open that it cannot read.
+    with _damage_named(file), file.open("rb") as opened, np.load(opened) as stored:
+        logits, targets, index = (stored[name] for name in ("logits", "targets", "index"))
+        groups = stored["groups"] if "groups" in stored.files else None
+        return PredictionsFile(logits, targets, index, groups)
+
+
+@contextlib.contextmanager
+def _damage_named(file: Path) -> Iterator[None]:
     try:
-        # NumPy leaves a file open that it cannot read.
-        with file.open("rb") as opened, np.load(opened) as stored:
-            logits, targets, index = (stored[name] for name in ("logits", "targets", "index"))
-            groups = stored["groups"] if "groups" in stored.files else None
-            return PredictionsFile(logits, targets, index, groups)
+        yield
     except FileNotFoundError:
         raise
     # What is left of a file, and what random bytes in one make of it, fails in all these ways.

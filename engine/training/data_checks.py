@@ -101,7 +101,8 @@ def check_lone_images(
         with preserved_randomness(), torch.no_grad():
             copy.deepcopy(model).train()(image)
     except ValueError as error:
-        share = f"{smallest_batch} images for {processes} process(es) in {pieces} piece(s)"
+        images = f"{smallest_batch} image{'s'[: smallest_batch != 1]}"
+        share = f"{images} for {processes} process(es) in {pieces} piece(s)"
         raise ConfigError(
             [
                 f"optim.batch_size={config.optim.batch_size}: the smallest batch of an epoch has "

@@ -57,7 +57,7 @@ class Evaluator:
 
     Args:
         trainer: whose evaluated weights predict.
-        splits: the held-out splits by name.
+        splits: the held-out splits by name, and the training images as ``train``.
         make_loader: called with a split when it is first predicted.
         readout: its ``predict`` turns logits into probabilities.
         class_counts: (C,) training images.
@@ -140,6 +140,30 @@ class Evaluator:
             limits=self.limits,
         )
         return Assessment(predictions, found, metrics)
+
+    def features(self, split: str, *, after_batch: Callable[[], None]) -> Iterator[np.ndarray]:
+        """Yield the features (n, D) float32 of a split's images, in its order.
+
+        Joined processes share the images; all get all features.
+
+        Args:
+            split: ``val``, ``test`` or ``train``, whose images are taken as those of the others.
+            after_batch: called between batches.
+        """
+        processes, num_images = self.trainer.processes, len(self.splits[split])
+        model, device = self.trainer.evaluated, self.trainer.device
+        was_training, done = model.training, 0
+        model.eval()
+        positions = processes.share(torch.arange(num_images))
+        for batch in self._loader(split).epoch(positions, epoch=0):
+            with torch.no_grad(), autocast(device, self.trainer.precision):
+                share = model(batch.images).features.float()
+            left = min(num_images - done, processes.world * len(share))
+            joined = processes.joined_shares(share, num_rows=left).cpu().numpy()
+            done += len(joined)
+            yield joined
+            after_batch()
+        model.train(was_training)
 
     def close(self) -> None:
         """End the processes that prepare images."""

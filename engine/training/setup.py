@@ -190,7 +190,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
     )
     steps = loader.num_batches(epoch_length)
     parameters = described(trainer.model, build.build_groups(config, trainer.model))
-    held_out = {"val": dataset.val, "test": dataset.test}
+    splits = {"val": dataset.val, "test": dataset.test, "train": dataset.train}
     readout = build.build_readout(
         config,
         trainer.loss,
@@ -206,7 +206,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         class_weights=None if class_weights is None else class_weights.to(machine.device),
         evaluator=Evaluator(
             trainer,
-            {name: split for name, split in held_out.items() if split is not None},
+            {name: split for name, split in splits.items() if split is not None},
             make_loader=make_loader,
             readout=readout,
             class_counts=dataset.class_counts,
@@ -230,6 +230,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
             *notes.light_notes(config, parameters),
             *notes.listed_weights(config, dataset, class_weights),
+            *notes.listed_loss_values(config, dataset),
             *([] if start is None else [start.sentence]),
             *trainer.model.remarks,
         ),

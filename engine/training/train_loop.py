@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.training.cost import Meter
 from engine.training.divergence import NonFiniteLossError, NonFiniteWeightsError
 from engine.training.epoch_totals import EpochTotals, Step
 from engine.training.interfaces import Batch, Criterion
@@ -101,7 +101,12 @@ class Trainer:
         # Not mixup's or dropout's draws of another process.
         self._own_seed = (self.processes.rank,) if self.processes.rank else ()
         self._pending: list[_Pending] = []
-        self._totals, self._epoch, self._clock = EpochTotals(), 0, 0.0
+        self._totals, self._epoch, self._meter = EpochTotals(), 0, Meter(device)
+
+    @property
+    def passes(self) -> int:
+        """How often a step takes each image of its batch through the model, and back."""
+        return 2 if self.sam else 1
 
     @property
     def current_rate(self) -> float:
@@ -226,6 +231,7 @@ class Trainer:
             if after_step is not None:
                 after_step(Step(epoch, totals.steps, steps, self.current_rate, totals))
         self.settle()
+        totals.reach(self._meter.peaks())
         self.processes.copy_buffers(self.model, *([] if self.ema is None else [self.ema.module]))
         return totals
 
@@ -257,12 +263,13 @@ class Trainer:
             self._totals.correct += float(correct)
             self._totals.grad_norm += 0.0 if is_skipped else float(norm)
             self._totals.images += round(images)
-        now = time.perf_counter()
-        self._totals.seconds += now - self._clock
-        self._clock = now
+            self._totals.forward += round(images) * self.passes * (1 + (self.teacher is not None))
+            self._totals.backward += round(images) * self.passes
+        self._totals.spend(self._meter.lap())
 
     def _begin(self, totals: EpochTotals, epoch: int) -> None:
-        self._totals, self._epoch, self._clock = totals, epoch, time.perf_counter()
+        self._totals, self._epoch = totals, epoch
+        self._meter.start()
 
     def _step(self, batch: Batch) -> Tensor:
         """Take one optimizer step; return (4,): loss sum, correct images, images, gradient norm.

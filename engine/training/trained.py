@@ -183,7 +183,12 @@ def readout_of(config: Config, facts: Mapping[str, Any]) -> Readout:
     class_counts = torch.tensor(facts["class_counts"])
     return build_readout(
         config,
-        build_loss(config, class_counts, taught=facts["taught_classes"]),
+        build_loss(
+            config,
+            class_counts,
+            tuple(facts["class_names"]),
+            taught=facts["taught_classes"],
+        ),
         class_counts=class_counts,
         classes=facts["predicted_classes"],
     )

@@ -242,6 +242,26 @@ def test_a_group_in_two_splits_is_refused(shelf: Shelf) -> None:
     )
 
 
+@pytest.mark.parametrize("keys", [{}, {"cache_gb": 0}])
+def test_a_copy_under_another_name_is_left_out_of_training_on_request(
+    shelf: Shelf, keys: dict[str, Any]
+) -> None:
+    shutil.copy(shelf.path / "b/7.png", shelf.path / "a/1.png")
+    plain, left = (
+        build(
+            shelf.source(**keys),
+            imbalance=Imbalance("none"),
+            validation=Validation(None),
+            drop_duplicates=drop,
+        )
+        for drop in (False, True)
+    )
+    assert plain.train.index.tolist() == [0, 1, 2, 3, 4]
+    assert left.train.index.tolist() == [0, 2, 3, 4]
+    assert len(left.test) == 2
+    assert left.split_fingerprint != plain.split_fingerprint
+
+
 def test_a_list_without_the_groups_that_columns_name_is_refused(shelf: Shelf) -> None:
     columns = ("path", "label", "patient")
     rows = [f"{line.replace(' ', ',')},p{n}" for n, line in enumerate(TRAIN)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data import DataError, Imbalance, Pool, Validation, build
+from data import SHARED_GROUPS, DataError, Imbalance, Pool, Validation, build
 from data.chula_rbc12 import ChulaRbc12
 from data.infrared_solar import InfraredSolar
 from engine.config.load import load
@@ -181,7 +181,10 @@ def test_cells_of_a_smear_and_of_its_copy_are_in_one_split(smears: Path) -> None
     assert pool.notes == (
         "not the whole set: 30 of 22,106 cells",
         "1 of 10 smears repeat another, and count as that one",
+        pool.notes[-1],
     )
+    counts = pool.test.targets.bincount()
+    assert f"{counts.max()} images of a class to {counts[counts > 0].min()}:" in pool.notes[-1]
 
 
 @pytest.mark.parametrize(
@@ -213,6 +216,24 @@ def test_both_splits_of_the_smears_keep_them_whole(smears: Path) -> None:
     )
     assert dataset.notes[-1].startswith("split by smear, none is in two splits: ")
     assert dataset.class_counts[[0, 4, 12]].min() >= 1
+
+
+def test_a_leak_between_smears_and_between_copies_of_an_image_is_found(
+    smears: Path, infrared: Path
+) -> None:
+    by_image = build(
+        ChulaRbc12(smears.parent, window=16, size=8),
+        imbalance=Imbalance("none"),
+        validation=Validation(None, 0.3, group=False),
+    )
+    assert by_image.notes[-1].startswith(f"{SHARED_GROUPS}, by smear: ")
+    whole = build(
+        InfraredSolar(infrared.parent),
+        imbalance=Imbalance("none"),
+        validation=Validation(None, 0.3),
+        drop_duplicates=True,
+    )
+    assert "no image is left out: none is in two splits (data.drop_duplicates)" in whole.notes
 
 
 def test_the_key_that_splits_by_image_has_no_effect_without_groups() -> None:

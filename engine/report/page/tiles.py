@@ -53,7 +53,7 @@ def most_confident_mistakes(said: Predictions, images: Images) -> Iterator[Tile]
                 one_line(said.class_names[said.targets[position]]),
                 one_line(said.class_names[predicted[position]]),
                 float(top[position]),
-                _name(images, position, number=int(said.index[position])),
+                name_of(images, position, number=int(said.index[position])),
             )
 
 
@@ -81,7 +81,8 @@ def _data_uri(picture: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _name(images: Images, position: int, *, number: int) -> str:
+def name_of(images: Images, position: int, *, number: int) -> str:
+    """Return the file of an image with its folder, or its number in the data set's own list."""
     if hasattr(images, "path"):
         file = images.path(position)
         return one_line(f"{file.parent.name}/{file.name}")

@@ -1,8 +1,9 @@
 """Metrics of one pass of predictions: pure functions of NumPy arrays.
 
-Each metric is a function of the ``catalogue``. Per-class scores and the confusion matrix come from
-scikit-learn up to 1,000 classes and, with the same values, from bincounts beyond (``per_class``);
-the quality of the probabilities stands in ``calibration``, that of their order in ``ranking``.
+Each metric is a function of the ``catalogue``. Per-class scores and the confusion matrix stand in
+``per_class``, the quality of the probabilities in ``calibration``, that of their order in
+``ranking``. scikit-learn has the same values, and the tests hold these to it; a run does not import
+it, since that takes longer than validating a small run.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,34 +56,6 @@ def count_outcomes(
     >>> outcomes.per_class.recall.tolist(), outcomes.mcc
     ([0.5, 1.0], 0.5)
     """
-    if num_classes <= DENSE_CLASSES:
-        return _from_scikit_learn(targets, predictions, num_classes=num_classes)
-    return _from_bincounts(targets, predictions, num_classes=num_classes)
-
-
-def _from_scikit_learn(
-    targets: npt.NDArray[np.integer], predictions: npt.NDArray[np.integer], *, num_classes: int
-) -> Outcomes:
-    from sklearn.metrics import (
-        confusion_matrix,
-        matthews_corrcoef,
-        precision_recall_fscore_support,
-    )
-
-    labels = np.arange(num_classes)
-    confusion = confusion_matrix(targets, predictions, labels=labels)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        targets, predictions, labels=labels, average=None, zero_division=np.nan
-    )
-    # scikit-learn warns, and returns 0, when a single label fills both arrays.
-    mcc = 0.0 if np.count_nonzero(confusion) == 1 else matthews_corrcoef(targets, predictions)
-    per_class = PerClass(precision, recall, f1, support.astype(np.int64))
-    return Outcomes(per_class, float(mcc), confusion)
-
-
-def _from_bincounts(
-    targets: npt.NDArray[np.integer], predictions: npt.NDArray[np.integer], *, num_classes: int
-) -> Outcomes:
     support = np.bincount(targets, minlength=num_classes)
     predicted = np.bincount(predictions, minlength=num_classes)
     correct = np.bincount(targets[targets == predictions], minlength=num_classes)
@@ -92,7 +65,17 @@ def _from_bincounts(
         f1=_ratio(2 * correct, support + predicted),
         support=support,
     )
-    return Outcomes(per_class, _matthews(correct, support=support, predicted=predicted), None)
+    mcc = _matthews(correct, support=support, predicted=predicted)
+    return Outcomes(per_class, mcc, _confusion(targets, predictions, num_classes=num_classes))
+
+
+def _confusion(
+    targets: npt.NDArray[np.integer], predictions: npt.NDArray[np.integer], *, num_classes: int
+) -> npt.NDArray[np.int64] | None:
+    if num_classes > DENSE_CLASSES:
+        return None
+    pairs = targets.astype(np.int64) * num_classes + predictions
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def _ratio(
@@ -114,4 +97,4 @@ def _matthews(
     total = truth.sum()
     covariance = float(correct.sum() * total - truth @ guess)
     variances = float((total**2 - guess @ guess) * (total**2 - truth @ truth))
-    return covariance / variances**0.5 if variances > 0 else 0.0
+    return covariance / math.sqrt(variances) if variances > 0 else 0.0

@@ -115,16 +115,14 @@ def best_threshold(
     >>> best_threshold(np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4]]), np.array([0, 1, 1]))
     0.3
     """
-    from sklearn.metrics import confusion_matrix_at_thresholds
-
     assert probabilities.shape == (len(targets), 2), probabilities.shape
     scores = probabilities[:, 1]
     if not np.isfinite(scores).all():
         return float("nan")
     if not (targets == 1).any():
         return 0.5
-    _, fp, fn, tp, thresholds = confusion_matrix_at_thresholds(targets == 1, scores)
-    f1 = 2 * tp / (2 * tp + _weight_of_negatives(targets, prior_counts) * fp + fn)
+    tp, fp, thresholds = _count_at_thresholds(targets == 1, scores)
+    f1 = 2 * tp / (tp + _weight_of_negatives(targets, prior_counts) * fp + tp[-1])
     return float(thresholds[f1.argmax()])
 
 
@@ -134,14 +132,15 @@ def bagged_threshold(
     *,
     prior_counts: npt.NDArray[np.integer] | None = None,
 ) -> float:
-    """Return the mean threshold with the best F1 on 200 bootstrap draws of the samples.
+    """Return the mean of the thresholds with the best F1 on 200 bootstrap draws, or of 0.5.
 
     On a few dozen samples the best F1 is often that of a single score above a wide gap. Here each
-    draw's threshold is the middle between that score and the next lower one, and the mean over
-    draws depends on more scores than one (Breiman 1996, "Bagging Predictors"). Beyond 10,000
-    samples, where one draw is as good as another, there are fewer draws. Positives and negatives
-    are drawn apart, as many as there are, with a fixed seed. Without a positive sample the answer
-    is 0.5; with a non-finite probability it is NaN.
+    draw's threshold is the middle between that score and the next lower one. Where it has a lower
+    F1 than 0.5 on the samples that the draw left out, 0.5 counts in its place. The mean over draws
+    depends on more scores than one (Breiman 1996, "Bagging Predictors" and "Out-of-bag
+    estimation"). Beyond 10,000 samples, where one draw is as good as another, there are fewer
+    draws. Positives and negatives are drawn apart, as many as there are, with a fixed seed. Without
+    a positive sample the answer is 0.5; with a non-finite probability it is NaN.
 
     Args:
         probabilities: (N, 2).
@@ -156,7 +155,9 @@ def bagged_threshold(
     if not positive.any():
         return 0.5
     weight, total = _weight_of_negatives(targets, prior_counts), positive.sum()
+    negatives = (len(scores) - total) / total
     ends = np.flatnonzero(np.append(np.diff(scores), -1.0))  # the last of each distinct score
+    is_above = scores >= 0.5
     generator, found = np.random.default_rng(0), []
     for _ in range(max(1, min(NUM_DRAWS, MAX_DRAWN // len(scores)))):
         times = np.empty(len(scores))
@@ -169,8 +170,31 @@ def bagged_threshold(
         best = ends[(2 * tp / (tp + weight * fp + total)).argmax()]
         below = np.flatnonzero(times[best + 1 :])
         lower = scores[best + 1 + below[0]] if below.size else scores[best]
-        found.append((scores[best] + lower) / 2)
+        threshold = (scores[best] + lower) / 2
+        left_out = times == 0
+        f1 = [
+            _f1_of_shares(called[left_out], positive[left_out], negatives=weight * negatives)
+            for called in (scores >= threshold, is_above)
+        ]
+        found.append(threshold if f1[0] >= f1[1] else 0.5)
     return float(np.mean(found, dtype=np.float64))
+
+
+def _f1_of_shares(
+    called: npt.NDArray[np.bool_], positive: npt.NDArray[np.bool_], *, negatives: float
+) -> float:
+    """Return the F1 of calls where there are so many negatives to a positive; 0 if none is there.
+
+    Args:
+        called: (N,) which samples are called positive.
+        positive: (N,) which are.
+        negatives: as many to one positive; the samples say only which share of either is called.
+    """
+    hits, alarms = called[positive], called[~positive]
+    if not hits.size or (not alarms.size and negatives > 0):
+        return 0.0
+    true, false = hits.mean(), negatives * alarms.mean() if alarms.size else 0.0
+    return float(2 * true / (1 + true + false))
 
 
 def f1_at_threshold(
@@ -204,13 +228,30 @@ def _weight_of_negatives(
     return float(prior_counts[0] * positives / (prior_counts[1] * negatives))
 
 
+class _AtThresholds(NamedTuple):
+    """What scores at or above each distinct score call positive, the highest first."""
+
+    true_positives: npt.NDArray[np.int64]
+    false_positives: npt.NDArray[np.int64]
+    thresholds: npt.NDArray[np.floating]
+
+
+def _count_at_thresholds(
+    positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]
+) -> _AtThresholds:
+    """Count as `sklearn.metrics.confusion_matrix_at_thresholds` does, without its import."""
+    order = np.argsort(-scores, kind="stable")
+    descending = scores[order]
+    ends = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
+    true_positives = np.cumsum(positive[order])[ends]
+    return _AtThresholds(true_positives, 1 + ends - true_positives, descending[ends])
+
+
 def _rank_one(
     positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]
 ) -> tuple[float, float]:
     """Return AUROC and average precision of one class; one sort serves both."""
-    from sklearn.metrics import confusion_matrix_at_thresholds
-
-    _, fp, _, tp, _ = confusion_matrix_at_thresholds(positive, scores)
+    tp, fp, _ = _count_at_thresholds(positive, scores)
     tp, fp = np.append(0.0, tp), np.append(0.0, fp)
     auroc = np.trapezoid(tp, fp) / (tp[-1] * fp[-1])
     average_precision = np.diff(tp) @ (tp[1:] / (tp[1:] + fp[1:])) / tp[-1]

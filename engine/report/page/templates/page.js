@@ -82,6 +82,23 @@
     });
   }
 
+  // A long table: a search hides the rows that do not have the words.
+  for (const input of document.querySelectorAll("input.filter")) {
+    input.hidden = false;
+    const figure = input.closest("figure");
+    const found = figure.querySelector(".found");
+    input.addEventListener("input", () => {
+      const words = input.value.trim().toLocaleLowerCase();
+      let count = 0;
+      for (const row of figure.querySelectorAll("tr.row")) {
+        const matches = row.textContent.toLocaleLowerCase().includes(words);
+        row.classList.toggle("hidden", !matches);
+        count += matches;
+      }
+      found.textContent = words === "" ? "" : `${count} found`;
+    });
+  }
+
   // Classes: groups open and close; a search shows what it finds in all of them.
   for (const button of document.querySelectorAll("tr.group button")) {
     const body = button.closest("tbody");
