@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -9,15 +11,20 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from rich.console import Console
 from torch import Tensor, nn
 
+from engine.report.terminal import Terminal
 from engine.training.compile_costs import Cost, compilation_key, expected, record, recorded
 from engine.training.compiling import EVALUATION, TRAINING, Compiler, ForOneShape, Part
 from engine.training.epoch_totals import EpochTotals
 from engine.training.processes import Processes
 from engine.training.train_loop import StepOptions, Trainer
 from losses.cross_entropy import CrossEntropy
+from tests._runs import folder_of, rows_of, small_config, small_run
 from tests.training.test_train_loop import Images
+from train import run as train_run
 
 CPU = torch.device("cpu")
 SHAPE = (4, 1, 2, 2)
@@ -123,6 +130,7 @@ def test_a_second_model_of_the_same_build_is_not_compiled_again() -> None:
     second = trainer()
     with torch._dynamo.config.patch(error_on_recompile=True):
         list(compiler(True).compile(part(second)))
+        assert isinstance(second.forward, ForOneShape)
         train(second, 4, 4, 3)
 
 
@@ -238,3 +246,47 @@ def test_the_key_of_a_compilation_knows_what_is_trained_and_how_it_is_called() -
     }
     assert len(keys) == 3
     assert compilation_key(Normed(), of="a") in keys
+
+
+@pytest.fixture
+def _light_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that compile with a backend that takes no time and computes the same bits."""
+    monkeypatch.setattr("engine.training.setup.Compiler", partial(Compiler, backend="eager"))
+
+
+def segments(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / "environment.json").read_text())["segments"]
+    return found
+
+
+@pytest.mark.usefixtures("_light_backend")
+def test_a_run_that_is_compiled_and_stopped_goes_on_compiled_with_auto_to_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    small_run(tmp_path / "plain")
+    stop = partial(small_run, tmp_path / "own", "runtime.compile=true", report=_stop)
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    small_run(tmp_path / "own", "runtime.compile=auto")
+    folder = folder_of(tmp_path / "own")
+    assert [s["compiled"] for s in segments(folder)] == [TRAINING, TRAINING]
+    assert rows_of(folder) == rows_of(folder_of(tmp_path / "plain"))
+
+
+def _stop(epoch: int, row: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("_light_backend")
+def test_a_short_run_of_auto_and_auto_is_recorded_as_what_they_became(tmp_path: Path) -> None:
+    words = ("schedule.epochs=1", "runtime.compile=auto", "runtime.precision=auto")
+    out = io.StringIO()
+    screen = Terminal(Console(file=out, width=300))
+    train_run(small_config(tmp_path, *words), screen=screen)
+    (folder,) = (tmp_path / "synthetic").iterdir()
+    named = yaml.safe_load((folder / "config.yaml").read_text())["runtime"]["precision"]
+    assert folder == folder_of(tmp_path, *words[:2], f"runtime.precision={named}")
+    assert f"runtime.precision=auto: {named} on this " in out.getvalue()
+    assert "runtime.compile=auto: training as it is: compiling takes as long as" in out.getvalue()
+    (segment,) = segments(folder)
+    assert (segment["precision"], segment["compiled"]) == (named, "nothing")
