@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from engine.config.mistakes import ConfigError
 from engine.tables.command_line import Plan, parse, plan_of, usage
+from engine.tables.tuned import require_tuned
 
 if TYPE_CHECKING:
     from engine.tables.progress import Display
@@ -34,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
         if given.tune:
             return _tune(given.table, argv)
         plan = plan_of(given)
+        require_tuned(plan.table, given.table)
         if given.submit is not None:
             from engine.cluster.submit import submit
 

@@ -123,9 +123,8 @@ def run(
 
         # --- epochs ------------------------------------------------------------------------------
         stack.enter_context(checkpoints.named_on_divergence())
-        done = progress.epoch * steps + progress.totals.steps
         screen.header(header_of(journal, setup))
-        with screen.training(epochs=epochs, done=done, total=epochs * steps):
+        with screen.training(epochs=epochs, done=progress.num_steps(steps), total=epochs * steps):
             for epoch in selection.remaining(progress.epoch, rows=journal.rows()):
                 positions = setup.draw(epoch)
                 is_weighting = epoch >= start_epoch(config.reweight.start, epochs)
@@ -139,7 +138,7 @@ def run(
                     poll=checkpoints.poll,
                     after_step=screen.step,
                 )
-
+                setup.average(positions, epoch=epoch, totals=progress.totals)
                 row = progress.totals.row(epoch, steps=steps, rate=trainer.current_rate)
                 row["train/class_histogram"] = setup.histogram(positions)
                 val = None

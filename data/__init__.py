@@ -23,11 +23,13 @@ from data._base import (
 from data._class_index import ClassIndex, class_histogram
 from data._classes import Names, by_label, find_class
 from data._decode import FileFact, decode, file_fact, quiet_pillow
+from data._feature_loader import FeatureLoader
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._near_duplicates import image_hashes, near_pairs
 from data._notes import OWN_SHARES, SHARED_GROUPS, Validation
 from data._overlaps import content_digests
+from data._progress import progress
 from data._split import build
 from data.samplers._base import Sampler
 
@@ -41,6 +43,7 @@ __all__ = [
     "DataError",
     "Decoding",
     "DiskImages",
+    "FeatureLoader",
     "FileFact",
     "ImageShape",
     "Images",
@@ -66,5 +69,6 @@ __all__ = [
     "image_hashes",
     "label_order",
     "near_pairs",
+    "progress",
     "quiet_pillow",
 ]

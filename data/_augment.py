@@ -32,6 +32,8 @@ class Augment:
             Hutter 2021) at their standard settings, image by image; but no shift exceeds 45 % of a
             side.
         color_jitter: How far brightness, contrast and saturation may be from 1; 0 is off.
+        views: How many versions of an image there are: its draws take them in turn, epoch by epoch;
+            null makes a new one every time.
     """
 
     crop: Annotated[int, Ge(0)] = 0
@@ -40,6 +42,7 @@ class Augment:
     resized_crop: Annotated[float, Ge(0), Le(1)] = 0.0
     policy: Literal["none", "randaugment", "trivialaugment"] = "none"
     color_jitter: Annotated[float, Ge(0)] = 0.0
+    views: Annotated[int, Ge(1)] | None = None
 
     def __bool__(self) -> bool:
         return self.crop > 0 or self.flip or self.cutout > 0 or self.is_by_image

@@ -63,8 +63,12 @@ class Classifier(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Output:
-        """Return the logits and features of images (N, C, H, W)."""
-        features = self.backbone(images)
+        """Return the logits and features of images (N, C, H, W).
+
+        Given features (N, D) that the backbone has made of images before, it leaves the backbone
+        out: a frozen one makes the same again.
+        """
+        features = images if images.ndim == 2 else self.backbone(images)
         device = images.device.type
         if not torch.is_autocast_enabled(device):
             return Output(self.head(features), features)

@@ -151,8 +151,10 @@ class _ModelConfig(OpenSection):
     freeze: bool = Field(
         False, description="train the head only, as tune=head; BatchNorm statistics rest too"
     )
-    init_from: str | None = Field(
-        None, description="run folder whose headline weights start this run"
+    init_from: str | tuple[str, ...] | None = Field(
+        None,
+        description="run folder whose headline weights start this run; of a list of them the mean "
+        "of the weights, with batch-normalisation statistics of its own",
     )
     init_head: bool = Field(
         True, description="with init_from: take the head's weights too, not only the backbone's"
@@ -174,6 +176,13 @@ class _ModelConfig(OpenSection):
         None,
         description="decay of an averaged copy of the weights, which is then evaluated; at most "
         "(t - 1) / (t + 8) at step t, so that it remembers a ninth of the steps so far",
+    )
+
+    swa: Fraction | None = Field(
+        None,
+        description="stochastic weight averaging: fraction of training from which on the mean of "
+        "the weights after each epoch is evaluated in their place, with batch-normalisation "
+        "statistics of its own; wants a rate that stays up, as schedule=constant; null: off",
     )
 
 
@@ -367,6 +376,11 @@ class RuntimeConfig(Section):
     )
     threads: Annotated[int, Ge(1)] | None = Field(
         None, description="CPU threads of torch; null: torch's own choice"
+    )
+    cache_features: bool | None = Field(
+        None,
+        description="with model.tune=head: compute the features of each image once, in memory and "
+        "in a file below DATA_ROOT, rather than in every epoch; null: where nothing changes them",
     )
     workers: Annotated[int, Ge(0)] = Field(
         2, description="processes that decode images on disk and augment image by image"

@@ -74,7 +74,13 @@ def _do(given: argparse.Namespace) -> None:
     elif given.format == "csv":
         print(formats.csv(blocks, table.references, style=style), end="")
     else:
-        if given.per_class:
+        if given.variance:
+            from engine.tables.variance import variance_sheet
+
+            axes = table.description.axes if table.description else {}
+            named = {str(key): value for key, value in axes.items()}
+            sheets = [variance_sheet(blocks, metric=metrics[0], axes=named)]
+        elif given.per_class:
             sheets = [per_class_sheet(block, style=style) for block in blocks]
         else:
             sheets = sheets_of(blocks, table.references, metric=given.metric, style=style)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from engine.config.mistakes import ConfigError, nearest
 from engine.tables.cells import Cell, cells, select, with_stages
 from engine.tables.table_file import RESULTS, TableFile, read_table_file, schema
-from engine.tables.tuned import read_tuned, require_tuned
+from engine.tables.tuned import read_tuned
 
 if TYPE_CHECKING:
     from engine.tables.worker import Task
@@ -152,7 +152,6 @@ def plan_of(given: argparse.Namespace) -> Plan:
     from engine.tables.worker import Task  # with NumPy, which --help does not need
 
     table = read_table_file(given.table)
-    require_tuned(table, given.table)
     tuned = {pair: cell.words for pair, cell in read_tuned(table).items()}
     chosen = cells(table, tuned=tuned)
     if given.seeds is not None:

@@ -66,6 +66,8 @@ A run folder's predictions/<split>.<rule>.npz, split val or test, for NumPy:
   targets (N,) int64, the class of each image
   index (N,) int64, its position in the data set's own list: of a folder of images, its files by
                class and then by name; engine.tables.predictions.files_of(run, split) names them
+  Logits of more than 64 MB are in <split>.<rule>.logits.npy beside it, uncompressed, which
+  np.load(..., mmap_mode="r") reads without filling the memory.
 
 options:
   --rule R            selection rule of evaluate.rules (default: the table's, else the runs'
@@ -81,6 +83,8 @@ options:
   --best              the best mean of a column is bold and the second underlined
   --cost              columns for what training has cost, first stages included: trained
                       parameters, images, passes through the network, seconds, memory, energy
+  --variance          what the metric's variance over all runs comes from: setting, row, subset and
+                      seed (of --columns the first); every cell needs as many runs
   --format F          terminal, markdown, latex or csv (default: terminal)
   --command ROW[/S]   print the commands that make this row's runs again (in setting S), and stop
   --figure FILE       draw balanced accuracy, head and tail of every row: .png or .pdf
@@ -113,6 +117,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--percent", action="store_true")
     parser.add_argument("--best", action="store_true")
     parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--variance", action="store_true")
     parser.add_argument("--command")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--against")
@@ -167,12 +172,13 @@ def _mistakes(given: argparse.Namespace) -> list[str]:
 MODES = {
     "readme": (),
     "command": ("source",),
+    "variance": ("source", "rule", "format", "columns"),
     "against": ("source", "rule", "baseline", "figure", "columns"),
     "figure": ("source", "rule", "baseline"),
     "per_class": ("source", "rule", "baseline", "format", "percent", "best"),
     "metric": ("source", "rule", "baseline", "format", "percent", "best"),
 }
-CSV = ("metric", "per_class", "percent", "best", "cost")
+CSV = ("metric", "per_class", "percent", "best", "cost", "variance")
 """What a file with every number in full has no use for."""
 
 

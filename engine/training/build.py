@@ -16,7 +16,7 @@ from engine.config import choices, components, rules
 from engine.config.calendar import start_epoch
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config, chosen_keys, component_keys
-from engine.training.averaging import average_of
+from engine.training.averaging import EpochMean, average_of
 from engine.training.class_values import loss_keys, weight_keys
 from engine.training.metrics.groups import Limits
 from engine.training.optim import build_optimizer, rate_factor
@@ -145,6 +145,9 @@ def build_groups(config: Config, model: models.Classifier) -> list[ParameterGrou
 def _start_from(start: Mapping[str, Tensor], model: models.Classifier, config: Config) -> None:
     own = model.state_dict()
     wanted = [key for key in own if config.model.init_head or not key.startswith("head.")]
+    # What a head adds to the one that it goes on from starts anew, unless that one has it too.
+    added = {f"head.{name}" for name in getattr(model.head, "starts_anew", ())}
+    wanted = [key for key in wanted if key in start or key not in added]
     # What a way of tuning adds starts anew, unless the other run was tuned in the same way.
     if not any(models.is_added(key) for key in start):
         wanted = [key for key in wanted if not models.is_added(key)]
@@ -280,6 +283,7 @@ def build_trainer(
         teacher=None if teacher is None else teacher.to(device).to(memory_format=layout),
         mix=mix if mixup.mixup or mixup.cutmix else None,
         ema=average_of(model, decay=config.model.ema) if config.model.ema else None,
+        swa=_epoch_mean(config, model),
         options=StepOptions(
             accumulate=optim.accumulate,
             clip_norm=optim.clip_norm,
@@ -287,6 +291,12 @@ def build_trainer(
             precision=precision,
         ),
     )
+
+
+def _epoch_mean(config: Config, model: nn.Module) -> EpochMean | None:
+    if (start := config.model.swa) is None:
+        return None
+    return EpochMean(model, first_epoch=start_epoch(start, config.schedule.epochs))
 
 
 def _rate_of(config: Config) -> Callable[[int, int, int], float]:

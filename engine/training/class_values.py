@@ -41,7 +41,7 @@ def loss_keys(
             class; it alone then has a number.
 
     Raises:
-        ConfigError: the names are not those of the classes in training.
+        ConfigError: the names are not those of the classes in training, or every number is 0.
     """
     keys = component_keys(config.loss)
     named = data.Names("the data", tuple(class_names))
@@ -54,6 +54,8 @@ def loss_keys(
                 keys[name] = data.by_label(value, named, needed=needed, key=key)[labels.start :]
             if num_outputs == 1:
                 _only_of_the_positive(value, named, key=key)
+        if isinstance(keys[name], tuple) and keys[name] and not any(keys[name]):
+            raise ConfigError([f"loss.{name}: every number is 0, and nothing would be learned"])
     return keys
 
 

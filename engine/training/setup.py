@@ -14,13 +14,18 @@ import data
 import models
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
+from engine.training.base_weights import base_of
 from engine.training.checkpoint import Progress
 from engine.training.compiling import EVALUATION, TRAINING, Compiler, Part
+from engine.training.epoch_totals import EpochTotals
 from engine.training.evaluation import Evaluator
+from engine.training.head_start import start_head
+from engine.training.loaders import Loaders
 from engine.training.machine import Machine
 from engine.training.parameter_groups import described
 from engine.training.pieces import piece_sizes
 from engine.training.processes import Processes
+from engine.training.run_folder import RunFolder
 from engine.training.runtime import derive_seed, device_name
 from engine.training.start_weights import start_weights
 from engine.training.train_loop import Trainer
@@ -32,7 +37,7 @@ class Setup:
 
     Attributes:
         trainer: model, loss and optimizer.
-        loader: batches of the training split.
+        loader: batches of the training split, or of the features of its images.
         class_index: where the images of each class are, for the sampler.
         class_weights: (C,) float32 of ``reweight``, on the device; or None.
         evaluator: predicts a split with the weights of the moment.
@@ -47,7 +52,7 @@ class Setup:
     """
 
     trainer: Trainer
-    loader: data.Loader
+    loader: data.Loader | data.FeatureLoader
     class_index: data.ClassIndex
     class_weights: Tensor | None
     evaluator: Evaluator
@@ -70,6 +75,11 @@ class Setup:
             length=self.config.sampler.length,
         )
 
+    def average(self, positions: Tensor, *, epoch: int, totals: EpochTotals) -> None:
+        """Take the weights after an epoch (0-based) into ``model.swa``'s mean, where it is on."""
+        batches = self.loader.epoch(positions, epoch=epoch)
+        self.trainer.average(batches, epoch=epoch, totals=totals)
+
     def histogram(self, positions: Tensor) -> list[int]:
         """Return how often each class was drawn, C numbers."""
         targets, num_classes = self.dataset.train.targets, self.dataset.num_classes
@@ -82,14 +92,18 @@ class Setup:
             progress: where training is.
             past: what was compiled when the steps so far were made.
         """
+        if not isinstance(self.loader, data.Loader):
+            if self.config.runtime.compile:
+                yield "runtime.compile: not compiled: the head alone is trained, on stored features"
+            return
         epochs = self.config.schedule.epochs - progress.epoch
-        for part in (self._training(epochs), self._evaluation(epochs)):
+        for part in (self._training(self.loader, epochs=epochs), self._evaluation(epochs)):
             yield from self.compiler.compile(part, past=past if progress.has_begun else None)
 
-    def _training(self, epochs: int) -> Part:
+    def _training(self, loader: data.Loader, *, epochs: int) -> Part:
         """Return the model as the steps of the epochs to come call it."""
         trainer = self.trainer
-        sizes = self.loader.own_batch_sizes(self.config.sampler.length or len(self.dataset.train))
+        sizes = loader.own_batch_sizes(self.config.sampler.length or len(self.dataset.train))
         pieces = [size for own in sizes for size in piece_sizes(own, trainer.accumulate)]
         shape = (pieces[0], *self.dataset.image_shape)
         return Part(
@@ -110,6 +124,8 @@ class Setup:
         splits = [split for split in (val, *each_epoch) if split is not None] * epochs + [test]
         world = trainer.processes.world
         shape = (batch_size, *self.dataset.test_shape)
+        if trainer.swa is not None:
+            splits = []  # what is evaluated becomes another model on the way
         return Part(
             name=EVALUATION,
             model=trainer.evaluated,
@@ -162,24 +178,10 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
     assert isinstance(trainer.model, models.Classifier)
+    trainer.base = base_of(config, trainer.model)
     class_weights = build.build_class_weights(config, dataset)
-    make_loader = functools.partial(
-        data.Loader,
-        batch_size=config.optim.batch_size,
-        mean=dataset.mean,
-        std=dataset.std,
-        device=machine.device,
-        seed=derive_seed(config.seed, "loader"),
-        interpolation=getattr(config.data, "interpolation", "bilinear"),
-        workers=config.runtime.workers,
-    )
-    loader = make_loader(
-        dataset.train,
-        augment=build.augmentation(config),
-        rank=machine.processes.rank,
-        world=machine.processes.world,
-        smallest_share=data_checks.smallest_share(trainer.model),
-    )
+    loaders = Loaders(config, dataset, machine=machine, model=trainer.model)
+    loader = loaders.training(smallest_share=data_checks.smallest_share(trainer.model))
     epoch_length = config.sampler.length or len(dataset.train)
     data_checks.check_lone_images(
         config,
@@ -188,9 +190,12 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         smallest_batch=min(loader.batch_sizes(epoch_length)),
         processes=machine.processes.world,
     )
+    if isinstance(config.model.init_from, tuple):  # a mean of weights has no statistics yet
+        every = torch.arange(len(dataset.train))
+        trainer.renew_statistics(trainer.model, loader.epoch(every, epoch=0), with_frozen=True)
+    start_head(config, dataset, trainer=trainer, loaders=loaders)
     steps = loader.num_batches(epoch_length)
     parameters = described(trainer.model, build.build_groups(config, trainer.model))
-    splits = {"val": dataset.val, "test": dataset.test, "train": dataset.train}
     readout = build.build_readout(
         config,
         trainer.loss,
@@ -206,13 +211,14 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         class_weights=None if class_weights is None else class_weights.to(machine.device),
         evaluator=Evaluator(
             trainer,
-            {name: split for name, split in splits.items() if split is not None},
-            make_loader=make_loader,
+            loaders.splits,
+            make_loader=loaders.evaluating,
             readout=readout,
             class_counts=dataset.class_counts,
             whole_counts=dataset.whole_counts,
             old_classes=dataset.classes.old,
             limits=build.group_limits(config),
+            scratch=RunFolder.of(config).predictions,
         ),
         compiler=Compiler(
             config.runtime.compile, device=machine.device, processes=machine.processes
@@ -233,6 +239,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             *notes.listed_loss_values(config, dataset),
             *([] if start is None else [start.sentence]),
             *trainer.model.remarks,
+            *loaders.remarks,
         ),
         config=config,
         dataset=dataset,

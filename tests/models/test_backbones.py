@@ -73,9 +73,16 @@ def test_a_misspelt_name_shows_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "first"), [("resnet32", "cifar_resnet32"), ("resnt18", "resnet18")]
+    ("name", "first"),
+    [
+        ("resnet32", "cifar_resnet32"),
+        ("resnt18", "resnet18"),
+        ("vit_base", "vit_base_patch16_224"),
+        ("swin_tiny", "swin_tiny_patch4_window7_224"),
+        ("convnext_tin", "convnext_tiny"),
+    ],
 )
-def test_a_name_that_is_part_of_one_of_ours_suggests_that_one_first(name: str, first: str) -> None:
+def test_the_first_suggestion_is_ours_or_what_goes_on_from_the_name(name: str, first: str) -> None:
     with pytest.raises(ModelError, match=rf"did you mean {first}[,$]"):
         build(name, **SMALL)
 

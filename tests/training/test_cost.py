@@ -15,7 +15,12 @@ from engine.training.epoch_totals import EpochTotals, Lap, Peaks
 from engine.training.run_folder import RunFolder
 from tests._runs import folder_of, small_run
 
-WORDS = ("schedule.epochs=2", "data.num_train_per_class=24", "data.validation.per_class=4")
+WORDS = (
+    "model=cifar_resnet8",
+    "schedule.epochs=2",
+    "data.num_train_per_class=24",
+    "data.validation.per_class=4",
+)
 
 
 @pytest.fixture(scope="module")

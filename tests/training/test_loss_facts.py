@@ -148,9 +148,10 @@ def test_the_one_output_of_two_classes_has_the_value_of_its_positive_class(tmp_p
     [
         ("class0: 1, class1: 2", ": has no number for class2, class3: give one for every class"),
         ("class0: 1, clas1: 2", "='clas1' is not a class of .*; did you mean 'class1'"),
+        ("0: 0, 1: 0, 2: 0, 3: 0", ": every number is 0, and nothing would be learned"),
     ],
 )
-def test_loss_values_of_other_names_are_refused_before_the_run(
+def test_loss_values_that_do_not_fit_are_refused_before_the_run(
     tmp_path: Path, values: str, reason: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"^loss.alpha{reason}"):

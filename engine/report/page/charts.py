@@ -170,7 +170,9 @@ def curves_against(
         for style, (name, row) in enumerate(found.items())
     ]
     line = None if marked is None else x(marked)
-    return Curves(title, list(at), xs, curves, x.ticks(), y.ticks(), line, x_name)
+    is_whole = all(float(number).is_integer() for number in at)
+    ticks = x.ticks(whole=is_whole)
+    return Curves(title, list(at), xs, curves, ticks, y.ticks(), line, x_name)
 
 
 def learning_curves(rows: Sequence[Mapping[str, Any]], *, epoch: int) -> list[Curves]:

@@ -57,7 +57,7 @@ class Points:
         x_ticks: of the horizontal axis.
         y_ticks: of the vertical one.
         x_title: below the horizontal axis.
-        groups: names of the kinds of marks, with their shapes.
+        groups: names of the kinds of marks, each with shape and style.
     """
 
     kind: ClassVar[str] = "points"
@@ -66,7 +66,7 @@ class Points:
     x_ticks: Sequence[Tick]
     y_ticks: Sequence[Tick]
     x_title: str
-    groups: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 class Estimated(NamedTuple):
@@ -180,7 +180,7 @@ def points(
         for at, value, kind, says in values
     ]
     found = {value[2] for value in values}
-    groups = {kind: shape for kind, (shape, _) in styles.items() if kind in found}
+    groups = {kind: style for kind, style in styles.items() if kind in found}
     ticks = x.ticks() if names is None else [Tick(x(at), name) for at, name in names.items()]
     return Points(title, marks, ticks, y.ticks(), x_title, groups if len(groups) > 1 else {})
 

@@ -156,7 +156,10 @@ def _pictures(folder: Path) -> Iterator[parts.Picture]:
 
 def _table(rows: Sequence[Trial], title: str) -> parts.Table:
     columns = list(rows[0])
-    return parts.Table(title, columns, [[_short(row[name]) for name in columns] for row in rows])
+    cells = [[_short(row[name]) for name in columns] for row in rows]
+    words = [any(row[name] and _number(row[name]) is None for row in rows) for name in columns]
+    num_text = words.index(False) if False in words else len(columns)
+    return parts.Table(title, columns, cells, num_text=num_text)
 
 
 def _number(text: str) -> float | None:
