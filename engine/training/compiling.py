@@ -126,17 +126,22 @@ class Compiler:
             yield from self._kept(part, is_compared=True)
 
     def _too_dear(self, part: Part) -> str | None:
-        """Return why compiling a part would not pay, or None where it would."""
+        """Return why compiling a part would not pay, or None where it would.
+
+        The main process decides for all, whose batches may differ by an image.
+        """
         eager = self._timed(part, part.model)
-        known = self._processes.on_main(
-            lambda: recorded(part.key) or expected(part.model, seconds=eager.wall)
-        )
-        if known.pays(part.calls):
-            return None
-        return (
-            f"compiling takes as long as some {known.calls:,.0f} batches, and would save some "
-            f"{max(known.saved(part.calls), 0):,.0f} of the {part.calls:,} to come"
-        )
+
+        def decide() -> str | None:
+            known = recorded(part.key) or expected(part.model, seconds=eager.wall)
+            if known.pays(part.calls):
+                return None
+            return (
+                f"compiling takes as long as some {known.calls:,.0f} batches, and would save some "
+                f"{max(known.saved(part.calls), 0):,.0f} of the {part.calls:,} to come"
+            )
+
+        return self._processes.on_main(decide)
 
     def _kept(self, part: Part, *, is_compared: bool = False) -> Iterator[str]:
         """Compile a part; keep it unless it fails or, if compared, is no faster."""

@@ -92,9 +92,10 @@ class Setup:
             progress: where training is.
             past: what was compiled when the steps so far were made.
         """
+        if self.config.runtime.compile is False:
+            return
         if not isinstance(self.loader, data.Loader):
-            if self.config.runtime.compile:
-                yield "runtime.compile: not compiled: the head alone is trained, on stored features"
+            yield "runtime.compile: not compiled: the head alone is trained, on stored features"
             return
         epochs = self.config.schedule.epochs - progress.epoch
         for part in (self._training(self.loader, epochs=epochs), self._evaluation(epochs)):
