@@ -29,7 +29,7 @@ pip_install = exec 3>&1; status=$$({ { \
 interpreter = $(or $(wildcard $(python)),$(PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help train sweep dashboard table test test-system test-cuda test-all lint
+.PHONY: help train sweep dashboard table test test-system test-browser test-cuda test-all lint
 
 help:
 	@echo 'make train ARGS="..."  train and evaluate, as in: make train ARGS="loss=softmax_focal seed=1"'
@@ -38,6 +38,7 @@ help:
 	@echo 'make table             make a small table again and compare it with the committed results'
 	@echo 'make test              the quick tests: all that needs nothing but the pinned packages'
 	@echo 'make test-system       the tests that need system packages (.ci/run installs them)'
+	@echo 'make test-browser      the pages in a real browser (apt-get install chromium)'
 	@echo 'make test-cuda         the tests that need a CUDA device'
 	@echo 'make test-all          everything but the system and CUDA tests, the slow ones included'
 	@echo 'make lint              ruff check, ruff format --check, mypy'
@@ -61,7 +62,10 @@ test: $(VENV)/.ready-dev
 	@$(pytest) -m "not slow and not system and not cuda"
 
 test-system: $(VENV)/.ready-dev
-	@$(python) -m pytest -q -m system tests
+	@$(python) -m pytest -q -m "system and not browser" tests
+
+test-browser: $(VENV)/.ready-dev
+	@$(python) -m pytest -q -m browser tests
 
 test-cuda: $(VENV)/.ready-dev
 	@$(python) -m pytest -q -m cuda tests

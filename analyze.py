@@ -50,12 +50,18 @@ def _analyze_runs(given: Arguments) -> int:
     from engine.analysis.results import analyse
     from engine.analysis.run_screen import RunScreen
     from engine.analysis.stored_run import check_alpha, check_stored_run, read_stored_run
+    from engine.analysis.superclasses import read_superclasses
+    from engine.training.facts import read_facts
     from engine.training.files import writing
 
     screen = RunScreen()
     outcomes = []
+    superclasses = {}
     for folder in given.words:
         check_stored_run(folder, rule=given.rule)
+        if given.superclasses is not None:
+            names = read_facts(folder)["class_names"]
+            superclasses[folder] = read_superclasses(given.superclasses, names)
     if given.alpha is not None:
         check_alpha(given.alpha, given.words, rule=given.rule)
     for folder in given.words:
@@ -63,13 +69,16 @@ def _analyze_runs(given: Arguments) -> int:
         run = read_stored_run(folder, rule=given.rule)
 
         # --- analyze -------------------------------------------------------------------------
-        found = analyse(run, alpha=given.alpha or ALPHA)
+        found = analyse(run, alpha=given.alpha or ALPHA, superclasses=superclasses.get(folder))
         outcomes.append(outcome_of(run, found))
+        out = given.folder_of(folder)
+        page = _page_of_run(given, folder, found) if given.html else None
 
         # --- show, write ---------------------------------------------------------------------
         screen.run(found)
-        out = given.folder_of(folder)
         _write(found, out / "analysis.json")
+        if page is not None:
+            screen.say(f"written: {page}")
         if not given.no_figures:
             with writing(out):
                 draw(found, out)
@@ -79,6 +88,31 @@ def _analyze_runs(given: Arguments) -> int:
     if len(outcomes) > 1:
         ComparisonScreen().comparison(compare(outcomes))
     return 0
+
+
+def _page_of_run(given: Arguments, folder: Path, found: dict[str, Any]) -> Path:
+    """Write the page of a run with its analysis, and name the files of its surest mistakes."""
+    from engine.analysis.page_sections import sections_of_run
+    from engine.report.page import write_page
+    from engine.report.page.run_images import images_or_remark
+    from engine.report.page.tiles import name_of
+    from engine.report.reading import read_run
+    from engine.training.files import writing
+
+    shown = images_or_remark(read_run(folder))
+    if shown.images is not None:
+        for row in found["confusions"]["surest_mistakes"]:
+            row["file"] = name_of(shown.images, row["position"], number=row["index"])
+    to = folder.expanduser() if given.out is None else given.folder_of(folder)
+    with writing(to):
+        return write_page(
+            folder,
+            images=shown.images,
+            remark=shown.remark,
+            repeats=shown.repeats,
+            sections=sections_of_run(found),
+            to=to,
+        )
 
 
 def _analyze_table(given: Arguments) -> int:
@@ -93,7 +127,19 @@ def _analyze_table(given: Arguments) -> int:
         file = given.out.expanduser() / "analysis.json"
         _write(found, file)
         screen.say(f"written: {file}")
+        if given.html:
+            screen.say(f"written: {_page_of_table(found, given.out.expanduser())}")
     return 0
+
+
+def _page_of_table(found: Mapping[str, Any], folder: Path) -> Path:
+    from engine.analysis.page_sections import document_of_table
+    from engine.report.page import FILE, html
+    from engine.training.files import write_text, writing
+
+    with writing(folder):
+        write_text(folder / FILE, html(document_of_table(found)))
+    return folder / FILE
 
 
 def _write(found: Mapping[str, Any], file: Path) -> None:

@@ -24,6 +24,7 @@ from engine.prediction.command_line import USAGE, Arguments, parse
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from engine.analysis.calibrated_sets import CalibratedSets
     from engine.prediction.answers import Answers
     from engine.prediction.labels import Labelled
     from engine.prediction.model import Model
@@ -63,6 +64,7 @@ def _predict(given: Arguments) -> int:
     # --- what there is -----------------------------------------------------------------------
     model = Model.of(given.run, rule=given.rule, device=given.device or "auto", tau=given.tau)
     labels = labelled(given.images, model.classes) if given.evaluate else None
+    sets = _calibrated_sets(model, given)
     asked = list(labels.targets) if labels is not None else _image_files(given.images)
 
     # --- images to probabilities -------------------------------------------------------------
@@ -82,13 +84,17 @@ def _predict(given: Arguments) -> int:
     # --- answers -----------------------------------------------------------------------------
     if files:
         kept = np.concatenate(features) if features else None
-        answers = Answers(files, np.concatenate(probabilities), model.class_names, kept)
+        whole = np.concatenate(probabilities)
+        inside = None if sets is None else sets.members(whole)
+        answers = Answers(files, whole, model.class_names, kept, inside)
         if given.features is not None:
             _write_features(given.features, answers)
         if labels is not None:
             _show_scores(model, answers, labels, given)
         else:
             print(f"{given.run}: {model.origin}")
+            if sets is not None:
+                print(sets.sentence)
             if model.run.threshold is not None:
                 limit, positive = model.run.threshold, model.class_names[1]
                 print(
@@ -98,6 +104,19 @@ def _predict(given: Arguments) -> int:
     if num_mistakes:
         print(f"not predicted: {num_mistakes} of {len(asked)} files", file=sys.stderr)
     return 1 if num_mistakes else 0
+
+
+def _calibrated_sets(model: Model, given: Arguments) -> CalibratedSets | None:
+    """Return how sets are made, where they are asked for."""
+    from engine.analysis.calibrated_sets import calibrated_sets
+    from engine.analysis.conformal import ALPHA
+
+    if given.sets is None:
+        return None
+    alpha = ALPHA if given.alpha is None else given.alpha
+    return calibrated_sets(
+        given.run, rule=model.run.rule, way=given.sets, alpha=alpha, tau=given.tau
+    )
 
 
 def _export(given: Arguments) -> int:
@@ -160,6 +179,10 @@ def _show_scores(model: Model, answers: Answers, labels: Labelled, given: Argume
     if given.json is not None:
         _write(given.json, f"{content}\n")
     print(f"{given.run}: {scores.title}")
+    if answers.sets is not None:
+        covered = answers.sets[np.arange(len(targets)), targets].mean()
+        size = answers.sets.sum(axis=1).mean()
+        print(f"{given.sets} sets: {covered:.1%} hold the true class, {size:.2f} classes each")
     _print(*scores.tables())
     for remark in remarks:
         print(f"note: {remark}")

@@ -14,10 +14,12 @@ if __name__ == "__main__":  # before all other imports, which take seconds and t
     sys.exit(launch("reproduce"))
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.config.mistakes import ConfigError
 from engine.tables.command_line import Plan, parse, plan_of, usage
+from engine.tables.tuned import require_tuned
 
 if TYPE_CHECKING:
     from engine.tables.progress import Display
@@ -30,7 +32,10 @@ def main(argv: Sequence[str]) -> int:
         if given.help:
             print(usage(), end="")
             return 0
+        if given.tune:
+            return _tune(given.table, argv)
         plan = plan_of(given)
+        require_tuned(plan.table, given.table)
         if given.submit is not None:
             from engine.cluster.submit import submit
 
@@ -40,13 +45,32 @@ def main(argv: Sequence[str]) -> int:
 
             print(*listing(plan.table, plan.cells, plan.task, workers=plan.workers), sep="\n")
             return 0
-        return _make(plan, argv, is_check=given.check)
+        return _make(plan, argv, is_check=given.check, has_costs=given.cost)
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
 
 
-def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
+def _tune(path: Path, argv: Sequence[str]) -> int:
+    """Tune every cell of a table, and say where what was found is."""
+    from engine.tables.table_file import read_table_file
+    from engine.tables.tuned import tune
+    from engine.training.files import WriteError
+    from engine.training.signals import Interrupted
+
+    try:
+        found = tune(read_table_file(path), path, command=("reproduce.py", *argv), say=print)
+    except Interrupted as stop:
+        print(f"{stop}; run the same command to resume")
+        return stop.exit_code
+    except WriteError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{found}: written; python reproduce.py {path} makes the runs")
+    return 0
+
+
+def _make(plan: Plan, argv: Sequence[str], *, is_check: bool, has_costs: bool) -> int:
     """Run what is left, print the table, and say what is still missing."""
     from engine.tables.progress import Display
     from engine.tables.worker import TimeUpError
@@ -68,7 +92,7 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool) -> int:
             print(error, file=sys.stderr)
             return 1
     left = plan.task.left_of(plan.cells)
-    _print_table(plan)
+    _print_table(plan, has_costs=has_costs)
     if left:
         why = "the time is up: " if is_out_of_time else ""
         display.say(
@@ -90,14 +114,15 @@ def _work(plan: Plan, argv: Sequence[str], display: Display) -> None:
         work_together(argv, plan.task, workers=plan.workers, notify=display.show)
 
 
-def _print_table(plan: Plan) -> None:
+def _print_table(plan: Plan, *, has_costs: bool) -> None:
     """Print every line that there is, not only those of the runs asked for."""
     from engine.tables.record import read
-    from engine.tables.table import Table, blocks_of, sheets_of, show
+    from engine.tables.table import Table, blocks_of, sheets_of, show, style_of
 
     table = Table(read(plan.task.results), plan.table)
     if table.records:
-        show(sheets_of(blocks_of(table), table.references))
+        style = style_of(table, has_costs=has_costs)
+        show(sheets_of(blocks_of(table), table.references, style=style))
 
 
 def _compare(plan: Plan, display: Display) -> int:

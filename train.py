@@ -122,9 +122,8 @@ def run(
 
         # --- epochs ------------------------------------------------------------------------------
         stack.enter_context(checkpoints.named_on_divergence())
-        done = progress.epoch * steps + progress.totals.steps
         screen.header(header_of(journal, setup))
-        with screen.training(epochs=epochs, done=done, total=epochs * steps):
+        with screen.training(epochs=epochs, done=progress.num_steps(steps), total=epochs * steps):
             for epoch in selection.remaining(progress.epoch, rows=journal.rows()):
                 positions = setup.draw(epoch)
                 is_weighting = epoch >= start_epoch(config.reweight.start, epochs)
@@ -138,7 +137,7 @@ def run(
                     poll=checkpoints.poll,
                     after_step=screen.step,
                 )
-
+                setup.average(positions, epoch=epoch, totals=progress.totals)
                 row = progress.totals.row(epoch, steps=steps, rate=trainer.current_rate)
                 row["train/class_histogram"] = setup.histogram(positions)
                 val = None
@@ -171,7 +170,7 @@ def run(
             # From here on a signal stops without a checkpoint: the one of the last epoch stands.
             stop = checkpoints.stop_if_asked
             results[rule] = assess_rule(evaluator, chosen.epoch, test=test, after_batch=stop)
-            journal.save_predictions(rule, results[rule])
+            journal.save_predictions(rule, results[rule], evaluator=evaluator, after_batch=stop)
 
         # --- summary, figures, page --------------------------------------------------------------
         summary = journal.summarise(results, selection=selection, notes=setup.notes, since=began)

@@ -4,16 +4,19 @@
     python -m benchmarks.analysis --images 50000 --classes 1000
 
 Draws log-probabilities of a long-tailed classifier, test and 20 validation images a class, and
-computes the figures of ``analyze.py`` in one process; then what the libraries have of the same
-figures, one after the other, with as many resamples. netcal and crepes are no dependencies of the
-project: without them their part is left out and said (pip install netcal crepes). Prints seconds
-and the largest memory of each side. Set OMP_NUM_THREADS=1 to use one core.
+computes every section of ``analyze.py`` in one process; then what the libraries have of the same
+figures, one after the other. Two sums are printed of theirs: each figure once, without its
+interval; and with as many resamples as ours, of which some are measured and the rest is
+multiplication. netcal and crepes are no dependencies of the project: without them their part is
+left out and said (pip install netcal crepes). Prints CPU seconds and the largest memory of each
+side. Set OMP_NUM_THREADS=1 to use one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import os
 import platform
 import resource
@@ -22,17 +25,39 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 
 from engine.analysis import calibration_error as errors
-from engine.analysis import conformal, confusions, priors, scaling, thresholds
-from engine.analysis.adjustment import TAUS, tau_curve
+from engine.analysis import results
+from engine.analysis.adjustment import TAUS
 from engine.analysis.blocks import shares
+from engine.analysis.stored_run import Part, StoredRun
+from engine.config.load import load
+from engine.training.summary import Summary
 
 VALIDATION = 20
-CALIBRATIONS = 2
-"""As is and after a temperature."""
+WAYS = 4
+"""As is, and after three scalings."""
+
+IMAGES_BY_GROUP = 2
+"""Every image is in the numbers of all, and in those of its group."""
+
+ENOUGH = 5.0
+"""CPU seconds after which a repeated measurement stops."""
+
+SECTIONS = {
+    "curve over tau, gain": results.adjustment_section,
+    "calibration, three scalings": results.calibration_section,
+    "thresholds by class": results.threshold_section,
+    "test priors": results.prior_section,
+    "label shift": results.shift_section,
+    "confusions, mistakes": results.confusion_section,
+    "prediction sets, four ways": lambda run: results.set_section(run, alpha=0.1),
+}
 
 Times = dict[str, float]
 
@@ -67,63 +92,86 @@ def timed(times: Times, name: str) -> Iterator[None]:
     print(f"  {name:<34}{times[name]:8.2f} s", flush=True)
 
 
+def stored_run(drawn: Drawn) -> StoredRun:
+    """Return the drawn predictions as a run would hold them."""
+    rules = {"last": SimpleNamespace(epoch=1)}
+    words = dict.fromkeys(("title", "fingerprint", "group", "split_fingerprint"), "drawn")
+    summary = SimpleNamespace(seed=0, rules=rules, **words)
+    parts = (
+        Part(logits, targets, np.arange(len(targets)))
+        for logits, targets in (
+            (drawn.test, drawn.test_targets),
+            (drawn.val, drawn.val_targets),
+        )
+    )
+    return StoredRun(
+        Path("drawn"),
+        load([]),
+        cast(Summary, summary),
+        "last",
+        tuple(map(str, range(len(drawn.counts)))),
+        drawn.counts,
+        *parts,
+    )
+
+
 def ours(drawn: Drawn) -> Times:
-    """Compute the figures with engine.analysis."""
+    """Compute every section of an analysis."""
     times: Times = {}
-    test, targets, val, val_targets = drawn.test, drawn.test_targets, drawn.val, drawn.val_targets
-    with timed(times, "curve over tau, 81 points"):
-        tau_curve(val, val_targets, drawn.counts)
-        tau_curve(test, targets, drawn.counts)
-    with timed(times, "temperature"):
-        ways = [scaling.Scaling.none(test.shape[1]), scaling.temperature(val, val_targets)]
-    with timed(times, "vector scaling"):
-        scaling.vector(val, val_targets)
-    for way in ways:
-        with timed(times, "ECE with intervals, two bins"):
-            found = scaling.confidences(test, targets, scaling=way)
-            correct = found.predicted == targets
-            for bins in (errors.equal_width_bins, errors.equal_mass_bins):
-                cells = bins(found.confidence)
-                errors.calibration_error(found.confidence, correct, bins=cells)
-        with timed(times, "class-wise ECE with intervals"):
-            errors.classwise_error(test, targets, scaling=way)
-    with timed(times, "thresholds by class"):
-        limits = thresholds.best_thresholds(val, val_targets)
-        thresholds.f1_at(test, targets, thresholds=limits)
-    with timed(times, "prediction sets, marginal and class"):
-        of_ways = conformal.thresholds(val, val_targets, drawn.counts)
-        for way_name in ("marginal", "class-conditional"):
-            conformal.prediction_sets(test, targets, of_ways[way_name])
-    with timed(times, "confusion matrix"):
-        confusions.confusion_counts(targets, found.predicted, num_classes=test.shape[1])
-    with timed(times, "only ours: sets, label shift"):
-        for way_name in ("prevalence-adjusted", "interpolated"):
-            conformal.prediction_sets(test, targets, of_ways[way_name])
-        estimate = priors.estimate_by_em(test, shares(drawn.counts))
-    print(f"  (EM: {estimate.iterations} steps, converged: {estimate.has_converged})")
+    run = stored_run(drawn)
+    for name, section in SECTIONS.items():
+        with timed(times, name):
+            section(run)
     return times
 
 
-def theirs(drawn: Drawn) -> Times:
+class Theirs:
+    """Seconds of the libraries: of each figure once, and as often as an analysis computes it."""
+
+    def __init__(self) -> None:
+        self.once: Times = {}
+        self.often: Times = {}
+
+    @contextmanager
+    def timed(self, name: str, *, times: float = 1) -> Iterator[None]:
+        """Measure one computation, which an analysis makes so many ``times``."""
+        with timed(self.once, name):
+            yield
+        self.often[name] = self.once[name] * times
+
+    def repeated(self, name: str, compute: Callable[[], object], *, times: int) -> None:
+        """Compute until it has taken long enough, and multiply to ``times``."""
+        began, done = time.process_time(), 0
+        while done < times and time.process_time() - began < ENOUGH:
+            compute()
+            done += 1
+        self.once[name] = (time.process_time() - began) / done
+        self.often[name] = self.once[name] * times
+        each = f"{self.once[name]:8.2f} s each, {done} measured of {times}"
+        print(f"  {name:<34}{each}", flush=True)
+
+
+def theirs(drawn: Drawn) -> Theirs:
     """Compute the same figures with the libraries that are installed."""
     from scipy.optimize import minimize_scalar
     from sklearn.metrics import (
         balanced_accuracy_score,
         confusion_matrix,
+        f1_score,
         log_loss,
         precision_recall_curve,
     )
 
-    times: Times = {}
+    found = Theirs()
     test, targets, val, val_targets = drawn.test, drawn.test_targets, drawn.val, drawn.val_targets
     prior = np.log(shares(drawn.counts)).astype(np.float32)
-    with timed(times, "curve over tau, 81 points"):
+    labels_of = np.arange(test.shape[1])
+    with found.timed("curve over tau, 81 points"):
         for logits, labels in ((val, val_targets), (test, targets)):
             for tau in TAUS.astype(np.float32):
                 balanced_accuracy_score(labels, (logits - tau * prior).argmax(axis=1))
     probabilities, held_out = np.exp(test), np.exp(val)
-    with timed(times, "temperature"):
-        labels_of = np.arange(test.shape[1])
+    with found.timed("one temperature"):
 
         def loss(temperature: float) -> float:
             scaled = np.exp(val / temperature)
@@ -131,19 +179,20 @@ def theirs(drawn: Drawn) -> Times:
             return float(log_loss(val_targets, scaled, labels=labels_of))
 
         minimize_scalar(loss, bounds=(0.05, 20), method="bounded")
-    with timed(times, "thresholds by class"):
+    with found.timed("thresholds by class"):
         for label in labels_of:
             precision_recall_curve(val_targets == label, held_out[:, label])
-    with timed(times, "confusion matrix"):
+            f1_score(targets == label, probabilities[:, label] >= 0.5)
+    with found.timed("confusion matrix"):
         confusion_matrix(targets, probabilities.argmax(axis=1), labels=labels_of)
     if importlib.util.find_spec("netcal") is not None:
-        _netcal(times, probabilities, targets)
+        _netcal(found, probabilities, targets)
     if importlib.util.find_spec("crepes") is not None:
-        _crepes(times, held_out, val_targets, test=probabilities)
-    return times
+        _crepes(found, held_out, val_targets, test=probabilities)
+    return found
 
 
-def _netcal(times: Times, probabilities: np.ndarray, targets: np.ndarray) -> None:
+def _netcal(found: Theirs, probabilities: np.ndarray, targets: np.ndarray) -> None:
     """Measure ECE and its resamples; class-wise ECE as one ECE of each class."""
     from netcal.metrics import ECE
 
@@ -151,34 +200,27 @@ def _netcal(times: Times, probabilities: np.ndarray, targets: np.ndarray) -> Non
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = (probabilities.argmax(axis=1) == targets).astype(int)
     generator = np.random.default_rng(0)
-    with timed(times, "ECE with intervals, two bins"):
-        began, done = time.process_time(), 0
-        for done in range(1, errors.RESAMPLES + 1):  # noqa: B007 - read below
-            rows = generator.integers(len(targets), size=len(targets))
-            measure.measure(confidence[rows], correct[rows])
-            if time.process_time() - began > 20:
-                break
-    scale = 2 * CALIBRATIONS * errors.RESAMPLES / done
-    _extrapolate(times, "ECE with intervals, two bins", scale, done)
-    with timed(times, "class-wise ECE with intervals"):
-        began = time.process_time()
-        for done in range(1, probabilities.shape[1] + 1):
-            label = done - 1
-            measure.measure(
-                probabilities[:, label].astype(np.float64), (targets == label).astype(int)
-            )
-            if time.process_time() - began > 20:
-                break
-    scale = CALIBRATIONS * errors.CLASS_RESAMPLES * probabilities.shape[1] / done
-    _extrapolate(times, "class-wise ECE with intervals", scale, done)
+
+    def resample() -> None:
+        rows = generator.integers(len(targets), size=len(targets))
+        measure.measure(confidence[rows], correct[rows])
+
+    # Two kinds of bins.
+    times = 2 * WAYS * IMAGES_BY_GROUP * (errors.RESAMPLES + 1)
+    found.repeated("ECE of the predicted class", resample, times=times)
+    labels = itertools.cycle(range(probabilities.shape[1]))
+
+    def of_a_class() -> None:
+        label = next(labels)
+        measure.measure(probabilities[:, label].astype(np.float64), (targets == label).astype(int))
+
+    num_classes = probabilities.shape[1]
+    times = WAYS * num_classes * (errors.CLASS_RESAMPLES + 1)
+    found.repeated("ECE of one class", of_a_class, times=times)
+    found.once["ECE of one class"] *= num_classes
 
 
-def _extrapolate(times: Times, name: str, scale: float, done: int) -> None:
-    times[name] *= scale
-    print(f"    {done} measured; as many as ours makes: {times[name]:.1f} s")
-
-
-def _crepes(times: Times, held_out: np.ndarray, labels: np.ndarray, *, test: np.ndarray) -> None:
+def _crepes(found: Theirs, held_out: np.ndarray, labels: np.ndarray, *, test: np.ndarray) -> None:
     """Make marginal and class-conditional sets of up to 2,000 images, and scale to all."""
     from crepes import ConformalClassifier
     from crepes.extras import hinge
@@ -187,13 +229,15 @@ def _crepes(times: Times, held_out: np.ndarray, labels: np.ndarray, *, test: np.
     rows = test[: min(len(test), 2000)].astype(np.float64)
     scores = hinge(held_out.astype(np.float64), classes, labels)
     name = "prediction sets, marginal and class"
-    with timed(times, name):
+    with found.timed(name):
         for bins in (None, labels):
             model = ConformalClassifier()
             model.fit(scores, bins=bins)
             others = None if bins is None else classes[None].repeat(len(rows), axis=0)
             _sets(model, hinge(rows), others)
-    _extrapolate(times, name, len(test) / len(rows), len(rows))
+    found.once[name] *= len(test) / len(rows)
+    found.often[name] = found.once[name]
+    print(f"    of {len(rows):,} images; of all: {found.once[name]:.1f} s")
 
 
 def _sets(model: object, scores: np.ndarray, bins: np.ndarray | None) -> None:
@@ -221,15 +265,15 @@ def main(argv: list[str]) -> None:
     given = parser.parse_args(argv)
     drawn = Drawn(given.images, given.classes)
     print(f"{given.images:,} x {given.classes:,}; ours, CPU seconds:")
-    mine = ours(drawn)
-    print(f"  {'all':<34}{sum(mine.values()):8.2f} s, at most {memory():.2f} GB")
+    mine = sum(ours(drawn).values())
+    print(f"  {'all':<34}{mine:8.2f} s, at most {memory():.2f} GB")
     if not given.ours_only:
         print("the libraries, CPU seconds:")
-        other = theirs(drawn)
-        shared = sum(seconds for name, seconds in mine.items() if name in other)
-        print(f"  {'all':<34}{sum(other.values()):8.2f} s, at most {memory():.2f} GB")
-        print(f"ours / theirs, of what both compute: {shared / sum(other.values()):.3f}")
-        print(f"all of ours / theirs: {sum(mine.values()) / sum(other.values()):.3f}")
+        found = theirs(drawn)
+        once, often = sum(found.once.values()), sum(found.often.values())
+        print(f"  {'each figure once':<34}{once:8.2f} s, at most {memory():.2f} GB")
+        print(f"  {'with as many resamples':<34}{often:8.2f} s")
+        print(f"all of ours / theirs, once: {mine / once:.3f}; with resamples: {mine / often:.4f}")
     packages = ("numpy", "scikit-learn", "netcal", "crepes")
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores", end="")
     for name in packages:

@@ -21,16 +21,20 @@ from data._base import (
     data_root,
 )
 from data._class_index import ClassIndex, class_histogram
-from data._classes import by_label
+from data._classes import Names, by_label, find_class
 from data._decode import FileFact, decode, file_fact, quiet_pillow
+from data._feature_loader import FeatureLoader
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._near_duplicates import image_hashes, near_pairs
-from data._notes import SHARED_GROUPS, Validation
+from data._notes import OWN_SHARES, SHARED_GROUPS, Validation
+from data._overlaps import content_digests
+from data._progress import progress
 from data._split import build
 from data.samplers._base import Sampler
 
 __all__ = [
+    "OWN_SHARES",
     "SHARED_GROUPS",
     "Augment",
     "Batch",
@@ -39,6 +43,7 @@ __all__ = [
     "DataError",
     "Decoding",
     "DiskImages",
+    "FeatureLoader",
     "FileFact",
     "ImageShape",
     "Images",
@@ -46,6 +51,7 @@ __all__ = [
     "Labelled",
     "Loader",
     "LongTailed",
+    "Names",
     "Pool",
     "Sampler",
     "Size",
@@ -55,11 +61,14 @@ __all__ = [
     "build",
     "by_label",
     "class_histogram",
+    "content_digests",
     "data_root",
     "decode",
     "file_fact",
+    "find_class",
     "image_hashes",
     "label_order",
     "near_pairs",
+    "progress",
     "quiet_pillow",
 ]

@@ -32,6 +32,8 @@ class Augment:
             Hutter 2021) at their standard settings, image by image; but no shift exceeds 45 % of a
             side.
         color_jitter: How far brightness, contrast and saturation may be from 1; 0 is off.
+        views: How many versions of an image there are: its draws take them in turn, epoch by epoch;
+            null makes a new one every time.
     """
 
     crop: Annotated[int, Ge(0)] = 0
@@ -40,6 +42,7 @@ class Augment:
     resized_crop: Annotated[float, Ge(0), Le(1)] = 0.0
     policy: Literal["none", "randaugment", "trivialaugment"] = "none"
     color_jitter: Annotated[float, Ge(0)] = 0.0
+    views: Annotated[int, Ge(1)] | None = None
 
     def __bool__(self) -> bool:
         return self.crop > 0 or self.flip or self.cutout > 0 or self.is_by_image
@@ -131,6 +134,8 @@ def augment_batch(
 
 def _crop_and_flip(images: Tensor, offsets: Offsets, *, crop: int, flip: bool) -> Tensor:
     """Gather rows and columns of the padded images; uint8, so a quarter of float32's traffic."""
+    if images.is_cpu and not crop:
+        return _mirrored(images, offsets.flip.bool())
     batch, channels, height, width = images.shape
     device = images.device
     columns = torch.arange(width, device=device).expand(batch, width)
@@ -146,6 +151,14 @@ def _crop_and_flip(images: Tensor, offsets: Offsets, *, crop: int, flip: bool) -
     picked = padded.view(-1, full_width).index_select(0, (planes + rows[:, None, :]).flatten())
     picked = picked.view(batch, channels, height, full_width)
     return picked.gather(3, columns[:, None, None, :].expand(batch, channels, height, width))
+
+
+def _mirrored(images: Tensor, is_mirrored: Tensor) -> Tensor:
+    """Mirror some images; a GPU would have to wait until it is known here how many these are."""
+    whole = images.clone()
+    rows = is_mirrored.nonzero().flatten()
+    whole[rows] = images[rows].flip(-1)
+    return whole
 
 
 def _covered(centre: Tensor, *, length: int, side: int) -> Tensor:

@@ -136,6 +136,15 @@ class Labelled:
     is_trained_as_tested: bool = True
     groups: np.ndarray | None = None
 
+    @classmethod
+    def of(
+        cls, images: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, index: np.ndarray
+    ) -> Labelled:
+        """Return the images at ``index`` of arrays of all of them, uint8 (N, C, H, W)."""
+        return cls(
+            torch.from_numpy(images[index]), torch.from_numpy(labels[index]), groups=groups[index]
+        )
+
     def __len__(self) -> int:
         return len(self.targets)
 
@@ -298,6 +307,12 @@ class LongTailed:
     source_notes: tuple[str, ...] = ()
     verified: str = ""
     has_groups: bool = False
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that there are, by name."""
+        every = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in every.items() if split is not None}
 
     @property
     def num_classes(self) -> int:

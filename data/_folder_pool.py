@@ -13,7 +13,6 @@ from data._decode import quiet_pillow
 from data._folder import Listing
 from data._folder_cache import FolderCache
 from data._grey import LOOKED_AT, grey_notes
-from data._near_duplicates import near_notes
 
 # Mean and standard deviation of published training sets, as recipes write them.
 STATISTICS = {
@@ -57,7 +56,6 @@ def folder_pool(
     limit: float,
     normalize: str,
     title: str,
-    near_bits: int | None = None,
     notes: Sequence[str] = (),
     verified: str = "",
 ) -> Pool:
@@ -69,8 +67,6 @@ def folder_pool(
         limit: Bytes that they may fill.
         normalize: ``train``, ``weights``, or a key of ``STATISTICS``.
         title: Name of the data set in tables.
-        near_bits: Bits in which the hashes of images of two splits may differ that are counted as
-            looking alike; None does not look.
         notes: What is to be said after the notes of the listing.
         verified: As of :class:`Pool`.
 
@@ -88,10 +84,6 @@ def folder_pool(
             split: replace(part, groups=listing.splits[split].groups)
             for split, part in cache.parts(listing, limit=limit).items()
         }
-    near = []
-    if near_bits is not None:
-        looked_at = {split: part.images for split, part in parts.items()}
-        near = near_notes(looked_at, most_bits=near_bits)
     mean, std = STATISTICS.get(normalize, (None, None))
     if isinstance(parts["train"].images, DiskImages) and normalize == "train":
         raise DataError(
@@ -106,6 +98,6 @@ def folder_pool(
         title=title,
         mean=mean,
         std=std,
-        notes=(*listing.notes, *deep, *notes, *near),
+        notes=(*listing.notes, *deep, *notes),
         verified=verified,
     )

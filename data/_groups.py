@@ -69,6 +69,20 @@ def split_groups(
     return _with_training_images(part_of[groups], labels, groups)
 
 
+def is_drawn_for_test(
+    labels: np.ndarray, groups: np.ndarray, *, fraction: float, seed: int
+) -> np.ndarray:
+    """Return which images (N,) are the test split of a set that has none, whole groups of them.
+
+    Args:
+        labels: (N,) class of each image.
+        groups: (N,) number of the group of each image.
+        fraction: Share of each class that is wanted.
+        seed: Seed of the draw.
+    """
+    return split_groups(labels, groups, shares=(1 - fraction, fraction), seed=seed) == 1
+
+
 class _Filling:
     """How much of each class is in each part, as a share of the class."""
 

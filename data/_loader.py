@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     """One batch on the device.
 
     Args:
-        images: float32 (B, C, H, W), normalised.
+        images: float32 (B, C, H, W), normalised; or what a backbone made of them, (B, D).
         targets: int64 (B,).
         index: int64 (B,), position of each image in the split.
         is_spare: Whether another process has these images, too: a batch with fewer images than
@@ -38,7 +38,8 @@ class Loader:
 
     Augmentation of an image is a function of (seed, epoch, its position in the pool) and, where
     a sampler draws it more than once, of the number of the draw: batch size, number of workers,
-    the place where images live and a resume in mid-epoch leave it alone.
+    the place where images live and a resume in mid-epoch leave it alone. With a fixed number of
+    views it is a function of (seed, view, its position in the pool).
 
     Args:
         split: Images and targets.
@@ -80,9 +81,9 @@ class Loader:
         smallest_share: int = 0,
     ) -> None:
         self.batch_size = batch_size
-        self._rank, self._world = rank, world
+        self.rank, self._world = rank, world
         self._smallest = smallest_share * world
-        self._device = device
+        self.device = device
         self._seed = seed
         self._augment = augment or Augment()
         self._workers = workers
@@ -92,7 +93,7 @@ class Loader:
         if isinstance(self._images, Tensor) and not self._augment.is_by_image:
             self._images = _near(self._images, device)
         self._batches: Batches | None = None
-        self._targets = split.targets.to(device)
+        self.targets = split.targets.to(device)
         self._pool_index = split.index
         means = torch.tensor(mean, dtype=torch.float64, device=device)[:, None, None]
         stds = torch.tensor(std, dtype=torch.float64, device=device)[:, None, None]
@@ -118,6 +119,17 @@ class Loader:
             sizes.append(rest)
         return sizes
 
+    def draws(self, positions: Tensor, *, epoch: int) -> Tensor:
+        """Return the number (M,) of each draw among those of its image; 0 without augmentation.
+
+        It is counted within an epoch, or is the number of the view where these are fixed.
+        """
+        if not self._augment:
+            return torch.zeros_like(positions)
+        repeats = occurrences(positions)
+        views = self._augment.views
+        return repeats if views is None else (epoch + repeats) % views
+
     def epoch(self, positions: Tensor, *, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch.
 
@@ -129,24 +141,25 @@ class Loader:
         Raises:
             DataError: If an image on disk cannot be decoded.
         """
-        repeats = occurrences(positions) if self._augment else torch.zeros_like(positions)
-        keys = self._pool_index[positions] + (repeats << _REPEAT_SHIFT)
+        keys = self._pool_index[positions] + (self.draws(positions, epoch=epoch) << _REPEAT_SHIFT)
+        if self._augment.views is not None:
+            epoch = 0  # what is drawn goes by the view alone
         sizes = self.batch_sizes(len(positions))
         done, sizes = sum(sizes[:start]), sizes[start:]
         positions, keys = positions[done:], keys[done:]
         rows = positions.split(sizes)
         # Copied at once: a copy for each batch would make every step wait for the device.
-        near_rows = self._own(positions.to(self._device).split(sizes))
-        offsets = self._offsets(keys.to(self._device), sizes=sizes, epoch=epoch)
+        near_rows = self.own(positions.to(self.device).split(sizes))
+        offsets = self._offsets(keys.to(self.device), sizes=sizes, epoch=epoch)
         if isinstance(self._images, Tensor) and not self._augment.is_by_image:
             raw = self._stored_batches(self._images, rows, near_rows)
         else:
-            raw = self._prepared_batches(self._own(rows), self._own(keys.split(sizes)), epoch=epoch)
+            raw = self._prepared_batches(self.own(rows), self.own(keys.split(sizes)), epoch=epoch)
         for whole, index, drawn, images in zip(rows, near_rows, offsets, raw, strict=True):
-            images = images.to(self._device, non_blocking=True)
+            images = images.to(self.device, non_blocking=True)
             augmented = self._augmented(images, drawn)
-            is_spare = len(whole) <= self._rank
-            yield Batch(self._normalised(augmented), self._targets[index], index, is_spare)
+            is_spare = len(whole) <= self.rank
+            yield Batch(self._normalised(augmented), self.targets[index], index, is_spare)
 
     def _offsets(self, keys: Tensor, *, sizes: list[int], epoch: int) -> list[Offsets] | list[None]:
         """Return what is drawn for each of this process's batches."""
@@ -161,22 +174,22 @@ class Loader:
             height=height,
             width=width,
         )
-        of_batches = (self._own(values.split(sizes)) for values in drawn)
+        of_batches = (self.own(values.split(sizes)) for values in drawn)
         return [Offsets(*values) for values in zip(*of_batches, strict=True)]
 
-    def _own(self, rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def own(self, rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return this process's rows of each batch."""
         if self._world == 1:
             return rows
         return tuple(
-            row[self._rank :: self._world] if len(row) > self._rank else row[:1] for row in rows
+            row[self.rank :: self._world] if len(row) > self.rank else row[:1] for row in rows
         )
 
     def _stored_batches(
         self, images: Tensor, rows: tuple[Tensor, ...], near_rows: tuple[Tensor, ...]
     ) -> Iterator[Tensor]:
         """Yield uint8 (B, C, H, W) of images in memory, from where they are."""
-        where = near_rows if images.device == self._targets.device else self._own(rows)
+        where = near_rows if images.device == self.targets.device else self.own(rows)
         for batch in where:
             yield images.index_select(0, batch)
 
@@ -193,7 +206,7 @@ class Loader:
                     interpolation=self._interpolation,
                 ),
                 workers=self._workers,
-                pin_memory=self._device.type == "cuda",
+                pin_memory=self.device.type == "cuda",
                 seed=self._seed,
             )
         requests = [

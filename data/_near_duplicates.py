@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -66,26 +64,6 @@ def image_hashes(images: Images) -> np.ndarray:
     with quiet_pillow():
         every = (decode(images.path(position), **options) for position in range(len(images)))
         return np.concatenate([difference_hashes(image[None]) for image in every])
-
-
-def near_notes(parts: Mapping[str, Images], *, most_bits: int) -> list[str]:
-    """Return a sentence for each pair of splits with images that look alike.
-
-    Args:
-        parts: The images of each split by name.
-        most_bits: As for :func:`near_pairs`.
-    """
-    hashes = {name: image_hashes(images) for name, images in parts.items()}
-    notes = []
-    for first, second in itertools.combinations(hashes, 2):
-        found = near_pairs(hashes[first], hashes[second], most_bits=most_bits)
-        if len(found.second):
-            a, b = int(found.first[0]), int(found.second[0])
-            notes.append(
-                f"{second} images that look like one of {first}: {len(found.second)} of "
-                f"{len(hashes[second])} (number {b} like {a}; data.near_duplicates)"
-            )
-    return notes
 
 
 def near_pairs(first: np.ndarray, second: np.ndarray, *, most_bits: int) -> NearPairs:

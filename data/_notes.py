@@ -17,6 +17,7 @@ from data._base import Classes, Pool, Split
 _MOST_NOTES = 5  # classes named one by one before a note sums them up
 _MOST_NAMED = 20  # classes listed in one note
 SHARED_GROUPS = "images of one group are in two splits"
+OWN_SHARES = "test has the data set's own class shares"
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,12 @@ def validation_notes(
     if val_counts is None:
         return ["no validation split: it uses 0 labels"]
     uses = f"validation uses {int(val_counts.sum())} labels"
-    if validation.per_class is not None:
-        return [f"{uses} ({validation.per_class} of each class)"]
+    if validation.per_class is not None and is_balanced(val_counts):
+        return [f"{uses} ({int(val_counts[0])} of each class)"]
     origin = f"{pool.title}'s own list"
-    if validation.fraction is not None:
+    if validation.per_class is not None:
+        origin = f"at most {validation.per_class} of each class"
+    elif validation.fraction is not None:
         origin = f"fraction {validation.fraction:g} of each class"
     balance = "balanced" if is_balanced(val_counts) else "not balanced"
     notes = [uses, f"validation is {balance} ({origin})"]
@@ -139,6 +142,15 @@ def test_notes(pool: Pool, classes: Classes, test: Tensor) -> list[str]:
     counts = torch.bincount(test, minlength=len(pool.class_names))
     lacking = [pool.class_names[label] for label in classes.tested if counts[label] == 0]
     return _lacking_note(lacking, len(classes.tested), what="test")
+
+
+def own_shares_note(test: np.ndarray) -> str:
+    """Say of a natural test split, by its labels (N,), which metrics are at which class shares."""
+    counts = np.unique(test, return_counts=True)[1]
+    return (
+        f"{OWN_SHARES}, {counts.max():,} images of a class to {counts.min():,}: accuracy is at "
+        "these, balanced accuracy at equal ones"
+    )
 
 
 def _lacking_note(names: Sequence[str], num_classes: int, *, what: str) -> list[str]:

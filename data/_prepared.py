@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from data._augment import Augment
 from data._base import DataError, Images, Interpolation, image_shape
@@ -64,12 +65,16 @@ class PreparedImages(Dataset[Tensor | DataError]):
                 interpolation=self._interpolation,
             )
         pairs = zip(request.positions.tolist(), request.keys.tolist(), strict=True)
+        batch = _room((len(request.positions), *image_shape(self._images)))
+        rows = batch.numpy()
         # Returned, not raised: DataLoader would wrap the one line in a worker's traceback.
         try:
             with quiet_pillow():
-                return torch.stack([self._image(position, key) for position, key in pairs])
+                for row, (position, key) in enumerate(pairs):
+                    rows[row] = self._image(position, key).numpy()
         except DataError as error:
             return error
+        return batch
 
     def _image(self, position: int, key: int) -> Tensor:
         image = self._stored(position)
@@ -131,6 +136,14 @@ class Batches:
             if isinstance(images, DataError):
                 raise images
             yield images
+
+
+def _room(shape: tuple[int, ...]) -> Tensor:
+    """Return room for a batch; a worker's is shared with the main process, which saves a copy."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))  # as torch's own collation does
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)
 
 
 class _Requests(Sampler[Any]):

@@ -35,6 +35,7 @@ from data._notes import (
     validation_notes,
 )
 from data._one_vs_rest import binary_pool
+from data._overlaps import near_notes, without_overlaps
 from data._statistics import ChannelStatistics, channel_statistics, split_fingerprint
 
 
@@ -54,6 +55,8 @@ def build(
     test_classes: Sequence[int | str] | None = None,
     taught: Sequence[str] = (),
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    near_duplicates: int | None = None,
+    drop_duplicates: bool = False,
 ) -> LongTailed:
     """Load a data set and draw its three disjoint splits.
 
@@ -81,6 +84,11 @@ def build(
         taught: Names of the classes that a teacher knows.
         normalization: Mean and standard deviation of each channel, in [0, 1], in the place of the
             data set's.
+        near_duplicates: Bits of 64 in which the hashes of images of two splits may differ that
+            count as looking alike; None does not look.
+        drop_duplicates: Whether to leave out of training, after all that, images that are in
+            validation or test, and out of validation those of test; with ``near_duplicates`` also
+            those that look like one.
 
     Raises:
         DataError: If the data set does not allow what is asked for.
@@ -97,6 +105,9 @@ def build(
     chosen = choose_classes(pool, trained=classes, tested=test_classes, taught=taught)
     plan = _plan(pool, imbalance, validation, is_binary=one_vs_rest is not None)
     drawn = _draw(pool, plan, has_validation=bool(validation))
+    drawn, overlaps = _compared(
+        drawn, most_bits=near_duplicates, drop=drop_duplicates, class_names=pool.class_names
+    )
     splits = _of_classes(drawn, chosen, title=pool.title)
     num_classes = len(pool.class_names)
     trained = torch.tensor(chosen.trained)
@@ -109,6 +120,7 @@ def build(
     )
     notes = (
         *pool.notes,
+        *overlaps,
         *sacrifice_notes(plan, pool.class_names, labels=chosen.trained),
         *validation_notes(
             pool, validation, val_counts, class_names=[pool.class_names[c] for c in chosen.trained]
@@ -134,7 +146,7 @@ def build(
         is_drawn=plan.is_drawn,
         title=title_of(pool, chosen),
         notes=notes,
-        source_notes=pool.notes,
+        source_notes=(*pool.notes, *overlaps),
         verified=pool.verified if is_whole else "",
         has_groups=pool.train.groups is not None,
     )
@@ -176,6 +188,22 @@ def _draw(pool: Pool, plan: Plan, *, has_validation: bool) -> _Splits:
     if pool.val is not None:
         val = _whole(pool.val)
     return _Splits(_take(pool.train, plan.train), val, _whole(pool.test))
+
+
+def _compared(
+    drawn: _Splits, *, most_bits: int | None, drop: bool, class_names: Sequence[str]
+) -> tuple[_Splits, tuple[str, ...]]:
+    """Return the splits, without images of one that are in another if asked to, and the notes."""
+    if drop:
+        left, notes = without_overlaps(
+            drawn._asdict(), most_bits=most_bits, class_names=class_names
+        )
+        train = left["train"]
+        assert train is not None
+        return drawn._replace(train=train, val=left["val"]), notes
+    if most_bits is not None:
+        return drawn, near_notes(drawn._asdict(), most_bits=most_bits)
+    return drawn, ()
 
 
 def _of_classes(drawn: _Splits, classes: Classes, *, title: str) -> _Splits:

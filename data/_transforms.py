@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from data._augment import Augment, image_seed
-from data._base import ImageShape, Interpolation
+from data._base import ImageShape, Interpolation, Size
 
 _LARGEST_SHIFT = 32  # pixels, torchvision's for TrivialAugmentWide at every size
 _LARGEST_SHIFT_SHARE = 150 / 331  # of the side, torchvision's for RandAugment and AutoAugment
@@ -41,11 +42,10 @@ class ImageTransform:
     ) -> None:
         from torchvision.transforms import v2
 
-        steps: list[torch.nn.Module] = []
+        steps: list[Callable[[Tensor], Tensor]] = []
         if augment.resized_crop:
-            size, scale = (shape.height, shape.width), (augment.resized_crop, 1.0)
-            how = v2.InterpolationMode(interpolation)
-            steps.append(v2.RandomResizedCrop(size, scale, interpolation=how, antialias=True))
+            size = Size(shape.height, shape.width)
+            steps.append(_ResizedCrop(size, augment.resized_crop, interpolation=interpolation))
         if augment.policy == "randaugment":
             steps.append(v2.RandAugment())
         if augment.policy == "trivialaugment":
@@ -76,6 +76,30 @@ def _shifts_across(num_bins: int, _height: int, width: int) -> Tensor:
 
 def _shifts_down(num_bins: int, height: int, _width: int) -> Tensor:
     return torch.linspace(0.0, min(_LARGEST_SHIFT, _LARGEST_SHIFT_SHARE * height), num_bins)
+
+
+class _ResizedCrop:
+    """torchvision's RandomResizedCrop, to the same pixels at half of the cost.
+
+    Decoded photographs have their channels last in memory. Told so, torch resizes a crop where it
+    lies; torchvision's own call makes it copy to planes and back.
+    """
+
+    def __init__(self, size: Size, smallest: float, *, interpolation: Interpolation) -> None:
+        from torchvision.transforms import v2
+
+        self._drawn = v2.RandomResizedCrop(size, (smallest, 1.0))
+        self._size, self._interpolation = size, interpolation
+
+    def __call__(self, image: Tensor) -> Tensor:
+        box = self._drawn.make_params([image])
+        rows = slice(box["top"], box["top"] + box["height"])
+        columns = slice(box["left"], box["left"] + box["width"])
+        crop = image[:, rows, columns]
+        if crop.shape[1:] == self._size:
+            return crop
+        alone = crop.permute(1, 2, 0)[None].permute(0, 3, 1, 2)  # strides as of a batch of such
+        return interpolate(alone, self._size, mode=self._interpolation, antialias=True)[0]
 
 
 @contextlib.contextmanager

@@ -8,13 +8,14 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Interval, Lt
 
 from data._array_cache import decoded_once
 from data._base import DataError, Labelled, Pool
 from data._decode import decode
 from data._folder import readable
-from data._groups import split_groups
+from data._groups import is_drawn_for_test
+from data._notes import own_shares_note
 from data._origin import find_unpacked
 
 _SOURCE = "github.com/Chula-PIC-Lab/Chula-RBC-12-Dataset"
@@ -75,8 +76,8 @@ class ChulaRbc12:
         root: Path,
         *,
         path: str | None = None,
-        window: Annotated[int, Ge(8)] = 80,
-        size: Annotated[int, Ge(8)] = 40,
+        window: Annotated[int, Interval(ge=8, le=480)] = 80,
+        size: Annotated[int, Interval(ge=8, le=480)] = 40,
         test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.25,
         split_seed: Annotated[int, Ge(0), Lt(2**32)] = 0,
     ) -> None:
@@ -107,19 +108,15 @@ class ChulaRbc12:
         )
         labels = cells_of[:, 2]
         groups = np.repeat(_same_smears(smears), [len(smear.cells) for smear in smears])
-        shares = (1 - self._test_fraction, self._test_fraction)
-        is_test = split_groups(labels, groups, shares=shares, seed=self._split_seed) == 1
-
-        def part(index: np.ndarray) -> Labelled:
-            pixels = torch.from_numpy(images[index])
-            return Labelled(pixels, torch.from_numpy(labels[index]), groups=groups[index])
-
+        is_test = is_drawn_for_test(
+            labels, groups, fraction=self._test_fraction, seed=self._split_seed
+        )
         return Pool(
-            train=part(np.flatnonzero(~is_test)),
-            test=part(np.flatnonzero(is_test)),
+            train=Labelled.of(images, labels, groups, index=np.flatnonzero(~is_test)),
+            test=Labelled.of(images, labels, groups, index=np.flatnonzero(is_test)),
             class_names=_NAMES,
             title="Chula RBC-12",
-            notes=_notes(smears, len(labels), groups),
+            notes=(*_notes(smears, len(labels), groups), own_shares_note(labels[is_test])),
             group_kind="smear",
         )
 
@@ -155,7 +152,7 @@ def _read_smears(folder: Path) -> list[_Smear]:
 def _read_cells(file: Path) -> np.ndarray:
     """Read lines of ``x y type``, int64 (n, 3)."""
     with readable(file):
-        lines = file.read_text(errors="replace").splitlines()
+        lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     cells = []
     for number, line in enumerate(lines, start=1):
         words = line.split()

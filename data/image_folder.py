@@ -41,15 +41,12 @@ class ImageFolder:
         test_fraction: Share of each class that is drawn as the test split, for a folder without
             test/: from train/<class>/*, or from <class>/* where there is no train/ either.
         allow_overlap: Go on although the same image, byte for byte, or images of one group are in
-            two splits.
+            two splits. With data.drop_duplicates they are then left out of training.
         grey_bits: Bits in use of 16-bit greyscale files, of which the upper 8 are kept; X-rays
             often fill 12.
         group_by: Which images belong together (a patient, a track) and must be in one split:
             folder, for train/<class>/<group>/*; else a regular expression that is searched in the
             name of each file, whose first bracket names the group.
-        near_duplicates: Count images of two splits that look alike, as resized, re-compressed or
-            brightened copies do: bits in which their 64-bit difference hashes may differ, such as
-            4; null does not look.
 
     Raises:
         DataError: If ``path`` is missing, or is not a folder of that form, or an image is in two
@@ -90,7 +87,6 @@ class ImageFolder:
         allow_overlap: bool = False,
         grey_bits: Annotated[int, Interval(ge=8, le=16)] = 16,
         group_by: str | None = None,
-        near_duplicates: Annotated[int, Interval(ge=0, le=16)] | None = None,
     ) -> None:
         if not path:
             raise DataError("data.path is missing: data.name=image_folder needs a folder of images")
@@ -110,7 +106,6 @@ class ImageFolder:
         self._test_fraction = test_fraction
         self._allow_overlap = allow_overlap
         self._group_by = group_by
-        self._near_bits = near_duplicates
 
     def files(self) -> list[Path]:
         """Return the image files of all splits."""
@@ -144,7 +139,6 @@ class ImageFolder:
             limit=self._cache_bytes,
             normalize=self._normalize,
             title=self._title,
-            near_bits=self._near_bits,
             notes=(*duplicates.overlaps, *duplicates.repeats),
         )
 
@@ -153,7 +147,8 @@ class ImageFolder:
         if images and not self._allow_overlap:
             raise DataError(
                 f"data.path: {self._folder} has the same images in two splits: "
-                f"{'; '.join(images)}; remove the copies, or set data.allow_overlap=true"
+                f"{'; '.join(images)}; remove the copies, or set data.allow_overlap=true (and "
+                "data.drop_duplicates=true to leave them out of training)"
             )
         if groups and not self._allow_overlap:
             raise DataError(

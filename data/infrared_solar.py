@@ -9,17 +9,20 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Lt
+from torchvision.transforms.v2 import functional as transforms
 
 from data._array_cache import decoded_once
 from data._base import DataError, Labelled, Pool
 from data._decode import decode_grey
 from data._folder import readable
-from data._groups import balanced_subset, split_groups
+from data._groups import balanced_subset, is_drawn_for_test
+from data._notes import own_shares_note
 from data._origin import find_unpacked
 
 _METADATA = "module_metadata.json"
 _SOURCE = "github.com/RaptorMaps/InfraredSolarModules (2020-02-14_InfraredSolarModules.zip)"
 _WIDTH, _HEIGHT = 24, 40
+_CHUNK = 1024  # images that are resized at once
 # Images of each class in the metadata; the origin's README has other numbers, in sum 20,006.
 _COUNTS = {
     "No-Anomaly": 10_000,
@@ -55,6 +58,8 @@ class InfraredSolar:
             of the classes, at any shares); balanced keeps as many images of each class as the
             rarest has, a part of the natural one.
         split_seed: Seed of the test split, apart from all others.
+        size: Side of the square that images are resized to, as models of photographs take it; null
+            leaves them 24x40.
 
     Raises:
         DataError: If the files are missing, damaged, or not those that the metadata name.
@@ -76,11 +81,12 @@ class InfraredSolar:
         test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.25,
         test_prior: Literal["natural", "balanced"] = "natural",
         split_seed: Annotated[int, Ge(0), Lt(2**32)] = 0,
+        size: Annotated[int, Ge(8)] | None = None,
     ) -> None:
         self._root, self._path = root, path
         self._test_fraction = test_fraction
         self._test_prior = test_prior
-        self._split_seed = split_seed
+        self._split_seed, self._size = split_seed, size
 
     def files(self) -> list[Path]:
         """Return the image files."""
@@ -88,26 +94,23 @@ class InfraredSolar:
         return [folder / file for file in _read_metadata(folder / _METADATA).files]
 
     def load(self) -> Pool:
-        """Return the images, one grey channel of 40 rows and 24 columns."""
+        """Return the images, one grey channel of 40 rows and 24 columns, or resized."""
         folder = self._folder()
         files, labels = _read_metadata(folder / _METADATA)
         images = decoded_once(
             self._root / "cache" / "infrared_solar", [folder / file for file in files], _read_image
         )
         _, groups = np.unique(_as_keys(images), return_inverse=True)
-        shares = (1 - self._test_fraction, self._test_fraction)
-        is_test = split_groups(labels, groups, shares=shares, seed=self._split_seed) == 1
+        is_test = is_drawn_for_test(
+            labels, groups, fraction=self._test_fraction, seed=self._split_seed
+        )
         test = np.flatnonzero(is_test)
         if self._test_prior == "balanced":
             test = test[balanced_subset(labels[test], seed=self._split_seed)]
-
-        def part(index: np.ndarray) -> Labelled:
-            pixels = torch.from_numpy(images[index]).unsqueeze(1)
-            return Labelled(pixels, torch.from_numpy(labels[index]), groups=groups[index])
-
+        pixels = _resized(images[:, None], self._size)
         return Pool(
-            train=part(np.flatnonzero(~is_test)),
-            test=part(test),
+            train=Labelled.of(pixels, labels, groups, index=np.flatnonzero(~is_test)),
+            test=Labelled.of(pixels, labels, groups, index=test),
             class_names=_NAMES,
             title="InfraredSolarModules",
             notes=(
@@ -167,6 +170,17 @@ def _read_image(path: Path) -> np.ndarray:
     return image[None]
 
 
+def _resized(images: np.ndarray, size: int | None) -> np.ndarray:
+    """Return uint8 images (N, 1, 40, 24) as (N, 1, size, size); as they are for None."""
+    if size is None:
+        return images
+    found = np.empty((len(images), 1, size, size), dtype=np.uint8)
+    for start in range(0, len(images), _CHUNK):
+        chunk = torch.from_numpy(images[start : start + _CHUNK])
+        found[start : start + _CHUNK] = transforms.resize(chunk, [size, size], antialias=True)
+    return found
+
+
 def _as_keys(images: np.ndarray) -> np.ndarray:
     """Return the pixels of each image as one value (N,), equal where all pixels are."""
     flat = np.ascontiguousarray(images.reshape(len(images), -1))
@@ -189,13 +203,9 @@ def _count_notes(labels: np.ndarray, folder: Path) -> list[str]:
 
 
 def _prior_note(labels: np.ndarray, prior: str) -> str:
-    counts = np.bincount(labels, minlength=len(_NAMES))
     if prior == "balanced":
-        return f"test is balanced: {counts[0]} images of each class (data.test_prior)"
-    return (
-        f"test has the data set's own class shares, {counts.max():,} images of a class to "
-        f"{counts.min():,}: accuracy is at these, balanced accuracy at equal ones"
-    )
+        return f"test is balanced: {np.bincount(labels)[0]} images of each class (data.test_prior)"
+    return own_shares_note(labels)
 
 
 def _repeat_notes(labels: np.ndarray, groups: np.ndarray) -> list[str]:

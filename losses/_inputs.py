@@ -77,6 +77,23 @@ def checked_values(
     return vector
 
 
+def listed_values(
+    values: ClassValues | dict[str, float],
+    num_classes: int | None,
+    *,
+    name: str,
+    of: str = "class",
+) -> Tensor:
+    """Return `checked_values` of a list, as numbers by class name are for a run that knows them.
+
+    Raises:
+        ValueError: For numbers by name, and for others than `checked_values` takes.
+    """
+    if isinstance(values, dict):
+        raise ValueError(f"{name} by class name needs a run's names: give a list in label order")
+    return checked_values(values, num_classes, name=name, of=of)
+
+
 def class_weight(
     weight: ClassValues | None, logits: Tensor, *, num_classes: int | None = None
 ) -> Tensor | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ._base import ElementMean, FixedPoint, Limits
 from ._counts import over_classes
-from ._inputs import ClassValues, SupportsArray, as_tensor, checked_values, class_vector
+from ._inputs import ClassValues, SupportsArray, as_tensor, class_vector, listed_values
 from ._reduction import Reduction, reduce_values
 from ._sigmoid_terms import (
     ElementNormalizer,
@@ -103,8 +103,9 @@ class BinaryCrossEntropy(ElementMean):
     """Binary cross-entropy on one sigmoid per class: each class against the rest.
 
     Args:
-        pos_weight: Factor of the positives of each output, in label order; two classes have one
-            output, whose positive is the second class.
+        pos_weight: Factor of the positives of each output: a list in label order, or in a config
+            by class name, as in {cat: 1, dog: 3}; two classes have one output, whose positive is
+            the second class, and one number.
         normalize: What the batch sum is divided by: samples times outputs, samples, or positives.
     """
 
@@ -124,7 +125,7 @@ class BinaryCrossEntropy(ElementMean):
         self,
         num_classes: int,
         *,
-        pos_weight: tuple[float, ...] | None = None,
+        pos_weight: tuple[float, ...] | dict[str, float] | None = None,
         normalize: Literal["elements", "batch", "positives"] = "elements",
     ) -> None:
         super().__init__(normalize=normalize)
@@ -132,7 +133,7 @@ class BinaryCrossEntropy(ElementMean):
         factors = None
         if pos_weight is not None:
             num_outputs = 1 if num_classes == 2 else num_classes
-            factors = checked_values(pos_weight, num_outputs, name="pos_weight", of="output")
+            factors = listed_values(pos_weight, num_outputs, name="pos_weight", of="output")
         # Not persistent: it is a key of the configuration, which is where a run takes it from.
         self.register_buffer("pos_weight", factors, persistent=False)
 

@@ -10,9 +10,10 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, SampleMean
-from ._counts import checked_counts, over_classes
-from ._inputs import ClassValues, as_float, check_fit, check_labels, class_weight
-from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
+from ._class_smoothing import class_smoothed
+from ._counts import checked_counts
+from ._inputs import ClassValues
+from ._reduction import Reduction, SampleNormalizer
 
 Shape = Literal["concave", "linear", "convex"]
 
@@ -61,7 +62,7 @@ def label_aware_smoothing_loss(
     >>> label_aware_smoothing_loss(logits, torch.tensor([1]), class_counts=[2, 1], smooth_tail=0.5)
     tensor(1.1269)
     """
-    return _smoothed(
+    return class_smoothed(
         logits,
         targets,
         strengths=_strengths(
@@ -100,38 +101,6 @@ def _strengths(
     if shape not in heights:
         raise ValueError(f"shape must be concave, linear or convex, not {shape!r}")
     return tail + (head - tail) * heights[shape]
-
-
-def _smoothed(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    strengths: Tensor,
-    weight: ClassValues | None,
-    reduction: Reduction = "mean",
-    normalize: SampleNormalizer,
-    ignore_index: int = -100,
-) -> Tensor:
-    check_fit(logits, targets)
-    logits = as_float(logits)
-    weight = class_weight(weight, logits)
-    nll = -logits.log_softmax(dim=1)
-    share = over_classes(strengths, logits)
-    # Of every class, were it the true one: linear in soft targets.
-    others = (nll.sum(dim=1, keepdim=True) - nll) / max(logits.shape[1] - 1, 1)
-    losses = torch.lerp(nll, others, share)
-    if weight is not None:
-        losses = losses * over_classes(weight, logits)
-    if targets.is_floating_point():
-        targets = targets.to(logits)
-        values = (targets * losses).sum(dim=1)
-    else:
-        valid = targets != ignore_index
-        labels = torch.where(valid, targets, 0)
-        check_labels(labels, logits.shape[1])
-        values = losses.gather(1, labels.unsqueeze(1)).squeeze(1) * valid
-    normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
-    return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
 
 class LabelAwareSmoothing(SampleMean):
@@ -174,7 +143,7 @@ class LabelAwareSmoothing(SampleMean):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `label_aware_smoothing_loss`."""
-        return _smoothed(
+        return class_smoothed(
             logits,
             targets,
             strengths=self.strengths,

@@ -17,10 +17,10 @@ from ._inputs import (
     ClassValues,
     as_float,
     check_fit,
-    checked_values,
     class_values,
     class_vector,
     class_weight,
+    listed_values,
 )
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
@@ -215,7 +215,8 @@ class SoftmaxFocal(SampleMean):
 
     Args:
         gamma: How strongly; 0 is cross-entropy.
-        alpha: Factor of each class, one number per class in label order.
+        alpha: Factor of each class: a list in label order, or in a config by class name, as in
+            {cat: 1, dog: 3}.
         scale: Factor of the whole loss; IB-Loss's code multiplies its focal loss by 10.
         probability: Whose 1 - p plays samples down: the model's, or the weighted likelihood's p^w,
             as LDAM-DRW's code has it.
@@ -252,7 +253,7 @@ class SoftmaxFocal(SampleMean):
         num_classes: int,
         *,
         gamma: Annotated[float, Ge(0)] = 2.0,
-        alpha: tuple[float, ...] | None = None,
+        alpha: tuple[float, ...] | dict[str, float] | None = None,
         scale: Annotated[float, Gt(0)] = 1.0,
         probability: Literal["model", "weighted"] = "model",
         normalize: Literal["samples", "weights"] = "samples",
@@ -266,7 +267,7 @@ class SoftmaxFocal(SampleMean):
         self.probability: Probability = probability
         self.label_smoothing = label_smoothing
         self.smoothing_weight: SmoothingWeight = smoothing_weight
-        factors = None if alpha is None else checked_values(alpha, num_classes, name="alpha")
+        factors = None if alpha is None else listed_values(alpha, num_classes, name="alpha")
         # Not persistent: it is a key of the configuration, which is where a run takes it from.
         self.register_buffer("alpha", factors, persistent=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._backbone import ModelError, Normalization, normalization
 from ._classifier import Classifier, Output, build
 from ._layers import layers_of
+from ._text import text_directions
 from .tuning._base import is_added
 from .tuning._merging import merged
 
@@ -18,4 +19,5 @@ __all__ = [
     "layers_of",
     "merged",
     "normalization",
+    "text_directions",
 ]

@@ -168,11 +168,18 @@ def normalization(name: str) -> Normalization:
 
 
 def _nearest_models(name: str, *, most: int = 3) -> list[str]:
-    """Return names like `name`; ours that contain it first, as they are built for small images."""
+    """Return names like `name`: of ours that contain it, that go on from it, or are spelled alike.
+
+    Ours are first, as they are built for small images; of what begins with ``vit_base`` the usual
+    one, of patches of 16 and images of 224 pixels, then the shortest.
+    """
+    known = timm.list_models()
     ours = [model for file in names() for model in timm.list_models(module=file)]
     whole = sorted((model for model in ours if name in model), key=len)
-    close = difflib.get_close_matches(name, timm.list_models(), n=most)
-    return list(dict.fromkeys([*whole, *close]))[:most]
+    longer = [model for model in known if model.startswith(f"{name}_")]
+    longer.sort(key=lambda model: (not model.endswith("_patch16_224"), len(model), model))
+    close = difflib.get_close_matches(name, known, n=most)
+    return list(dict.fromkeys([*whole, *longer, *close]))[:most]
 
 
 def _create(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
@@ -193,7 +200,7 @@ def _create_pretrained(kwargs: Mapping[str, Any], *, name: str) -> nn.Module:
     """Build with the weights that timm knows for the model, from its cache or the network."""
     trouble = _hub.trouble(name)
     try:
-        with _unlogged(), _hub.offline(trouble):
+        with unlogged(), _hub.offline(trouble):
             return timm.create_model(**kwargs, pretrained=True)
     except LOADING_ERRORS as error:
         _create(kwargs, name=name)  # raises where it is the model that cannot be built
@@ -214,7 +221,7 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
         # JAX weights come as .npz, which timm reads another way.
         state = {} if file.suffix == ".npz" else read_state(file)
         source = {"state_dict": state} if state else {"file": str(file), "custom_load": True}
-        with _unlogged():
+        with unlogged():
             model = timm.create_model(**kwargs, pretrained=True, pretrained_cfg_overlay=source)
     except LOADING_ERRORS as error:
         raise ModelError(
@@ -255,7 +262,7 @@ def _missing(
 
 
 @contextlib.contextmanager
-def _unlogged() -> Iterator[None]:
+def unlogged() -> Iterator[None]:
     """Keep off the terminal what is logged on loading: every key of a file, every retry.
 
     What matters of it is in the error that follows, or in ours.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ._backbone import BUILD_ERRORS, ModelError, create_backbone, own_size
 from ._tuning import rest_frozen, tune
+from ._unread import patches_of
 from ._wording import one_line
 from .tuning._base import Tuning
 
@@ -36,7 +37,8 @@ class Classifier(nn.Module):
         is_light: Parts of the backbone are frozen: they stay in evaluation mode.
 
     Attributes:
-        remarks: Sentences on what was made of the file of weights that the backbone starts from.
+        remarks: Sentences on what was made of the file of weights that the backbone starts from,
+            and on pixels of the images that it does not read.
     """
 
     remarks: tuple[str, ...] = ()
@@ -61,8 +63,12 @@ class Classifier(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Output:
-        """Return the logits and features of images (N, C, H, W)."""
-        features = self.backbone(images)
+        """Return the logits and features of images (N, C, H, W).
+
+        Given features (N, D) that the backbone has made of images before, it leaves the backbone
+        out: a frozen one makes the same again.
+        """
+        features = images if images.ndim == 2 else self.backbone(images)
         device = images.device.type
         if not torch.is_autocast_enabled(device):
             return Output(self.head(features), features)
@@ -120,8 +126,13 @@ def build(
         asked=kwargs or {},
     )
     blank = torch.zeros(1, in_channels, *size)
-    for shown in (torch.zeros(1, in_channels, *(test_size or size)), blank):
-        num_features = _count_features(backbone, shown, name=name)
+    tested = torch.zeros(1, in_channels, *(test_size or size))
+    for key, shown in {"data.test_size": tested, "data.size": blank}.items():
+        with patches_of(backbone, shown, name=name) as patches:
+            num_features = _count_features(backbone, shown, name=name)
+        is_seen_before = key == "data.test_size" and tested.shape == blank.shape
+        if (remark := patches.remark(key)) is not None and not is_seen_before:
+            remarks = (*remarks, remark)
     made = head(
         num_features=num_features,
         num_outputs=num_outputs,

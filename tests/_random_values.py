@@ -45,6 +45,7 @@ LARGEST = {
     "model.lora_rank": 4,
     "model.prompt_tokens": 4,
     "runtime.workers": 2,
+    "sampler.length": 60,
     "schedule.epochs": 3,
 }
 

@@ -70,7 +70,8 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 def summary_of(folder: Path) -> dict[str, Any]:
     """summary.json without what depends on the clock."""
     content: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return {k: v for k, v in content.items() if k != "time"}
+    counted = {name: content["cost"][name] for name in ("images", "forward", "backward")}
+    return {k: v for k, v in content.items() if k != "time"} | {"cost": counted}
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:

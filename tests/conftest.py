@@ -1,5 +1,7 @@
-"""The order of the tests: files that take the longest begin first."""
+"""The order of the tests, of which the longest begin first, and a place for what they cache."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     assert not missing, f"tests/conftest.py names files that are not there: {missing}"
     rank = {path: place for place, path in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what runs cache out of the user's own folder, where nothing says where it goes."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "DATA_ROOT" not in os.environ:
+            patch.setenv("DATA_ROOT", str(tmp_path_factory.mktemp("data_root")))
+        yield

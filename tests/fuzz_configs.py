@@ -64,13 +64,13 @@ def main() -> int:
             found = examine(case, root, number=number)
             shutil.rmtree(root, ignore_errors=True)
             ended.update({"cases": 1, **Counter(found.outcomes)})
-            if ended["cases"] % 50 == 0:
-                print(f"{number}: {dict(ended)}", file=sys.stderr, flush=True)
+            if ended["cases"] % 25 == 0:
+                print(f"{ended['cases']} of {len(numbers)}: {dict(ended)}", flush=True)
             if (took := time.monotonic() - case_began) > 10:
                 by_cause["takes longer than 10 s"].append((number, f"{took:.0f} s {case}"))
             for cause, details in found.problems:
                 by_cause[cause].append((number, details))
-                print(f"{number}: {cause}", file=sys.stderr, flush=True)
+                print(f"{number}: {cause}\n{details.strip()[-1500:]}", flush=True)
     _report(ended, by_cause)
     return 1 if by_cause else 0
 

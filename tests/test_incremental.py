@@ -25,6 +25,7 @@ from engine.training import build, checkpoint, setup, trained
 from engine.training.epoch_totals import EpochTotals
 from engine.training.machine import machine
 from engine.training.train_loop import Trainer
+from engine.training.weights_hash import weights_hash
 from tests._runs import (
     assert_same_run,
     folder_of,
@@ -142,7 +143,7 @@ def test_the_teacher_sees_the_models_own_images_in_eval_mode_and_stays_as_it_was
     dataset = setup.load_dataset(config)
     trainer = trainer_of(config, dataset)
     assert trainer.teacher is not None
-    before = trained.weights_hash(trainer.teacher.state_dict())
+    before = weights_hash(trainer.teacher.state_dict())
     seen: dict[str, list[torch.Tensor]] = {"model": [], "teacher": []}
 
     def note(name: str) -> Any:
@@ -158,7 +159,7 @@ def test_the_teacher_sees_the_models_own_images_in_eval_mode_and_stays_as_it_was
     train_one_epoch(trainer, config, dataset)
     assert len(seen["teacher"]) == len(seen["model"]) > 0
     assert all(torch.equal(a, b) for a, b in zip(*seen.values(), strict=True))
-    assert trained.weights_hash(trainer.teacher.state_dict()) == before
+    assert weights_hash(trainer.teacher.state_dict()) == before
     assert all(p.grad is None for p in trainer.teacher.parameters())
     assert not any(key.startswith("teacher") for key in trainer.state_dict())
 

@@ -149,14 +149,16 @@ def test_first_test_run_adds_the_development_pins(clone: Clone) -> None:
     ("target", "words"),
     [
         ("test", "-m not slow and not system and not cuda"),
-        ("test-system", "-m system tests"),
+        ("test-system", "-m system and not browser tests"),
+        ("test-browser", "-m browser tests"),
         ("test-all", "-m not system and not cuda"),
     ],
 )
 def test_each_group_of_tests_has_its_target(clone: Clone, target: str, words: str) -> None:
     assert clone.make(target).returncode == 0
     # Tests of the system stop servers and count seconds: they get the machine to themselves.
-    shared = "" if target == "test-system" else "-n 2 --dist loadfile --no-loadscope-reorder "
+    alone = ("test-system", "test-browser")
+    shared = "" if target in alone else "-n 2 --dist loadfile --no-loadscope-reorder "
     assert clone.calls()[-1] == f"-m pytest -q {shared}{words}"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.analysis.blocks import ENTRIES, Doubles, Floats, Integers, Mask, blocks, check
 from engine.analysis.scaling import Scaling
@@ -18,6 +19,8 @@ NUM_BINS = 15
 RESAMPLES = 500
 CLASS_RESAMPLES = 200
 LEVEL = 0.95
+
+Singles = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,24 @@ def equal_mass_bins(confidence: Doubles, *, num_bins: int = NUM_BINS) -> Integer
     return bins
 
 
+def resampled(num_images: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Singles:
+    """Return how often each image is in each of R bootstrap samples, (R, N) float32.
+
+    Args:
+        num_images: N, drawn N times with replacement.
+        resamples: R.
+        seed: equal input gives an equal answer.
+    """
+    generator = np.random.default_rng(seed)
+    times = np.empty((resamples, num_images), dtype=np.float32)
+    for row in times:
+        drawn = generator.integers(num_images, size=num_images, dtype=np.int32)
+        row[:] = np.bincount(drawn, minlength=num_images)
+    return times
+
+
 def calibration_error(
-    confidence: Doubles,
-    correct: Mask,
-    *,
-    bins: Integers,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    confidence: Doubles, correct: Mask, *, bins: Integers, times: Singles | None = None
 ) -> CalibrationError:
     """Return 1/N sum_b |sum over images of bin b of (confidence - correct)|, with its interval.
 
@@ -83,23 +97,23 @@ def calibration_error(
         confidence: (N,) probability of the predicted class.
         correct: (N,) whether it is the true one.
         bins: (N,) from :func:`equal_width_bins` or :func:`equal_mass_bins`.
-        resamples: of the bootstrap.
-        seed: of the bootstrap: equal input gives an equal answer.
+        times: (R, N) from :func:`resampled`, for several errors of the same images; drawn by
+            default.
     """
     num_images, num_bins = len(confidence), int(bins.max()) + 1
+    times = resampled(num_images) if times is None else times
     gaps = confidence - correct
     noise = confidence * (1 - confidence)
     variance = np.bincount(bins, noise, minlength=num_bins).astype(np.float64)
-    generator = np.random.default_rng(seed)
     ece = float(np.abs(np.bincount(bins, gaps, minlength=num_bins)).sum()) / num_images
-    drawn = np.empty(resamples)
-    step = max(1, ENTRIES // num_images)
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        chosen = generator.integers(num_images, size=(size, num_images), dtype=np.int32)
-        cells = bins[chosen] + num_bins * np.arange(size)[:, None]
-        sums = np.bincount(cells.ravel(), gaps[chosen].ravel(), minlength=size * num_bins)
-        drawn[start : start + size] = np.abs(sums).reshape(size, num_bins).sum(axis=1) / num_images
+    sums = np.zeros((len(times), num_bins))
+    step = max(1, ENTRIES // num_bins)
+    for start in range(0, num_images, step):
+        rows = slice(start, start + step)
+        spread = np.zeros((len(bins[rows]), num_bins), dtype=np.float32)
+        spread[np.arange(len(spread)), bins[rows]] = gaps[rows]
+        sums += times[:, rows] @ spread
+    drawn = np.abs(sums).sum(axis=1) / num_images
     return CalibrationError(ece, _chance(variance, num_images), *_basic(ece, drawn), num_images)
 
 
@@ -147,8 +161,7 @@ def classwise_error(
     *,
     scaling: Scaling | None = None,
     num_bins: int = NUM_BINS,
-    resamples: int = CLASS_RESAMPLES,
-    seed: int = 0,
+    times: Singles | None = None,
 ) -> ClasswiseError:
     """Return the ECE of each class's probability against being of that class, equal-width bins.
 
@@ -162,17 +175,13 @@ def classwise_error(
         targets: (N,) labels.
         scaling: of the logits.
         num_bins: B.
-        resamples: of the bootstrap over images, bins held.
-        seed: of the bootstrap.
+        times: (R, N) from :func:`resampled`, for several scalings of the same images; 200 samples
+            are drawn by default. Bins are held.
     """
     check(logits, targets)
     num_images, num_classes = logits.shape
-    times = np.ones((resamples + 1, num_images), dtype=logits.dtype)
-    generator = np.random.default_rng(seed)
-    for row in times[1:]:
-        drawn = generator.integers(num_images, size=num_images, dtype=np.int32)
-        row[:] = np.bincount(drawn, minlength=num_images)
-    sums = np.zeros((resamples + 1, num_classes))
+    times = resampled(num_images, resamples=CLASS_RESAMPLES) if times is None else times
+    sums = np.zeros((len(times) + 1, num_classes))
     variance = np.zeros(num_classes)
     large: list[tuple[Integers, Integers, Doubles]] = []
     for rows in blocks(logits):
@@ -182,17 +191,19 @@ def classwise_error(
         large.append((image + rows.start, label, gaps[image, label]))
         gaps[np.arange(len(gaps)), targets[rows]] -= 1
         sums[0] += gaps.sum(axis=0)
-        sums[1:] += times[1:, rows] @ gaps.astype(logits.dtype)
+        sums[1:] += times[:, rows].astype(logits.dtype) @ gaps.astype(logits.dtype)
     image, label, value = (np.concatenate(parts) for parts in zip(*large, strict=True))
     cells = label * num_bins + equal_width_bins(value, num_bins=num_bins)
     gap = value - (targets[image] == label)
     shape = (num_classes, num_bins)
-    ece = np.empty((resamples + 1, num_classes))
-    for number, weights in enumerate(times):
-        found = np.bincount(cells, weights[image] * gap, minlength=num_classes * num_bins)
+    ece = np.empty((len(times) + 1, num_classes))
+    for number, sample in enumerate(sums):
+        # The first of the sums is over the images themselves.
+        weighted = times[number - 1, image] * gap if number else gap
+        found = np.bincount(cells, weighted, minlength=num_classes * num_bins)
         found = found.reshape(shape)
         # What is not in a later bin is in the first.
-        found[:, 0] = sums[number] - found[:, 1:].sum(axis=1)
+        found[:, 0] = sample - found[:, 1:].sum(axis=1)
         ece[number] = np.abs(found).sum(axis=1) / num_images
     spread = np.bincount(cells, value * (1 - value), minlength=num_classes * num_bins)
     spread = spread.reshape(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -30,8 +31,12 @@ def calibration_section(run: StoredRun) -> Section:
         ways["class-wise temperature"] = scaling.class_temperatures(val, run.val.targets)
         ways["vector"] = scaling.vector(val, run.val.targets)
     found: Section = {"num_bins": errors.NUM_BINS, "ways": {}}
+    samples = {
+        group: errors.resampled(int(mask[run.test.targets].sum()))
+        for group, mask in run.masks.items()
+    }
     for name, way in ways.items():
-        found["ways"][name] = _calibration(run, way=way)
+        found["ways"][name] = _calibration(run, way=way, samples=samples)
         found["ways"][name]["temperatures"] = (1 / way.factor).tolist()
         found["ways"][name]["bias"] = way.bias.tolist()
     if "vector" in ways:
@@ -41,11 +46,15 @@ def calibration_section(run: StoredRun) -> Section:
     return found
 
 
-def _calibration(run: StoredRun, *, way: scaling.Scaling) -> Section:
+def _calibration(
+    run: StoredRun, *, way: scaling.Scaling, samples: Mapping[str, errors.Singles]
+) -> Section:
+    """Return the errors of one scaling; ``samples`` are bootstrap samples by group."""
     logits, targets = run.evaluated_test, run.test.targets
     conf = scaling.confidences(logits, targets, scaling=way)
     correct = conf.predicted == targets
-    classwise = errors.classwise_error(logits, targets, scaling=way)
+    of_all = samples["balanced"][: errors.CLASS_RESAMPLES]
+    classwise = errors.classwise_error(logits, targets, scaling=way, times=of_all)
     groups: Section = {}
     for group, mask in run.masks.items():
         rows = mask[targets]
@@ -58,7 +67,7 @@ def _calibration(run: StoredRun, *, way: scaling.Scaling) -> Section:
             "nll": float(-conf.true_log[rows].mean()),
             "accuracy": float(correct[rows].mean()),
             "confidence": float(conf.confidence[rows].mean()),
-            **_top_errors(conf.confidence[rows], correct[rows]),
+            **_top_errors(conf.confidence[rows], correct[rows], times=samples[group]),
             "ece_classwise": None if each is None else asdict(each),
             "reliability": _reliability(conf.confidence[rows], correct[rows]),
         }
@@ -66,13 +75,13 @@ def _calibration(run: StoredRun, *, way: scaling.Scaling) -> Section:
     return {"balanced_accuracy": float(np.nanmean(recall)), "groups": groups}
 
 
-def _top_errors(confidence: Doubles, correct: Mask) -> Section:
+def _top_errors(confidence: Doubles, correct: Mask, *, times: errors.Singles) -> Section:
     kinds = {
         "ece_equal_width": errors.equal_width_bins(confidence),
         "ece_equal_mass": errors.equal_mass_bins(confidence),
     }
     return {
-        name: asdict(errors.calibration_error(confidence, correct, bins=bins))
+        name: asdict(errors.calibration_error(confidence, correct, bins=bins, times=times))
         for name, bins in kinds.items()
     }
 

@@ -47,6 +47,10 @@ options:
                 (default 0.1)
   --out FOLDER  where the files go, in a folder a run if there are several; for a table its
                 analysis.json; default RUN/analysis, and for a table no file
+  --superclasses FILE
+                CSV with the columns class and superclass: also how many mistakes stay within one
+  --html        also write report.html, one page of all of it with the images of mistakes; beside
+                the other files, for a run into its folder
   --no-figures  numbers alone
   --diff        name the causes of a difference between two runs
   -h, --help    this text
@@ -68,6 +72,8 @@ class Arguments(argparse.Namespace):
     rule: str | None
     alpha: float | None
     out: Path | None
+    superclasses: Path | None
+    html: bool
     no_figures: bool
     diff: bool
     help: bool
@@ -101,6 +107,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--rule")
     parser.add_argument("--alpha", type=float)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--superclasses", type=Path)
+    parser.add_argument("--html", action="store_true")
     parser.add_argument("--no-figures", action="store_true")
     parser.add_argument("--diff", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
@@ -125,23 +133,26 @@ def _mistakes(given: Arguments) -> Iterator[str]:
     tables = [word for word in words if word.suffix.lower() in TABLE_ENDINGS]
     if tables and len(words) > 1:
         yield f"{tables[0]}: a table is analyzed alone"
-    if given.is_table:
-        yield from _mistakes_of_table(given)
-    else:
-        yield from _mistakes_of_runs(words)
+    yield from _mistakes_of_table(given) if given.is_table else _mistakes_of_runs(words)
     if given.rule is not None and given.rule not in catalogue():
         hint = nearest(given.rule, catalogue())
         yield f"--rule {given.rule}: expected one of {' | '.join(catalogue())}{hint}"
     if given.alpha is not None and not LEAST_ALPHA <= given.alpha <= MOST_ALPHA:
         yield f"--alpha {given.alpha:g}: expected a number from {LEAST_ALPHA:g} to {MOST_ALPHA:g}"
-    if given.diff:
-        for option in ("alpha", "out", "rule"):
-            if getattr(given, option) is not None:
-                yield f"--{option} {getattr(given, option)}: has no effect with --diff"
-        if given.no_figures:
-            yield "--no-figures: has no effect with --diff"
+    yield from _mistakes_of_difference(given) if given.diff else ()
+    if given.superclasses is not None and not given.superclasses.expanduser().is_file():
+        yield f"--superclasses {given.superclasses}: no such file"
     if given.out is not None:
         yield from _mistakes_of_output(given.out, words)
+
+
+def _mistakes_of_difference(given: Arguments) -> Iterator[str]:
+    for option in ("alpha", "out", "rule", "superclasses"):
+        if getattr(given, option) is not None:
+            yield f"--{option} {getattr(given, option)}: has no effect with --diff"
+    for option in ("no_figures", "html"):
+        if getattr(given, option):
+            yield f"--{option.replace('_', '-')}: has no effect with --diff"
 
 
 def _mistakes_of_output(out: Path, words: Sequence[Path]) -> Iterator[str]:
@@ -154,10 +165,13 @@ def _mistakes_of_output(out: Path, words: Sequence[Path]) -> Iterator[str]:
 def _mistakes_of_table(given: Arguments) -> Iterator[str]:
     if not given.words[0].is_file():
         yield f"{given.words[0]}: no such file"
-    for option, value in (("--rule", given.rule), ("--no-figures", given.no_figures)):
+    of_runs = {"--rule": given.rule, "--no-figures": given.no_figures}
+    for option, value in {**of_runs, "--superclasses": given.superclasses}.items():
         if value:
             word = option if value is True else f"{option} {value}"
             yield f"{word}: has no effect on a table"
+    if given.html and given.out is None:
+        yield "--html: with a table needs --out FOLDER, where the page goes"
 
 
 def _mistakes_of_runs(words: Sequence[Path]) -> Iterator[str]:

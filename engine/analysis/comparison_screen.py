@@ -75,9 +75,10 @@ class ComparisonScreen(Screen):
         state = f"{found['finished']} of {found['planned']} runs are finished"
         self.say(f"{found['title']}: {state}; rule {found['rule']}")
         for setting in found["settings"]:
-            self._setting(setting, baseline=found["baseline"], alpha=found["alpha"])
+            self.setting(setting, baseline=found["baseline"], alpha=found["alpha"])
 
-    def _setting(self, setting: Section, *, baseline: str, alpha: float) -> None:
+    def setting(self, setting: Section, *, baseline: str, alpha: float) -> None:
+        """Print the lines of the methods in one setting."""
         self.say(f"{setting['setting']}; {setting['scope']}")
         table = table_of(
             "Balanced accuracy on test", "method", "n", "as it is", "chosen", "tau", "oracle"

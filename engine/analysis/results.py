@@ -10,30 +10,39 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.analysis import conformal, confusions, scaling
 from engine.analysis.adjustment import TAUS, TauCurve, offsets_of, tau_curve
 from engine.analysis.blocks import Doubles, Mask, argmax_with
 from engine.analysis.calibration_results import calibration_section, threshold_section
+from engine.analysis.classifier_results import classifier_section
 from engine.analysis.comparison import Estimate, recall_difference
 from engine.analysis.groups import GROUPS, LINES, REFUSED, defined
 from engine.analysis.prior_results import prior_section, shift_section
 from engine.analysis.stored_run import Part, StoredRun
+from engine.analysis.superclasses import Superclasses, Within, superclass_counts, within
 
 TOLERANCE = 0.05
 """By how much coverage may fall short, in the number of images that a class needs."""
 
 Section = dict[str, Any]
+Counts = npt.NDArray[np.int64]
 
 
 def analyse(
-    run: StoredRun, *, alpha: float = conformal.ALPHA, say: Callable[[str], None] = lambda _: None
+    run: StoredRun,
+    *,
+    alpha: float = conformal.ALPHA,
+    superclasses: Superclasses | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Section:
     """Return every section of the analysis, which JSON can hold; None stands for undefined.
 
     Args:
         run: from :func:`engine.analysis.stored_run.read_stored_run`.
         alpha: Share of images that a prediction set may miss.
+        superclasses: Which classes belong together, where that is known.
         say: Told what is being done.
     """
     found: Section = {"run": about(run)}
@@ -43,10 +52,12 @@ def analyse(
         ("thresholds", threshold_section),
         ("test_priors", prior_section),
         ("label_shift", shift_section),
-        ("confusions", confusion_section),
+        ("classifiers", classifier_section),
     ):
         say(name.replace("_", " "))
         found[name] = section(run)
+    say("confusions")
+    found["confusions"] = confusion_section(run, superclasses=superclasses)
     say("prediction sets")
     return {**found, "prediction_sets": set_section(run, alpha=alpha)}
 
@@ -186,7 +197,7 @@ def _coverage(sets: conformal.SetResult, rows: Mask) -> Section | None:
 # --- confusions -----------------------------------------------------------------------------------
 
 
-def confusion_section(run: StoredRun) -> Section:
+def confusion_section(run: StoredRun, *, superclasses: Superclasses | None = None) -> Section:
     """Return where the images of each group go, who takes whose, and the surest mistakes."""
     targets, names = run.test.targets, run.class_names
     found = scaling.confidences(run.evaluated_test, targets)
@@ -194,7 +205,9 @@ def confusion_section(run: StoredRun) -> Section:
     groups = {name: run.masks[name] for name in GROUPS}
     flows = confusions.between_groups(counts, groups)
     taken = confusions.towards_the_head(counts, run.class_counts)
+    by_superclass = {} if superclasses is None else _by_superclass(run, counts, superclasses)
     return {
+        **by_superclass,
         "groups": {
             name: dict(zip(("right", *GROUPS), defined(row), strict=True))
             for name, row in flows.items()
@@ -213,4 +226,31 @@ def confusion_section(run: StoredRun) -> Section:
             }
             for place in confusions.surest_mistakes(found, targets).tolist()
         ],
+    }
+
+
+def _by_superclass(run: StoredRun, counts: Counts, known: Superclasses) -> Section:
+    """Return how many images stay within their superclass, by group and by superclass."""
+    images = superclass_counts(counts, known.of)
+    rows = []
+    for number, name in enumerate(known.names):
+        found = within(counts, known.of, classes=known.of == number)
+        others = np.delete(images[number], number)
+        most = int(np.delete(np.arange(len(known.names)), number)[others.argmax()])
+        rows.append(
+            {
+                "superclass": name,
+                "classes": int((known.of == number).sum()),
+                "train_images": int(run.class_counts[known.of == number].sum()),
+                **(dict.fromkeys(Within._fields) if found is None else found._asdict()),
+                "mostly_taken_for": known.names[most] if others.max() > 0 else None,
+            }
+        )
+    by_group = {name: within(counts, known.of, classes=mask) for name, mask in run.masks.items()}
+    return {
+        "superclasses": rows,
+        "within_superclass": {
+            name: None if found is None else found._asdict() for name, found in by_group.items()
+        },
+        "superclass_counts": images.tolist(),
     }

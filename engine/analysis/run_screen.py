@@ -40,6 +40,7 @@ class RunScreen(Screen):
         self._thresholds(found["thresholds"])
         self._priors(found["test_priors"])
         self._shift(found["label_shift"])
+        self._classifiers(found["classifiers"], as_is=found["logit_adjustment"]["as_is"])
         self._sets(found["prediction_sets"])
         self._confusions(found["confusions"])
         for note in about["notes"]:
@@ -135,6 +136,27 @@ class RunScreen(Screen):
         if "refused" in section:
             self.say(f"{section['refused']}")
 
+    def _classifiers(self, section: Section, *, as_is: Section) -> None:
+        if "refused" in section:
+            self.say(f"no other classifier is chosen: {section['refused']}")
+            return
+        table = table_of(
+            "Other classifiers, chosen on validation: recall on test", "", "setting", *LINES
+        )
+        add_row(table, "as it is", "", *shares_of(as_is, LINES))
+        refused: dict[str, list[str]] = {}
+        for name, row in section.items():
+            label = name.replace("_", " ")
+            if "refused" in row:
+                refused.setdefault(row["refused"], []).append(label)
+            else:
+                setting = row["setting"]
+                word = f"{setting:.2f}" if isinstance(setting, float) else str(setting or "")
+                add_row(table, label, word, *shares_of(row["test"], LINES))
+        self.show(table)
+        for why, names in refused.items():
+            self.say(f"{', '.join(names)}: {why}")
+
     def _sets(self, section: Section) -> None:
         if "refused" in section:
             self.say(f"no prediction sets: {section['refused']}")
@@ -182,10 +204,31 @@ class RunScreen(Screen):
                 share(row["share"]),
             )
         self.show(table)
-        table = table_of("Surest mistakes", "index", "class", "taken for", "confidence")
+        if "superclasses" in section:
+            self._superclasses(section)
+        heading = "file" if any("file" in row for row in section["surest_mistakes"]) else "index"
+        table = table_of("Surest mistakes", heading, "class", "taken for", "confidence")
         for row in section["surest_mistakes"][:SHOWN]:
-            names = (row["true"], row["predicted"])
-            add_row(table, str(row["index"]), *names, f"{row['confidence']:.4f}")
+            names = (row.get("file", str(row["index"])), row["true"], row["predicted"])
+            add_row(table, *names, f"{row['confidence']:.4f}")
+        self.show(table)
+
+    def _superclasses(self, section: Section) -> None:
+        parts = ("right", "inside", "outside")
+        table = table_of("Mistakes by superclass", "group", *parts)
+        for name, row in section["within_superclass"].items():
+            if row is not None:
+                add_row(table, "all" if name == "balanced" else name, *shares_of(row, parts))
+        self.show(table)
+        table = table_of(
+            "Superclasses, the most mistaken first",
+            "superclass", "classes", "train", *parts, "taken for",
+        )  # fmt: skip
+        rows = [row for row in section["superclasses"] if row["right"] is not None]
+        for row in sorted(rows, key=lambda row: row["right"])[:SHOWN]:
+            counts = (str(row["classes"]), str(row["train_images"]))
+            shares = shares_of(row, parts)
+            add_row(table, row["superclass"], *counts, *shares, row["mostly_taken_for"] or DASH)
         self.show(table)
 
 

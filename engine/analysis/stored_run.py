@@ -9,20 +9,26 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import ValidationError
 
-import losses
+from engine.analysis.adjustment import offsets_of
 from engine.analysis.blocks import Floats, Integers, Mask, blocks
 from engine.analysis.groups import masks
+from engine.analysis.readout import Readout, log_softmax, readout_of
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import Config, component_keys
-from engine.report.predictions_file import read_predictions_file
+from engine.config.schema import Config
+from engine.report.predictions_file import (
+    ClassifierFile,
+    PredictionsFile,
+    read_classifier_file,
+    read_features_file,
+    read_predictions_file,
+)
 from engine.training.facts import read_facts
 from engine.training.files import read_json
+from engine.training.logits import rows_of
 from engine.training.metrics.groups import Limits
-from engine.training.probabilities import PredictsProbabilities, adjustment
 from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
 
@@ -61,6 +67,7 @@ class StoredRun:
         class_counts: (C,) training images.
         test: the test split.
         val: the validation split, None without.
+        num_outputs: logits of its model; of one, x, (0, x) is stored.
     """
 
     folder: Path
@@ -71,6 +78,7 @@ class StoredRun:
     class_counts: Integers
     test: Part
     val: Part | None
+    num_outputs: int = 2
 
     @property
     def tau(self) -> float:
@@ -98,15 +106,44 @@ class StoredRun:
         """The same of validation."""
         return None if self.val is None else self._evaluated(self.val)
 
+    def logits(self, split: SplitName) -> Floats:
+        """Return the stored logits (N, C) of a split, read anew."""
+        return _predictions(self._file(f"{split}.{self.rule}.npz")).logits
+
+    def features(self, split: SplitName) -> Floats:
+        """Return the stored features (N, D) of a split.
+
+        Raises:
+            ConfigError: they are missing or damaged.
+        """
+        file = self._file(f"{split}.{self.rule}.features.npy")
+        try:
+            return read_features_file(file)
+        except FileNotFoundError as error:
+            raise _missing(file) from error
+
+    @cached_property
+    def classifier(self) -> ClassifierFile | None:
+        """Class means and the head's weights; None where the run did not keep its features.
+
+        Raises:
+            ConfigError: they are damaged.
+        """
+        try:
+            return read_classifier_file(self._file(f"classifier.{self.rule}.npz"))
+        except FileNotFoundError:
+            return None
+
+    def _file(self, name: str) -> Path:
+        return self.folder / "predictions" / name
+
     def _evaluated(self, part: Part) -> Floats:
-        shift = adjustment(torch.from_numpy(self.class_counts), tau=self.tau)
-        if shift is None:
+        if self.tau == 0:
             return part.log_probabilities
-        found = part.log_probabilities + shift.numpy().astype(part.log_probabilities.dtype)
+        shift = offsets_of(self.class_counts, np.array([self.tau]))[0]
+        found = np.empty_like(part.log_probabilities)
         for rows in blocks(found):
-            top = found[rows].max(axis=1, keepdims=True)
-            found[rows] -= top
-            found[rows] -= np.log(np.exp(found[rows]).sum(axis=1, keepdims=True))
+            found[rows] = log_softmax(part.log_probabilities[rows] + shift)
         return found
 
 
@@ -131,17 +168,10 @@ def read_stored_run(folder: Path, *, rule: str | None = None) -> StoredRun:
         raise ConfigError(
             [f"{folder}: predicts only some of its classes; expected a run that predicts all"]
         )
-    loss = losses.build(
-        config.loss.name,
-        component_keys(config.loss),
-        class_counts=torch.from_numpy(class_counts),
-        old_classes=facts["taught_classes"] or None,
-    )
-    is_single = facts["num_outputs"] == 1
+    readout = readout_of(config, facts)
 
     def part(split: SplitName) -> Part:
-        file = folder / "predictions" / f"{split}.{rule}.npz"
-        return _read(file, loss, is_single=is_single)
+        return _read(folder / "predictions" / f"{split}.{rule}.npz", readout)
 
     return StoredRun(
         folder=folder,
@@ -152,6 +182,7 @@ def read_stored_run(folder: Path, *, rule: str | None = None) -> StoredRun:
         class_counts=class_counts,
         test=part("test"),
         val=None if summary.rules[rule].val is None else part("val"),
+        num_outputs=facts["num_outputs"],
     )
 
 
@@ -219,18 +250,18 @@ def read_summary(folder: Path) -> Summary:
         raise ConfigError([f"{file}: not a summary of this version"]) from error
 
 
-def _read(file: Path, loss: PredictsProbabilities, *, is_single: bool) -> Part:
-    """Read one file; ``is_single`` for a model of one output, which is stored as (0, x)."""
+def _predictions(file: Path) -> PredictionsFile:
     try:
-        stored = read_predictions_file(file)
+        return read_predictions_file(file)
     except FileNotFoundError as error:
         raise _missing(file) from error
-    logits, targets, index = stored.logits, stored.targets, stored.index
+
+
+def _read(file: Path, readout: Readout) -> Part:
+    stored = _predictions(file)
+    logits = stored.logits
     kind = np.float64 if logits.size <= DOUBLE_ENTRIES else np.float32
     found = np.empty(logits.shape, dtype=kind)
     for rows in blocks(logits):
-        block = torch.from_numpy(logits[rows]).double()
-        probabilities = loss.predict(block[:, 1:] if is_single else block).numpy()
-        # What underflowed is raised to the smallest normal number: logarithms stay finite.
-        found[rows] = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-    return Part(found, targets.astype(np.int64), index.astype(np.int64))
+        found[rows] = readout(rows_of(logits, rows))
+    return Part(found, stored.targets.astype(np.int64), stored.index.astype(np.int64))

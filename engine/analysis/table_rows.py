@@ -6,7 +6,7 @@ What is chosen is chosen run by run, on each run's own validation split. Runs ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from engine.tables.cells import Cell, cells
 from engine.tables.pairing import Scope, paired, scope_of, value_of
 from engine.tables.record import RuleRecord, RunRecord, from_run_folder
 from engine.tables.table_file import TableFile, read_table_file
+from engine.training.run_folder import RunFolder
 
 FIELDS = {
     "balanced": "balanced accuracy as it is",
@@ -38,6 +39,7 @@ FIELDS = {
     "size": "mean size of the marginal sets",
     "size_adjusted": "mean size of the prevalence-adjusted ones",
 }
+VALIDATION = "val/balanced_accuracy"
 COMPARED = ("balanced", "balanced_chosen", "balanced_oracle")
 
 
@@ -64,11 +66,12 @@ def analyse_table(file: Path, *, alpha: float | None = None) -> dict[str, Any]:
     else:
         check_alpha(alpha, [cell.folder for cell in done], rule=table.rule)
     records = [_record(cell, table, alpha=alpha) for cell in done]
+    folders = {cell.fingerprint: cell.folder for cell in done}
     settings = []
     for setting in table.settings:
         found = [record for record in records if record.setting == setting]
         if found:
-            settings.append(_setting(found, table))
+            settings.append(_setting(found, table, folders=folders))
     return {
         "table": table.name,
         "title": table.title,
@@ -134,7 +137,9 @@ def _ece(run: StoredRun, fitted: scaling.Scaling | None) -> float:
     return float(np.abs(np.bincount(equal_width_bins(found.confidence), gaps)).sum() / len(gaps))
 
 
-def _setting(records: Sequence[RunRecord], table: TableFile) -> dict[str, Any]:
+def _setting(
+    records: Sequence[RunRecord], table: TableFile, *, folders: Mapping[str, Path]
+) -> dict[str, Any]:
     scope = scope_of(records)
     baseline = [record for record in records if record.method == table.baseline]
     rows = []
@@ -155,6 +160,7 @@ def _setting(records: Sequence[RunRecord], table: TableFile) -> dict[str, Any]:
                 },
                 # How much the choice of tau gives this method, run by run.
                 "gain": _gain(runs, rule=table.rule, scope=scope),
+                **_training(runs, [folders[record.fingerprint] for record in runs]),
             }
         )
     return {
@@ -164,6 +170,24 @@ def _setting(records: Sequence[RunRecord], table: TableFile) -> dict[str, Any]:
         "class_counts": list(records[0].class_counts),
         "rows": rows,
     }
+
+
+def _training(runs: Sequence[RunRecord], folders: Sequence[Path]) -> dict[str, Any]:
+    """Return seconds of training a run, and the mean curve of validation over the epochs.
+
+    The curve goes as far as the shortest of the runs; None without validation.
+    """
+    seconds = [run.seconds for run in runs if run.seconds]
+    lines = [
+        [row[VALIDATION] for row in RunFolder(folder).rows() if row.get(VALIDATION) is not None]
+        for folder in folders
+    ]
+    length = min(map(len, lines))
+    curve = None
+    if length:
+        mean = np.mean([line[:length] for line in lines], axis=0)
+        curve = {"epochs": list(range(1, length + 1)), "mean": mean.tolist()}
+    return {"seconds": mean_and_std(seconds)._asdict() if seconds else None, "curve": curve}
 
 
 def _spread(runs: Sequence[RunRecord], field: str, *, rule: str) -> dict[str, Any] | None:

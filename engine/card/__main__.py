@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from engine.config.arguments import Parser, unknown_options
 from engine.config.load import load
-from engine.config.mistakes import ConfigError, nearest
+from engine.config.mistakes import ConfigError
 
 if TYPE_CHECKING:
     from engine.card.card import Card
@@ -32,11 +33,6 @@ options:
 """
 OPTIONS = ("--near", "--out", "--help")
 MOST_BITS = 16
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError([f"{message}; see python -m engine.card --help"])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,16 +61,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser("python -m engine.card")
     parser.add_argument("words", nargs="*")
     parser.add_argument("--near", type=int)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("-h", "--help", action="store_true")
     given, unknown = parser.parse_known_intermixed_args(argv)
-    mistakes = [
-        f"{word}: unknown option{nearest(word, OPTIONS)}; see python -m engine.card --help"
-        for word in unknown
-    ]
+    mistakes = unknown_options(unknown, OPTIONS)
     if given.near is not None and not 0 <= given.near <= MOST_BITS:
         mistakes.append(f"--near {given.near}: expected 0 to {MOST_BITS} bits")
     if given.out is not None and given.out.exists() and not given.out.is_dir():
@@ -92,8 +84,9 @@ def _print(card: Card) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from engine.card.text import explanations, facts, headings, rows
+    from engine.card.text import facts
     from engine.config.messages import one_line
+    from engine.report.data_facts import explanations, headings, rows
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(one_line(card.title)))

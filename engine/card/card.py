@@ -8,19 +8,13 @@ import numpy as np
 
 import data
 from engine.card.files import FileFacts, look_at
-from engine.card.repeats import Repeats, find_repeats
-from engine.card.resolution import (
-    HalfWidth,
-    class_half_widths,
-    mean_half_width,
-    overall_half_width,
-)
 from engine.card.seed_noise import SeedNoise, seed_noise
-from engine.card.shape import Shape, shape_of
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config
+from engine.report.data_facts import DataFacts, data_facts
 from engine.training.build import data_source, group_limits
 from engine.training.metrics import few_shot_groups
+from engine.training.repeats import find_repeats
 from engine.training.run_folder import RunFolder
 from engine.training.setup import load_dataset
 
@@ -28,44 +22,20 @@ _MOST_NAMED = 20  # broken files
 
 
 @dataclass(frozen=True)
-class ClassFacts:
-    """One class: its images in each split, and how well its recall can be known."""
-
-    name: str
-    counts: dict[str, int]
-    group: str | None
-    half_width: HalfWidth | None
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a data set is, and what its test split can show.
+class Card(DataFacts):
+    """The facts of a data set that a config names.
 
     Attributes:
         title: of the data set.
         image_shape: channels, height and width.
-        totals: images by split.
-        classes: in label order.
-        shape: of the training counts, classes without training images left out.
-        group_sizes: classes with many, medium and few training images.
         files: None where the images are no files of their own.
-        repeats: images that are there more than once.
-        num_groups: groups of images that belong together by split; empty where none are known.
-        means: half-widths of the means over classes, by name, and of the accuracy.
         noise: of seeds, from earlier runs.
         notes: what the data set says of its splits, and what the groups mean where that is unusual.
     """
 
     title: str
     image_shape: tuple[int, int, int]
-    totals: dict[str, int]
-    classes: tuple[ClassFacts, ...]
-    shape: Shape
-    group_sizes: dict[str, int]
     files: FileFacts | None
-    repeats: Repeats
-    num_groups: dict[str, int]
-    means: dict[str, HalfWidth | None]
     noise: SeedNoise | None
     notes: tuple[str, ...]
 
@@ -75,7 +45,7 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
 
     Args:
         config: whose ``data`` section is read, and ``track`` for earlier runs.
-        most_bits: as for :func:`engine.card.repeats.find_repeats`.
+        most_bits: as for :func:`engine.training.repeats.find_repeats`.
 
     Raises:
         ConfigError: data are missing or do not allow what the config asks, or files are broken.
@@ -83,47 +53,25 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
     with mistakes_of(data.DataError):
         files = _files(config)
         dataset = load_dataset(config)
-        splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-        there = {name: split for name, split in splits.items() if split is not None}
-        repeats = find_repeats(there, most_bits=most_bits)
-    num_classes, test = dataset.num_classes, dataset.test
-    counts = {
-        name: np.bincount(split.targets.numpy(), minlength=num_classes)
-        for name, split in there.items()
-    }
-    widths = class_half_widths(test.targets.numpy(), test.groups, num_classes=num_classes)
+        repeats = find_repeats(dataset.splits, most_bits=most_bits)
     limits = group_limits(config)
-    masks = few_shot_groups(dataset.class_counts, limits)
-    means = {"balanced accuracy": mean_half_width(widths)}
-    for group, mask in masks.items():
-        own = [width for width, is_in in zip(widths, mask, strict=True) if is_in]
-        means[f"{group} accuracy"] = mean_half_width(own)
-    means["accuracy"] = overall_half_width(test.groups, num=len(test))
-    runs = RunFolder.of(config).path.parent
+    facts = data_facts(
+        {
+            name: np.bincount(split.targets.numpy(), minlength=dataset.num_classes)
+            for name, split in dataset.splits.items()
+        },
+        names=dataset.class_names,
+        masks=few_shot_groups(dataset.class_counts, limits),
+        test_targets=dataset.test.targets.numpy(),
+        groups={name: split.groups for name, split in dataset.splits.items()},
+        repeats=repeats,
+    )
     return Card(
+        **vars(facts),
         title=dataset.title,
         image_shape=dataset.image_shape,
-        totals={name: len(split) for name, split in there.items()},
-        classes=tuple(
-            ClassFacts(
-                name=name,
-                counts={split: int(own[label]) for split, own in counts.items()},
-                group=next((g for g, mask in masks.items() if mask[label]), None),
-                half_width=widths[label],
-            )
-            for label, name in enumerate(dataset.class_names)
-        ),
-        shape=shape_of(dataset.class_counts[dataset.class_counts > 0]),
-        group_sizes={group: int(mask.sum()) for group, mask in masks.items()},
         files=files,
-        repeats=repeats,
-        num_groups={
-            name: len(np.unique(split.groups))
-            for name, split in there.items()
-            if split.groups is not None
-        },
-        means=means,
-        noise=seed_noise(runs, title=dataset.title),
+        noise=seed_noise(RunFolder.of(config).path.parent, title=dataset.title),
         notes=(*dataset.notes, *limits.notes),
     )
 

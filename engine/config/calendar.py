@@ -36,5 +36,6 @@ def complete_from(config: Config) -> Beginning:
 def deferred_starts(config: Config) -> dict[str, float]:
     """Return the keys that let a part of the method begin later, and the fraction of training."""
     starts = {"sampler.start": config.sampler.start, "reweight.start": config.reweight.start}
+    starts["model.swa"] = config.model.swa or 0.0
     starts["loss.start"] = getattr(config.loss, "start", None) or 0.0
     return {key: start for key, start in starts.items() if start > 0}

@@ -48,6 +48,7 @@ NOT_IDENTITY = (
     "runtime.threads",
     "runtime.workers",
     "runtime.compile",
+    "runtime.cache_features",
     "runtime.deterministic",
     "runtime.checkpoint_seconds",
     "data.download",
@@ -171,12 +172,23 @@ def fingerprint(
             continue
         if key not in RUNS:
             identity[key] = value
-        elif value in known:
-            identity[key] = known[value]
-        else:
-            identity[key] = fingerprint(load_run_config(value), without_seeds=without_seeds)
+            continue
+        found = [
+            known[run]
+            if run in known
+            else fingerprint(load_run_config(run), without_seeds=without_seeds)
+            for run in named_runs(value)
+        ]
+        identity[key] = found[0] if isinstance(value, str) else found
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def named_runs(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the run folders that a key of ``RUNS`` names: none, one, or several to be averaged."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def load_run_config(run: str | Path, *, check_named_runs: bool = True) -> Config:
@@ -389,6 +401,8 @@ def _typed(key: str, setting: Setting, info: Any) -> Any:
     if key in ALIASES and isinstance(value, str):
         return ALIASES[key].get(value.lower(), value)
     types = _plain_types(info.annotation)
+    if isinstance(value, list) and any(get_origin(kind) is tuple for kind in types):
+        return tuple(value)
     if setting.text is not None and str in types and not _fits(value, types):
         return setting.text
     return tuple(value) if isinstance(value, list) else value
@@ -415,10 +429,11 @@ def _unreadable_runs(config: Config, planned: Collection[str] = ()) -> list[str]
     named = flatten(config)
     mistakes = []
     for key in RUNS:
-        if (run := named[key]) is None or run in planned:
-            continue
-        try:
-            load_run_config(run)
-        except ConfigError as error:
-            mistakes.append(f"{key}={run}: not a run folder: {error.mistakes[0]}")
+        for run in named_runs(named[key]):
+            if run in planned:
+                continue
+            try:
+                load_run_config(run)
+            except ConfigError as error:
+                mistakes.append(f"{key}={run}: not a run folder: {error.mistakes[0]}")
     return mistakes

@@ -273,6 +273,54 @@ def _init_head_needs_init_from(config: Config) -> Iterator[str]:
         yield "model.init_head: has no effect without model.init_from"
 
 
+def _a_head_starts_in_one_way(config: Config) -> Iterator[str]:
+    model, init = config.model, config.model.head_init
+    for key in ("text_encoder", "text_model", "text_prompt"):
+        if model.head == "cosine" and init != "text" and _is_set(config, f"model.{key}"):
+            yield f"model.{key}: has no effect with model.head_init={init}; needs text"
+    if model.head != "cosine" or init == "uniform":
+        return
+    if init == "text" and model.text_encoder is None:
+        yield "model.text_encoder: head_init=text needs it: a file of the weights of a CLIP"
+    if init == "text" and "{}" not in model.text_prompt:
+        yield f"model.text_prompt={model.text_prompt}: must hold {{}}, for the name of a class"
+    if model.init_from is not None and model.init_head:
+        yield (
+            f"model.head_init={init}: has no effect, the head's weights are those of "
+            "model.init_from; set model.init_head=false"
+        )
+
+
+def _several_runs_are_averaged(config: Config) -> Iterator[str]:
+    runs = config.model.init_from
+    if not isinstance(runs, tuple):
+        return
+    if len(runs) < 2:
+        yield "model.init_from: a list is averaged; name two run folders or more, or one by itself"
+    for run in sorted({run for run in runs if runs.count(run) > 1}):
+        yield f"model.init_from: names {run} twice"
+
+
+def _weights_are_averaged_in_one_way(config: Config) -> Iterator[str]:
+    model = config.model
+    if model.swa is not None and model.ema is not None:
+        yield (
+            f"model.swa={model.swa:g}: cannot go with model.ema={model.ema:g}, which averages too; "
+            "set one of them to null"
+        )
+
+
+def _a_head_that_goes_on_has_a_start(config: Config) -> Iterator[str]:
+    model = config.model
+    if of("model.head").fact(model.head, "starts_anew") and (
+        model.init_from is None or not model.init_head
+    ):
+        yield (
+            f"model.head={model.head}: goes on from the head of another run; set "
+            "model.init_from=<run folder>, with model.init_head=true"
+        )
+
+
 def _weights_come_from_one_place(config: Config) -> Iterator[str]:
     model = config.model
     if model.pretrained and model.init_from is not None:
@@ -303,6 +351,42 @@ def begins_trained(config: Config) -> bool:
     return config.model.init_from is not None or bool(config.model.pretrained)
 
 
+def why_features_change(config: Config) -> str:
+    """Return why the features of an image are not the same in every epoch; empty where they are."""
+    if not trains_the_head_alone(config):
+        return "features change with the backbone; needs model.tune=head"
+    if _augments(config) and config.data.augment.views is None:
+        return "every epoch has new images; needs data.augment off, or a number of views of it"
+    for key in ("mixup", "cutmix"):
+        if getattr(config.mixup, key) > 0:
+            return f"every epoch mixes other images; needs mixup.{key}=0"
+    if config.teacher is not None:
+        return "the teacher looks at images; needs teacher=null"
+    if isinstance(config.model.init_from, tuple):
+        return "the mean of runs gets statistics from images first; needs one run in init_from"
+    return ""
+
+
+def _augments(config: Config) -> bool:
+    """Return whether training images are changed at random."""
+    keys = config.data.augment.model_dump()
+    return any(value not in (0, "none") for key, value in keys.items() if key != "views")
+
+
+def _views_are_of_changed_images(config: Config) -> Iterator[str]:
+    views = config.data.augment.views
+    if views is not None and not _augments(config):
+        yield f"data.augment.views={views}: has no effect, data.augment changes no image"
+
+
+def _features_are_kept_where_they_stay(config: Config) -> Iterator[str]:
+    kept, reason = config.runtime.cache_features, why_features_change(config)
+    if kept and reason:
+        yield f"runtime.cache_features=true: cannot be, {reason}"
+    if kept is False and reason:
+        yield f"runtime.cache_features=false: has no effect, {reason}"
+
+
 def _a_backbone_is_tuned_in_one_way(config: Config) -> Iterator[str]:
     tune = config.model.tune
     if config.model.freeze and tune != of("model.tune").default:
@@ -311,8 +395,10 @@ def _a_backbone_is_tuned_in_one_way(config: Config) -> Iterator[str]:
 
 # Arguments of timm's constructors that have a key of their own here, or come from the data.
 OWN_KEYS = {
+    "device": "write runtime.device",
     "drop_rate": "write model.drop",
     "drop_path_rate": "write model.drop_path",
+    "dtype": "write runtime.precision",
     "img_size": "the images' own size is given",
     "in_chans": "the images' own channels are given",
     "num_classes": "the classes are the head's, which is not the model's own",
@@ -482,8 +568,14 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _patience_can_run_out,
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,
+    _a_head_starts_in_one_way,
+    _several_runs_are_averaged,
+    _weights_are_averaged_in_one_way,
+    _a_head_that_goes_on_has_a_start,
     _weights_come_from_one_place,
     _a_frozen_backbone_has_been_trained,
+    _views_are_of_changed_images,
+    _features_are_kept_where_they_stay,
     _a_backbone_is_tuned_in_one_way,
     _arguments_are_those_of_the_constructor,
     _parameter_groups_differ,

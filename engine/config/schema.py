@@ -104,6 +104,18 @@ class DataConfig(OpenSection):
     test_classes: tuple[int | str, ...] | None = Field(
         None, description="classes to test on; null: those in training and those of the teacher"
     )
+    near_duplicates: Annotated[int, Ge(0), Le(16)] | None = Field(
+        None,
+        description="count images of two splits that look alike, as resized, re-compressed or "
+        "brightened copies do: bits in which their 64-bit difference hashes may differ, such as 4; "
+        "null does not look",
+    )
+    drop_duplicates: bool = Field(
+        False,
+        description="leave images out of training that are in validation or test, too, and out of "
+        "validation those of test, which stays whole: those of equal pixels (of equal bytes where "
+        "they stay on disk) and, with near_duplicates, those that look alike",
+    )
     imbalance: ImbalanceConfig = ImbalanceConfig()
     validation: ValidationConfig = ValidationConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -139,8 +151,10 @@ class _ModelConfig(OpenSection):
     freeze: bool = Field(
         False, description="train the head only, as tune=head; BatchNorm statistics rest too"
     )
-    init_from: str | None = Field(
-        None, description="run folder whose headline weights start this run"
+    init_from: str | tuple[str, ...] | None = Field(
+        None,
+        description="run folder whose headline weights start this run; of a list of them the mean "
+        "of the weights, with batch-normalisation statistics of its own",
     )
     init_head: bool = Field(
         True, description="with init_from: take the head's weights too, not only the backbone's"
@@ -162,6 +176,13 @@ class _ModelConfig(OpenSection):
         None,
         description="decay of an averaged copy of the weights, which is then evaluated; at most "
         "(t - 1) / (t + 8) at step t, so that it remembers a ninth of the steps so far",
+    )
+
+    swa: Fraction | None = Field(
+        None,
+        description="stochastic weight averaging: fraction of training from which on the mean of "
+        "the weights after each epoch is evaluated in their place, with batch-normalisation "
+        "statistics of its own; wants a rate that stays up, as schedule=constant; null: off",
     )
 
 
@@ -284,6 +305,12 @@ class EvaluateConfig(Section):
         description="tau: validation and test predict by logits - tau log(share of training "
         "images); stored logits stay as they are; 0: off",
     )
+    store_features: bool = Field(
+        False,
+        description="at the end also keep what the head was given (D numbers an image) of "
+        "validation and test, and its mean over each class's training images: analyze.py then "
+        "tries classifiers that need them",
+    )
 
 
 class TrackConfig(Section):
@@ -344,6 +371,11 @@ class RuntimeConfig(Section):
     )
     threads: Annotated[int, Ge(1)] | None = Field(
         None, description="CPU threads of torch; null: torch's own choice"
+    )
+    cache_features: bool | None = Field(
+        None,
+        description="with model.tune=head: compute the features of each image once, in memory and "
+        "in a file below DATA_ROOT, rather than in every epoch; null: where nothing changes them",
     )
     workers: Annotated[int, Ge(0)] = Field(
         2, description="processes that decode images on disk and augment image by image"

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.config.messages import one_line
+from engine.report.statistics import DASH
 
 
 @dataclass(frozen=True)
@@ -26,25 +27,41 @@ class Answers:
         probabilities: (N, C) float64.
         class_names: C names in label order.
         features: (N, D) float32, or None where nobody asked for them.
+        sets: (N, C) which classes are in each file's prediction set, or None.
     """
 
     files: Sequence[Path]
     probabilities: np.ndarray
     class_names: Sequence[str]
     features: np.ndarray | None = None
+    sets: np.ndarray | None = None
+
+    def set_of(self, number: int) -> list[str]:
+        """Return the classes in the set of a file, the most probable first."""
+        assert self.sets is not None
+        labels = np.flatnonzero(self.sets[number])
+        order = np.argsort(-self.probabilities[number][labels], kind="stable")
+        return [self.class_names[label] for label in labels[order]]
 
     def table(self, *, top: int, limit: int | None = None) -> Table:
         """Return the ``top`` classes of each of the first ``limit`` files."""
         top = min(top, len(self.class_names))
-        table = Table("file", *(f"{k + 1}." for k in range(top)), box=SIMPLE_HEAD)
-        for file, row in zip(self.files[:limit], self.probabilities, strict=False):
+        own = [] if self.sets is None else ["set"]
+        table = Table("file", *(f"{k + 1}." for k in range(top)), *own, box=SIMPLE_HEAD)
+        rows = zip(self.files[:limit], self.probabilities, strict=False)
+        for number, (file, row) in enumerate(rows):
             best = np.argsort(-row, kind="stable")[:top]
             cells = [f"{self.class_names[label]} {row[label]:.3f}" for label in best]
+            if self.sets is not None:
+                cells.append(", ".join(self.set_of(number)) or DASH)
             table.add_row(*(Text(one_line(cell)) for cell in (_name(file), *cells)))
         return table
 
     def csv(self, *, true_classes: Sequence[str] | None = None) -> str:
         """Return a header and a line for each file: file, predicted, probability, each class.
+
+        Where there are sets a column ``set`` comes before the classes; in it they are divided by
+        ``|``.
 
         Args:
             true_classes: the class of each file, where it is known: a column ``class`` after
@@ -53,12 +70,14 @@ class Answers:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         known = ["class"] if true_classes is not None else []
-        writer.writerow(["file", *known, "predicted", "probability", *self.class_names])
+        kept = ["set"] if self.sets is not None else []
+        writer.writerow(["file", *known, "predicted", "probability", *kept, *self.class_names])
         for number, (file, row) in enumerate(zip(self.files, self.probabilities, strict=True)):
             label = int(row.argmax())
             own = [true_classes[number]] if true_classes is not None else []
-            values = [f"{value:.9g}" for value in (row[label], *row)]
-            writer.writerow([_name(file), *own, self.class_names[label], *values])
+            top, *values = (f"{value:.9g}" for value in (row[label], *row))
+            inside = ["|".join(self.set_of(number))] if self.sets is not None else []
+            writer.writerow([_name(file), *own, self.class_names[label], top, *inside, *values])
         return text.getvalue()
 
     def npz(self) -> bytes:

@@ -23,6 +23,7 @@ the run's own were.
   python predict.py runs/photos/0123456789ab a.jpg b.png --rule last
   python predict.py runs/photos/0123456789ab new_photos --csv predicted.csv
   python predict.py runs/photos/0123456789ab new_photos --tau 1 --features features.npz
+  python predict.py runs/photos/0123456789ab new_photos --sets class-conditional --csv sets.csv
   python predict.py runs/photos/0123456789ab labelled_photos --evaluate --json scores.json
   python predict.py runs/photos/0123456789ab --export model.pt2
 
@@ -43,12 +44,18 @@ options:
                       many/medium/few by the run's training images, NLL, ECE, confusion and the rest
                       of the metrics; nothing in the run folder is changed
   --json FILE         with --evaluate: write all of these numbers
-  --csv, --out FILE   write one line per image: file, predicted, probability, then the probability
-                      of each class; the table on the screen then ends after 20 images; with
-                      --evaluate also the true class, in the column class
+  --csv, --out FILE   write one line per image: file, predicted, probability, with --sets the set,
+                      its classes divided by |, then the probability of each class; the table on
+                      the screen then ends after 20 images; with --evaluate also the true class, in
+                      the column class
   --features FILE     write a .npz file: files, features (N, D), probabilities (N, C), class_names
   --tau T             adjust by T log(share of the training images) after training (Menon et al.
                       2021); in place of the run's own evaluate.logit_adjustment; 0: not adjusted
+  --sets WAY          also give each image a set of classes that holds the true one for a share of
+                      1 - alpha of images like those of the run's validation split, from whose
+                      predictions the thresholds come: marginal, class-conditional,
+                      prevalence-adjusted or interpolated (see docs/analysis.md)
+  --alpha A           with --sets: share of images whose set may miss it, 0.001 to 0.5 (default 0.1)
   --export FILE       write the model, from uint8 images (N, channels, H, W) to probabilities, as
                       .pt2 (torch.export) or .onnx, and check that it says what the run says
   --rule RULE         whose weights: last (the final ones) or val (the best validation epoch);
@@ -66,8 +73,10 @@ OPTIONS = ("--out", *re.findall(r"^  (?:-h, )?(--[a-z-]+)", USAGE, flags=re.MULT
 EXPORTED = (".pt2", ".onnx")
 ENDINGS = {"csv": (".csv",), "json": (".json",), "features": (".npz",), "export": EXPORTED}
 # What an export has no use for.
-OF_IMAGES = ("csv", "json", "features", "top", "batch_size", "device")
-CHOICES = {"rule": tuple(catalogue()), "device": ("auto", "cpu", "cuda", "mps")}
+OF_IMAGES = ("csv", "json", "features", "sets", "alpha", "top", "batch_size", "device")
+SETS = ("marginal", "class-conditional", "prevalence-adjusted", "interpolated")
+CHOICES = {"rule": tuple(catalogue()), "device": ("auto", "cpu", "cuda", "mps"), "sets": SETS}
+LEAST_ALPHA, MOST_ALPHA = 0.001, 0.5
 
 
 class Arguments(argparse.Namespace):
@@ -79,6 +88,8 @@ class Arguments(argparse.Namespace):
     features: Path | None
     export: Path | None
     tau: float | None
+    sets: str | None
+    alpha: float | None
     evaluate: bool
     rule: str | None
     top: int | None
@@ -115,6 +126,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     parser.add_argument("--features", type=Path)
     parser.add_argument("--export", type=Path)
     parser.add_argument("--tau", type=float)
+    parser.add_argument("--sets")
+    parser.add_argument("--alpha", type=float)
     parser.add_argument("--evaluate", action="store_true")
     parser.add_argument("--rule")
     parser.add_argument("--top", type=int)
@@ -151,6 +164,7 @@ def _mistakes(given: Arguments) -> Iterator[str]:
         value = getattr(given, name)
         if value is not None and value < 1:
             yield f"--{name.replace('_', '-')} {value}: expected a whole number >= 1"
+    yield from _mistakes_of_sets(given)
     if given.evaluate and given.top is not None:
         yield f"--top {given.top}: has no effect with --evaluate"
     if given.json is not None and not given.evaluate:
@@ -158,6 +172,15 @@ def _mistakes(given: Arguments) -> Iterator[str]:
     for option in ENDINGS:
         if (file := getattr(given, option)) is not None:
             yield from _mistakes_of_output(file, option, run=given.run)
+
+
+def _mistakes_of_sets(given: Arguments) -> Iterator[str]:
+    if given.alpha is None or given.export is not None:
+        return
+    if given.sets is None:
+        yield f"--alpha {given.alpha:g}: has no effect without --sets"
+    if not LEAST_ALPHA <= given.alpha <= MOST_ALPHA:
+        yield f"--alpha {given.alpha:g}: expected a number from {LEAST_ALPHA:g} to {MOST_ALPHA:g}"
 
 
 def _mistakes_of_images(given: Arguments) -> Iterator[str]:

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.config.arguments import Parser, unknown_options
 from engine.config.messages import counted, one_line
-from engine.config.mistakes import ConfigError, nearest
+from engine.config.mistakes import ConfigError
 from engine.report.predictions_file import read_predictions_file
 
 USAGE = """\
@@ -152,34 +153,27 @@ def of_run(run: Path, *, rule: str | None) -> tuple[Intervals, tuple[str, ...]]:
     Raises:
         ConfigError: no finished run, or no such rule.
     """
-    import torch
-
     from engine.training.build import group_limits
     from engine.training.facts import read_facts
     from engine.training.metrics import few_shot_groups
+    from engine.training.probabilities import Probabilities
     from engine.training.trained import load_run
 
     loaded = load_run(run, rule=rule)
     path = run / "predictions" / f"test.{loaded.rule}.npz"
     if not path.is_file():
         raise ConfigError([f"{path}: is missing; run the command of this run to finish it"])
-    stored = read_predictions_file(path)
-    logits, targets = torch.from_numpy(stored.logits).double(), stored.targets
-    facts = read_facts(run)
-    found = loaded.readout.predict(logits[:, 1:] if facts["num_outputs"] == 1 else logits)
+    stored, facts = read_predictions_file(path), read_facts(run)
+    found = Probabilities(stored.logits, loaded.readout, is_single=facts["num_outputs"] == 1)
+    predictions = np.concatenate([block.argmax(axis=1) for block in found.blocks()])
     counts = np.array(facts["class_counts"])
     groups = few_shot_groups(counts, group_limits(loaded.config))
     masks = {name: mask for name, mask in groups.items() if mask.any()}
     every = {"balanced accuracy": np.ones(len(counts), dtype=bool), **masks}
     intervals = cluster_intervals(
-        targets, found.argmax(1).numpy(), stored.groups, masks=every, num_classes=len(counts)
+        stored.targets, predictions, stored.groups, masks=every, num_classes=len(counts)
     )
     return intervals, loaded.class_names
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError([f"{message}; see python -m engine.report.intervals --help"])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -198,13 +192,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser("python -m engine.report.intervals")
     parser.add_argument("run", nargs="?", type=Path)
     parser.add_argument("--rule")
-    parser.add_argument("-h", "--help", action="store_true")
     given, unknown = parser.parse_known_intermixed_args(argv)
     options = [word for word in unknown if word.startswith("-")]
-    mistakes = [f"{word}: unknown option{nearest(word, OPTIONS)}" for word in options]
+    mistakes = unknown_options(options, OPTIONS)
     if unknown and not options:
         mistakes.append(f"{unknown[0]}: one run folder at a time")
     if given.run is None and not given.help:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.config.mistakes import ConfigError
 from engine.training.journal import Journal
 from engine.training.processes import Processes
+from engine.training.repeats import repeats_in_memory
 
 
 def write_page(journal: Journal) -> None:
@@ -21,6 +22,10 @@ def write_page(journal: Journal) -> None:
     from engine.report import page  # with pandas and jinja2, which other runs do without
 
     try:
-        page.write_page(journal.folder.path, images=journal.dataset.test.images)
+        page.write_page(
+            journal.folder.path,
+            images=journal.dataset.test.images,
+            repeats=repeats_in_memory(journal.dataset),
+        )
     except (ConfigError, OSError) as error:
         journal.say(f"{page.FILE}: not written: {error}")

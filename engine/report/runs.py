@@ -8,11 +8,12 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
+from engine.config.arguments import Parser, unknown_options
 from engine.config.load import defaults, flatten, load_run_config
 from engine.config.messages import one_line, shown
-from engine.config.mistakes import ConfigError, nearest
+from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training.files import read_json, write_text
 from engine.training.run_folder import RunFolder
@@ -46,11 +47,6 @@ class Line(NamedTuple):
     state: str
     set: str
     folder: str
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError([f"{message}; see python -m engine.report.runs --help"])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -111,13 +107,12 @@ def _set(config: Config) -> str:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser("python -m engine.report.runs")
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--csv", type=Path)
-    parser.add_argument("-h", "--help", action="store_true")
     given, unknown = parser.parse_known_intermixed_args(argv)
     given.folders = [path.expanduser() for path in given.folders or [Path("runs")]]
-    mistakes = [f"{word}: unknown option{nearest(word, OPTIONS)}" for word in unknown]
+    mistakes = unknown_options(unknown, OPTIONS)
     if not given.help:
         mistakes += [f"{path}: no such folder" for path in given.folders if not path.is_dir()]
     if given.csv is not None and given.csv.suffix.lower() != ".csv":

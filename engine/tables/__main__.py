@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _do(given: argparse.Namespace) -> None:
     # Here and not above: pandas, NumPy and rich, which neither --help nor a typo needs.
-    from engine.tables import commands, formats, readme
+    from engine.tables import commands, costs, formats, readme
     from engine.tables.per_class import per_class_sheet
     from engine.tables.table import blocks_of, read_table, sheets_of, show, style_of, title_of
 
@@ -47,18 +47,40 @@ def _do(given: argparse.Namespace) -> None:
     if given.command:
         print(*commands.commands(table.records, given.command), sep="\n")
         return
-    style = style_of(table, columns=given.columns, is_percent=given.percent, is_best=given.best)
+    style = style_of(
+        table,
+        columns=given.columns,
+        is_percent=given.percent,
+        is_best=given.best,
+        has_costs=given.cost,
+    )
     metrics = style.columns if given.metric is None else (given.metric,)
     blocks = blocks_of(table, rule=given.rule, baseline=given.baseline, columns=metrics)
     if given.figure is not None:
-        from engine.tables import dot_plot
+        from engine.tables import cost_figure, dot_plot
 
-        dot_plot.save(blocks, given.figure, title=title_of(table), style=style)
+        if given.against is None:
+            drawn = dot_plot.draw(blocks, title=title_of(table), style=style)
+        else:
+            drawn = cost_figure.draw(
+                blocks,
+                measure=costs.checked(given.against),
+                metric=metrics[0],
+                title=title_of(table),
+                style=style,
+            )
+        dot_plot.save(drawn, given.figure)
         print(f"{given.figure}: written")
     elif given.format == "csv":
         print(formats.csv(blocks, table.references, style=style), end="")
     else:
-        if given.per_class:
+        if given.variance:
+            from engine.tables.variance import variance_sheet
+
+            axes = table.description.axes if table.description else {}
+            named = {str(key): value for key, value in axes.items()}
+            sheets = [variance_sheet(blocks, metric=metrics[0], axes=named)]
+        elif given.per_class:
             sheets = [per_class_sheet(block, style=style) for block in blocks]
         else:
             sheets = sheets_of(blocks, table.references, metric=given.metric, style=style)

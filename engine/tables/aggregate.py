@@ -15,6 +15,7 @@ from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
 from engine.report.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
 from engine.tables.commands import config_of, first_stage_of
+from engine.tables.costs import mean_costs
 from engine.tables.notes import code_notes, provenance, row_notes
 from engine.tables.pairing import (
     Pair,
@@ -62,6 +63,7 @@ class Row:
             that is not known.
         oracle: mean of the best test epochs, in the metric that the runs select by, and its gap.
         notes: what a reader has to know of this row.
+        costs: mean of each measure of cost over runs, those of earlier stages included.
     """
 
     method: str
@@ -71,6 +73,7 @@ class Row:
     scores: Mapping[str, Score]
     oracle: tuple[float, float] | None
     notes: tuple[str, ...]
+    costs: Mapping[str, float | None]
 
     @property
     def num_seeds(self) -> int:
@@ -200,7 +203,7 @@ def _block(records: Sequence[RunRecord], *, wanted: Wanted, baseline: str) -> Bl
             against,
             metrics=wanted.metrics,
             is_shared_name=named[method] > 1,
-            first_stage=first_stage_of(runs[0], records),
+            records=records,
         )
         for (method, _), runs in groups.items()
     ]
@@ -235,7 +238,7 @@ def _row(
     *,
     metrics: Sequence[str],
     is_shared_name: bool,
-    first_stage: Config | None,
+    records: Sequence[RunRecord],
 ) -> Row:
     notes = row_notes(
         runs,
@@ -250,10 +253,11 @@ def _row(
         method=runs[0].method,
         records=tuple(runs),
         config=config_of(runs[0]),
-        first_stage=first_stage,
+        first_stage=first_stage_of(runs[0], records),
         scores={metric: _score(runs, against, metric=metric) for metric in metrics},
         oracle=_oracle(runs, rule=against.rule),
         notes=tuple(notes),
+        costs=mean_costs(runs, records),
     )
 
 

@@ -87,8 +87,12 @@ class Cell:
         return replace(self, config=self.config.model_copy(update=changes), after=after)
 
 
-def cells(table: TableFile) -> list[Cell]:
+def cells(table: TableFile, *, tuned: Mapping[tuple[str, str], Words] | None = None) -> list[Cell]:
     """Return every run of the table, the first seed of all cells first, so that n grows evenly.
+
+    Args:
+        table: from :func:`engine.tables.table_file.read_table_file`.
+        tuned: more words of the runs of a (row, setting).
 
     Raises:
         ConfigError: with every mistake in any of them, and every pair that is the same run.
@@ -103,7 +107,8 @@ def cells(table: TableFile) -> list[Cell]:
             continue  # the mistake is the first stage's
         try:
             earlier = None if before is None else found[before, setting]
-            found[method, setting] = _runs(table, method, setting, after=earlier)
+            more = (tuned or {}).get((method, setting), ())
+            found[method, setting] = _runs(table, method, setting, after=earlier, more=more)
         except ConfigError as error:
             for mistake in error.mistakes:
                 mistakes.setdefault(mistake, []).append((method, setting))
@@ -146,11 +151,16 @@ def with_stages(chosen: Sequence[Cell]) -> list[Cell]:
 
 
 def _runs(
-    table: TableFile, method: str, setting: str, *, after: Sequence[Cell] | None
+    table: TableFile,
+    method: str,
+    setting: str,
+    *,
+    after: Sequence[Cell] | None,
+    more: Words,
 ) -> list[Cell]:
     """Return the runs of one cell of the table, one a pair of seeds."""
     row = table.methods[method]
-    given = command_line.parse([*table.base, *table.settings[setting], *row.words])
+    given = command_line.parse([*table.base, *table.settings[setting], *row.words, *more])
     if given.seeds or given.fresh or given.print_config or given.help is not None:
         raise ConfigError(["options such as --seeds have no place in a table"])
     words = [word for word in given.overrides if not word.startswith("track.")]

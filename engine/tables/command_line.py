@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from engine.config.mistakes import ConfigError, nearest
 from engine.tables.cells import Cell, cells, select, with_stages
 from engine.tables.table_file import RESULTS, TableFile, read_table_file, schema
+from engine.tables.tuned import read_tuned
 
 if TYPE_CHECKING:
     from engine.tables.worker import Task
@@ -43,6 +44,10 @@ options:
   --check             make the runs again in a place of their own (<track.root>/check) and compare
                       them with the committed lines: to the last digit, or, on another processor,
                       row by row; exit code 1 if they differ
+  --tune              of a table with tune: SEARCH.yaml, before its runs: tune every row in every
+                      setting, each with the same number of trials, and write what was found to
+                      experiments/tuned/<table>.yaml; two of these commands share the work
+  --cost              print the table with columns for what training has cost
   --results FILE      another file of lines
   -h, --help          this text
 """
@@ -101,6 +106,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--time-limit")
     parser.add_argument("--renew", action="store_true")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--tune", action="store_true")
     parser.add_argument("--results", type=Path)
     parser.add_argument("-h", "--help", action="store_true")
     given, unknown = parser.parse_known_args(argv)
@@ -120,9 +127,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         given.seconds = _seconds(given.time_limit)
     except ConfigError as error:
         mistakes += error.mistakes
+    if given.tune:
+        mistakes += [f"--{name}: has no effect with --tune" for name in _set_beside_tune(given)]
+    for option in ("list", "submit"):
+        if given.cost and getattr(given, option):
+            mistakes.append(f"--cost: has no effect with --{option}, which prints no table")
     if mistakes:
         raise ConfigError(mistakes)
     return given
+
+
+def _set_beside_tune(given: argparse.Namespace) -> list[str]:
+    asked = {key.replace("_", "-"): value for key, value in vars(given).items() if value}
+    beside = asked.keys() - {"table", "tune", "help", "seconds"}
+    return sorted(beside - ({"workers"} if given.workers == 1 else set()))
 
 
 def plan_of(given: argparse.Namespace) -> Plan:
@@ -134,7 +152,8 @@ def plan_of(given: argparse.Namespace) -> Plan:
     from engine.tables.worker import Task  # with NumPy, which --help does not need
 
     table = read_table_file(given.table)
-    chosen = cells(table)
+    tuned = {pair: cell.words for pair, cell in read_tuned(table).items()}
+    chosen = cells(table, tuned=tuned)
     if given.seeds is not None:
         wanted = _first_seeds(table, given.seeds)
         chosen = [cell for cell in chosen if (cell.seed, cell.subset_seed) in wanted]

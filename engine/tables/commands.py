@@ -41,12 +41,19 @@ def stages_of(record: RunRecord, records: Sequence[RunRecord]) -> list[RunRecord
     """Return the runs that a run starts from, the first stage first, itself the last.
 
     Raises:
-        ConfigError: one of them has no line.
+        ConfigError: one of them has no line, or the lines lead back to where they began.
     """
     made = {known.fingerprint: known for known in records}
     found = [record]
     while starts := _starts(found[0]):
         name = Path(starts[0]).name
+        if any(name == stage.fingerprint for stage in found):
+            raise ConfigError(
+                [
+                    f"{found[0].method}: run {name} starts from itself by the lines of the table; "
+                    "its file has been changed"
+                ]
+            )
         if name not in made:
             raise ConfigError(
                 [f"{found[0].method}: run {name}, which it starts from, has no line in the table"]

@@ -34,15 +34,12 @@ ROW_HEIGHT, PANEL_WIDTH = 0.3, 3.4
 """Inches."""
 
 
-def save(
-    blocks: Sequence[Block], path: Path, *, title: str = "", style: Style | None = None
-) -> None:
-    """Draw one line of panels a block into a PNG or PDF file.
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure into a PNG or PDF file.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    figure = draw(blocks, title=title, style=style)
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -239,6 +239,7 @@ def _full(block: Block, row: Row, references: Sequence[Reference], style: Style)
             f"{metric}_independent": None if found is None else str(found.n),
             f"{metric}_is_distinguishable": None if found is None else found.is_distinguishable,
         }
+    line |= {f"cost_{name}": value for name, value in row.costs.items()}
     if row.oracle is not None:
         line |= {"oracle": row.oracle[0], "oracle_gap": row.oracle[1]}
     for reference in references:

@@ -11,12 +11,18 @@ from engine.config.metrics import metrics
 from engine.report.statistics import DASH, FEWEST_FOR_A_CLAIM, Difference, spread
 from engine.tables.aggregate import HEADINGS, Block, Row, Score
 from engine.tables.beside import Beside, beside_of, reasons_of
+from engine.tables.costs import MEASURES, USUAL, shown
 from engine.tables.published import Published
 from engine.tables.style import NO_SHARE, Style
 from engine.tables.table_file import Reference
 from engine.training.metrics import groups
 
 DAGGER = "†"
+COSTS = (
+    "cost: means over runs, of training alone, earlier stages included; forward and backward: "
+    "passes of one image through the network; memory: at the peak; seconds go by the machine and "
+    "by what else it does, the counts do not"
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ def sheet_of(
         heading = f"oracle {_heading(block.oracle_metric)} (gap)"
         columns.append(Column(heading, [_oracle(row, style) for row in block.rows]))
     columns += [_published_column(block, found, style) for found in beside]
+    columns += list(_cost_columns(block)) if style.has_costs else []
     reasons = [text for found in beside for n in found.numbers for text in reasons_of(n)]
     notes += [(DAGGER, text) for text in dict.fromkeys(reasons)]
     names = [
@@ -64,6 +71,7 @@ def sheet_of(
     runs = [Entry(_runs(row)) for row in block.rows]
     every = [Column("method", names), Column("seeds × subsets", runs), *columns]
     everywhere = [("", text) for text in (*block.notes, *reading(block, style=style))]
+    everywhere += [("", COSTS)] if style.has_costs else []
     return Sheet(
         caption=f"{block.title}, {block.setting}: test, rule {block.rule}",
         headings=tuple(column.heading for column in every),
@@ -137,6 +145,14 @@ def _difference_column(block: Block, metric: str, style: Style) -> Column:
     ]
     of_all = "" if usual is None else f", n = {usual}"
     return Column(f"difference to {style.label(block.baseline)} [95 %]{of_all}", entries)
+
+
+def _cost_columns(block: Block) -> Iterator[Column]:
+    """Yield the measures of cost that a row knows, and the usual ones whether known or not."""
+    for name, measure in MEASURES.items():
+        known = [row.costs[name] for row in block.rows]
+        if name in USUAL or any(value is not None for value in known):
+            yield Column(measure.heading, [Entry(shown(value, name)) for value in known])
 
 
 def _heading(metric: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from data import SHARED_GROUPS
+from data import OWN_SHARES, SHARED_GROUPS
 from engine.config.selection_rules import FINAL
 from engine.tables.pairing import Pair, named, pair_of, usual_splits, value_of
 from engine.tables.record import RunRecord
@@ -126,15 +126,16 @@ def provenance(records: Sequence[RunRecord], *, baseline: str) -> list[str]:
     if all(record.method != baseline for record in records):
         notes.append(f"no run of the baseline {baseline}: nothing is compared")
     commits = {record.commit[:12] for record in records if record.commit}
-    places = {str(record.hardware.get("processor")) for record in records}
+    places = Counter(str(record.hardware.get("processor")) for record in records)
     torch = {str(record.versions.get("torch")) for record in records}
     made = [f"commit {_listed(commits)}"] if commits else []
-    made += [f"torch {_listed(torch)}", _listed(places)]
+    made += [f"torch {_listed(torch)}", _processors(places)]
     notes.append(f"made with {', '.join(made)}")
     if dirty := sum(record.dirty for record in records):
         which = "all" if dirty == len(records) else f"{dirty} of {len(records)}"
         runs = "its run" if len(records) == 1 else f"{which} runs"
         notes.append(f"{runs} from a checkout with uncommitted changes")
+    notes += _own_shares(records)
     subsets = {record.subset_seed for record in records}
     splits = set(usual_splits(records).values())
     if len(splits) == 1 < len(subsets):
@@ -143,6 +144,19 @@ def provenance(records: Sequence[RunRecord], *, baseline: str) -> list[str]:
             "that only the key seed makes another run"
         )
     return notes
+
+
+def _processors(runs: Mapping[str, int]) -> str:
+    """Name the processors; of several, how many runs each has made, as they round differently."""
+    if len(runs) == 1:
+        return next(iter(runs))
+    return _listed(f"{name} ({number} of {sum(runs.values())})" for name, number in runs.items())
+
+
+def _own_shares(records: Sequence[RunRecord]) -> list[str]:
+    """Say at which class shares the numbers are, where test is not balanced."""
+    found = [note for run in records for note in run.notes if note.startswith(OWN_SHARES)]
+    return list(dict.fromkeys(found))
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ each setting, and under it what a reader has to know.
   python -m engine.tables experiments/papers/digits_lt.yaml --columns accuracy,macro_f1,auroc
   python -m engine.tables experiments/results/digits_lt.jsonl --command ldam_drw/"factor 50"
   python -m engine.tables experiments/results/digits_lt.jsonl --figure digits_lt.pdf
+  python -m engine.tables experiments/papers/digits_lt.yaml --figure cost.pdf --against cpu_seconds
   python -m engine.tables --readme
 
 How to read it:
@@ -58,12 +59,15 @@ A line of experiments/results/<table>.jsonl is one run:
   rules                               by rule: epoch, val and test (metric: value), recall by class
   oracle                              the best test epoch: metric, value, epoch; never a result
   notes, seconds, hardware, versions  what the run said; of training; of the last segment
+  cost                                of training: trained parameters, images, passes, seconds ...
 
 A run folder's predictions/<split>.<rule>.npz, split val or test, for NumPy:
   logits (N, C) float32, before any adjustment
   targets (N,) int64, the class of each image
   index (N,) int64, its position in the data set's own list: of a folder of images, its files by
                class and then by name; engine.tables.predictions.files_of(run, split) names them
+  Logits of more than 64 MB are in <split>.<rule>.logits.npy beside it, uncompressed, which
+  np.load(..., mmap_mode="r") reads without filling the memory.
 
 options:
   --rule R            selection rule of evaluate.rules (default: the table's, else the runs'
@@ -77,9 +81,17 @@ options:
   --per-class         the mean recall of every class instead
   --percent           in percent, but for what is not a share (NLL, Brier score, MCC)
   --best              the best mean of a column is bold and the second underlined
+  --cost              columns for what training has cost, first stages included: trained
+                      parameters, images, passes through the network, seconds, memory, energy
+  --variance          what the metric's variance over all runs comes from: setting, row, subset and
+                      seed (of --columns the first); every cell needs as many runs
   --format F          terminal, markdown, latex or csv (default: terminal)
   --command ROW[/S]   print the commands that make this row's runs again (in setting S), and stop
   --figure FILE       draw balanced accuracy, head and tail of every row: .png or .pdf
+  --against MEASURE   with --figure: draw the metric (of --columns the first) against this cost
+                      instead, with the rows that no other beats at equal cost: cpu_seconds,
+                      gpu_seconds, seconds, images, forward, backward, memory, gpu_memory, energy
+                      or trained_parameters
   --readme            write the tables of all committed results into docs/results.md, and six rows
                       of one into README.md
   -h, --help          this text
@@ -104,8 +116,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--per-class", action="store_true")
     parser.add_argument("--percent", action="store_true")
     parser.add_argument("--best", action="store_true")
+    parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--variance", action="store_true")
     parser.add_argument("--command")
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--against")
     parser.add_argument("--readme", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     given, unknown = parser.parse_known_args(argv)
@@ -148,6 +163,8 @@ def _mistakes(given: argparse.Namespace) -> list[str]:
         found.append(f"--format {given.format}: one of {' | '.join(FORMATS)}")
     if given.figure is not None and given.figure.suffix not in (".png", ".pdf"):
         found.append(f"--figure {given.figure}: expected a name that ends in .png or .pdf")
+    if given.against is not None and given.figure is None:
+        found.append(f"--against {given.against}: has no effect without --figure")
     return [*found, *_without_effect(given)]
 
 
@@ -155,11 +172,13 @@ def _mistakes(given: argparse.Namespace) -> list[str]:
 MODES = {
     "readme": (),
     "command": ("source",),
+    "variance": ("source", "rule", "format", "columns"),
+    "against": ("source", "rule", "baseline", "figure", "columns"),
     "figure": ("source", "rule", "baseline"),
     "per_class": ("source", "rule", "baseline", "format", "percent", "best"),
     "metric": ("source", "rule", "baseline", "format", "percent", "best"),
 }
-CSV = ("metric", "per_class", "percent", "best")
+CSV = ("metric", "per_class", "percent", "best", "cost", "variance")
 """What a file with every number in full has no use for."""
 
 

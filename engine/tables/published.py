@@ -138,8 +138,8 @@ def find(
         subsets: data.imbalance.seed of our runs.
         split: as in the column split.
         verified: the published data set whose lists our runs read; empty where that is not known.
-        first_stage: the run that a second stage began with; published backbones and epochs are
-            those of the first.
+        first_stage: the run that a second stage began with; published backbones, epochs,
+            augmentation and recipe are those of the first.
     """
     row = chosen(lines_of(paper, table, method), config, split=split, first_stage=first_stage)
     if row is None:
@@ -229,7 +229,7 @@ def _differences(
 ) -> Iterator[str]:
     """Yield what differs, most consequential first, of what the file states.
 
-    Backbone and epochs are those of ``first``, the first stage.
+    Backbone, epochs, augmentation and recipe are those of ``first``, the first stage.
     """
     data, epochs = config.data, first.schedule.epochs
     if row.quoted_from:
@@ -249,7 +249,7 @@ def _differences(
     if row.epochs != str(epochs):
         yield f"epochs (theirs {row.epochs or 'not stated'}, ours {epochs})"
     if not row.quoted_from:
-        yield from _training(row, config)
+        yield from _training(row, first)
     if TUNED.search(row.method) or TUNED.search(row.note):
         yield "tuning (theirs the best of several settings)"
     if backbone(first) != row.backbone:

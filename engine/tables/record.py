@@ -20,7 +20,7 @@ from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError
 from engine.training.files import WriteError, read_json, write_text
 from engine.training.run_folder import RunFolder
-from engine.training.summary import Oracle, RuleResult, Scalars, Summary
+from engine.training.summary import Cost, Oracle, RuleResult, Scalars, Summary
 
 
 class RuleRecord(BaseModel):
@@ -56,6 +56,7 @@ class RunRecord(BaseModel):
         notes: what the run had to say about its splits and its segments.
         verified: the published data set whose lists the run read, checked line by line; empty where
             nothing says so.
+        cost: of training, all segments together; None in lines made before it was kept.
         seconds: spent in training epochs, all segments together.
         hardware: processor, cores, device, precision, threads and processes of the last segment.
         versions: of Python and the packages that compute.
@@ -85,6 +86,7 @@ class RunRecord(BaseModel):
     oracle: Oracle | None
     notes: tuple[str, ...]
     verified: str = ""
+    cost: Cost | None = None
     seconds: float
     hardware: dict[str, str | int | None]
     versions: dict[str, str | None]
@@ -137,6 +139,7 @@ def from_run_folder(
             oracle=summary.oracle,
             notes=summary.notes,
             verified=summary.verified,
+            cost=summary.cost,
             seconds=sum(row["time/epoch_seconds"] for row in folder.rows()),
             hardware={key: segment[key] for key in HARDWARE},
             versions={"python": segment["python"], **segment["packages"]},

@@ -22,12 +22,14 @@ class Style:
         is_percent: accuracies and their like in percent, one decimal.
         marks: what is bold: a distinguishable ``difference``, or the ``best`` mean of a column, the
             second being underlined.
+        has_costs: whether columns say what the rows have cost.
         labels: how rows are called; a method without a label goes by its name.
     """
 
     columns: tuple[str, ...] = tuple(METRICS)
     is_percent: bool = False
     marks: Literal["difference", "best"] = "difference"
+    has_costs: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def label(self, method: str) -> str:

@@ -72,6 +72,7 @@ def style_of(
     columns: Sequence[str] | None = None,
     is_percent: bool = False,
     is_best: bool = False,
+    has_costs: bool = False,
 ) -> Style:
     """Return how a table is shown: as its description calls the rows, and as options want it.
 
@@ -86,6 +87,7 @@ def style_of(
         columns=tuple(dict.fromkeys(columns)) if columns else tuple(METRICS),
         is_percent=is_percent,
         marks="best" if is_best else "difference",
+        has_costs=has_costs,
         labels=table.description.labels if table.description else {},
     )
 

@@ -68,6 +68,14 @@ class TableFile(_Section):
     )
     baseline: str = Field(description="the method that others are compared with")
     rule: RuleName = Field(description="selection rule of the table's numbers")
+    tune: str | None = Field(
+        None,
+        description="a search file: --tune searches it in every row of every setting, with as many "
+        "trials in each, and the runs of the table then have the values found; null: off",
+    )
+    axes: dict[Literal["methods", "settings"], str] = Field(
+        {}, description="what rows and settings are, for --variance, as in {methods: loss}"
+    )
     labels: dict[Label, str] = Field({}, description="method: how the printed table calls it")
     published: tuple[Reference, ...] = Field((), description="the same table in the literature")
     notes: str = Field("", description="what a reader has to know; free text")

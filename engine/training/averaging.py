@@ -1,10 +1,15 @@
-"""An exponential moving average of the weights, whose memory grows with the steps behind it."""
+"""Averages of the weights: a moving one over steps, and the mean over epochs (SWA)."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel
 
 if TYPE_CHECKING:
     from timm.utils import ModelEmaV3
@@ -41,3 +46,96 @@ def remark(decay: float | None, *, num_steps: int) -> str | None:
         f"{SHARE * decay * memory:,.0f}; this run has {num_steps:,}, so that its average remembers "
         f"the last {num_steps / SHARE:,.0f}, as with any larger decay"
     )
+
+
+class EpochMean:
+    """The mean of the weights after each epoch from one on: stochastic weight averaging.
+
+    Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization". The
+    statistics of batch normalisation are no weights: see :func:`renew_statistics`.
+
+    Args:
+        model: whose weights are averaged; it is copied.
+        first_epoch: the first epoch (0-based) whose weights count.
+    """
+
+    def __init__(self, model: nn.Module, *, first_epoch: int) -> None:
+        self.first_epoch = first_epoch
+        self._average = AveragedModel(model)
+
+    @property
+    def module(self) -> nn.Module:
+        """The averaged model."""
+        module: nn.Module = self._average.module
+        return module
+
+    @property
+    def number(self) -> int:
+        """How many epochs are in the mean."""
+        return int(self._average.n_averaged)
+
+    @number.setter
+    def number(self, number: int) -> None:
+        self._average.n_averaged.fill_(number)
+
+    def lacks(self, epoch: int) -> bool:
+        """Return whether the weights after an epoch (0-based) are still to be added."""
+        return self.number <= epoch - self.first_epoch
+
+    def add(self, model: nn.Module) -> None:
+        """Take the weights of the moment into the mean."""
+        self._average.update_parameters(model)
+
+
+def renew_statistics(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    *,
+    forward: Callable[[Tensor], object],
+    with_frozen: bool = False,
+) -> int:
+    """Make the statistics of batch normalisation those of a model's own weights; leave it in eval.
+
+    Unlike :func:`torch.optim.swa_utils.update_bn` it leaves dropout off, and those alone that rest
+    in training too.
+
+    Args:
+        model: whose statistics are means over all batches afterwards.
+        batches: images (N, C, H, W); not looked at where nothing is to be renewed.
+        forward: takes the images through the model.
+        with_frozen: renew those that rest in training as well.
+
+    Returns:
+        How many images went through it.
+    """
+    with _renewing(model, with_frozen=with_frozen) as is_any, torch.no_grad():
+        number = 0
+        for images in batches if is_any else ():
+            forward(images)
+            number += len(images)
+    return number
+
+
+@contextlib.contextmanager
+def _renewing(model: nn.Module, *, with_frozen: bool) -> Iterator[bool]:
+    """Reset the statistics that training would move, and let them be means inside the block."""
+    model.train()
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm)
+        and module.track_running_stats
+        and (module.training or with_frozen)
+    ]
+    model.eval()
+    momenta = [module.momentum for module in norms]
+    for module in norms:
+        module.reset_running_stats()
+        module.momentum = None  # the mean over batches
+        module.training = True
+    try:
+        yield bool(norms)
+    finally:
+        for module, momentum in zip(norms, momenta, strict=True):
+            module.momentum = momentum
+        model.eval()

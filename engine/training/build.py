@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +16,8 @@ from engine.config import choices, components, rules
 from engine.config.calendar import start_epoch
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config, chosen_keys, component_keys
-from engine.training.averaging import average_of
+from engine.training.averaging import EpochMean, average_of
+from engine.training.class_values import loss_keys, weight_keys
 from engine.training.metrics.groups import Limits
 from engine.training.optim import build_optimizer, rate_factor
 from engine.training.parameter_groups import ParameterGroup, parameter_groups
@@ -66,6 +66,8 @@ def build_dataset(config: Config, *, taught: Sequence[str] = ()) -> data.LongTai
             classes=section.classes,
             test_classes=section.test_classes,
             taught=taught,
+            near_duplicates=section.near_duplicates,
+            drop_duplicates=section.drop_duplicates,
         )
 
 
@@ -143,6 +145,9 @@ def build_groups(config: Config, model: models.Classifier) -> list[ParameterGrou
 def _start_from(start: Mapping[str, Tensor], model: models.Classifier, config: Config) -> None:
     own = model.state_dict()
     wanted = [key for key in own if config.model.init_head or not key.startswith("head.")]
+    # What a head adds to the one that it goes on from starts anew, unless that one has it too.
+    added = {f"head.{name}" for name in getattr(model.head, "starts_anew", ())}
+    wanted = [key for key in wanted if key in start or key not in added]
     # What a way of tuning adds starts anew, unless the other run was tuned in the same way.
     if not any(models.is_added(key) for key in start):
         wanted = [key for key in wanted if not models.is_added(key)]
@@ -168,34 +173,40 @@ def _prior(dataset: data.LongTailed) -> float:
 def build_loss(
     config: Config,
     class_counts: Tensor,
+    class_names: tuple[str, ...],
     *,
     taught: Sequence[int] = (),
-    class_names: tuple[str, ...] = (),
 ) -> losses.Loss:
     """Build the loss of the config.
 
     Args:
         config: of the run.
         class_counts: (C,) training images of each class.
+        class_names: in label order.
         taught: labels of the classes that the teacher knows.
-        class_names: in label order, for the message about a list of the wrong length.
 
     Raises:
-        ConfigError: its keys do not fit the number of classes.
+        ConfigError: its keys do not fit the classes.
     """
+    keys = loss_keys(
+        config,
+        class_counts,
+        class_names,
+        num_outputs=num_outputs(config, len(class_counts)),
+    )
     try:
         loss: losses.Loss = components.build(
             "losses",
             config.loss.name,
-            component_keys(config.loss),
+            keys,
             class_counts=class_counts,
             num_classes=len(class_counts),
             old_classes=taught or range(len(class_counts)),
         )
     except ValueError as error:
-        lists = [v for v in component_keys(config.loss).values() if isinstance(v, tuple)]
+        lists = [value for value in keys.values() if isinstance(value, tuple)]
         is_other_length = any(len(values) != len(class_counts) for values in lists)
-        order = f" ({data.label_order(class_names)})" if class_names and is_other_length else ""
+        order = f" ({data.label_order(class_names)})" if is_other_length else ""
         raise ConfigError([f"loss={config.loss.name}: {error}{order}"]) from error
     return loss
 
@@ -252,8 +263,8 @@ def build_trainer(
     loss = build_loss(
         config,
         torch.from_numpy(dataset.class_counts),
+        dataset.class_names,
         taught=dataset.classes.taught,
-        class_names=dataset.class_names,
     )
     return Trainer(
         model,
@@ -272,6 +283,7 @@ def build_trainer(
         teacher=None if teacher is None else teacher.to(device).to(memory_format=layout),
         mix=mix if mixup.mixup or mixup.cutmix else None,
         ema=average_of(model, decay=config.model.ema) if config.model.ema else None,
+        swa=_epoch_mean(config, model),
         options=StepOptions(
             accumulate=optim.accumulate,
             clip_norm=optim.clip_norm,
@@ -280,6 +292,12 @@ def build_trainer(
             compile_model=config.runtime.compile,
         ),
     )
+
+
+def _epoch_mean(config: Config, model: nn.Module) -> EpochMean | None:
+    if (start := config.model.swa) is None:
+        return None
+    return EpochMean(model, first_epoch=start_epoch(start, config.schedule.epochs))
 
 
 def _rate_of(config: Config) -> Callable[[int, int, int], float]:
@@ -323,7 +341,7 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
     if scheme == choices.of("reweight.scheme").default:
         return None
     try:
-        chosen = components.build("losses.weights", scheme, _by_label(config, dataset))
+        chosen = components.build("losses.weights", scheme, weight_keys(config, dataset))
         weights: Tensor = chosen(torch.from_numpy(dataset.class_counts).double())
     except ValueError as error:
         order = data.label_order(dataset.class_names)
@@ -340,21 +358,6 @@ def build_class_weights(config: Config, dataset: data.LongTailed) -> Tensor | No
             ]
         )
     return single
-
-
-def _by_label(config: Config, dataset: data.LongTailed) -> dict[str, Any]:
-    """Return the keys of the scheme of class weights; numbers by class name become a list.
-
-    Raises:
-        ConfigError: the names are not those of the classes in training.
-    """
-    keys = chosen_keys(config, "reweight.scheme")
-    needed = np.flatnonzero(dataset.class_counts).tolist()
-    with mistakes_of(data.DataError):
-        for name, value in keys.items():
-            if isinstance(value, dict):
-                keys[name] = data.by_label(value, dataset, needed=needed, key=f"reweight.{name}")
-    return keys
 
 
 def build_sampler(config: Config, *, epoch: int) -> data.Sampler:

@@ -39,6 +39,10 @@ class Progress:
     totals: EpochTotals = field(default_factory=EpochTotals)
     best: dict[str, Kept] = field(default_factory=dict)
 
+    def num_steps(self, steps: int) -> int:
+        """Return how many steps are behind, of which an epoch has ``steps``."""
+        return self.epoch * steps + self.totals.steps
+
     @property
     def has_begun(self) -> bool:
         """Whether any step is behind."""
@@ -80,6 +84,8 @@ class Checkpointer:
         progress = self.progress
         if state is None:
             return problems
+        if "base" in state and self.trainer.base is not None:
+            state = self.trainer.base.within(state, where=str(self.folder))
         self.trainer.load_state_dict(state)
         progress.epoch, progress.totals = state["epoch"], EpochTotals(**state["totals"])
         progress.best = state["best"]
@@ -105,7 +111,8 @@ class Checkpointer:
         progress = self.progress
         where = {"epoch": progress.epoch, "totals": asdict(progress.totals), "best": progress.best}
         if self.processes.is_main:
-            save(self.folder, {**self.trainer.state_dict(), **where})
+            state, base = {**self.trainer.state_dict(), **where}, self.trainer.base
+            save(self.folder, state if base is None else base.without(state))
         self._saved = time.monotonic()
 
     def finish(self, *, keep: bool) -> None:
@@ -211,7 +218,9 @@ def _weights_only(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_same(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
-    return all(torch.equal(value, others[key]) for key, value in weights.items())
+    return weights.keys() == others.keys() and all(
+        torch.equal(value, others[key]) for key, value in weights.items()
+    )
 
 
 def _write(path: Path, state: Mapping[str, Any]) -> None:

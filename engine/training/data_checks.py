@@ -101,7 +101,8 @@ def check_lone_images(
         with preserved_randomness(), torch.no_grad():
             copy.deepcopy(model).train()(image)
     except ValueError as error:
-        share = f"{smallest_batch} images for {processes} process(es) in {pieces} piece(s)"
+        images = f"{smallest_batch} image{'s'[: smallest_batch != 1]}"
+        share = f"{images} for {processes} process(es) in {pieces} piece(s)"
         raise ConfigError(
             [
                 f"optim.batch_size={config.optim.batch_size}: the smallest batch of an epoch has "
@@ -204,7 +205,17 @@ def _an_epoch_has_a_length_of_its_own(config: Config, dataset: data.LongTailed) 
         )
 
 
+def _a_head_starts_at_a_row_a_class(config: Config, dataset: data.LongTailed) -> Iterator[str]:
+    init = config.model.head_init
+    if init != "uniform" and build.num_outputs(config, dataset.num_classes) == 1:
+        yield (
+            f"model.head_init={init}: needs an output for each class, loss={config.loss.name} has "
+            "one for both; choose another loss, or uniform"
+        )
+
+
 CHECKS = (
+    _a_head_starts_at_a_row_a_class,
     _choosing_needs_validation,
     _what_chooses_is_defined,
     _own_validation_is_not_drawn,

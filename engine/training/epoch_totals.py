@@ -5,10 +5,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+PASSES = ("forward", "backward")
+
+
+class Lap(NamedTuple):
+    """What training has spent between two moments; None where nothing here measures it.
+
+    Attributes:
+        seconds: on the clock.
+        cpu_seconds: of all processes, those that prepare images included.
+        gpu_seconds: on the clock, once for each GPU.
+        energy: joules: of the GPUs, or of the CPU packages of a run without one, whoever used them.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    gpu_seconds: float | None
+    energy: float | None
+
+
+class Peaks(NamedTuple):
+    """Bytes in use at the peak: of the system, and of a GPU."""
+
+    memory: int
+    gpu_memory: int
+
 
 @dataclass
 class EpochTotals:
-    """Sums over the part of an epoch that is done; kept in checkpoints inside an epoch."""
+    """Sums over the part of an epoch that is done; kept in checkpoints inside an epoch.
+
+    ``forward`` and ``backward`` are passes of one image through a network, ``images`` those that
+    were drawn. Memory is a peak and no sum.
+    """
 
     loss: float = 0.0
     correct: float = 0.0
@@ -16,6 +45,24 @@ class EpochTotals:
     steps: int = 0
     seconds: float = 0.0
     grad_norm: float = 0.0
+    forward: int = 0
+    backward: int = 0
+    cpu_seconds: float = 0.0
+    gpu_seconds: float | None = 0.0
+    energy: float | None = 0.0
+    memory: int = 0
+    gpu_memory: int = 0
+
+    def spend(self, lap: Lap) -> None:
+        """Add what was spent; the sum of anything unknown is unknown."""
+        for name, value in lap._asdict().items():
+            before = getattr(self, name)
+            setattr(self, name, None if value is None or before is None else before + value)
+
+    def reach(self, peaks: Peaks) -> None:
+        """Note the memory in use at the peak."""
+        self.memory = max(self.memory, peaks.memory)
+        self.gpu_memory = max(self.gpu_memory, peaks.gpu_memory)
 
     def metrics(self) -> dict[str, float]:
         """Return means over the images seen: loss, accuracy (of unmixed labels), gradient norm."""
@@ -28,12 +75,22 @@ class EpochTotals:
     def row(self, epoch: int, *, steps: int, rate: float) -> dict[str, Any]:
         """Return the beginning of the line of an epoch (0-based) of ``steps`` steps."""
         means = {f"train/{name}": value for name, value in self.metrics().items()}
-        return {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": rate, **means}
+        passes = {f"train/{name}": getattr(self, name) for name in ("images", *PASSES)}
+        line = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": rate}
+        return {**line, **means, **passes}
 
     def timing(self) -> dict[str, float]:
-        """Return seconds of training and images a second, which are no part of a run's results."""
+        """Return what the machine has spent on the epoch, which is no part of a run's results."""
         speed = self.images / max(self.seconds, 1e-9)
-        return {"time/epoch_seconds": self.seconds, "time/images_per_second": speed}
+        spent = {
+            "cpu_seconds": self.cpu_seconds,
+            "gpu_seconds": self.gpu_seconds,
+            "energy": self.energy,
+            "memory": self.memory or None,
+            "gpu_memory": self.gpu_memory or None,
+        }
+        known = {f"time/{name}": value for name, value in spent.items() if value is not None}
+        return {"time/epoch_seconds": self.seconds, "time/images_per_second": speed, **known}
 
 
 class Step(NamedTuple):

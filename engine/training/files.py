@@ -6,11 +6,14 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.config.mistakes import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # A full or read-only disk, a quota, missing permission: for the user to mend, no fault of the code.
 WRITE_FAILURES = frozenset(
@@ -52,6 +55,42 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)  # on a full disk its space is needed
+        raise
+
+
+@contextlib.contextmanager
+def array_file(
+    path: Path, *, shape: tuple[int, ...], dtype: type[np.generic]
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield what appends rows to a ``.npy`` file, which is whole or absent after the block.
+
+    The array may be larger than the memory; ``np.load(path, mmap_mode="r")`` reads it so, too.
+
+    Args:
+        path: of the file.
+        shape: of the whole array.
+        dtype: of its numbers.
+    """
+    import numpy as np
+    from numpy.lib.format import dtype_to_descr, write_array_header_2_0
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    kind = np.dtype(dtype)
+    try:
+        with temporary.open("wb") as file:
+            header = {"descr": dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+            write_array_header_2_0(file, header)
+
+            def append(rows: np.ndarray) -> None:
+                file.write(rows.astype(kind, copy=False).tobytes())
+
+            yield append
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
         raise
 
 

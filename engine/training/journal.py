@@ -14,6 +14,8 @@ from engine.training import named_runs, provenance
 from engine.training.build import group_limits
 from engine.training.checkpoint import Progress
 from engine.training.code_hash import code_files, code_hash
+from engine.training.evaluation import Evaluator
+from engine.training.features import store_features
 from engine.training.files import write_json, write_text
 from engine.training.machine import Machine
 from engine.training.run_folder import RunFolder
@@ -202,10 +204,35 @@ class Journal:
             limits=group_limits(self.config),
         )
 
-    def save_predictions(self, rule: str, assessment: RuleAssessment) -> None:
-        """Write the predictions of the weights that a selection rule chose."""
+    def save_predictions(
+        self,
+        rule: str,
+        assessment: RuleAssessment,
+        *,
+        evaluator: Evaluator,
+        after_batch: Callable[[], None],
+    ) -> None:
+        """Write the predictions of the weights that a selection rule chose.
+
+        Where ``evaluate.store_features`` asks for it and test was looked at, the features, too.
+
+        Args:
+            rule: that chose the weights of the moment.
+            assessment: what they are worth.
+            evaluator: of the run.
+            after_batch: called between batches.
+        """
         if self.processes.is_main:
             assessment.save_predictions(self.folder.predictions, rule, dataset=self.dataset)
+        if self.config.evaluate.store_features and assessment.test is not None:
+            store_features(
+                self.folder.predictions,
+                rule,
+                evaluator=evaluator,
+                targets=self.dataset.train.targets,
+                num_classes=self.dataset.num_classes,
+                after_batch=after_batch,
+            )
 
     def finish(self, summary: Summary) -> None:
         """Write summary.json, which finishes the run; validation.json where test was left alone."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from engine.config.load import named_runs
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training import trained
 from engine.training.facts import read_facts
+from engine.training.weights_hash import weights_hash
 
 
 def teacher_facts(run: str) -> dict[str, Any]:
@@ -47,6 +50,13 @@ def named_weights(config: Config) -> dict[str, str | None]:
         "start_weights": ("model.init_from", config.model.init_from),
     }
     return {
-        fact: None if run is None else trained.weights_hash(finished_weights(key, run).state)
-        for fact, (key, run) in named.items()
+        fact: joined_identity(
+            weights_hash(finished_weights(key, run).state) for run in named_runs(runs)
+        )
+        for fact, (key, runs) in named.items()
     }
+
+
+def joined_identity(hashes: Iterable[str]) -> str | None:
+    """Return the hashes of the runs that a key names as one text; None for none."""
+    return "+".join(hashes) or None

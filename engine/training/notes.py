@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import torch
 from torch import Tensor
 
 import data
@@ -12,7 +13,8 @@ import models
 from engine.config import choices, components, rules
 from engine.config.schema import Config
 from engine.training import averaging
-from engine.training.build import group_limits
+from engine.training.build import group_limits, num_outputs
+from engine.training.class_values import loss_keys
 
 _SAME_STATISTICS = 0.005  # as far apart as the rounding of published ones
 
@@ -146,6 +148,23 @@ def listed_weights(
     if weights is None or choice.fact(config.reweight.scheme, "follows_counts"):
         return ()
     return (f"class weights in {data.label_order(dataset.class_names, weights.tolist())}",)
+
+
+def listed_loss_values(config: Config, dataset: data.LongTailed) -> tuple[str, ...]:
+    """Return a line for each key of the loss that has a number a class."""
+    keys = loss_keys(
+        config,
+        torch.from_numpy(dataset.class_counts),
+        dataset.class_names,
+        num_outputs=num_outputs(config, dataset.num_classes),
+    )
+    found = {name: value for name, value in keys.items() if isinstance(value, tuple)}
+    return tuple(
+        f"loss.{name} in {data.label_order(dataset.class_names, values)}"
+        if len(values) == dataset.num_classes
+        else f"loss.{name}: {values[0]:g} for {dataset.class_names[-1]}"
+        for name, values in found.items()
+    )
 
 
 def has_idle_seed(config: Config, dataset: data.LongTailed) -> bool:

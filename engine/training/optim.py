@@ -42,7 +42,8 @@ def build_optimizer(
     """
     known = [str(known) for known in list_optimizers()]
     if name not in known:
-        raise ConfigError([f"optim.name={name}: timm has no such optimizer{nearest(name, known)}"])
+        hint = nearest(name, known) or "; timm.optim.list_optimizers() lists the names"
+        raise ConfigError([f"optim.name={name}: timm has no such optimizer{hint}"])
     info = get_optimizer_info(name)
     if momentum != DEFAULT_MOMENTUM and not info.has_momentum:
         raise ConfigError([f"optim.momentum={momentum:g}: has no effect with optim.name={name}"])

@@ -215,7 +215,7 @@ def describe_segment(
         "untracked": untracked,
         "code_hash": code,
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -235,7 +235,7 @@ def _untracked(files: Sequence[Path]) -> list[str]:
     return sorted(names - set(known.split("\0")))
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
     """Return the version of a package, or None if it is missing, as W&B may be."""
     try:
         return metadata.version(package)

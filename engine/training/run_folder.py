@@ -55,7 +55,7 @@ class RunFolder:
             fingerprint: of the run, where the caller has it.
         """
         root, own = Path(config.track.root).expanduser(), fingerprint or load.fingerprint(config)
-        path = root / (config.track.name or _name_of(config)) / own
+        path = root / (config.track.name or data_name(config)) / own
         former = root / config.data.name / own
         is_former = config.track.name is None and former.exists() and not path.exists()
         return cls(former if is_former else path)
@@ -165,8 +165,8 @@ class RunFolder:
         return self.metrics.read_text("utf-8", "replace") if self.metrics.exists() else ""
 
 
-def _name_of(config: Config) -> str:
-    """Return what the runs on a data set are filed under: one of images of one's own, its folder.
+def data_name(config: Config) -> str:
+    """Return what the runs on a data set are called by: one of images of one's own, its folder.
 
     The folder is that of the key which the data set names as ``files_runs_under``.
     """

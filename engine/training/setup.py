@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +13,18 @@ import data
 import models
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
+from engine.training.base_weights import base_of
+from engine.training.epoch_totals import EpochTotals
 from engine.training.evaluation import Evaluator
+from engine.training.head_start import start_head
+from engine.training.loaders import Loaders
 from engine.training.machine import Machine
 from engine.training.parameter_groups import described
 from engine.training.processes import Processes
+from engine.training.run_folder import RunFolder
 from engine.training.runtime import derive_seed
 from engine.training.start_weights import start_weights
 from engine.training.train_loop import Trainer
-
-EVALUATED_PIXELS = 2**16  # at once: 1,024 images of 8x8, and 64 of 32x32
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Setup:
 
     Attributes:
         trainer: model, loss and optimizer.
-        loader: batches of the training split.
+        loader: batches of the training split, or of the features of its images.
         class_index: where the images of each class are, for the sampler.
         class_weights: (C,) float32 of ``reweight``, on the device; or None.
         evaluator: predicts a split with the weights of the moment.
@@ -45,7 +47,7 @@ class Setup:
     """
 
     trainer: Trainer
-    loader: data.Loader
+    loader: data.Loader | data.FeatureLoader
     class_index: data.ClassIndex
     class_weights: Tensor | None
     evaluator: Evaluator
@@ -66,6 +68,11 @@ class Setup:
             progress=epoch / max(self.config.schedule.epochs - 1, 1),
             length=self.config.sampler.length,
         )
+
+    def average(self, positions: Tensor, *, epoch: int, totals: EpochTotals) -> None:
+        """Take the weights after an epoch (0-based) into ``model.swa``'s mean, where it is on."""
+        batches = self.loader.epoch(positions, epoch=epoch)
+        self.trainer.average(batches, epoch=epoch, totals=totals)
 
     def histogram(self, positions: Tensor) -> list[int]:
         """Return how often each class was drawn, C numbers."""
@@ -98,19 +105,6 @@ def load_dataset(config: Config) -> data.LongTailed:
     return dataset
 
 
-def evaluation_batch(batch_size: int, dataset: data.LongTailed) -> int:
-    """Return how many images are evaluated at once: more than in training where these are tiny.
-
-    A pass over digits then takes half its time; the logits are the same.
-
-    Args:
-        batch_size: images of a training batch, which fit together with their gradients.
-        dataset: has the sizes of images.
-    """
-    shapes = (dataset.image_shape, dataset.test_shape)
-    return max(batch_size, EVALUATED_PIXELS // max(shape[1] * shape[2] for shape in shapes))
-
-
 def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
     """Make model, loss, optimizer, loaders and what evaluates them.
 
@@ -127,24 +121,10 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
     assert isinstance(trainer.model, models.Classifier)
+    trainer.base = base_of(config, trainer.model)
     class_weights = build.build_class_weights(config, dataset)
-    make_loader = functools.partial(
-        data.Loader,
-        batch_size=config.optim.batch_size,
-        mean=dataset.mean,
-        std=dataset.std,
-        device=machine.device,
-        seed=derive_seed(config.seed, "loader"),
-        interpolation=getattr(config.data, "interpolation", "bilinear"),
-        workers=config.runtime.workers,
-    )
-    loader = make_loader(
-        dataset.train,
-        augment=build.augmentation(config),
-        rank=machine.processes.rank,
-        world=machine.processes.world,
-        smallest_share=data_checks.smallest_share(trainer.model),
-    )
+    loaders = Loaders(config, dataset, machine=machine, model=trainer.model)
+    loader = loaders.training(smallest_share=data_checks.smallest_share(trainer.model))
     epoch_length = config.sampler.length or len(dataset.train)
     data_checks.check_lone_images(
         config,
@@ -153,9 +133,12 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         smallest_batch=min(loader.batch_sizes(epoch_length)),
         processes=machine.processes.world,
     )
+    if isinstance(config.model.init_from, tuple):  # a mean of weights has no statistics yet
+        every = torch.arange(len(dataset.train))
+        trainer.renew_statistics(trainer.model, loader.epoch(every, epoch=0), with_frozen=True)
+    start_head(config, dataset, trainer=trainer, loaders=loaders)
     steps = loader.num_batches(epoch_length)
     parameters = described(trainer.model, build.build_groups(config, trainer.model))
-    held_out = {"val": dataset.val, "test": dataset.test}
     readout = build.build_readout(
         config,
         trainer.loss,
@@ -171,15 +154,14 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         class_weights=None if class_weights is None else class_weights.to(machine.device),
         evaluator=Evaluator(
             trainer,
-            {name: split for name, split in held_out.items() if split is not None},
-            make_loader=functools.partial(
-                make_loader, batch_size=evaluation_batch(config.optim.batch_size, dataset)
-            ),
+            loaders.splits,
+            make_loader=loaders.evaluating,
             readout=readout,
             class_counts=dataset.class_counts,
             whole_counts=dataset.whole_counts,
             old_classes=dataset.classes.old,
             limits=build.group_limits(config),
+            scratch=RunFolder.of(config).predictions,
         ),
         steps=steps,
         parameters=parameters,
@@ -194,8 +176,10 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
             *notes.light_notes(config, parameters),
             *notes.listed_weights(config, dataset, class_weights),
+            *notes.listed_loss_values(config, dataset),
             *([] if start is None else [start.sentence]),
             *trainer.model.remarks,
+            *loaders.remarks,
         ),
         config=config,
         dataset=dataset,

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 import data
-import models
-from engine.config.load import load_run_config
+from engine.config.load import load_run_config, named_runs
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config, chosen_keys
-from engine.training import build, named_runs, trained
+from engine.training import build, trained
 from engine.training.facts import read_facts
+from engine.training.named_runs import finished_weights, joined_identity
+from engine.training.weights_hash import weights_hash
 
 NAMES_SHOWN = 3
 WITHOUT_HEAD = "model.init_head=false leaves its head out"
@@ -39,34 +40,78 @@ class StartWeights:
 def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | None:
     """Return the headline weights of the run that ``model.init_from`` names; None for none.
 
-    Rows of the head go to the classes of their names.
+    Of several runs it is the mean (Wortsman et al. 2022, "Model soups: averaging weights of
+    multiple fine-tuned models improves accuracy without increasing inference time", sec. 2).
 
     Args:
         config: of the run.
         dataset: what it trains on.
 
     Raises:
-        ConfigError: that run is not finished, or is of another model or other data than fit.
+        ConfigError: a run is not finished, is of another model or other data than fit, or of
+            other weights than the first.
     """
-    run = config.model.init_from
-    if run is None:
-        return None
-    weights = named_runs.finished_weights("model.init_from", run)
+    runs = named_runs(config.model.init_from)
+    found = {run: _weights_of(run, config, dataset) for run in runs}
+    if len(found) < 2:
+        return next(iter(found.values()), None)
+    return StartWeights(
+        _mean_of({run: start.state for run, start in found.items()}, config),
+        identity=str(joined_identity(start.identity for start in found.values())),
+        sentence=f"starts from the mean of {len(found)} runs: "
+        + "; ".join(start.sentence.removeprefix("starts from ") for start in found.values()),
+    )
+
+
+def _weights_of(run: str, config: Config, dataset: data.LongTailed) -> StartWeights:
+    """Return the headline weights of one run; rows of the head go to the classes of their names."""
+    weights = finished_weights("model.init_from", run)
     facts, earlier = read_facts(run), load_run_config(run, check_named_runs=False)
     if mistakes := list(_mistakes(config, dataset, facts=facts, earlier=earlier)):
         raise ConfigError([f"model.init_from={run}: {mistakes[0]}"])
     theirs, ours = tuple(facts["class_names"]), dataset.class_names
     is_moved = config.model.init_head and theirs != ours
-    state = weights.state
-    if earlier.model.tune == "lora":  # goes on from the same function, whatever is trained now
-        state = models.merged(state, scale=earlier.model.lora_alpha / earlier.model.lora_rank)
+    state = trained.start_state(run, weights)
     if is_moved:
         state = _with_head_in([theirs.index(name) for name in ours], state, run=run)
     return StartWeights(
         state,
-        identity=trained.weights_hash(weights.state),
+        identity=weights_hash(weights.state),
         sentence=_sentence(config, weights, facts=facts, dataset=dataset, is_moved=is_moved),
     )
+
+
+def _mean_of(states: Mapping[str, Mapping[str, Tensor]], config: Config) -> dict[str, Tensor]:
+    """Return the mean of the weights of several runs, in float64; whole numbers are the first's.
+
+    Raises:
+        ConfigError: they are not of the same names and shapes.
+    """
+    (first, shapes), *others = (
+        (run, {k: v.shape for k, v in state.items() if _is_wanted(k, config)})
+        for run, state in states.items()
+    )
+    for run, theirs in others:
+        differing = [k for k in shapes.keys() | theirs.keys() if shapes.get(k) != theirs.get(k)]
+        if differing:
+            raise ConfigError(
+                [
+                    f"model.init_from={run}: {min(differing)} is not as in {first}, with which it "
+                    "is to be averaged; name runs of one model"
+                ]
+            )
+    every = list(states.values())
+    mean = {}
+    for key in shapes:
+        value = every[0][key]
+        if value.is_floating_point():
+            value = torch.stack([state[key].double() for state in every]).mean(0).to(value.dtype)
+        mean[key] = value
+    return mean
+
+
+def _is_wanted(key: str, config: Config) -> bool:
+    return config.model.init_head or not key.startswith("head.")
 
 
 def _mistakes(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from engine.training.cost import cost_of
 from engine.training.evaluation import Assessment, Evaluator, save_predictions
 from engine.training.metrics import Limits, bagged_threshold, few_shot_groups
 from engine.training.metrics.groups import USUAL
@@ -112,7 +113,8 @@ def assess_rule(
 def threshold(val: Assessment, whole_counts: np.ndarray) -> float | None:
     """Return the probability of class 1 from which on to predict it, for a binary task.
 
-    It is the mean of the thresholds with the best F1 on bootstrap draws of the validation images.
+    It is the mean of the thresholds with the best F1 on bootstrap draws of the validation images,
+    or 0.5 for a draw that left out images on which that is better.
     Validation may be balanced where test is not. Its images are weighed to the shares that the
     classes have in the data set's whole training list, before an imbalance is cut: test is taken
     as it is, and its labels choose nothing.
@@ -124,7 +126,7 @@ def threshold(val: Assessment, whole_counts: np.ndarray) -> float | None:
     if val.probabilities.shape[1] != 2:
         return None
     targets = val.predictions.targets
-    return bagged_threshold(val.probabilities, targets, prior_counts=whole_counts)
+    return bagged_threshold(val.probabilities.whole(), targets, prior_counts=whole_counts)
 
 
 def summarise(
@@ -164,6 +166,7 @@ def summarise(
         notes=(*dataset.notes, *notes, *_notes(assessments, dataset), *selection.patience.notes),
         parameters=dict(parameters),
         verified=dataset.verified,
+        cost=cost_of(rows, trained_parameters=parameters["trained"]),
         time={"training_seconds": trained, "last_segment_seconds": seconds},
     )
 

@@ -57,6 +57,36 @@ class Oracle(_Record):
     headline_value: float
 
 
+class Cost(_Record):
+    """What training has cost, all segments together; what is not known is None.
+
+    Attributes:
+        trained_parameters: numbers that the optimizer changes.
+        images: drawn for training, each as often as it was.
+        forward: passes of one image through a network: two a step with sharpness-aware
+            minimisation, and one more for each by a teacher.
+        backward: the same on the way back.
+        seconds: of the training epochs, without validation and test.
+        cpu_seconds: in them, of all processes, those that prepare images included.
+        gpu_seconds: in them, once for each GPU.
+        energy: joules in them: of the GPUs, or of the CPU packages of a run without one; all that
+            others used there is in it.
+        memory: bytes of the system at the peak of training, in the process that had most.
+        gpu_memory: bytes of tensors on a GPU at the peak.
+    """
+
+    trained_parameters: int
+    images: int | None
+    forward: int | None
+    backward: int | None
+    seconds: float | None
+    cpu_seconds: float | None
+    gpu_seconds: float | None
+    energy: float | None
+    memory: int | None
+    gpu_memory: int | None
+
+
 class Summary(_Record):
     """The contents of summary.json.
 
@@ -70,6 +100,7 @@ class Summary(_Record):
         parameters: of the model, ``trained`` and in ``total``; None in summaries of before.
         verified: the published data set whose training and test lists the run read, checked line
             by line; empty where nothing says so.
+        cost: of training; None in summaries of before.
         time: seconds of training, and of the last segment; not part of the result.
     """
 
@@ -88,6 +119,7 @@ class Summary(_Record):
     notes: tuple[str, ...]
     parameters: dict[str, int] | None = None
     verified: str = ""
+    cost: Cost | None = None
     time: dict[str, float]
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.training.averaging import EpochMean, renew_statistics
+from engine.training.base_weights import Base
+from engine.training.cost import Meter
 from engine.training.divergence import NonFiniteLossError, NonFiniteWeightsError
 from engine.training.epoch_totals import EpochTotals, Step
 from engine.training.interfaces import Batch, Criterion
@@ -61,7 +63,11 @@ class Trainer:
         mix: timm's Mixup, or None. It pairs the images that one process has.
         ema: timm's ModelEmaV3, or None; told the number of each optimizer step, which its warm-up
             goes by.
+        swa: the mean over epochs that :meth:`average` adds to, or None.
         options: how a step is computed.
+
+    Attributes:
+        base: the weights that training leaves alone, if checkpoints need not hold them.
 
     Joined processes share every batch; losses and gradients are those of the whole batch.
     """
@@ -79,11 +85,13 @@ class Trainer:
         teacher: nn.Module | None = None,
         mix: Any = None,
         ema: Any = None,
+        swa: EpochMean | None = None,
         options: StepOptions | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer, self.rate = model, loss, optimizer, rate
         self.seed, self.device, self.mix, self.ema = seed, device, mix, ema
-        self.num_outputs, self.teacher = num_outputs, teacher
+        self.num_outputs, self.teacher, self.swa = num_outputs, teacher, swa
+        self.base: Base | None = None
         options = options or StepOptions()
         self.accumulate, self.clip_norm = options.accumulate, options.clip_norm
         self.sam, self.precision = options.sam, options.precision
@@ -97,7 +105,12 @@ class Trainer:
         # Not mixup's or dropout's draws of another process.
         self._own_seed = (self.processes.rank,) if self.processes.rank else ()
         self._pending: list[_Pending] = []
-        self._totals, self._epoch, self._clock = EpochTotals(), 0, 0.0
+        self._totals, self._epoch, self._meter = EpochTotals(), 0, Meter(device)
+
+    @property
+    def passes(self) -> int:
+        """How often a step takes each image of its batch through the model, and back."""
+        return 2 if self.sam else 1
 
     @property
     def current_rate(self) -> float:
@@ -106,17 +119,24 @@ class Trainer:
         return float(group["lr"]) / float(group.get("lr_scale", 1.0))
 
     @property
+    def averaged(self) -> nn.Module | None:
+        """The averaged weights; None where none are asked for, or the mean has not begun."""
+        if self.swa is not None and self.swa.number:
+            return self.swa.module
+        return None if self.ema is None else self.ema.module
+
+    @property
     def evaluated(self) -> nn.Module:
         """The weights that count: the averaged ones where there is an average."""
-        module: nn.Module = self.model if self.ema is None else self.ema.module
-        return module
+        return self.model if self.averaged is None else self.averaged
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimizer state and averaged weights."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "ema": None if self.averaged is None else self.averaged.state_dict(),
+            "averaged": 0 if self.swa is None else self.swa.number,
             "scaler": self.scaler.state_dict(),
         }
 
@@ -134,13 +154,16 @@ class Trainer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state_dict`; of a run that is over only the weights are left."""
+        if self.swa is not None:
+            self.swa.number = state.get("averaged", 0)
         if state["optimizer"] is None:
-            self.evaluated.load_state_dict(state["model"] if self.ema is None else state["ema"])
+            is_plain = self.averaged is None
+            self.evaluated.load_state_dict(state["model"] if is_plain else state["ema"])
             return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.ema is not None:
-            self.ema.module.load_state_dict(state["ema"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["ema"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
 
@@ -187,8 +210,48 @@ class Trainer:
             if after_step is not None:
                 after_step(Step(epoch, totals.steps, steps, self.current_rate, totals))
         self.settle()
+        totals.reach(self._meter.peaks())
         self.processes.copy_buffers(self.model, *([] if self.ema is None else [self.ema.module]))
         return totals
+
+    def average(self, batches: Iterable[Batch], *, epoch: int, totals: EpochTotals) -> None:
+        """Take the weights after an epoch into the mean over epochs, where there is one.
+
+        Args:
+            batches: of the epoch, by which the statistics of batch normalisation are renewed.
+            epoch: its number (0-based).
+            totals: of the epoch; what this costs is added.
+        """
+        if self.swa is None or epoch < self.swa.first_epoch or not self.swa.lacks(epoch):
+            return
+        self._begin(totals, epoch)
+        self.swa.add(self.model)
+        totals.forward += self.renew_statistics(self.swa.module, batches)
+        totals.spend(self._meter.lap())
+
+    def renew_statistics(
+        self, model: nn.Module, batches: Iterable[Batch], *, with_frozen: bool = False
+    ) -> int:
+        """Give a model the batch-normalisation statistics of its own weights; return the images.
+
+        Args:
+            model: of averaged weights, with which no step of training was made.
+            batches: of training images.
+            with_frozen: renew those too that rest in training.
+        """
+
+        def forward(images: Tensor) -> None:
+            with autocast(self.device, self.precision):
+                model(images)
+
+        number = renew_statistics(
+            model,
+            (batch.images for batch in batches),
+            forward=forward,
+            with_frozen=with_frozen,
+        )
+        self.processes.copy_buffers(model)
+        return round(self.processes.total(torch.tensor(float(number))).item())
 
     def settle(self) -> None:
         """Wait for the device and move what is pending into the epoch's totals.
@@ -218,12 +281,13 @@ class Trainer:
             self._totals.correct += float(correct)
             self._totals.grad_norm += 0.0 if is_skipped else float(norm)
             self._totals.images += round(images)
-        now = time.perf_counter()
-        self._totals.seconds += now - self._clock
-        self._clock = now
+            self._totals.forward += round(images) * self.passes * (1 + (self.teacher is not None))
+            self._totals.backward += round(images) * self.passes
+        self._totals.spend(self._meter.lap())
 
     def _begin(self, totals: EpochTotals, epoch: int) -> None:
-        self._totals, self._epoch, self._clock = totals, epoch, time.perf_counter()
+        self._totals, self._epoch = totals, epoch
+        self._meter.start()
 
     def _step(self, batch: Batch) -> Tensor:
         """Take one optimizer step; return (4,): loss sum, correct images, images, gradient norm.

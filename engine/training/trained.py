@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from torch import Tensor, nn
 import data
 import models
 from engine.config.load import load_run_config
-from engine.config.mistakes import ConfigError, nearest
+from engine.config.mistakes import ConfigError, mistakes_of, nearest
 from engine.config.schema import Config
 from engine.config.selection_rules import FINAL, catalogue
 from engine.training import checkpoint
+from engine.training.base_weights import Base, base_of
 from engine.training.build import architecture, build_loss, build_readout, num_outputs
 from engine.training.facts import read_facts
 from engine.training.files import read_json
@@ -25,6 +25,7 @@ from engine.training.image_checks import brightest
 from engine.training.probabilities import Readout
 from engine.training.runtime import preserved_randomness
 from engine.training.selection import Kept, headline_of
+from engine.training.weights_hash import weights_hash
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def load_weights(run: str | Path, *, rule: str | None = None) -> Weights:
         raise ConfigError(
             [f"{run}: was stopped in its first epoch; run its own command to resume it"]
         )
+    if "base" in state:
+        state = _base_of_run(Path(run).expanduser()).within(state, where=str(run))
     best: Mapping[str, Kept] = state["best"]
     rule = rule or headline_of(best)
     if rule in best:
@@ -149,15 +152,8 @@ def load_run(
     config = load_run_config(path, check_named_runs=False)
     weights = load_weights(path, rule=rule)
     facts = read_facts(path)
-    channels, *size = facts["image_shape"]
     with preserved_randomness():
-        model = models.build(
-            config.model.name,
-            num_outputs=facts["num_outputs"],
-            in_channels=channels,
-            image_size=tuple(size),
-            **architecture(config),
-        )
+        model = _built(config, facts)
     model.load_state_dict(weights.state)
     return LoadedRun(
         model=model.to(device).eval(),
@@ -173,6 +169,58 @@ def load_run(
     )
 
 
+def _built(
+    config: Config, facts: Mapping[str, Any], *, pretrained: bool | str = False
+) -> models.Classifier:
+    channels, *size = facts["image_shape"]
+    return models.build(
+        config.model.name,
+        num_outputs=facts["num_outputs"],
+        in_channels=channels,
+        image_size=tuple(size),
+        pretrained=pretrained,
+        freeze=config.model.freeze,
+        **architecture(config),
+    )
+
+
+def _base_of_run(run: Path) -> Base:
+    """Return the weights below a lightly tuned run, from where it had them.
+
+    Raises:
+        ConfigError: they are not there any more.
+    """
+    config, facts = load_run_config(run, check_named_runs=False), read_facts(run)
+    try:
+        with mistakes_of(models.ModelError), preserved_randomness():
+            model = _built(config, facts, pretrained=config.model.pretrained)
+        if isinstance(config.model.init_from, str):
+            start, own = start_state(config.model.init_from), model.state_dict()
+            below = {key: start[key] for key in own if key in start and not key.startswith("head.")}
+            model.load_state_dict({**own, **below})
+    except ConfigError as error:
+        raise ConfigError(
+            [f"{run}: holds only what it has trained, and of the rest: {error.mistakes[0]}"]
+        ) from error
+    base = base_of(config, model)
+    assert base is not None
+    return base
+
+
+def start_state(run: str | Path, weights: Weights | None = None) -> dict[str, Tensor]:
+    """Return the weights of a run as another starts from them: low-rank products are merged.
+
+    Args:
+        run: the run folder.
+        weights: of it, where the caller has them; None loads those of the headline.
+    """
+    state = (weights or load_weights(run)).state
+    earlier = load_run_config(run, check_named_runs=False).model
+    if earlier.tune != "lora":  # goes on from the same function, whatever is trained now
+        return state
+    return models.merged(state, scale=earlier.lora_alpha / earlier.lora_rank)
+
+
 def readout_of(config: Config, facts: Mapping[str, Any]) -> Readout:
     """Return what turns a run's logits into probabilities, without its model.
 
@@ -183,7 +231,12 @@ def readout_of(config: Config, facts: Mapping[str, Any]) -> Readout:
     class_counts = torch.tensor(facts["class_counts"])
     return build_readout(
         config,
-        build_loss(config, class_counts, taught=facts["taught_classes"]),
+        build_loss(
+            config,
+            class_counts,
+            tuple(facts["class_names"]),
+            taught=facts["taught_classes"],
+        ),
         class_counts=class_counts,
         classes=facts["predicted_classes"],
     )
@@ -239,12 +292,3 @@ def facts_of(
         "teacher_weights": None if teacher is None else weights_hash(teacher.state_dict()),
         "start_weights": start,
     }
-
-
-def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """Return 12 hex digits over every weight and buffer of a state dict."""
-    digest = hashlib.sha256()
-    for name, value in state.items():
-        digest.update(name.encode() + b"\0")
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]

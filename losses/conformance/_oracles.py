@@ -230,6 +230,19 @@ def label_aware_smoothing(loss: Any, rows: Rows) -> float:
     return _mean(rows, term)
 
 
+def class_conditional_smoothing(loss: Any, rows: Rows) -> float:
+    """-w_y ((1 - s_y) log p_y + s_y times the mean of all log p_c), s_y falling with the count."""
+    del loss
+    strongest, power = rows.keys["smoothing"], rows.keys["power"]
+
+    def term(x: list[float], y: int) -> float:
+        log_p = _log_softmax(x)
+        share = strongest / (rows.counts[y] / min(rows.counts)) ** power
+        return -(1 - share) * log_p[y] - share * sum(log_p) / len(x)
+
+    return _mean(rows, term)
+
+
 def asymmetric(loss: Any, rows: Rows) -> float:
     """-w_y ((1 - p)^g+ log p, and q^g- log(1 - q) for the others, q = max(p - m, 0))."""
 

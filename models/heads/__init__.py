@@ -4,6 +4,7 @@
 constructor names: ``num_features`` and ``num_outputs``; ``init``, how the backbone's own code
 starts a head (``default`` or ``kaiming``); and ``prior``, the probability that sigmoid outputs
 start from, or None. Its keyword-only arguments are keys of ``model``. The class fact
-``gives_cosines`` says that its logits lie in -1 to 1, for losses that scale them. A head computes
-in float32 at every ``runtime.precision``: `models.Classifier` sees to it.
+``gives_cosines`` says that its logits lie in -1 to 1, for losses that scale them; ``starts_anew``
+that it goes on from another run's head, and names what it adds to that one. A head computes in
+float32 at every ``runtime.precision``: `models.Classifier` sees to it.
 """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.linear import Linear
@@ -66,8 +69,12 @@ class Lora(Tuning):
         """Add the products, which alone are trained."""
         for name in self.targets(backbone, image):
             layer = backbone.get_submodule(name)
-            layer.add_module("lora", _LowRank(layer, rank=self._rank, scale=self._scale))
-            layer.register_forward_hook(_plus_low_rank)
+            product = _LowRank(layer, rank=self._rank, scale=self._scale)
+            if isinstance(layer, nn.Linear):
+                backbone.set_submodule(name, _LowRankLinear(layer, product))
+            else:
+                layer.add_module("lora", product)
+                layer.register_forward_hook(_plus_low_rank)
 
 
 class _LowRank(nn.Module):
@@ -93,6 +100,65 @@ class _LowRank(nn.Module):
         """Return what is added to the layer's output."""
         added: Tensor = self.up(self.down(inputs) * self.scale)
         return added
+
+
+class _LowRankLinear(nn.Linear):
+    """A linear layer with a low-rank product beside it, computed as one layer.
+
+    Each pass adds the product to the weight first, so that the input goes through one matrix; what
+    the product's own gradients need is computed from input and output gradient alone. Beside the
+    layer, the product would read its input and write an output of its own in either direction.
+
+    Args:
+        layer: Whose weight and bias it takes over, under their names.
+        product: What is added.
+    """
+
+    def __init__(self, layer: nn.Linear, product: _LowRank) -> None:
+        is_biased = layer.bias is not None
+        super().__init__(layer.in_features, layer.out_features, bias=is_biased, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
+        self.lora = product
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (..., out) of inputs (..., in); under autocast in its type, as a linear layer."""
+        device, bias = inputs.device.type, self.bias
+        down, up, scale = self.lora.down.weight, self.lora.up.weight, self.lora.scale
+        is_cast = torch.is_autocast_enabled(device)
+        if is_cast:
+            inputs = inputs.to(torch.get_autocast_dtype(device))
+        with torch.autocast(device, enabled=False) if is_cast else contextlib.nullcontext():
+            found: Tensor = _Merged.apply(inputs, self.weight, bias, down, up, scale)
+        return found
+
+
+class _Merged(torch.autograd.Function):
+    """x (W + s B A)^T + b, with gradients of x, A (rank, in) and B (out, rank) alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        down: Tensor,
+        up: Tensor,
+        scale: float,
+    ) -> Tensor:
+        merged = torch.addmm(weight, up, down, alpha=scale).to(inputs.dtype)
+        ctx.save_for_backward(inputs, merged, down, up)
+        ctx.scale = scale
+        return F.linear(inputs, merged, None if bias is None else bias.to(inputs.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        inputs, merged, down, up = ctx.saved_tensors
+        rows, slopes = inputs.flatten(0, -2), gradient.flatten(0, -2)
+        of_inputs = gradient @ merged if ctx.needs_input_grad[0] else None
+        of_down = (slopes @ up.to(slopes.dtype)).T @ rows
+        of_up = slopes.T @ (rows @ down.to(rows.dtype).T)
+        scaled = (ctx.scale * of_down.to(down.dtype), ctx.scale * of_up.to(up.dtype))
+        return of_inputs, None, None, *scaled, None
 
 
 def _is_pointwise(module: nn.Module) -> bool:

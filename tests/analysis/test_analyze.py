@@ -11,14 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 
 import analyze
+import losses
 from engine.analysis.command_line import OPTIONS, USAGE
+from engine.analysis.readout import readout_of
 from engine.analysis.stored_run import read_stored_run
 from engine.config.components import ROOT
+from engine.config.load import load
+from engine.config.schema import component_keys
 from tests._documents import blocks
 from tests._full_disk import full_at
 from tests._runs import small_words
@@ -148,6 +153,30 @@ def test_two_runs_are_compared_image_by_image(
     assert "other answers on" in shown
 
 
+def test_a_page_has_the_analysis_and_names_the_files_of_mistakes(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = tmp_path / "groups.csv"
+    lines = [f"class{label},{'ab'[label % 2]}" for label in range(4)]
+    groups.write_text("\n".join(["class,superclass", *lines]), encoding="utf-8")
+    words = [str(runs.plain), "--no-figures", "--html", "--out", str(tmp_path)]
+    assert analyze.main([*words, "--superclasses", str(groups)]) == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < 3_000_000 and "data:image/png" in page
+    assert "Other classifiers, chosen on validation: recall on test" in page
+    assert "by the strength of logit adjustment" in page
+    assert not (runs.plain / "report.html").exists()
+    section = content(tmp_path)["confusions"]
+    mistakes = section["surest_mistakes"]
+    assert [row["file"] for row in mistakes] == [f"image {row['index']}" for row in mistakes]
+    assert [row["superclass"] for row in section["superclasses"]] == ["a", "b"]
+    logits, targets = stored(runs.plain, "test")
+    found = logits.argmax(axis=1)
+    share = section["within_superclass"]["balanced"]
+    assert share["outside"] == pytest.approx(np.mean(found % 2 != targets % 2))
+    assert "Mistakes by superclass" in capsys.readouterr().out
+
+
 def test_a_table_has_a_line_for_each_method(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,7 +195,9 @@ def test_a_table_has_a_line_for_each_method(
     }
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(table, sort_keys=False))
-    assert analyze.main([str(file), "--out", str(tmp_path)]) == 0
+    assert analyze.main([str(file), "--out", str(tmp_path), "--html"]) == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Balanced accuracy, points above cross_entropy, as it is" in page and "Cost" in page
     found = content(tmp_path)
     assert (found["planned"], found["finished"]) == (4, 2)
     rows = {row["method"]: row for row in found["settings"][0]["rows"]}
@@ -248,6 +279,9 @@ def test_each_mistake_in_the_command_is_one_line(
         (runs.plain, runs.plain): "named twice",
         ("--diff", runs.plain): "--diff: expected two run folders, not 1",
         (tmp_path / "none.yaml",): "no such file",
+        (tmp_path / "table.yaml", "--html"): "--html: with a table needs --out FOLDER",
+        (runs.plain, "--superclasses", "none.csv"): "--superclasses none.csv: no such file",
+        ("--diff", runs.plain, runs.balanced, "--html"): "--html: has no effect with --diff",
         (tmp_path / "table.yaml", "--rule", "val"): "--rule val: has no effect on a table",
     }.items():
         lines = refused(capsys, *words)
@@ -289,4 +323,29 @@ def test_help_names_every_option_and_needs_no_heavy_import() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == USAGE
-    assert {"--rule", "--alpha", "--out", "--no-figures", "--diff", "--help"} == set(OPTIONS)
+    given = {"--rule", "--alpha", "--out", "--superclasses", "--html", "--no-figures", "--diff"}
+    assert given | {"--help"} == set(OPTIONS)
+
+
+def test_a_run_is_analyzed_without_torch(runs: Runs, tmp_path: Path) -> None:
+    code = (
+        "import sys, analyze; code = analyze.main(sys.argv[1:]);"
+        "sys.exit(code or ('torch is imported' if 'torch' in sys.modules else None))"
+    )
+    words = [str(runs.plain), "--no-figures", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("loss", ["ldam", "binary_cross_entropy", "gaussian_clouded", "seesaw"])
+def test_any_loss_reads_its_own_probabilities(loss: str) -> None:
+    head = "cosine" if loss in ("ldam", "gaussian_clouded") else "linear"
+    config = load(overrides=[f"loss={loss}", f"model.head={head}"])
+    facts = {"num_outputs": 3, "class_counts": [9, 4, 2], "taught_classes": []}
+    logits = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    keys = component_keys(config.loss)
+    own = losses.build(loss, keys, class_counts=facts["class_counts"])
+    expected = own.predict(torch.from_numpy(logits).double()).log().numpy()
+    assert np.allclose(readout_of(config, facts)(logits), expected, atol=1e-12)

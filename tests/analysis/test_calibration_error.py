@@ -29,7 +29,8 @@ def test_the_error_is_that_of_a_slow_loop(make: Callable[..., np.ndarray]) -> No
     logits, targets = drawn()
     found = confidences(logits, targets)
     correct, bins = found.predicted == targets, make(found.confidence)
-    ours = errors.calibration_error(found.confidence, correct, bins=bins, resamples=20)
+    times = errors.resampled(len(targets), resamples=20)
+    ours = errors.calibration_error(found.confidence, correct, bins=bins, times=times)
     assert ours.ece == pytest.approx(slow_error(found.confidence, correct, bins), abs=1e-12)
     assert ours.num_images == len(targets)
 
@@ -41,7 +42,6 @@ def test_equal_width_agrees_with_the_metric_of_the_runs() -> None:
         found.confidence,
         found.predicted == targets,
         bins=errors.equal_width_bins(found.confidence),
-        resamples=2,
     )
     assert ours.ece == pytest.approx(reliability(probabilities(logits), targets).ece, abs=1e-12)
 
@@ -65,7 +65,7 @@ def test_what_chance_gives_is_the_mean_error_of_labels_drawn_from_the_confidence
         np.abs(np.bincount(bins, confidence - (generator.random(600) < confidence))).sum() / 600
         for _ in range(400)
     ]
-    found = errors.calibration_error(confidence, confidence > 2, bins=bins, resamples=2)
+    found = errors.calibration_error(confidence, confidence > 2, bins=bins)
     assert found.expected_if_calibrated == pytest.approx(np.mean(drawn_errors), rel=0.05)
 
 
@@ -76,15 +76,32 @@ def test_the_interval_holds_the_true_error_about_as_often_as_it_says() -> None:
         confidence = generator.uniform(0.5, 1, 400)
         correct = generator.random(400) < confidence - 0.2
         bins = errors.equal_width_bins(confidence)
-        found = errors.calibration_error(confidence, correct, bins=bins, resamples=100, seed=number)
+        times = errors.resampled(400, resamples=100, seed=number)
+        found = errors.calibration_error(confidence, correct, bins=bins, times=times)
         hits += found.low <= 0.2 <= found.high
     assert 52 <= hits <= 60
+
+
+def test_resampled_errors_are_those_of_the_images_drawn() -> None:
+    confidence = np.random.default_rng(3).uniform(0.3, 1, 90)
+    correct = confidence > 0.7
+    bins = errors.equal_width_bins(confidence)
+    times = errors.resampled(90, resamples=40, seed=4)
+    found = errors.calibration_error(confidence, correct, bins=bins, times=times)
+    drawn_errors = []
+    generator = np.random.default_rng(4)
+    for _ in range(40):
+        rows = generator.integers(90, size=90, dtype=np.int32)
+        drawn_errors.append(slow_error(confidence[rows], correct[rows], bins[rows]))
+    low, high = np.quantile(drawn_errors, [0.025, 0.975])
+    expected = (2 * found.ece - high, 2 * found.ece - low)
+    assert (found.low, found.high) == pytest.approx(np.maximum(expected, 0), abs=1e-6)
 
 
 def test_the_error_of_each_class_is_that_of_a_slow_loop() -> None:
     logits, targets = drawn(210)
     scaled = temperature(logits, targets)
-    found = errors.classwise_error(logits, targets, scaling=scaled, num_bins=5, resamples=3)
+    found = errors.classwise_error(logits, targets, scaling=scaled, num_bins=5)
     each = probabilities(logits * scaled.factor[0])
     for label in range(7):
         bins = np.array([min(int(np.ceil(p * 5)) - 1, 4) for p in each[:, label]])
@@ -96,17 +113,17 @@ def test_the_chance_of_each_class_is_that_of_drawn_labels() -> None:
     logits, targets = drawn(350, sharpness=1.0)
     each = probabilities(logits)
     generator = np.random.default_rng(0)
-    drawn_errors = np.zeros(7)
+    drawn_errors, once = np.zeros(7), errors.resampled(350, resamples=1)
     for _ in range(200):
         labels = (generator.random(350)[:, None] > each.cumsum(axis=1)).sum(axis=1).clip(0, 6)
-        drawn_errors += errors.classwise_error(logits, labels, resamples=1).ece / 200
-    chance = errors.classwise_error(logits, targets, resamples=1).expected_if_calibrated
+        drawn_errors += errors.classwise_error(logits, labels, times=once).ece / 200
+    chance = errors.classwise_error(logits, targets, times=once).expected_if_calibrated
     assert chance == pytest.approx(drawn_errors, rel=0.15)
 
 
 def test_resampled_class_errors_are_those_of_the_images_drawn() -> None:
     logits, targets = drawn(70)
-    found = errors.classwise_error(logits, targets, resamples=1, seed=5)
+    found = errors.classwise_error(logits, targets, times=errors.resampled(70, seed=5))
     rows = np.random.default_rng(5).integers(70, size=70, dtype=np.int32)
-    again = errors.classwise_error(logits[rows], targets[rows], resamples=1)
+    again = errors.classwise_error(logits[rows], targets[rows])
     assert found.drawn[0] == pytest.approx(again.ece, abs=1e-10)

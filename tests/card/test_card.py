@@ -14,18 +14,18 @@ from torch.nn.functional import interpolate
 from data import Split, image_hashes, near_pairs
 from engine.card.__main__ import main
 from engine.card.card import Card, card_of
-from engine.card.repeats import find_repeats
-from engine.card.resolution import (
+from engine.card.seed_noise import seed_noise
+from engine.card.text import facts, markdown
+from engine.config.load import load
+from engine.report.resolution import (
     class_half_widths,
     effective_number,
     half_width,
     mean_half_width,
     seeds_needed,
 )
-from engine.card.seed_noise import seed_noise
-from engine.card.shape import shape_of
-from engine.card.text import facts, markdown
-from engine.config.load import load
+from engine.report.shape import shape_of
+from engine.training.repeats import find_repeats
 from tests._full_disk import full_at
 from tests._runs import small_run
 from tests.data._files import write_folder

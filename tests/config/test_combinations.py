@@ -35,6 +35,8 @@ def expected_mistakes(loss: str, head: str, scheme: str) -> list[str]:
         found.append(f"reweight.scheme={scheme}: has no effect, {loss} takes no class weights")
     if facts["for_cosines"] and head != "cosine":
         found.append(f"model.head={head}: {loss} multiplies logits by loss.scale=")
+    if components.read("models.heads", head).class_facts.get("starts_anew"):
+        found.append(f"model.head={head}: goes on from the head of another run")
     return found
 
 

@@ -365,6 +365,8 @@ WITHOUT_EFFECT = {
     "track.group=mine": ["track.wandb=disabled"],
     "track.per_class=off": ["track.wandb=disabled"],
     "model.init_head=false": [],
+    "model.tau=0.5": [],
+    "loss.power=2": ["loss=class_conditional_smoothing", "loss.smoothing=0"],
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from data import Augment, Batch, DataError, Loader, Pool, Split
+from data import Augment, Batch, DataError, FeatureLoader, Loader, Pool, Split
 from data._augment import augment_batch, draw_offsets
 from data.image_folder import ImageFolder
 from tests.data._files import write_folder
@@ -269,3 +269,41 @@ def test_an_image_drawn_twice_is_augmented_alike_by_one_process_and_by_two() -> 
     whole = joined(loader(batch_size=3).epoch(positions, epoch=0))
     second = joined(loader(batch_size=3, rank=1, world=2).epoch(positions, epoch=0))
     assert torch.equal(second.images, whole.images[[1, 4]])
+
+
+# --- a fixed number of views, and features of them ------------------------------------------------
+
+VIEWS = Augment(crop=1, flip=True, cutout=2, views=2)
+
+
+def test_views_are_taken_in_turn() -> None:
+    views = [joined(loader(augment=VIEWS).epoch(torch.arange(25), epoch=e)) for e in range(4)]
+    assert same(views[0], views[2]) and same(views[1], views[3])
+    assert not same(views[0], views[1])
+
+
+def test_draws_of_one_image_in_an_epoch_take_its_views_in_turn() -> None:
+    found = joined(loader(augment=VIEWS).epoch(torch.tensor([3, 8, 3, 3]), epoch=1)).images
+    expected = [joined(loader(augment=VIEWS).epoch(torch.tensor([3]), epoch=e)) for e in range(2)]
+    for row, view in ((0, 1), (2, 0), (3, 1)):
+        assert torch.equal(found[row], expected[view].images[0])
+
+
+@pytest.mark.parametrize("augment", [VIEWS, Augment(resized_crop=0.5, views=3), None])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_features_stand_in_the_batches_for_their_images(augment: Augment | None, rank: int) -> None:
+    positions = torch.tensor([7, 0, 24, 7, 9, 11, 7, 2, 5])
+    keys: dict[str, Any] = {"augment": augment, "rank": rank, "world": 2, "smallest_share": 2}
+    views = range(1 if augment is None or augment.views is None else augment.views)
+    alone = loader(augment=augment)
+    pixels = [joined(alone.epoch(torch.arange(25), epoch=view)).images for view in views]
+    features = FeatureLoader(loader(**keys), torch.stack(pixels).flatten(2))
+    for start in (0, 1):
+        theirs = list(loader(**keys).epoch(positions, epoch=4, start=start))
+        ours = list(features.epoch(positions, epoch=4, start=start))
+        assert len(ours) == len(theirs) == features.num_batches(9) - start
+        for batch, expected in zip(ours, theirs, strict=True):
+            assert torch.equal(batch.images, expected.images.flatten(1))
+            assert torch.equal(batch.targets, expected.targets)
+            assert torch.equal(batch.index, expected.index)
+            assert batch.is_spare == expected.is_spare

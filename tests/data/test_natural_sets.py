@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
-from data import DataError, Imbalance, Pool, Validation, build
+from data import SHARED_GROUPS, DataError, Imbalance, Pool, Validation, build
 from data.chula_rbc12 import ChulaRbc12
 from data.infrared_solar import InfraredSolar
 from engine.config.load import load
@@ -50,6 +51,15 @@ def test_thermal_images_are_one_channel_of_40_rows_and_a_quarter_of_each_class_i
     assert pool.train.images.shape == (21, 1, 40, 24)  # type: ignore[union-attr]
     assert len(pool.class_names) == 12
     assert pool.test.targets.bincount(minlength=12)[[0, 1, 11]].tolist() == [4, 2, 1]
+
+
+def test_thermal_images_are_resized_where_that_is_asked(infrared: Path) -> None:
+    plain, resized = load_infrared(infrared), load_infrared(infrared, size=32)
+    assert tuple(resized.test.images.shape[1:]) == (1, 32, 32)
+    floats = plain.test.images.float()  # type: ignore[union-attr]
+    expected = F.interpolate(floats, size=(32, 32), mode="bilinear", antialias=True)
+    assert (resized.test.images - expected).abs().max() < 1.1  # type: ignore[operator]
+    assert torch.equal(plain.test.targets, resized.test.targets)
 
 
 def test_the_same_image_under_two_numbers_is_in_one_split_and_counted(infrared: Path) -> None:
@@ -139,6 +149,15 @@ def test_a_missing_set_names_the_places_and_the_source(tmp_path: Path) -> None:
         ChulaRbc12(tmp_path, path="rbc").load()
 
 
+def test_a_folder_that_is_one_off_or_lacks_a_part_is_told_apart(infrared: Path) -> None:
+    for wrong in (infrared.parent, infrared / "images"):
+        with pytest.raises(DataError, match=rf"; they are in {infrared}: set data\.path to it$"):
+            InfraredSolar(infrared.parent, path=str(wrong)).load()
+    (infrared / "module_metadata.json").unlink()
+    with pytest.raises(DataError, match=r"has images, but no module_metadata\.json; unpack "):
+        load_infrared(infrared)
+
+
 @pytest.fixture
 def smears(tmp_path: Path) -> Path:
     """Nine smears of 64x48 with three cells each, and a tenth that repeats the first."""
@@ -181,7 +200,10 @@ def test_cells_of_a_smear_and_of_its_copy_are_in_one_split(smears: Path) -> None
     assert pool.notes == (
         "not the whole set: 30 of 22,106 cells",
         "1 of 10 smears repeat another, and count as that one",
+        pool.notes[-1],
     )
+    counts = pool.test.targets.bincount()
+    assert f"{counts.max()} images of a class to {counts[counts > 0].min()}:" in pool.notes[-1]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +218,13 @@ def test_a_wrong_label_is_named_with_its_file(smears: Path, line: str, expected:
     (smears / "Label/3.txt").write_text(line)
     with pytest.raises(DataError, match=expected):
         load_cells(smears)
+
+
+def test_the_mark_that_some_editors_put_before_a_text_is_no_part_of_a_label(smears: Path) -> None:
+    before = load_cells(smears)
+    label = smears / "Label/3.txt"
+    label.write_bytes(b"\xef\xbb\xbf" + label.read_bytes())
+    assert torch.equal(load_cells(smears).train.targets, before.train.targets)
 
 
 def test_labels_without_cells_are_refused(smears: Path) -> None:
@@ -213,6 +242,24 @@ def test_both_splits_of_the_smears_keep_them_whole(smears: Path) -> None:
     )
     assert dataset.notes[-1].startswith("split by smear, none is in two splits: ")
     assert dataset.class_counts[[0, 4, 12]].min() >= 1
+
+
+def test_a_leak_between_smears_and_between_copies_of_an_image_is_found(
+    smears: Path, infrared: Path
+) -> None:
+    by_image = build(
+        ChulaRbc12(smears.parent, window=16, size=8),
+        imbalance=Imbalance("none"),
+        validation=Validation(None, 0.3, group=False),
+    )
+    assert by_image.notes[-1].startswith(f"{SHARED_GROUPS}, by smear: ")
+    whole = build(
+        InfraredSolar(infrared.parent),
+        imbalance=Imbalance("none"),
+        validation=Validation(None, 0.3),
+        drop_duplicates=True,
+    )
+    assert "no image is left out: none is in two splits (data.drop_duplicates)" in whole.notes
 
 
 def test_the_key_that_splits_by_image_has_no_effect_without_groups() -> None:

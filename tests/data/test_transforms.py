@@ -94,6 +94,31 @@ def test_each_is_torchvisions_transform_with_the_seed_of_the_image(
     assert torch.equal(found[3], transform(whole.images[7]).float())
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(3, 45, 60), (3, 24, 20), (1, 45, 60)])
+def test_crops_of_photographs_are_torchvisions_to_the_pixel(
+    shape: tuple[int, int, int], interpolation: Literal["bilinear", "bicubic"]
+) -> None:
+    """As a decoder leaves them, with the channels last in memory, and as planes."""
+    draw = torch.Generator().manual_seed(2)
+    planes = torch.randint(0, 256, shape, dtype=torch.uint8, generator=draw)
+    channels_last = planes.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    how = v2.InterpolationMode(interpolation)
+    theirs = v2.RandomResizedCrop((24, 20), scale=(0.08, 1.0), interpolation=how)
+    ours = ImageTransform(
+        Augment(resized_crop=0.08),
+        shape=ImageShape(shape[0], 24, 20),
+        seed=3,
+        epoch=1,
+        interpolation=interpolation,
+    )
+    for key in range(12):
+        torch.manual_seed(image_seed(key, seed=3, epoch=1))
+        expected = theirs(planes)
+        assert torch.equal(ours(planes, key), expected)
+        assert torch.equal(ours(channels_last, key), expected)
+
+
 @pytest.mark.parametrize("size", [72, 96])
 def test_trivialaugment_is_torchvisions_where_32_pixels_are_less_than_its_share(size: int) -> None:
     found = images(Augment(policy="trivialaugment"), split=split(size=size))

@@ -73,9 +73,16 @@ def test_a_misspelt_name_shows_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "first"), [("resnet32", "cifar_resnet32"), ("resnt18", "resnet18")]
+    ("name", "first"),
+    [
+        ("resnet32", "cifar_resnet32"),
+        ("resnt18", "resnet18"),
+        ("vit_base", "vit_base_patch16_224"),
+        ("swin_tiny", "swin_tiny_patch4_window7_224"),
+        ("convnext_tin", "convnext_tiny"),
+    ],
 )
-def test_a_name_that_is_part_of_one_of_ours_suggests_that_one_first(name: str, first: str) -> None:
+def test_the_first_suggestion_is_ours_or_what_goes_on_from_the_name(name: str, first: str) -> None:
     with pytest.raises(ModelError, match=rf"did you mean {first}[,$]"):
         build(name, **SMALL)
 
@@ -118,6 +125,58 @@ def test_a_test_size_that_the_model_does_not_take_is_refused_before_training() -
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "vit_tiny_patch16_224"])
 def test_images_that_are_not_square_are_taken_as_they_are(name: str) -> None:
     assert build(name, **SMALL | {"image_size": (24, 40)}).head is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "says"),
+    [
+        (
+            "vit_tiny_patch16_224",
+            (24, 40),
+            "its patches of 16x16 read 16x32 of the 24x40 pixels; the last 8 rows and 8 columns of "
+            "every image never count; images of 32x48 (data.size) lose none",
+        ),
+        (
+            "convit_tiny",
+            (32, 33),
+            "its patches of 16x16 read 32x32 of the 32x33 pixels; the last 1 column of every image "
+            "never count; images of 32x48 (data.size) lose none",
+        ),
+        (
+            "convmixer_768_32",
+            (15, 28),
+            "its patches of 7x7 read 14x28 of the 15x28 pixels; the last 1 row of every image "
+            "never count; images of 21x28 (data.size) lose none",
+        ),
+    ],
+)
+def test_pixels_that_are_in_no_patch_are_named_with_a_size_that_has_none(
+    name: str, size: tuple[int, int], says: str
+) -> None:
+    model = build(name, **SMALL | {"image_size": size})
+    assert model.remarks == (f"model.name={name}: {says}",)
+    seen, changed = torch.rand(2, 1, 3, *size)
+    height, width = map(int, re.findall(r"read (\d+)x(\d+)", says)[0])
+    changed[:, :, :height, :width] = seen[:, :, :height, :width]
+    with torch.no_grad():
+        assert model.eval()(seen).logits.equal(model(changed).logits)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("vit_tiny_patch16_224", 32), ("resnet18", (25, 41)), ("fastvit_t8", (33, 41))],
+)
+def test_a_model_that_reads_every_pixel_is_without_remark(
+    name: str, size: int | tuple[int, int]
+) -> None:
+    assert build(name, **SMALL | {"image_size": size}).remarks == ()
+
+
+def test_pixels_of_test_images_that_are_in_no_patch_are_named() -> None:
+    model = build("convmixer_768_32", **SMALL | {"image_size": 28}, test_size=(30, 30))
+    (remark,) = model.remarks
+    assert "of the 30x30 pixels" in remark
+    assert "images of 35x35 (data.test_size) lose none" in remark
 
 
 def test_the_statistics_of_weights_are_timms() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from timm.layers import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -329,3 +330,40 @@ def test_prompts_stand_between_the_class_token_and_the_patches(depth: str) -> No
         head, prompts, patches = y[:, :1], y[:, 1:4], y[:, 4:]
     expected = features_of(plain, torch.cat([head, patches], dim=1))
     torch.testing.assert_close(model(images).features, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("first", ["given a gradient", "given none"])
+def test_a_low_rank_layer_has_the_gradients_of_its_formula(first: str) -> None:
+    is_leaf = first == "given a gradient"
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3, bias=False)).double()
+    net.requires_grad_(False)
+    Lora(lora_rank=2, lora_alpha=3.0).apply(net, torch.zeros(1, 5).double())
+    net.double()
+    products = [layer.get_submodule("lora") for layer in net]
+    for product in products:
+        nn.init.normal_(product.up.weight)  # type: ignore[union-attr]
+    inputs = torch.randn(2, 6, 5, dtype=torch.double, requires_grad=is_leaf)
+    weights = [w for p in products for w in (p.down.weight, p.up.weight)]  # type: ignore[union-attr]
+    asked = [*([inputs] if is_leaf else []), *weights]
+    found = net(inputs)
+    expected = inputs
+    for layer, (down, up) in zip(net, (weights[:2], weights[2:]), strict=True):
+        expected = F.linear(expected, layer.weight + 1.5 * up @ down, layer.bias)  # type: ignore[arg-type,operator]
+    torch.testing.assert_close(found, expected)
+    slopes = torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad(out, asked, slopes) for out in (found, expected))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_low_rank_layer_computes_in_16_bits_under_autocast() -> None:
+    model = tuned("test_vit", "lora")
+    layer: Any = model.backbone.get_submodule("blocks.0.attn.qkv")
+    inputs = torch.randn(2, 5, layer.in_features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer(inputs)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), layer(inputs), atol=0.02, rtol=0.02)
+    found.float().sum().backward()
+    assert layer.lora.up.weight.grad.dtype == torch.float32

@@ -22,6 +22,7 @@ from engine.config.mistakes import ConfigError
 from engine.prediction.answers import Answers
 from engine.prediction.command_line import OPTIONS, USAGE
 from engine.prediction.image_files import find
+from engine.training.trained import load_run
 from tests._full_disk import full_at
 from tests.data._files import write_folder
 from tests.prediction._trained import COUNTS, own_probabilities, run_of, trained
@@ -217,6 +218,28 @@ def test_a_link_to_the_folder_above_is_not_followed_for_ever(tmp_path: Path) -> 
     assert find([tmp_path]).files == (tmp_path / "a" / "b.png",)
 
 
+def test_sets_hold_the_classes_above_the_thresholds_of_validation(
+    digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(digits)
+    stored = np.load(run / "predictions" / "val.val.npz")
+    shares = torch.from_numpy(stored["logits"]).double().softmax(dim=1).numpy()
+    words = ("--sets", "class-conditional", "--alpha", "0.2")
+    lines = predicted(digits, digits / "images", *words)
+    names = load_run(run).class_names
+    limits = []
+    for label in range(len(names)):
+        own = np.sort(shares[stored["targets"] == label, label])
+        # The 17th largest of 20: floor(0.2 x 21) = 4 may be missed.
+        rank = len(own) - int(np.ceil((len(own) + 1) * 0.8))
+        limits.append(own[rank] if rank >= 0 else 0.0)
+    for line in lines:
+        least = dict(zip(names, limits, strict=True))
+        inside = {name for name in names if float(line[name]) >= least[name] - 1e-8}
+        assert set(line["set"].split("|")) - {""} == inside
+    assert "class-conditional sets for 80 %, from 200 validation images" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["list.txt", "list.csv"])
 def test_a_list_names_files_from_its_own_folder(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
@@ -280,6 +303,9 @@ def test_without_a_single_good_image_no_csv_is_written(digits: Path, tmp_path: P
     ("words", "expected"),
     [
         (["{run}"], "expected images after the run folder {run}"),
+        (["{run}", "{images}", "--alpha", "0.2"], "--alpha 0.2: has no effect without --sets"),
+        (["{run}", "{images}", "--sets", "marginl"], "(did you mean marginal?)"),
+        (["{run}", "{images}", "--sets", "marginal", "--alpha", "7"], "--alpha 7: expected a"),
         (["{run}", "nowhere"], "nowhere: no such file or folder"),
         (["{run}", "{empty}"], "{empty}: no image files there"),
         (["nowhere", "{images}"], "nowhere: no such run folder"),

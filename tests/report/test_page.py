@@ -23,6 +23,7 @@ from engine.report.page.content import PAIRS
 from engine.report.reading import predictions, read_run
 from engine.training.metrics.calibration import reliability
 from tests._runs import folder_of, small_run
+from tests.report._tables import write_study
 
 LIMITS = ("evaluate.many_above=30", "evaluate.few_below=11")
 WORDS = ("model=cifar_resnet8", "schedule.epochs=2", "track.report=true", "seed=3", *LIMITS)
@@ -108,6 +109,28 @@ def test_a_run_that_is_asked_to_writes_its_page_and_it_says_what_made_the_number
     assert re.search(r"[0-9.]+ s of training in 2 epochs", text)
     assert "by training images: many > 30, medium 11 to 30, few < 11" in text
     assert {"Loss", "Accuracy", "Learning rate", "Recall by training images"} <= set(page.texts)
+
+
+def test_a_page_says_what_the_data_are_and_what_their_test_split_can_show(run: Path) -> None:
+    from scipy.stats import binomtest
+
+    page = Parsed((run / "report.html").read_text(encoding="utf-8"))
+    counts = [c.train_images for c in read_run(run).summary.result.classes]
+    said = predictions(run)
+    text = " ".join(" ".join(page.texts).split())
+    assert f"factor {max(counts) / min(counts):.4g}, Gini " in text
+    pairs = np.abs(np.subtract.outer(counts, counts)).mean() / (2 * np.mean(counts))
+    assert f"Gini {pairs:.3f};" in text
+    assert "repeats none" in text
+    num = int((said.targets == 0).sum())
+    low, high = binomtest(num // 2, num).proportion_ci(method="wilson")
+    val = int((predictions(run, split="val").targets == 0).sum())
+    row = f"{said.class_names[0]} many {counts[0]} {val} {num} {50 * (high - low):.1f}"
+    assert row in text
+
+
+def test_a_page_made_without_the_data_says_that_nobody_looked_for_repeats(run: Path) -> None:
+    assert "not looked for here" in html(page_of(read_run(run)))
 
 
 def test_a_page_is_one_file_that_runs_its_own_script_alone(run: Path) -> None:
@@ -225,6 +248,38 @@ def test_a_page_whose_data_have_changed_says_so(
     assert "not shown: the data have changed since the run" in text and "<img" not in text
     assert "not shown" not in write_page(folder).read_text(encoding="utf-8")
     assert capsys.readouterr().err == ""
+
+
+def test_the_page_of_a_search_says_what_its_trials_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_study(tmp_path / "study", key="<b>key</b>")
+    assert main([str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+    page = Parsed((folder / "report.html").read_text(encoding="utf-8"))
+    text = " ".join(" ".join(page.texts).split())
+    assert "15 trials: 14 complete, 1 pruned" in text
+    assert "11, val/balanced_accuracy 0.86, chosen by validation" in text
+    assert "<b>key</b>" in page.texts and page.named("b") == []
+    tips = [str(tag["data-tip"]) for tag in page.named("circle") if "data-tip" in tag]
+    assert "trial 3: val/balanced_accuracy 0.62\n<b>key</b>=0.08\nloss.name=softmax_focal" in tips
+    assert {"cross_entropy", "softmax_focal"} <= set(page.texts)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("trial,outcome,val/accuracy\n", "no trial has ended yet"),
+        ("trial,outcome,val/accuracy\n1,complete\n", "is damaged: its lines differ in length"),
+        ("trial,outcome\n1,complete\n", "has no validation metric"),
+    ],
+)
+def test_a_search_without_a_page_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, says: str
+) -> None:
+    (tmp_path / "trials.csv").write_text(content, encoding="utf-8")
+    assert main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"{tmp_path / 'trials.csv'}: {says}\n"
 
 
 @pytest.mark.parametrize(

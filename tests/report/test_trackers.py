@@ -228,6 +228,14 @@ def test_a_missing_package_is_one_line_and_nothing_is_written(
             ["sampler=class_balanced", "mixup.cutmix=1"],
             "digits-cross_entropy-class_balanced-cutmix-seed0",
         ),
+        (
+            ["data=image_folder", "data.path=~/scans of 2024/"],
+            "scans_of_2024-cross_entropy-seed0",
+        ),
+        (
+            ["data=image_list", "data.root=photos", "data.train=a.txt", "data.test=b.txt"],
+            "photos-cross_entropy-seed0",
+        ),
     ],
 )
 def test_a_run_is_named_by_data_method_and_seed(words: list[str], name: str) -> None:

@@ -49,9 +49,12 @@ def cells_of(path: Path) -> list[Cell]:
     return cells(read_table_file(path))
 
 
+CLOCK: Any = {"seconds": True, "cost": {"seconds", "cpu_seconds", "memory"}}
+
+
 def without_clock(records: list[RunRecord]) -> dict[str, dict[str, Any]]:
     """Records by fingerprint, without what depends on the clock."""
-    return {r.fingerprint: r.model_dump(mode="json", exclude={"seconds"}) for r in records}
+    return {r.fingerprint: r.model_dump(mode="json", exclude=CLOCK) for r in records}
 
 
 def lines_of(path: Path) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data import SHARED_GROUPS
+from data import OWN_SHARES, SHARED_GROUPS
 from engine.config.mistakes import ConfigError
 from engine.report.statistics import paired_difference
 from engine.tables.aggregate import METRICS, Block, Row, Wanted, blocks
@@ -233,6 +233,20 @@ def test_a_run_that_diverged_is_left_out_and_named() -> None:
     assert row.notes == (
         "without numbers (the model diverged), and left out of the mean: seed 4 on subset 0",
     )
+
+
+def test_the_runs_of_several_processors_are_counted() -> None:
+    other = lines("cross_entropy", [0.81, 0.82], hardware={"processor": "another CPU"})
+    records = [*lines("cross_entropy", [0.8] * 3), *other]
+    (made,) = [note for note in only_block(records).notes if note.startswith("made with")]
+    assert made.endswith(", a CPU (3 of 5) and another CPU (2 of 5)")
+    (made,) = [note for note in only_block(records[:3]).notes if note.startswith("made with")]
+    assert made.endswith(", a CPU")
+
+
+def test_a_table_of_a_natural_test_split_says_at_which_shares_its_numbers_are() -> None:
+    said = f"{OWN_SHARES}, 9 images of a class to 2: accuracy is at these"
+    assert only_block(lines("cross_entropy", [0.8, 0.7], notes=(said,))).notes.count(said) == 1
 
 
 def test_uncommitted_changes_are_counted() -> None:

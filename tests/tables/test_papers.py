@@ -39,6 +39,7 @@ SMALL_NETWORK = {"model.name": "cifar_resnet8"}
 NUM_KINDS = {
     "balanced_softmax_logit_adjustment": 9 * 4,
     "cifar10_jpeg": 1,
+    "cifar10_jpeg_200": 8,
     "chula_rbc12": 6,
     "class_balanced": 13 * 2,
     "digits_lt": 27,
@@ -85,6 +86,7 @@ def stand_in(cell: Cell, root: Path, **changes: Any) -> Config:
         "schedule.epochs": 5,
         "track.root": str(root),
         "runtime.threads": 1,
+        "runtime.compile": False,  # takes longer than the run
         **({"runtime.workers": 0} if is_by_image else {}),
         **changes,
     }

@@ -12,10 +12,12 @@ import pytest
 
 from engine.config.components import ROOT
 from engine.config.load import load
+from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.tables.aggregate import Wanted, blocks
 from engine.tables.beside import unmatched
 from engine.tables.cells import cells
+from engine.tables.commands import stages_of
 from engine.tables.published import SAME_SUBSET, Published, backbone, find, read
 from engine.tables.table_file import Reference, read_table_file
 from tests.tables._lines import line
@@ -39,7 +41,7 @@ def where(**values: str | float) -> pd.DataFrame:
 
 def test_the_file_has_every_number_with_its_source() -> None:
     table = read()
-    assert len(table) == 1746
+    assert len(table) == 1747
     assert [source for source in table.source if not SOURCE.fullmatch(source)] == []
     for column in ("paper", "venue", "table_or_place", "dataset", "backbone", "method"):
         assert (table[column] != "").all(), column
@@ -425,11 +427,35 @@ def block_on(*words: str) -> list[Any]:
     return blocks([line("ours", words=(*files, *words))], Wanted(baseline="ours"))
 
 
-def test_a_second_stage_has_the_backbone_and_epochs_of_its_first() -> None:
-    first = load(LDAM_RECIPE)
-    second = load(LDAM_RECIPE, ["schedule.epochs=10", "model=cifar_resnet20"])
-    found = beside(second, first_stage=first)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["schedule.epochs=10", "model=cifar_resnet20"],
+        ["optim.lr=0.5", "schedule=cosine"],
+        ["data.augment.crop=0", "data.augment.flip=false"],
+    ],
+)
+def test_a_second_stage_is_compared_by_how_its_first_was_trained(words: list[str]) -> None:
+    second = load(LDAM_RECIPE, words)
+    found = beside(second, first_stage=load(LDAM_RECIPE))
     assert found.differs == ("selection rule (theirs best test epoch, ours last)",)
+    assert len(beside(second).differs) > 1
+
+
+def test_lines_that_lead_back_to_where_they_began_are_refused() -> None:
+    one, two = line("one"), line("two")
+    names = {"one": "1" * 12, "two": "2" * 12}
+    start = "model.init_from=runs/synthetic/"
+    records = [
+        one.model_copy(
+            update={"words": (f"{start}{names['two']}",), "fingerprint": names["one"]},
+        ),
+        two.model_copy(
+            update={"words": (f"{start}{names['one']}",), "fingerprint": names["two"]},
+        ),
+    ]
+    with pytest.raises(ConfigError, match=r"two: run 1{12} starts from itself"):
+        stages_of(records[0], records)
 
 
 def test_the_row_of_a_second_stage_knows_the_config_of_its_first() -> None:

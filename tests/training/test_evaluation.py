@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.training.loaders import EVALUATED_PIXELS, evaluation_batch
 from engine.training.machine import machine
-from engine.training.setup import EVALUATED_PIXELS, evaluation_batch, load_dataset, set_up
+from engine.training.setup import load_dataset, set_up
 from tests._runs import small_config
 
 

@@ -11,6 +11,7 @@ from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.training import build, notes
 from engine.training.processes import Processes
+from engine.training.trained import load_run
 from tests._runs import small_config, small_run
 
 
@@ -111,6 +112,59 @@ def test_class_weights_of_other_names_are_refused(
     dataset = build.build_dataset(config)
     with pytest.raises(ConfigError, match=f"^reweight.weights{reason}"):
         build.build_class_weights(config, dataset)
+
+
+def test_loss_values_by_name_are_those_of_a_list_in_label_order(tmp_path: Path) -> None:
+    values = ("{class1: 2, class0: 1, class3: 8, class2: 4}", "[1, 2, 4, 8]")
+    for loss, key in (("softmax_focal", "alpha"), ("binary_cross_entropy", "pos_weight")):
+        configs = [small_config(tmp_path, f"loss={loss}", f"loss.{key}={v}") for v in values]
+        dataset = build.build_dataset(configs[0])
+        counts = torch.from_numpy(dataset.class_counts)
+        made = [build.build_loss(config, counts, dataset.class_names) for config in configs]
+        assert [getattr(loss, key).tolist() for loss in made] == [[1, 2, 4, 8]] * 2
+        assert notes.listed_loss_values(configs[0], dataset) == (
+            f"loss.{key} in label order: 0_class0 1, 1_class1 2, 2_class2 4, 3_class3 8",
+        )
+
+
+def test_the_one_output_of_two_classes_has_the_value_of_its_positive_class(tmp_path: Path) -> None:
+    words = ("data.one_vs_rest=class3", "loss=binary_cross_entropy")
+    config = small_config(tmp_path, *words, "loss.pos_weight={class3: 30}")
+    dataset = build.build_dataset(config)
+    counts = torch.from_numpy(dataset.class_counts)
+    loss = build.build_loss(config, counts, dataset.class_names)
+    assert loss.pos_weight is not None
+    assert loss.pos_weight.tolist() == [30]
+    assert notes.listed_loss_values(config, dataset) == ("loss.pos_weight: 30 for class3",)
+    other = small_config(tmp_path, *words, "loss.pos_weight={rest: 1, class3: 30}")
+    with pytest.raises(
+        ConfigError, match=r"one number, of its positive class class3; leave 'rest'"
+    ):
+        build.build_loss(other, counts, dataset.class_names)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ("class0: 1, class1: 2", ": has no number for class2, class3: give one for every class"),
+        ("class0: 1, clas1: 2", "='clas1' is not a class of .*; did you mean 'class1'"),
+        ("0: 0, 1: 0, 2: 0, 3: 0", ": every number is 0, and nothing would be learned"),
+    ],
+)
+def test_loss_values_that_do_not_fit_are_refused_before_the_run(
+    tmp_path: Path, values: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^loss.alpha{reason}"):
+        small_run(tmp_path, "loss=softmax_focal", f"loss.alpha={{{values}}}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_with_values_by_name_is_loaded_again(tmp_path: Path) -> None:
+    words = ("loss=softmax_focal", "loss.alpha={class0: 1, class1: 2, class2: 2, class3: 8}")
+    small_run(tmp_path, *words, "schedule.epochs=1")
+    (folder,) = (path.parent for path in tmp_path.rglob("summary.json"))
+    run = load_run(folder)
+    assert run.config.loss.alpha == {"class0": 1, "class1": 2, "class2": 2, "class3": 8}
 
 
 def test_other_limits_of_the_groups_are_noted_and_the_usual_ones_are_not() -> None:

@@ -228,6 +228,11 @@ def test_an_unknown_optimizer_names_the_nearest() -> None:
         build_optimizer(Small().parameters(), name="adamv", lr=0.1, weight_decay=0.0)
 
 
+def test_an_optimizer_like_no_other_says_where_the_names_are() -> None:
+    with pytest.raises(ConfigError, match=r"such optimizer; timm\.optim\.list_optimizers\(\)"):
+        build_optimizer(Small().parameters(), name="lbfgs", lr=0.1, weight_decay=0.0)
+
+
 def test_a_momentum_that_the_optimizer_does_not_have_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"optim\.momentum=0\.5: has no effect"):
         build_optimizer(Small().parameters(), name="adamw", lr=0.1, weight_decay=0.0, momentum=0.5)

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from engine.training import logits
 from engine.training.metrics import bagged_threshold, best_threshold, ranking
 from engine.training.metrics.ranking import f1_at_threshold, ranking_scores, top_k_accuracy
+from engine.training.metrics.rows import ArrayInBlocks, RowScores
 
 
 def drawn(
@@ -92,7 +94,7 @@ def test_top_k_accuracy_does_not_depend_on_the_size_of_a_chunk(
 ) -> None:
     probabilities, targets = drawn()
     whole = top_k_accuracy(probabilities, targets, k=2)
-    monkeypatch.setattr(ranking, "_CHUNK_ENTRIES", 29)
+    monkeypatch.setattr(logits, "BLOCK_ENTRIES", 29)
     assert top_k_accuracy(probabilities, targets, k=2) == whole
 
 
@@ -155,11 +157,11 @@ def test_validation_without_negatives_cannot_be_weighed() -> None:
 def test_ties_for_the_top_are_counted_and_no_others(
     monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(ranking, "_CHUNK_ENTRIES", size)
-    probabilities, _ = drawn()
+    monkeypatch.setattr(logits, "BLOCK_ENTRIES", size)
+    probabilities, targets = drawn()
     expected = sum(sorted(row)[-1] == sorted(row)[-2] for row in probabilities.tolist())
     assert 0 < expected < len(probabilities)
-    assert ranking.count_ties(probabilities) == expected
+    assert RowScores.of(ArrayInBlocks(probabilities), targets).num_ties == expected
 
 
 def test_best_threshold_without_a_positive_sample_is_one_half() -> None:
@@ -171,17 +173,17 @@ def test_best_threshold_of_a_non_finite_probability_is_nan() -> None:
 
 
 def test_a_bagged_threshold_is_the_mean_of_the_best_ones_of_bootstrap_draws() -> None:
-    positives = np.linspace(0.3, 0.9, 20) ** 2
-    scores, targets = np.array([0.01, 0.02, *positives]), np.repeat([0, 1], [2, 20])
-    # No negative lies above a positive: the best threshold of a draw is between its highest
-    # negative and its lowest positive, the k-th of all where none below is drawn, and it is.
+    positives = np.linspace(0.3, 0.7, 20) ** 2  # below 0.5, which calls none of them
+    scores, targets = np.append(np.full(20, 0.01), positives), np.repeat([0, 1], [20, 20])
+    # No negative lies above a positive: the best threshold of a draw is between the negatives and
+    # its lowest positive, the k-th of all where none below is drawn, and it is.
     none_below = (1 - np.arange(21) / 20) ** 20
     chances = none_below[:-1] - none_below[1:]
-    lowest, highest = chances @ positives, 0.25 * 0.01 + 0.75 * 0.02
+    lowest = chances @ positives
     spread = np.sqrt(chances @ (positives - lowest) ** 2 / 4 / ranking.NUM_DRAWS)
     assert best_threshold(binary(scores), targets) == positives[0]
     found = bagged_threshold(binary(scores), targets)
-    assert found == pytest.approx((lowest + highest) / 2, abs=4 * spread)
+    assert found == pytest.approx((lowest + 0.01) / 2, abs=4 * spread)
 
 
 def test_a_single_positive_sample_does_not_have_the_threshold_at_its_own_score() -> None:
@@ -190,13 +192,29 @@ def test_a_single_positive_sample_does_not_have_the_threshold_at_its_own_score()
     assert bagged_threshold(binary(scores), targets) == pytest.approx(0.4, rel=1e-12)
 
 
+def test_a_threshold_that_is_worse_on_left_out_samples_is_replaced_by_one_half() -> None:
+    scores = np.repeat([0.1, 0.45, 0.6, 0.9], [18, 2, 10, 10])
+    targets = np.repeat([0, 1], 20)
+    # Without the two negatives at 0.45 a draw would choose the middle of 0.1 and 0.6, but they are
+    # left out then, and false alarms; with one of them it is the middle of 0.45 and 0.6.
+    without = 0.9**20
+    spread = 0.025 * np.sqrt(without * (1 - without) / ranking.NUM_DRAWS)
+    found = bagged_threshold(binary(scores), targets)
+    assert found == pytest.approx(without * 0.5 + (1 - without) * 0.525, abs=4 * spread)
+
+
+def test_a_bagged_threshold_leaves_one_half_where_it_calls_none_or_all() -> None:
+    scores, targets = np.repeat([0.1, 0.2, 0.3, 0.4], 10), np.repeat([0, 0, 1, 1], 10)
+    assert bagged_threshold(binary(scores), targets) == pytest.approx(0.25, abs=0.01)
+    assert bagged_threshold(binary(scores + 0.5), targets) == pytest.approx(0.75, abs=0.01)
+
+
 def test_a_bagged_threshold_goes_by_the_prior_and_not_by_the_order_of_the_samples() -> None:
-    scores = np.array([0.1, 0.3, 0.4, 0.8, 0.2, 0.5, 0.7, 0.9])
-    targets = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    prior = np.array([99, 1])
+    scores = np.append(np.linspace(0, 0.8, 40), np.linspace(0.2, 1, 40))
+    targets, prior = np.repeat([0, 1], 40), np.array([99, 1])
     found = [bagged_threshold(binary(scores), targets, prior_counts=p) for p in (None, prior)]
-    assert found[0] < found[1]
-    shuffled = np.random.default_rng(0).permutation(8)
+    assert found[0] < 0.45 < 0.7 < found[1]
+    shuffled = np.random.default_rng(0).permutation(80)
     again = bagged_threshold(binary(scores[shuffled]), targets[shuffled], prior_counts=prior)
     assert again == found[1]
 

@@ -21,6 +21,7 @@ from engine.report.terminal import Terminal
 from engine.training import build, checkpoint, trained
 from engine.training.setup import load_dataset
 from engine.training.start_weights import StartWeights, start_weights
+from engine.training.weights_hash import weights_hash
 from tests._runs import assert_same_run, folder_of, small_config, small_run
 
 ONE = "schedule.epochs=1"
@@ -87,7 +88,7 @@ def test_a_run_says_and_records_which_weights_it_starts_from(tmp_path: Path, fir
     named = f"the weights of run {first.name} after epoch {weights.epoch} (rule val)"
     assert f"starts from {named}" in said
     facts = trained.read_facts(folder_of(tmp_path / "runs", *words_of(first, ONE)))
-    assert facts["start_weights"] == trained.weights_hash(weights.state)
+    assert facts["start_weights"] == weights_hash(weights.state)
 
 
 def test_a_stopped_run_does_not_go_on_with_other_start_weights(tmp_path: Path, first: Path) -> None:

@@ -6,12 +6,9 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
 
-from engine.config.mistakes import ConfigError, nearest
-
-if TYPE_CHECKING:
-    from engine.report.reading import Run
+from engine.config.arguments import Parser, unknown_options
+from engine.config.mistakes import ConfigError
 
 USAGE = """\
 usage: python -m engine.report.page RUN ...
@@ -19,9 +16,12 @@ usage: python -m engine.report.page RUN ...
 Write report.html into the folders of finished runs: what made the numbers, results by selection
 rule, curves, classes, confusions and the most confident mistakes, in one file that needs no
 network. RUN is a run folder, or a folder of them. A new run writes its own with track.report=true.
+Of a search the folder of the study is RUN: its trials, what each key did, what was confirmed.
+analyze.py --html writes the page of a run with its analysis, and that of a table.
 
   python -m engine.report.page runs/digits/0123456789ab
   python -m engine.report.page runs/digits --no-images
+  python -m engine.report.page runs/digits-softmax_focal
 
 options:
   --no-images  leave out the images of mistakes: the data set is then not read
@@ -30,11 +30,6 @@ options:
 Exit code: 0 all pages were written, 1 some could not be, 2 a mistake in the command.
 """
 OPTIONS = ("--no-images", "--help")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError([f"{message}; see python -m engine.report.page --help"])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -58,20 +53,26 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    from engine.report.reading import run_folders
-
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser("python -m engine.report.page")
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--no-images", action="store_true")
-    parser.add_argument("-h", "--help", action="store_true")
     given, unknown = parser.parse_known_intermixed_args(argv)
-    mistakes = [f"{word}: unknown option{nearest(word, OPTIONS)}" for word in unknown]
-    given.folders = run_folders(given.runs)
+    mistakes = unknown_options(unknown, OPTIONS)
+    given.folders = _folders(given.runs)
     if not given.help:
         mistakes += _mistakes(given)
     if mistakes:
         raise ConfigError(mistakes)
     return given
+
+
+def _folders(given: Sequence[Path]) -> list[Path]:
+    """Return studies as they are, and of other folders the runs in them."""
+    from engine.report.page.study import is_study
+    from engine.report.reading import run_folders
+
+    studies = [path.expanduser() for path in given if is_study(path.expanduser())]
+    return [*studies, *run_folders([path for path in given if path.expanduser() not in studies])]
 
 
 def _mistakes(given: argparse.Namespace) -> Iterator[str]:
@@ -85,32 +86,19 @@ def _mistakes(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _write(folder: Path, *, with_images: bool) -> Path:
-    from engine.report.page import write_page
+    from engine.report.page import FILE, html, write_page
+    from engine.report.page.run_images import images_or_remark
+    from engine.report.page.study import is_study, study_page
     from engine.report.reading import read_run
+    from engine.training.files import write_text
 
-    run = read_run(folder)
+    if is_study(folder):
+        write_text(folder / FILE, html(study_page(folder)))
+        return folder / FILE
     if not with_images:
         return write_page(folder)
-    try:
-        images = _test_images(run)
-    except (ConfigError, ValueError) as error:  # a DataError is a ValueError
-        return write_page(folder, remark=f"The images of mistakes are not shown: {error}")
-    return write_page(folder, images=images)
-
-
-def _test_images(run: Run) -> Any:
-    """Return the images of the test split, as they were in the run.
-
-    Raises:
-        ConfigError: the data are not at hand any more, or have changed.
-    """
-    from engine.training.setup import load_dataset
-
-    on_hand = run.config.data.model_copy(update={"download": False})
-    dataset = load_dataset(run.config.model_copy(update={"data": on_hand}))
-    if dataset.split_fingerprint != run.summary.split_fingerprint:
-        raise ConfigError(["the data have changed since the run"])
-    return dataset.test.images
+    found = images_or_remark(read_run(folder))
+    return write_page(folder, images=found.images, remark=found.remark, repeats=found.repeats)
 
 
 if __name__ == "__main__":

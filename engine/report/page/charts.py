@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -101,7 +101,7 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves over the epochs.
+    """Curves over the epochs, or over another number.
 
     Attributes:
         title: of the chart.
@@ -111,21 +111,68 @@ class Curves:
         x_ticks: of the epochs.
         y_ticks: of the values.
         marked: coordinate of the epoch that the headline's rule took, or None.
+        x_name: what stands in the place of epochs.
     """
 
+    kind: ClassVar[str] = "curves"
     title: str
-    epochs: list[int]
+    epochs: list[int] | list[float]
     xs: list[float]
     curves: list[Curve]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     marked: float | None
+    x_name: str = "epoch"
+
+    @property
+    def _labels(self) -> list[str]:
+        return [f"{self.x_name} {number:.6g}" for number in self.epochs]
 
     @property
     def data(self) -> dict[str, Any]:
         """Return what the page needs to show values under the pointer."""
         named = [{"name": curve.name, "values": curve.values} for curve in self.curves]
-        return {"xs": self.xs, "labels": [f"epoch {e}" for e in self.epochs], "curves": named}
+        return {"xs": self.xs, "labels": self._labels, "curves": named}
+
+
+def curves_against(
+    x_name: str,
+    at: Sequence[float],
+    values: Mapping[str, Sequence[float | None]],
+    *,
+    title: str,
+    marked: float | None = None,
+) -> Curves | None:
+    """Return a chart of up to six curves over the same numbers; None where none has a value.
+
+    Args:
+        x_name: of the numbers.
+        at: (E,) in increasing order.
+        values: (E,) by the name of a curve.
+        title: of the chart.
+        marked: number at which a vertical line stands.
+    """
+    found = {name: row for name, row in values.items() if any(v is not None for v in row)}
+    every = [v for row in found.values() for v in row if v is not None]
+    if not every:
+        return None
+    x = across(at[0], at[-1])
+    room = 0.05 * (max(every) - min(every)) or 0.05
+    y = upwards(min(every) - room, max(every) + room)
+    xs = [x(number) for number in at]
+    curves = [
+        Curve(
+            name,
+            style,
+            _path(xs, [None if v is None else y(v) for v in row]),
+            [DASH if v is None else f"{v:.4g}" for v in row],
+        )
+        for style, (name, row) in enumerate(found.items())
+    ]
+    line = None if marked is None else x(marked)
+    is_whole = all(float(number).is_integer() for number in at)
+    ticks = x.ticks(whole=is_whole)
+    return Curves(title, list(at), xs, curves, ticks, y.ticks(), line, x_name)
 
 
 def learning_curves(rows: Sequence[Mapping[str, Any]], *, epoch: int) -> list[Curves]:

@@ -6,20 +6,24 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from engine.config.load import defaults, dump, flatten
 from engine.config.messages import counted, one_line, shown
 from engine.report.page import charts, tiles
+from engine.report.page.data_card import DataCard, data_card
+from engine.report.page.parts import Section
 from engine.report.reading import Predictions, Run, predictions
 from engine.report.seeds import measures
 from engine.report.statistics import DASH
-from engine.training.metrics.calibration import reliability
 from engine.training.metrics.groups import Limits
 from engine.training.run_folder import RunFolder
 from engine.training.summary import ClassResult, Summary
+
+if TYPE_CHECKING:
+    from engine.training.repeats import Repeats
 
 MATRIX_CLASSES = 30  # up to so many a confusion matrix can be read
 PAIRS = 50  # confusions listed
@@ -70,6 +74,7 @@ class Page:
         method: the loss and the choices beside it.
         summary: of the run.
         facts: what made the numbers.
+        card: what the data are and their test split can show; None without training images.
         metrics: a row a metric: its name and its test value by each rule.
         groups: the classes.
         limits: how many training images are many, medium and few.
@@ -82,12 +87,14 @@ class Page:
         mistakes: the images on which the run was wrong and most confident.
         remark: why there are no images, or nothing.
         config: the whole config as YAML.
+        sections: what else is said of the run.
     """
 
     title: str
     method: str
     summary: Summary
     facts: list[Fact]
+    card: DataCard | None
     metrics: list[tuple[str, list[str]]]
     groups: list[Group]
     limits: str
@@ -100,15 +107,25 @@ class Page:
     mistakes: list[tiles.Tile]
     remark: str
     config: str
+    sections: Sequence[Section] = ()
 
 
-def page_of(run: Run, *, images: tiles.Images | None = None, remark: str = "") -> Page:
+def page_of(
+    run: Run,
+    *,
+    images: tiles.Images | None = None,
+    remark: str = "",
+    repeats: Repeats | None = None,
+    sections: Sequence[Section] = (),
+) -> Page:
     """Return what the page of a finished run says.
 
     Args:
         run: from :func:`engine.report.reading.read_run`.
         images: of its test split, in the order of the split, where they are at hand.
         remark: why they are not.
+        repeats: images of its data that are there more than once; None where nobody looked.
+        sections: what else is said of the run.
 
     Raises:
         ConfigError: its predictions of test are missing or damaged.
@@ -118,25 +135,27 @@ def page_of(run: Run, *, images: tiles.Images | None = None, remark: str = "") -
     said = predictions(run.folder)
     limits = Limits(run.config.evaluate.many_above, run.config.evaluate.few_below)
     involved = [c for c in result.classes if c.train_images or c.support]
-    predicted = said.probabilities.argmax(axis=1)
+    predicted = said.rows.predictions
     pairs = list(_pairs(said, predicted))
     return Page(
         title=summary.title,
         method=_method(run),
         summary=summary,
         facts=list(_facts(run, rows)),
+        card=data_card(run, repeats=repeats),
         metrics=list(_metrics(summary)),
         groups=list(_groups(involved, limits)),
         limits=limits.text,
         is_folded=len(involved) > UNFOLDED,
         curves=charts.learning_curves(rows, epoch=result.epoch),
         recalls=charts.recall_by_count(involved),
-        calibration=charts.calibration(reliability(said.probabilities, said.targets)),
+        calibration=charts.calibration(said.rows.reliability(said.targets)),
         matrix=_matrix(said, predicted, [c.label for c in involved]),
         pairs=pairs[:PAIRS],
         mistakes=[] if images is None else list(tiles.most_confident_mistakes(said, images)),
         remark=remark,
         config=dump(run.config),
+        sections=sections,
     )
 
 

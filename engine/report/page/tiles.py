@@ -41,9 +41,7 @@ def most_confident_mistakes(said: Predictions, images: Images) -> Iterator[Tile]
         said: what the run said of the split.
         images: of the split, in its order.
     """
-    found = said.probabilities
-    predicted = found.argmax(axis=1)
-    top = found[np.arange(len(found)), predicted]
+    predicted, top = said.rows.predictions, said.rows.confidence
     wrong = np.flatnonzero(predicted != said.targets)
     for position in wrong[np.argsort(-top[wrong], kind="stable")][:SHOWN].tolist():
         picture = _picture(images, position)
@@ -53,7 +51,7 @@ def most_confident_mistakes(said: Predictions, images: Images) -> Iterator[Tile]
                 one_line(said.class_names[said.targets[position]]),
                 one_line(said.class_names[predicted[position]]),
                 float(top[position]),
-                _name(images, position, number=int(said.index[position])),
+                name_of(images, position, number=int(said.index[position])),
             )
 
 
@@ -81,7 +79,8 @@ def _data_uri(picture: Image.Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _name(images: Images, position: int, *, number: int) -> str:
+def name_of(images: Images, position: int, *, number: int) -> str:
+    """Return the file of an image with its folder, or its number in the data set's own list."""
     if hasattr(images, "path"):
         file = images.path(position)
         return one_line(f"{file.parent.name}/{file.name}")

@@ -11,6 +11,7 @@ import numpy as np
 from engine.config import choices
 from engine.config.schema import Config
 from engine.report.tracking._base import Closing, Confusion
+from engine.training.run_folder import data_name
 
 if TYPE_CHECKING:
     from engine.training.evaluation import Assessment
@@ -29,7 +30,8 @@ PerClassMode = Literal["auto", "scalars", "table", "off"]
 def run_name(config: Config) -> str:
     """Return the data, the method and the seed of a run, as in ``digits-ldam-cosine-seed0``.
 
-    The method is the loss and the choices beside it that are not the usual ones.
+    The method is the loss and the choices beside it that are not the usual ones. A folder of
+    images is called by its own name, as the folder of its runs is.
     """
     method = [config.loss.name]
     chosen = {
@@ -39,7 +41,7 @@ def run_name(config: Config) -> str:
     }
     method += [name for key, name in chosen.items() if name != choices.of(key).default]
     method += [name for name in ("mixup", "cutmix") if getattr(config.mixup, name)]
-    return "-".join([config.data.name, *method, f"seed{config.seed}"])
+    return "-".join([data_name(config), *method, f"seed{config.seed}"])
 
 
 def class_labels(names: Sequence[str]) -> list[str]:
@@ -123,7 +125,7 @@ def closing_of(
     classes = [result.model_dump() for result in summary.result.classes]
     confusion = Confusion(
         test.predictions.targets.tolist(),
-        test.probabilities.argmax(1).tolist(),
+        test.metrics.rows.predictions.tolist(),
         [str(row["name"]) for row in classes],
     )
     return Closing(

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.training.metrics.rows import ArrayInBlocks, RowScores
+
 MAX_RANKED = 20_000_000
 """Most entries N x C for which every class is ranked: beyond, sorting each column takes minutes."""
 
-_CHUNK_ENTRIES = 2**20
 NUM_DRAWS, MAX_DRAWN = 200, 2_000_000
 """Bootstrap draws over which a threshold is averaged, and the most samples that they have."""
 
@@ -36,31 +37,12 @@ def top_k_accuracy(
     >>> top_k_accuracy(np.array([[0.2, 0.5, 0.3]]), np.array([2]), k=2)
     1.0
     """
-    hits = 0
-    num_samples, num_classes = len(targets), probabilities.shape[1]
-    classes = np.arange(num_classes)
-    # In chunks: the comparisons of all rows at once would be as large as the probabilities.
-    step = max(1, _CHUNK_ENTRIES // num_classes)
-    for start in range(0, num_samples, step):
-        rows, true = probabilities[start : start + step], targets[start : start + step, None]
-        of_true = np.take_along_axis(rows, true, axis=1)
-        ahead = (rows > of_true) | ((rows == of_true) & (classes < true))
-        hits += int((ahead.sum(axis=1) < k).sum())
-    return hits / num_samples
+    return share_within(RowScores.of(ArrayInBlocks(probabilities), targets).num_ahead, k=k)
 
 
-def count_ties(probabilities: npt.NDArray[np.floating]) -> int:
-    """Count the samples whose largest probability two or more classes share.
-
-    >>> count_ties(np.array([[0.4, 0.4, 0.2], [0.5, 0.25, 0.25]]))
-    1
-    """
-    ties = 0
-    step = max(1, _CHUNK_ENTRIES // probabilities.shape[1])
-    for start in range(0, len(probabilities), step):
-        rows = probabilities[start : start + step]
-        ties += int(((rows == rows.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
-    return ties
+def share_within(num_ahead: npt.NDArray[np.integer], *, k: int) -> float:
+    """Return the same of the number of classes that rank before each sample's true one (N,)."""
+    return int((num_ahead < k).sum()) / len(num_ahead)
 
 
 def ranking_scores(
@@ -132,14 +114,15 @@ def bagged_threshold(
     *,
     prior_counts: npt.NDArray[np.integer] | None = None,
 ) -> float:
-    """Return the mean threshold with the best F1 on 200 bootstrap draws of the samples.
+    """Return the mean of the thresholds with the best F1 on 200 bootstrap draws, or of 0.5.
 
     On a few dozen samples the best F1 is often that of a single score above a wide gap. Here each
-    draw's threshold is the middle between that score and the next lower one, and the mean over
-    draws depends on more scores than one (Breiman 1996, "Bagging Predictors"). Beyond 10,000
-    samples, where one draw is as good as another, there are fewer draws. Positives and negatives
-    are drawn apart, as many as there are, with a fixed seed. Without a positive sample the answer
-    is 0.5; with a non-finite probability it is NaN.
+    draw's threshold is the middle between that score and the next lower one. Where it has a lower
+    F1 than 0.5 on the samples that the draw left out, 0.5 counts in its place. The mean over draws
+    depends on more scores than one (Breiman 1996, "Bagging Predictors" and "Out-of-bag
+    estimation"). Beyond 10,000 samples, where one draw is as good as another, there are fewer
+    draws. Positives and negatives are drawn apart, as many as there are, with a fixed seed. Without
+    a positive sample the answer is 0.5; with a non-finite probability it is NaN.
 
     Args:
         probabilities: (N, 2).
@@ -154,7 +137,9 @@ def bagged_threshold(
     if not positive.any():
         return 0.5
     weight, total = _weight_of_negatives(targets, prior_counts), positive.sum()
+    negatives = (len(scores) - total) / total
     ends = np.flatnonzero(np.append(np.diff(scores), -1.0))  # the last of each distinct score
+    is_above = scores >= 0.5
     generator, found = np.random.default_rng(0), []
     for _ in range(max(1, min(NUM_DRAWS, MAX_DRAWN // len(scores)))):
         times = np.empty(len(scores))
@@ -167,8 +152,31 @@ def bagged_threshold(
         best = ends[(2 * tp / (tp + weight * fp + total)).argmax()]
         below = np.flatnonzero(times[best + 1 :])
         lower = scores[best + 1 + below[0]] if below.size else scores[best]
-        found.append((scores[best] + lower) / 2)
+        threshold = (scores[best] + lower) / 2
+        left_out = times == 0
+        f1 = [
+            _f1_of_shares(called[left_out], positive[left_out], negatives=weight * negatives)
+            for called in (scores >= threshold, is_above)
+        ]
+        found.append(threshold if f1[0] >= f1[1] else 0.5)
     return float(np.mean(found, dtype=np.float64))
+
+
+def _f1_of_shares(
+    called: npt.NDArray[np.bool_], positive: npt.NDArray[np.bool_], *, negatives: float
+) -> float:
+    """Return the F1 of calls where there are so many negatives to a positive; 0 if none is there.
+
+    Args:
+        called: (N,) which samples are called positive.
+        positive: (N,) which are.
+        negatives: as many to one positive; the samples say only which share of either is called.
+    """
+    hits, alarms = called[positive], called[~positive]
+    if not hits.size or (not alarms.size and negatives > 0):
+        return 0.0
+    true, false = hits.mean(), negatives * alarms.mean() if alarms.size else 0.0
+    return float(2 * true / (1 + true + false))
 
 
 def f1_at_threshold(

@@ -56,7 +56,7 @@ def methods(paths: Sequence[Path], *, lead: Search, is_shared: bool) -> tuple[Se
     if not paths:
         return ()
     lead = replace(lead, file=lead.file.model_copy(update={"pruner": Pruner()}))
-    mistakes = [*_unfair(lead.file, lead.path), *_alike(paths)]
+    mistakes = [*unfair(lead.file, lead.path), *_alike(paths)]
     found = []
     for path in paths:
         try:
@@ -101,14 +101,14 @@ def _method(path: Path, lead: Search, *, is_shared: bool) -> Search:
     if overlap:
         raise ConfigError([f"{path}: {min(overlap)}: {lead.path.name} sets this key for all"])
     search = replace(lead, files=(*lead.files, path), study=study)
-    space = _existing(lead.file.space, constants_of(search))
+    space = existing(lead.file.space, constants_of(search))
     if not space:
         raise ConfigError([f"{path}: no key of the space of {lead.path.name} exists with it"])
     queue = tuple(values for values in lead.file.enqueue if values.keys() <= space.keys())
     return replace(search, file=lead.file.model_copy(update={"space": space, "enqueue": queue}))
 
 
-def _existing(space: Mapping[str, Axis], constants: Mapping[str, Any]) -> dict[str, Axis]:
+def existing(space: Mapping[str, Axis], constants: Mapping[str, Any]) -> dict[str, Axis]:
     """Return the keys of a shared space whose conditions one method can meet."""
     found: dict[str, Axis] = {}
     for key, axis in space.items():
@@ -127,7 +127,8 @@ def _values(name: str, space: Mapping[str, Axis], constants: Mapping[str, Any]) 
     return {constants[name]} if name in constants else set()
 
 
-def _unfair(file: SearchFile, path: Path) -> Iterator[str]:
+def unfair(file: SearchFile, path: Path) -> Iterator[str]:
+    """Yield what of a search file would give one method more than another."""
     if file.sampler.name == "grid":
         yield f"{path}: sampler=grid: a grid's size is not a budget; compare with tpe, gp or random"
     if file.budget.trials is None:

@@ -45,9 +45,11 @@
   }
 
   // Tables: a click on a heading sorts each group by it, a second one the other way round.
-  const valueOf = (row, column) => {
+  // A number may be followed by its spread or interval; in a column of words it stands alone.
+  const valueOf = (row, column, isText) => {
     const text = row.cells[column].textContent.trim();
-    const number = Number(text.replaceAll(",", "").replace("%", ""));
+    const plain = text.replaceAll(",", "").replace("%", "");
+    const number = isText ? Number(plain) : parseFloat(plain);
     return text === "" || Number.isNaN(number) ? text : number;
   };
   const isMissing = (value) => value === "" || value === "\u2013";
@@ -69,9 +71,11 @@
         const order = before === first ? second : first;
         for (const other of headings) other.removeAttribute("aria-sort");
         heading.setAttribute("aria-sort", order);
+        const isText = heading.classList.contains("text");
         const sign = order === "ascending" ? 1 : -1;
         for (const body of table.tBodies) {
-          const rows = [...body.querySelectorAll("tr.row")].map((row) => [valueOf(row, column), row]);
+          const rows = [...body.querySelectorAll("tr.row")]
+            .map((row) => [valueOf(row, column, isText), row]);
           rows.sort(([a], [b]) => {
             if (isMissing(a) || isMissing(b)) return isMissing(a) - isMissing(b);
             return sign * compare(a, b);
@@ -79,6 +83,23 @@
           body.append(...rows.map(([, row]) => row));
         }
       });
+    });
+  }
+
+  // A long table: a search hides the rows that do not have the words.
+  for (const input of document.querySelectorAll("input.filter")) {
+    input.hidden = false;
+    const figure = input.closest("figure");
+    const found = figure.querySelector(".found");
+    input.addEventListener("input", () => {
+      const words = input.value.trim().toLocaleLowerCase();
+      let count = 0;
+      for (const row of figure.querySelectorAll("tr.row")) {
+        const matches = row.textContent.toLocaleLowerCase().includes(words);
+        row.classList.toggle("hidden", !matches);
+        count += matches;
+      }
+      found.textContent = words === "" ? "" : `${count} found`;
     });
   }
 

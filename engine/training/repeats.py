@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -27,7 +26,18 @@ class Repeats(NamedTuple):
     near: dict[tuple[str, str], int] | None
 
 
-def find_repeats(splits: Mapping[str, data.Split], *, most_bits: int | None) -> Repeats:
+def repeats_in_memory(dataset: data.LongTailed) -> Repeats | None:
+    """Compare the images of a data set, or return None where some stay on disk.
+
+    Reading all of their files could take longer than the rest of what a page needs.
+    """
+    splits = dataset.splits
+    if not all(isinstance(split.images, Tensor) for split in splits.values()):
+        return None
+    return find_repeats(splits)
+
+
+def find_repeats(splits: Mapping[str, data.Split], *, most_bits: int | None = None) -> Repeats:
     """Compare all images: decoded ones by their pixels, files by their bytes.
 
     Args:
@@ -35,7 +45,7 @@ def find_repeats(splits: Mapping[str, data.Split], *, most_bits: int | None) -> 
         most_bits: bits of 64 in which the hashes of images that look alike may differ; None does
             not look for such.
     """
-    contents = {name: list(_contents(split.images)) for name, split in splits.items()}
+    contents = {name: list(data.content_digests(split.images)) for name, split in splits.items()}
     near = None
     if most_bits is not None:
         hashes = {name: data.image_hashes(split.images) for name, split in splits.items()}
@@ -52,13 +62,3 @@ def find_repeats(splits: Mapping[str, data.Split], *, most_bits: int | None) -> 
         },
         near=near,
     )
-
-
-def _contents(images: data.Images) -> Iterator[bytes]:
-    if isinstance(images, Tensor):
-        for image in images:
-            yield hashlib.sha256(image.contiguous().numpy()).digest()
-    else:
-        for position in range(len(images)):
-            with images.path(position).open("rb") as file:
-                yield hashlib.file_digest(file, "sha256").digest()

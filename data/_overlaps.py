@@ -1,0 +1,169 @@
+"""Images of one split that are in another, too: the same pixels, or images that look alike."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data._base import DataError, Images, Split
+from data._near_duplicates import image_hashes, near_pairs
+
+_LEFT_OUT = "data.drop_duplicates"
+# What gives up images, and to which splits: never test.
+_GIVING = (("val", ("test",)), ("train", ("test", "val")))
+
+
+class Cleaned(NamedTuple):
+    """Splits without the images of one that are in another, and what must be said of it."""
+
+    splits: dict[str, Split | None]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Prints:
+    """What N images are recognised by.
+
+    Args:
+        contents: Digest of each image.
+        hashes: (N,) uint64, of how each looks; None where only equal images count.
+    """
+
+    contents: np.ndarray
+    hashes: np.ndarray | None
+
+    def select(self, kept: np.ndarray) -> _Prints:
+        return _Prints(self.contents[kept], None if self.hashes is None else self.hashes[kept])
+
+
+def content_digests(images: Images) -> Iterator[bytes]:
+    """Yield a digest of each image: of its pixels, or of the bytes of a file on disk.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
+    if isinstance(images, Tensor):
+        for image in images:
+            yield hashlib.sha256(image.contiguous().numpy()).digest()
+        return
+    for position in range(len(images)):
+        path = images.path(position)
+        try:
+            with path.open("rb") as file:
+                yield hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def near_notes(splits: Mapping[str, Split | None], *, most_bits: int) -> tuple[str, ...]:
+    """Return a sentence for each pair of splits with images that look alike.
+
+    Args:
+        splits: By name, in the order train, val, test.
+        most_bits: As for :func:`data._near_duplicates.near_pairs`.
+    """
+    there = {name: split for name, split in splits.items() if split is not None}
+    hashes = {name: image_hashes(split.images) for name, split in there.items()}
+    notes = []
+    for first, second in itertools.combinations(there, 2):
+        found = near_pairs(hashes[first], hashes[second], most_bits=most_bits)
+        if len(found.second):
+            a, b = there[first].index[found.first[0]], there[second].index[found.second[0]]
+            notes.append(
+                f"{second} images that look like one of {first}: {len(found.second)} of "
+                f"{len(hashes[second])} (number {b} like {a}; data.near_duplicates)"
+            )
+    return tuple(notes)
+
+
+def without_overlaps(
+    splits: Mapping[str, Split | None], *, most_bits: int | None, class_names: Sequence[str]
+) -> Cleaned:
+    """Leave out of training what is in test or validation, and out of validation what is in test.
+
+    Test keeps all its images, so that runs with and without are tested on the same ones.
+
+    Args:
+        splits: ``train``, ``val`` and ``test``, in this order.
+        most_bits: Bits of 64 in which the hashes of images that look alike may differ; None leaves
+            out images of equal content alone.
+        class_names: Name of each class, in label order.
+
+    Raises:
+        DataError: If a class would be left without training images, or validation without any.
+    """
+    left = dict(splits)
+    prints = {
+        name: _prints(split.images, with_hashes=most_bits is not None)
+        for name, split in splits.items()
+        if split is not None
+    }
+    notes = []
+    for name, others in _GIVING:
+        split = left[name]
+        if split is None:
+            continue
+        found = {
+            other: _repeats(prints[name], prints[other], most_bits=most_bits)
+            for other in others
+            if other in prints
+        }
+        is_in = np.logical_or.reduce(list(found.values()))
+        if not is_in.any():
+            continue
+        kept = np.flatnonzero(~is_in)
+        left[name] = split.select(torch.from_numpy(kept))
+        prints[name] = prints[name].select(kept)
+        _check_left(split, kept, name=name, class_names=class_names)
+        where = ", ".join(f"{n.sum():,} of {other}" for other, n in found.items() if n.any())
+        like = "repeat or look like" if most_bits is not None else "repeat"
+        notes.append(
+            f"{is_in.sum():,} of {len(split):,} {name} images are left out, as they {like} "
+            f"images: {where} ({_LEFT_OUT})"
+        )
+    if notes:
+        notes.append(f"test keeps all its {len(prints['test'].contents):,} images ({_LEFT_OUT})")
+    else:
+        notes.append(f"no image is left out: none is in two splits ({_LEFT_OUT})")
+    return Cleaned(left, tuple(notes))
+
+
+def _prints(images: Images, *, with_hashes: bool) -> _Prints:
+    contents = np.array(list(content_digests(images)), dtype="V32")
+    return _Prints(contents, image_hashes(images) if with_hashes else None)
+
+
+def _repeats(own: _Prints, other: _Prints, *, most_bits: int | None) -> np.ndarray:
+    """Return which images (N,) are among the others, too, or look like one of them."""
+    known = set(other.contents.tolist())
+    is_in = np.array([content in known for content in own.contents.tolist()], dtype=bool)
+    if most_bits is not None:
+        assert own.hashes is not None and other.hashes is not None
+        is_in[near_pairs(other.hashes, own.hashes, most_bits=most_bits).second] = True
+    return is_in
+
+
+def _check_left(split: Split, kept: np.ndarray, *, name: str, class_names: Sequence[str]) -> None:
+    """Refuse a validation split without images, and a class that training would lose."""
+    remedy = "remove the copies by hand, or set it to false"
+    if not len(kept):
+        raise DataError(
+            f"{_LEFT_OUT}=true leaves no {name} image: each of the {len(split):,} is in another "
+            f"split, too; {remedy}"
+        )
+    if name != "train":
+        return
+    before = np.bincount(split.targets.numpy(), minlength=len(class_names))
+    after = np.bincount(split.targets.numpy()[kept], minlength=len(class_names))
+    for label in np.flatnonzero((before > 0) & (after == 0))[:1]:
+        raise DataError(
+            f"{_LEFT_OUT}=true leaves class {class_names[label]} no training image: each of its "
+            f"{before[label]} is in another split, too; {remedy}"
+        )

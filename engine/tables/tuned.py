@@ -1,0 +1,216 @@
+"""A table whose every cell is tuned first: the same number of trials for each, then fresh seeds.
+
+``tune: SEARCH.yaml`` in a table file names the space. ``reproduce.py TABLE --tune`` searches it in
+every row of every setting and writes what it found to ``experiments/tuned/<table>.yaml``, one entry
+a cell. ``reproduce.py TABLE`` then makes the runs of the table with these words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from engine.config import command_line
+from engine.config.components import ROOT
+from engine.config.load import fingerprint
+from engine.config.mistakes import ConfigError
+from engine.config.strict_yaml import read_yaml
+from engine.tables.table_file import TableFile, Words
+from engine.training.files import write_text
+from engine.tuning.search import Search
+from engine.tuning.search.checks import checked
+from engine.tuning.search.methods import check_epochs, existing, unfair
+from engine.tuning.search.reader import read_search_file
+from engine.tuning.search.schema import Pruner
+from engine.tuning.search.space import constants_of
+
+if TYPE_CHECKING:
+    from engine.config.schema import Config
+
+TUNED = ROOT / "experiments" / "tuned"
+QUIET = ("track.wandb=disabled", "track.figures=false")
+HEAD = "# Found by `python reproduce.py {table} --tune`: of {trials} trials of each cell the best."
+
+
+class TunedCell(BaseModel):
+    """What the search of one row in one setting found.
+
+    Attributes:
+        base: fingerprint of the config that the search was laid over, with what is searched.
+        trials: that have ended.
+        value: of the metric, by the best of them.
+        words: its values of the space, as ``key=value``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str
+    trials: int
+    value: float
+    words: Words
+
+
+Found = Mapping[tuple[str, str], TunedCell]
+"""By (row, setting)."""
+
+
+def tuned_file(table: TableFile) -> Path:
+    """Return where the tuned words of a table are."""
+    return TUNED / f"{table.name}.yaml"
+
+
+def searches(table: TableFile) -> dict[tuple[str, str], Search]:
+    """Return the search of each (row, setting), alike in all but the words of the cell.
+
+    Raises:
+        ConfigError: with every mistake in the search file, and in the cells.
+    """
+    assert table.tune is not None
+    path = Path(table.tune)
+    file = read_search_file(path).model_copy(update={"pruner": Pruner()})
+    mistakes = list(unfair(file, path))
+    if later := [row for row, method in table.methods.items() if method.after is not None]:
+        mistakes.append(f"tune: {later[0]} starts from another row, and cannot be tuned by itself")
+    if mistakes:
+        raise ConfigError(f"{table.name}: {mistake}" for mistake in mistakes)
+    lead = Search(file=file, path=path, files=(), overrides=(), study="")
+    found = {}
+    for setting, theirs in table.settings.items():
+        for row, method in table.methods.items():
+            given = command_line.parse([*table.base, *theirs, *method.words])
+            search = replace(
+                lead,
+                files=tuple(given.files),
+                overrides=(*given.overrides, *_quiet(given.overrides)),
+                study=re.sub(r"[^A-Za-z0-9._-]+", "_", f"tune-{table.name}-{setting}-{row}"),
+            )
+            space = existing(file.space, constants_of(search))
+            queue = tuple(values for values in file.enqueue if values.keys() <= space.keys())
+            own = file.model_copy(update={"space": space, "enqueue": queue})
+            found[row, setting] = replace(search, file=own)
+    return found
+
+
+def _quiet(words: Sequence[str]) -> Iterator[str]:
+    said = {word.partition("=")[0] for word in words}
+    return (word for word in QUIET if word.partition("=")[0] not in said)
+
+
+def read_tuned(table: TableFile) -> Found:
+    """Return the tuned words of a table; none where it has not been tuned.
+
+    Raises:
+        ConfigError: the file is damaged, was made for other words, lacks a cell, or a seed of the
+            table has been tuned on.
+    """
+    path = tuned_file(table)
+    if table.tune is None or not path.exists():
+        return {}
+    again = f"python reproduce.py experiments/papers/{table.name}.yaml --tune makes it again"
+    try:
+        found = {
+            (row, setting): TunedCell.model_validate(
+                {**cell, "words": tuple(cell["words"])}, strict=True
+            )
+            for setting, rows in read_yaml(path).items()
+            for row, cell in rows.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        raise ConfigError([f"{path}: not tuned words of this version; {again}"]) from error
+    for pair, search in searches(table).items():
+        if pair not in found:
+            raise ConfigError([f"{path}: has no {pair[0]} in {pair[1]}; {again}"])
+        if found[pair].base != identity(search):
+            raise ConfigError(
+                [f"{path}: {pair[0]} in {pair[1]} was tuned with other words; {again}"]
+            )
+        if both := set(search.seeds) & set(table.seeds):
+            raise ConfigError([f"seeds: {min(both)} has been tuned on; give the table fresh seeds"])
+    return found
+
+
+def identity(search: Search) -> str:
+    """Return what a cell was tuned over, in one word: its base config and its space."""
+    space = json.dumps(search.identity(), sort_keys=True)
+    return f"{fingerprint(search.base)}-{hashlib.sha256(space.encode()).hexdigest()[:8]}"
+
+
+def require_tuned(table: TableFile, path: Path) -> None:
+    """Refuse to make the runs of a table that is to be tuned first.
+
+    Raises:
+        ConfigError: it has not been.
+    """
+    if table.tune is not None and not tuned_file(table).exists():
+        raise ConfigError([f"{path}: is not tuned yet: python reproduce.py {path} --tune"])
+
+
+def tune(
+    table: TableFile, path: Path, *, command: Sequence[str], say: Callable[[str], None]
+) -> Path:
+    """Search every cell, write what was found, and return the file.
+
+    Run by several processes at once they share the work; one that was stopped goes on from there.
+
+    Args:
+        table: with ``tune``.
+        path: of the table, for the head of the file.
+        command: recorded in each run's environment.json.
+        say: told where the tuning is.
+
+    Raises:
+        ConfigError: the table has nothing to tune, a mistake in the space, or no trial of a cell
+            has ended with a finite value.
+    """
+    if table.tune is None:
+        raise ConfigError([f"{path}: has no tune: SEARCH.yaml, which says what to tune"])
+    every = searches(table)
+    configs = {pair: checked(search) for pair, search in every.items()}
+    check_epochs(list(every.values()), list(configs.values()))
+    found: dict[str, dict[str, Any]] = {}
+    for number, (pair, search) in enumerate(every.items(), start=1):
+        row, setting = pair
+        say(f"[{number}/{len(every)}] {row} in {setting}")
+        cell = _searched(search, configs[pair], command=command)
+        say(f"[{number}/{len(every)}] {row} in {setting}: {cell.value:.4f}, {' '.join(cell.words)}")
+        found.setdefault(setting, {})[row] = cell.model_dump(mode="json")
+    budget = next(iter(every.values())).file.budget.trials
+    text = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
+    write_text(tuned_file(table), f"{HEAD.format(table=path, trials=budget)}\n{text}")
+    return tuned_file(table)
+
+
+def _searched(search: Search, configs: Sequence[Config], *, command: Sequence[str]) -> TunedCell:
+    """Make the study of one cell, or finish it, and return the best of it."""
+    from engine.tuning.study.session import open_session, work_on
+    from engine.tuning.study.trials import ended_trials, objectives, ranked
+
+    session = open_session(search, configs)
+    try:
+        session.display.begin(session.study)
+        with session.display.live():
+            work_on(session, command=command)
+        goals = objectives(session.study, search.file.metrics)
+        best = ranked(session.study.get_trials(deepcopy=False), goals)
+        if not best:
+            raise ConfigError([f"{search.study}: no trial has ended with a finite value"])
+        return TunedCell(
+            base=identity(search),
+            trials=len(ended_trials(session.study)),
+            value=best[0].values[0],
+            words=tuple(f"{key}={_spelled(value)}" for key, value in best[0].params.items()),
+        )
+    finally:
+        session.close()
+
+
+def _spelled(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

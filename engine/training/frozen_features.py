@@ -1,0 +1,182 @@
+"""The features of a split through a frozen backbone, computed once and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import data
+import models
+from engine.config.components import ROOT
+from engine.config.load import flatten
+from engine.config.schema import Config
+from engine.training.code_hash import code_files
+from engine.training.machine import Machine
+from engine.training.provenance import PACKAGES, package_version
+from engine.training.runtime import autocast, device_name
+from engine.training.weights_hash import weights_hash
+
+BATCH_SIZE = 64  # whatever that of training is: the last bits of features depend on it
+PACKAGE_FOLDERS = ("data", "models")  # whose code makes features
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backbone makes of the images of a split.
+
+    Attributes:
+        table: float32 (views, N, D), on the CPU.
+        sentence: how they were had, for the user.
+    """
+
+    table: Tensor
+    sentence: str
+
+
+class FeatureStore:
+    """Computes features, and keeps them in files that any run on the same images can use.
+
+    A file is named by a hash of all that its numbers depend on: the weights of the backbone, the
+    images and what is done to them, the code, and the machine's way of computing.
+
+    Args:
+        config: of the run.
+        dataset: of the run.
+        machine: what it is trained on.
+        model: whose backbone makes the features, at the weights of the moment.
+    """
+
+    def __init__(
+        self, config: Config, dataset: data.LongTailed, *, machine: Machine, model: Any
+    ) -> None:
+        self.config, self.dataset, self.machine = config, dataset, machine
+        self.model: models.Classifier = model
+        self._facts = {
+            "weights": weights_hash(model.backbone.state_dict()),
+            "model": {key: getattr(config.model, key) for key in ("name", "norm", "kwargs")},
+            "images": _image_keys(config),
+            "split": dataset.split_fingerprint,
+            "normalization": [dataset.mean, dataset.std],
+            "machine": [device_name(machine.device), machine.precision, machine.threads],
+            "processes": machine.processes.world,
+            "packages": {name: package_version(name) for name in PACKAGES},
+            "code": _code(config),
+        }
+
+    def features(
+        self, split: str, loader: Callable[[], data.Loader], *, views: int = 0
+    ) -> Features:
+        """Return the features of a split: from their file where there is one.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            loader: makes the loader whose epoch v serves view v of every image.
+            views: how many changed views of an image there are; 0: the images as they are.
+        """
+        file, num_images = self._file(split, views=views), len(getattr(self.dataset, split))
+        shape, processes = (max(views, 1), num_images), self.machine.processes
+        known = None if file is None else _read(file, shape=shape)
+        (is_missing,) = processes.largest(int(known is None))
+        said = f"features of {num_images:,} {split} images"
+        said += f" in {views} views" if views else ""
+        if not is_missing and known is not None:
+            return Features(known, f"{said}: read from {file}")
+        with contextlib.closing(loader()) as opened:
+            table = self._computed(opened, split, shape=shape)
+        if file is not None and processes.is_main and not _write(file, table):
+            return Features(table, f"{said}: computed once; {file} cannot be written")
+        return Features(table, f"{said}: computed once" + (f", kept in {file}" if file else ""))
+
+    @torch.no_grad()
+    def _computed(self, loader: data.Loader, split: str, *, shape: tuple[int, int]) -> Tensor:
+        views, num_images = shape
+        processes, model, device = self.machine.processes, self.model, self.machine.device
+        was_training = model.training
+        model.eval()
+        table = []
+        positions = processes.share(torch.arange(num_images))
+        with _progress(f"features of {split}", views * num_images, is_on=processes.is_main) as tell:
+            for view in range(views):
+                rows = []
+                for batch in loader.epoch(positions, epoch=view):
+                    with autocast(device, self.machine.precision):
+                        rows.append(model.backbone(batch.images).float().cpu())
+                    tell(len(rows[-1]) * processes.world)
+                table.append(processes.joined_shares(torch.cat(rows), num_rows=num_images))
+        model.train(was_training)
+        return torch.stack(table)
+
+    def _file(self, split: str, *, views: int) -> Path | None:
+        """Return where the features are kept; None where nothing says where data go."""
+        facts: dict[str, Any] = {**self._facts, "part": split, "views": views}
+        if views:
+            facts |= {"augment": self.config.data.augment.model_dump(), "seed": self.config.seed}
+        canonical = json.dumps(facts, sort_keys=True, default=str)
+        name = hashlib.sha256(canonical.encode()).hexdigest()[:24]
+        try:
+            return data.data_root() / "cache" / "features" / f"{name}.npy"
+        except data.DataError:
+            return None
+
+
+def _image_keys(config: Config) -> dict[str, Any]:
+    """Return the keys that images depend on, before augmentation."""
+    left_out = ("data.augment.", "data.download", "data.cache_gb", "data.title")
+    return {
+        key: value
+        for key, value in flatten(config).items()
+        if key.startswith("data.") and not key.startswith(left_out)
+    }
+
+
+def _code(config: Config) -> str:
+    """Return a hash of the code that reads images and makes features of them."""
+    folders = [ROOT / name for name in PACKAGE_FOLDERS]
+    digest = hashlib.sha256()
+    for file in code_files(config):
+        if file.parent in folders:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _read(file: Path, *, shape: tuple[int, int]) -> Tensor | None:
+    """Map a file of features privately; None if it is absent, damaged or of other images."""
+    try:
+        found = np.load(file, mmap_mode="c")
+    except (OSError, ValueError, EOFError):
+        return None
+    is_whole = found.dtype == np.float32 and found.ndim == 3 and found.shape[:2] == shape
+    return torch.from_numpy(found) if is_whole else None
+
+
+def _write(file: Path, table: Tensor) -> bool:
+    """Write a file of features whole or not at all; return whether it could be written."""
+    unfinished = file.with_name(f".{file.stem}.{os.getpid()}.npy")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(unfinished, table.numpy())
+        unfinished.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _progress(said: str, total: int, *, is_on: bool) -> Iterator[Callable[[int], None]]:
+    if not is_on:
+        yield lambda _: None
+        return
+    with data.progress(said, total=total) as tell:
+        yield tell

@@ -1,0 +1,62 @@
+"""Where a cosine head starts: at the mean feature of each class, or at its name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import data
+import models
+from engine.config.mistakes import mistakes_of
+from engine.config.schema import Config
+from engine.training.loaders import Loaders
+from engine.training.runtime import preserved_randomness
+from engine.training.train_loop import Trainer
+
+
+def start_head(
+    config: Config, dataset: data.LongTailed, *, trainer: Trainer, loaders: Loaders
+) -> None:
+    """Let the head start as ``model.head_init`` says, and the average of it too.
+
+    Args:
+        config: of the run.
+        dataset: of the run.
+        trainer: of the run, before its first step.
+        loaders: of the run.
+
+    Raises:
+        ConfigError: the names of the classes cannot be embedded.
+    """
+    if getattr(config.model, "head_init", "uniform") == "uniform":
+        return
+    assert isinstance(trainer.model, models.Classifier)
+    if config.model.head_init == "class_mean":
+        directions = class_means(
+            loaders.plain_features(), dataset.train.targets, num_classes=dataset.num_classes
+        )
+    else:
+        with mistakes_of(models.ModelError), preserved_randomness():
+            directions = models.text_directions(
+                dataset.class_names,
+                encoder=config.model.text_encoder,
+                model=config.model.text_model,
+                prompt=config.model.text_prompt,
+                num_features=trainer.model.get_parameter("head.weight").shape[1],
+            )
+    for model in (trainer.model, *([] if trainer.ema is None else [trainer.ema.module])):
+        model.head.begin_at(directions)
+
+
+def class_means(features: Tensor, targets: Tensor, *, num_classes: int) -> Tensor:
+    """Return the mean feature (C, D) of each class; NaN for a class without images.
+
+    Args:
+        features: (N, D).
+        targets: (N,).
+        num_classes: C.
+    """
+    sums = torch.zeros(num_classes, features.shape[1], dtype=torch.float64)
+    sums.index_add_(0, targets, features.double())
+    counts = targets.bincount(minlength=num_classes)
+    return (sums / counts[:, None]).float()

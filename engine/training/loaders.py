@@ -1,0 +1,126 @@
+"""What serves the batches of each split: images, or their features where these stay the same."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from torch import Tensor
+
+import data
+import models
+from engine.config import rules
+from engine.config.schema import Config
+from engine.training.build import augmentation
+from engine.training.frozen_features import BATCH_SIZE, Features, FeatureStore
+from engine.training.machine import Machine
+from engine.training.runtime import derive_seed
+
+EVALUATED_PIXELS = 2**16  # at once: 1,024 images of 8x8, and 64 of 32x32
+
+
+class Loaders:
+    """Makes the loaders of a run.
+
+    Args:
+        config: of the run.
+        dataset: of the run.
+        machine: what it is trained on.
+        model: at the weights that it starts from.
+
+    Attributes:
+        splits: by name, those that are evaluated and ``train``.
+        remarks: what a user should know before training.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: data.LongTailed,
+        *,
+        machine: Machine,
+        model: models.Classifier,
+    ) -> None:
+        self.config, self.dataset, self.machine = config, dataset, machine
+        splits = {"val": dataset.val, "test": dataset.test, "train": dataset.train}
+        self.splits = {name: split for name, split in splits.items() if split is not None}
+        self.remarks: list[str] = []
+        self._known: dict[tuple[str, int], Features] = {}
+        reason = rules.why_features_change(config)
+        self._are_kept = not reason and config.runtime.cache_features is not False
+        self._store = functools.cache(
+            lambda: FeatureStore(config, dataset, machine=machine, model=model)
+        )
+        if reason and rules.trains_the_head_alone(config):
+            self.remarks.append(f"features are computed in every epoch: {reason}")
+
+    def training(self, *, smallest_share: int) -> data.Loader | data.FeatureLoader:
+        """Return the loader of the training split.
+
+        Args:
+            smallest_share: see :class:`data.Loader`.
+        """
+        processes = self.machine.processes
+        loader = self._loader(
+            "train",
+            augment=augmentation(self.config),
+            rank=processes.rank,
+            world=processes.world,
+            smallest_share=smallest_share,
+        )
+        if not self._are_kept:
+            return loader
+        augment = augmentation(self.config)
+        return data.FeatureLoader(loader, self._features("train", augment=augment))
+
+    def evaluating(self, split: str) -> data.Loader | data.FeatureLoader:
+        """Return the loader of a split whose images are taken as they are tested."""
+        batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
+        loader = self._loader(split, batch_size=batch_size)
+        return data.FeatureLoader(loader, self._features(split)) if self._are_kept else loader
+
+    def plain_features(self) -> Tensor:
+        """Return the features (N, D) of the training images, unchanged, in the split's order."""
+        found = self._features("train")[0]
+        if not self._are_kept:
+            self._known.clear()
+        return found
+
+    def _features(self, split: str, *, augment: data.Augment | None = None) -> Tensor:
+        """Return the features (views, N, D) of a split."""
+        views = 0 if not augment else augment.views or 1
+        if (split, views) not in self._known:
+            found = self._store().features(
+                split,
+                lambda: self._loader(split, augment=augment, batch_size=BATCH_SIZE),
+                views=views,
+            )
+            self._known[split, views] = found
+            self.remarks.append(found.sentence)
+        return self._known[split, views].table
+
+    def _loader(self, split: str, **options: Any) -> data.Loader:
+        config, dataset = self.config, self.dataset
+        return data.Loader(
+            getattr(dataset, split),
+            mean=dataset.mean,
+            std=dataset.std,
+            device=self.machine.device,
+            seed=derive_seed(config.seed, "loader"),
+            interpolation=getattr(config.data, "interpolation", "bilinear"),
+            workers=config.runtime.workers,
+            **{"batch_size": config.optim.batch_size, **options},
+        )
+
+
+def evaluation_batch(batch_size: int, dataset: data.LongTailed) -> int:
+    """Return how many images are evaluated at once: more than in training where these are tiny.
+
+    A pass over digits then takes half its time; the logits are the same.
+
+    Args:
+        batch_size: images of a training batch, which fit together with their gradients.
+        dataset: has the sizes of images.
+    """
+    shapes = (dataset.image_shape, dataset.test_shape)
+    return max(batch_size, EVALUATED_PIXELS // max(shape[1] * shape[2] for shape in shapes))

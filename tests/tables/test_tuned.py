@@ -1,0 +1,190 @@
+"""Tables whose cells are tuned first: alike for all, kept in a file, run on fresh seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from engine.config.mistakes import ConfigError
+from engine.tables import tuned
+from engine.tables.cells import cells
+from engine.tables.record import read
+from engine.tables.table_file import read_table_file
+from engine.tables.tuned import identity, read_tuned, searches
+from reproduce import main
+from tests.tables._tables import write_table
+
+SEARCH: dict[str, Any] = {
+    "budget": {"trials": 1},
+    "sampler": "random",
+    "space": {
+        "optim.lr": {"float": [0.01, 0.1], "log": True},
+        "loss.tau": {"float": [0.5, 2.0], "where": {"loss.name": "logit_adjustment"}},
+    },
+}
+CHANGES: dict[str, Any] = {
+    "methods": {"cross_entropy": [], "logit_adjustment": ["loss=logit_adjustment"]},
+    "settings": {"plain": [], "sam": ["optim.sam=0.05"]},
+    "seeds": [5],
+}
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of two recipes and two losses, yet to be tuned."""
+    monkeypatch.setattr(tuned, "TUNED", tmp_path / "tuned")
+    return written(tmp_path)
+
+
+def written(folder: Path, search: dict[str, Any] | None = None, **changes: Any) -> Path:
+    path = folder / "search.yaml"
+    path.write_text(yaml.safe_dump({**SEARCH, **(search or {})}, sort_keys=False))
+    return write_table(folder, tune=str(path), **{**CHANGES, **changes})
+
+
+def keep(table: Path, **changes: Any) -> None:
+    """Write tuned words for every cell, as --tune does; ``changes`` are fields of each."""
+    found: dict[str, dict[str, Any]] = {}
+    for (row, setting), search in searches(read_table_file(table)).items():
+        cell = {"base": identity(search), "trials": 1, "value": 0.5, "words": ["optim.lr=0.02"]}
+        found.setdefault(setting, {})[row] = cell | changes
+    tuned.TUNED.mkdir(exist_ok=True)
+    (tuned.TUNED / "tiny.yaml").write_text(yaml.safe_dump(found, sort_keys=False))
+
+
+def mistakes(table: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read_tuned(read_table_file(table))
+    return str(caught.value)
+
+
+def test_every_cell_is_searched_alike_in_all_but_what_only_it_has(table: Path) -> None:
+    found = searches(read_table_file(table))
+    assert list(found) == [
+        ("cross_entropy", "plain"),
+        ("logit_adjustment", "plain"),
+        ("cross_entropy", "sam"),
+        ("logit_adjustment", "sam"),
+    ]
+    assert {search.file.budget.trials for search in found.values()} == {1}
+    assert len({search.study for search in found.values()}) == 4
+    spaces = {pair: list(search.file.space) for pair, search in found.items()}
+    assert spaces["cross_entropy", "sam"] == ["optim.lr"]
+    assert spaces["logit_adjustment", "sam"] == ["optim.lr", "loss.tau"]
+    assert found["cross_entropy", "sam"].base.optim.sam == 0.05
+
+
+def test_tuned_words_are_those_of_every_run_of_their_cell(table: Path) -> None:
+    keep(table)
+    words = {pair: cell.words for pair, cell in read_tuned(read_table_file(table)).items()}
+    runs = cells(read_table_file(table), tuned=words)
+    assert {run.config.optim.lr for run in runs} == {0.02}
+    assert all("optim.lr=0.02" in run.words for run in runs)
+
+
+def test_a_table_that_is_to_be_tuned_makes_no_run_before(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(table)]) == 2
+    said = f"{table}: is not tuned yet: python reproduce.py {table} --tune\n"
+    assert capsys.readouterr().err == said
+
+
+def test_words_that_were_found_over_another_recipe_are_refused(table: Path) -> None:
+    keep(table)
+    written(table.parent, settings={"plain": [], "sam": ["optim.sam=0.1"]})
+    assert "cross_entropy in sam was tuned with other words" in mistakes(table)
+
+
+def test_words_that_were_found_in_another_space_are_refused(table: Path) -> None:
+    keep(table)
+    wider = {"optim.lr": {"float": [0.01, 0.5], "log": True}}
+    written(table.parent, search={"space": wider})
+    assert "cross_entropy in plain was tuned with other words" in mistakes(table)
+
+
+def test_a_cell_without_tuned_words_is_named(table: Path) -> None:
+    keep(table)
+    written(table.parent, settings={**CHANGES["settings"], "adamw": ["optim=adamw"]})
+    assert "has no cross_entropy in adamw" in mistakes(table)
+
+
+def test_a_seed_that_was_tuned_on_is_no_fresh_one(table: Path) -> None:
+    keep(table)
+    written(table.parent, seeds=[0, 5])
+    assert mistakes(table) == "seeds: 0 has been tuned on; give the table fresh seeds"
+
+
+@pytest.mark.parametrize("text", ["plain: 3\n", "plain: {cross_entropy: {words: [a=1]}}\n"])
+def test_a_file_that_holds_no_tuned_words_is_said(table: Path, text: str) -> None:
+    keep(table)
+    (tuned.TUNED / "tiny.yaml").write_text(text)
+    assert "not tuned words of this version" in mistakes(table)
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ({"budget": {"trials": 2, "timeout": 60}}, "budget.timeout: would give a fast method more"),
+        ({"sampler": "grid", "budget": {}}, "sampler=grid: a grid's size is not a budget"),
+    ],
+)
+def test_what_gives_a_cell_more_than_another_is_refused(
+    table: Path, search: dict[str, Any], said: str
+) -> None:
+    written(table.parent, search=search)
+    with pytest.raises(ConfigError) as caught:
+        searches(read_table_file(table))
+    assert said in str(caught.value)
+
+
+def test_a_second_stage_cannot_be_tuned_by_itself(table: Path) -> None:
+    stages = {
+        "cross_entropy": [],
+        "crt": {"after": "cross_entropy", "words": ["model.freeze=true"]},
+    }
+    written(table.parent, methods=stages)
+    with pytest.raises(ConfigError, match="crt starts from another row"):
+        searches(read_table_file(table))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tune", "--list"], "--list: has no effect with --tune"),
+        (["--tune", "--workers", "2"], "--workers: has no effect with --tune"),
+        (["--cost", "--list"], "--cost: has no effect with --list, which prints no table"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(
+    table: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert main([str(table), *options]) == 2
+    assert capsys.readouterr().err == f"{said}\n"
+
+
+def test_a_table_without_a_search_has_nothing_to_tune(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(tmp_path)
+    assert main([str(table), "--tune"]) == 2
+    assert "has no tune: SEARCH.yaml" in capsys.readouterr().err
+
+
+def test_a_table_is_tuned_and_then_made_on_its_own_seeds(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(table.parent, settings={"plain": []})
+    assert main([str(table), "--tune"]) == 0
+    found = read_tuned(read_table_file(table))
+    assert {len(cell.words) for cell in found.values()} == {1, 2}
+    assert main([str(table), "--tune"]) == 0  # finished: no trial is added
+    assert read_tuned(read_table_file(table)) == found
+    results = table.with_name("lines.jsonl")
+    assert main([str(table), "--results", str(results)]) == 0
+    for record in read(results):
+        assert set(found[record.method, "plain"].words) <= set(record.words)
+        assert record.seed == 5

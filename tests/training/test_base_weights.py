@@ -1,0 +1,102 @@
+"""Checkpoints of lightly tuned runs: the small part, and where the rest of the weights is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from engine.config.mistakes import ConfigError
+from engine.training.checkpoint import Checkpointer
+from engine.training.signals import Interrupted
+from engine.training.trained import load_run, load_weights
+from tests._runs import folder_of, small_run, weights_of
+
+# Its statistics change, which are no parameters.
+NORM = ("model=cifar_resnet8", "model.tune=norm", "schedule.epochs=1")
+
+
+def weights_file(path: Path, *, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    torch.save(timm.create_model("cifar_resnet8", in_chans=1).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def norm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run that trained its normalisation layers."""
+    root = tmp_path_factory.mktemp("base")
+    words = (*NORM, f"model.pretrained={weights_file(root / 'weights.pth')}")
+    small_run(root, *words)
+    return folder_of(root, *words)
+
+
+def file_of(run: Path) -> Path:
+    return run.parent.parent / "weights.pth"
+
+
+def test_a_checkpoint_holds_what_has_changed_and_nothing_else(norm: Path) -> None:
+    held = weights_of(norm)
+    whole = load_weights(norm).state
+    assert all("conv" not in key and "downsample.0" not in key for key in held)
+    running = [key for key in whole if key.endswith("running_mean")]
+    assert running and held.keys() >= {*running, "head.weight", "head.bias"}
+    assert sum(v.numel() for v in held.values()) < sum(v.numel() for v in whole.values()) / 20
+
+
+def test_loading_puts_the_weights_together_again(norm: Path) -> None:
+    state, file = load_run(norm).model.state_dict(), torch.load(file_of(norm), weights_only=True)
+    convolutions = [key for key in file if "conv" in key and file[key].ndim == 4]
+    assert convolutions
+    for key in convolutions:
+        assert torch.equal(state[f"backbone.{key}"], file[key])
+    assert list(load_weights(norm).state) == list(state)
+
+
+def test_weights_that_were_replaced_since_are_named(norm: Path, tmp_path: Path) -> None:
+    kept = shutil.copy(file_of(norm), tmp_path / "kept.pth")
+    try:
+        weights_file(file_of(norm), seed=1)
+        with pytest.raises(ConfigError, match="was trained on other weights") as caught:
+            load_run(norm)
+        (line,) = caught.value.mistakes
+        assert str(file_of(norm)) in line and "--fresh" in line and "\n" not in line
+        file_of(norm).unlink()
+        with pytest.raises(ConfigError, match="holds only what it has trained") as caught:
+            load_run(norm)
+        assert str(file_of(norm)) in caught.value.mistakes[0]
+    finally:
+        shutil.copy(kept, file_of(norm))
+
+
+def test_a_run_does_not_go_on_with_other_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*NORM, f"model.pretrained={weights_file(tmp_path / 'weights.pth')}")
+    poll = Checkpointer.poll
+
+    def stop(checkpoints: Checkpointer) -> None:
+        poll(checkpoints)
+        checkpoints.save()
+        raise Interrupted(15)
+
+    monkeypatch.setattr(Checkpointer, "poll", stop)
+    with pytest.raises(Interrupted):
+        small_run(tmp_path, *words)
+    monkeypatch.setattr(Checkpointer, "poll", poll)
+    weights_file(tmp_path / "weights.pth", seed=1)
+    with pytest.raises(ConfigError, match="checkpoints: was trained on other weights"):
+        small_run(tmp_path, *words)
+
+
+def test_a_light_run_on_a_light_run_is_put_together_from_both(norm: Path, tmp_path: Path) -> None:
+    words = ("model=cifar_resnet8", "model.tune=head", f"model.init_from={norm}", NORM[-1])
+    small_run(tmp_path, *words)
+    second = folder_of(tmp_path, *words)
+    assert weights_of(second).keys() == {"head.weight", "head.bias"}
+    ours, theirs = load_weights(second).state, load_weights(norm).state
+    below = [key for key in ours if key.startswith("backbone.")]
+    assert below and all(torch.equal(ours[key], theirs[key]) for key in below)
