@@ -51,22 +51,25 @@ def _analyze_runs(given: Arguments) -> int:
     from engine.analysis.run_screen import RunScreen
     from engine.analysis.stored_run import check_alpha, check_stored_run, read_stored_run
     from engine.analysis.superclasses import read_superclasses
+    from engine.training.facts import read_facts
     from engine.training.files import writing
 
     screen = RunScreen()
     outcomes = []
+    superclasses = {}
     for folder in given.words:
         check_stored_run(folder, rule=given.rule)
+        if given.superclasses is not None:
+            names = read_facts(folder)["class_names"]
+            superclasses[folder] = read_superclasses(given.superclasses, names)
     if given.alpha is not None:
         check_alpha(given.alpha, given.words, rule=given.rule)
     for folder in given.words:
         # --- read ----------------------------------------------------------------------------
         run = read_stored_run(folder, rule=given.rule)
-        file, names = given.superclasses, run.class_names
-        superclasses = None if file is None else read_superclasses(file, names)
 
         # --- analyze -------------------------------------------------------------------------
-        found = analyse(run, alpha=given.alpha or ALPHA, superclasses=superclasses)
+        found = analyse(run, alpha=given.alpha or ALPHA, superclasses=superclasses.get(folder))
         outcomes.append(outcome_of(run, found))
         out = given.folder_of(folder)
         page = _page_of_run(given, folder, found) if given.html else None

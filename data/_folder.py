@@ -106,15 +106,7 @@ def list_folder(
         )
         splits = {name: replace(files, groups=numbers[name]) for name, files in splits.items()}
     if test_fraction is not None:
-        whole = splits["train"]
-        is_test = draw_test(whole, test_fraction)
-        splits["train"] = whole.select(np.flatnonzero(~is_test))
-        splits["test"] = whole.select(np.flatnonzero(is_test))
-        notes.append(
-            f"test is {test_fraction:g} of each class, drawn by "
-            f"{'the names of its files' if group_by is None else 'group'}: "
-            f"{is_test.sum()} images (data.test_fraction)"
-        )
+        notes.append(move_test(splits, test_fraction))
     order = [name for name in ("train", "val", "test") if name in splits]
     return Listing(folder, tuple(class_names), {name: splits[name] for name in order}, tuple(notes))
 
@@ -299,7 +291,26 @@ def _class_files(folder: Path, *, is_nested: bool = False) -> dict[str, tuple[in
     return files
 
 
-def draw_test(files: Files, fraction: float) -> np.ndarray:
+def move_test(splits: dict[str, Files], fraction: float) -> str:
+    """Move a share of ``train`` to ``test``, groups as a whole; return what to say of it.
+
+    Raises:
+        DataError: If nothing can be moved.
+    """
+    whole = splits["train"]
+    is_test = _draw_test(whole, fraction)
+    splits["train"] = whole.select(np.flatnonzero(~is_test))
+    splits["test"] = whole.select(np.flatnonzero(is_test))
+    how = "the names of its files"
+    if whole.groups is not None:
+        how = "group, as nearly as whole groups allow"
+    return (
+        f"test is {fraction:g} of each class, drawn by {how}: {is_test.sum()} images "
+        "(data.test_fraction)"
+    )
+
+
+def _draw_test(files: Files, fraction: float) -> np.ndarray:
     """Return which files (N,) are test: those whose names have the smallest hashes in their class.
 
     So the draw is the same on every machine, and few files move when some are added. Every class
@@ -309,7 +320,9 @@ def draw_test(files: Files, fraction: float) -> np.ndarray:
         shares = (1 - fraction, fraction)
         parts = split_groups(files.targets.numpy(), files.groups, shares=shares)
         if not parts.any():
-            raise DataError(f"data.test_fraction={fraction:g}: leaves test empty by group")
+            raise DataError(
+                f"data.test_fraction={fraction:g}: leaves test empty, no group can be spared"
+            )
         return parts == 1
     digests = np.array(
         [hashlib.sha256(b"/".join(n.split(b"/")[-2:])).digest() for n in files.names]

@@ -103,6 +103,8 @@ def read_list(file: Path, *, key: str, columns: Sequence[str] | None) -> ListFil
         else:
             parts = list(_in_parts(read_rows(content, columns)))
         paths, labels, groups, places, num_blank = _joined(parts)
+        if np.char.isdigit(paths).all() and not np.char.isdigit(labels).any():
+            raise _Mistake(": every path is a number and no label is: expected the path first")
     except _Mistake as mistake:
         raise DataError(f"{key}: {file}{mistake}") from mistake
     return ListFile(
@@ -197,7 +199,7 @@ def _table_rows(content: bytes, columns: Sequence[str] | None) -> Iterator[_Row 
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        chosen = _chosen(header, columns)
+        chosen = _chosen(header, columns, what="Its first line, which names them, has")
         for row in reader:
             if not any(row):
                 yield None
@@ -250,7 +252,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     """Return a label or path of JSON as text; empty for what can be none."""
-    is_plain = isinstance(value, str | int) and not isinstance(value, bool)
+    is_plain = isinstance(value, str | int | float) and not isinstance(value, bool)
     return str(value).strip() if is_plain else ""
 
 
@@ -265,7 +267,9 @@ def _encoded(values: Sequence[str], place: str) -> tuple[bytes, ...]:
         raise _Mistake(f"{place}: {error.object!a} is no UTF-8 text") from error
 
 
-def _chosen(header: Sequence[str], columns: Sequence[str] | None) -> list[int]:
+def _chosen(
+    header: Sequence[str], columns: Sequence[str] | None, *, what: str = "It has"
+) -> list[int]:
     """Return which columns are path, label and group: those named, else those of usual names."""
     have = ", ".join(header[:_MOST_NAMED]) + (", ..." if len(header) > _MOST_NAMED else "")
     have = have or "none"
@@ -278,7 +282,7 @@ def _chosen(header: Sequence[str], columns: Sequence[str] | None) -> list[int]:
     found = [next((lower.index(u) for u in usual if u in lower), None) for usual in _USUAL]
     if None in found:
         raise _Mistake(
-            f": which columns hold path and label? It has {have}; name them in data.columns, as "
+            f": which columns hold path and label? {what} {have}; name them in data.columns, as "
             "in data.columns=[file, class]"
         )
     return [index for index in found if index is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from data._base import DataError
 from data._list_file import ListFile
 
 _MOST_NAMED = 5  # numbers in one message
+_WITH_FRACTION = re.compile(rb"\d+(\.\d*)?([eE][+-]?\d+)?")
 LONGEST = 9  # digits of a label
 
 
@@ -51,6 +53,8 @@ def list_classes(lists: Mapping[str, ListFile]) -> ListClasses:
         for split, listed in lists.items()
     }
     known = np.unique(values["train"])
+    if not are_numbers:
+        _check_names(lists["train"], known)
     targets = {}
     for split, listed in lists.items():
         targets[split] = np.searchsorted(known, values[split]).clip(max=len(known) - 1)
@@ -74,6 +78,16 @@ def _check_numbers(listed: ListFile, is_number: np.ndarray) -> None:
         raise DataError(
             f"{listed.key}: {listed.place(position)}: the label "
             f"{os.fsdecode(listed.labels[position])} has more than {LONGEST} digits"
+        )
+
+
+def _check_names(listed: ListFile, names: np.ndarray) -> None:
+    """Refuse 0.0, 1.0, 10.0 as names: their alphabetical order is not that of the numbers."""
+    if all(_WITH_FRACTION.fullmatch(name) for name in names.tolist()):
+        label = os.fsdecode(listed.labels[0])
+        raise DataError(
+            f"{listed.key}: {listed.place(0)}: the label {label!r} is written with a fraction, as "
+            "pandas does where a column has gaps: expected whole numbers from 0, or names"
         )
 
 

@@ -185,11 +185,25 @@ def _missing(listed: ListFile, missing: list[int], folder: Path) -> str:
     if "\\" in named[0] and "/" not in named[0]:
         return f"{line}; folders are separated by / in a list"
     with readable(folder, key="data.root"):
+        if (other_case := _in_other_capitals(folder, named[0])) is not None:
+            return f"{line}; there is {other_case}: capitals and small letters are told apart"
         near = [folder.parent, *sorted(path for path in folder.iterdir() if path.is_dir())]
     for other in near:
         if (other / named[0]).is_file():
             return f"{line}; they are in {other}: set data.root to it"
     return line
+
+
+def _in_other_capitals(folder: Path, name: str) -> str | None:
+    """Return the path of a file that is there but for capitals and small letters."""
+    found = folder
+    for part in Path(name).parts:
+        there = found.iterdir() if found.is_dir() else ()
+        alike = [own for own in there if own.name.lower() == part.lower()]
+        if not alike:
+            return None
+        found = alike[0]
+    return str(found.relative_to(folder)) if found.is_file() else None
 
 
 def _first_of_each(paths: np.ndarray) -> np.ndarray:

@@ -14,8 +14,7 @@ import torch
 
 from data._base import DataError
 from data._class_names import KEY, read_class_names
-from data._folder import Files, Listing, draw_test
-from data._groups import split_groups
+from data._folder import Files, Listing, move_test
 from data._known_lists import Recognised, recognise
 from data._list_file import ListFile
 from data._list_labels import ListClasses, list_classes
@@ -74,7 +73,7 @@ def check_lists(
         splits[split] = Files(listed.paths, facts.sizes, facts.times, targets, own)
     notes += classes.notes
     if test_fraction is not None:
-        notes.append(_draw(splits, test_fraction))
+        notes.append(move_test(splits, test_fraction))
     order = [split for split in ("train", "val", "test") if split in splits]
     listing = Listing(folder, names, {split: splits[split] for split in order}, tuple(notes))
     return CheckedLists(listing, verified)
@@ -158,22 +157,3 @@ def _groups(lists: Mapping[str, ListFile]) -> dict[str, np.ndarray]:
                 "group belong in one"
             )
     return numbers
-
-
-def _draw(splits: dict[str, Files], fraction: float) -> str:
-    """Move a share of train to test, groups as a whole, and say so."""
-    whole = splits["train"]
-    how = "drawn by the names of its files"
-    if whole.groups is None:
-        is_test = draw_test(whole, fraction)
-    else:
-        shares = (1 - fraction, fraction)
-        is_test = split_groups(whole.targets.numpy(), whole.groups, shares=shares) == 1
-        how = "as nearly as whole groups allow"
-    if not is_test.any():
-        raise DataError(
-            f"data.test_fraction={fraction:g}: leaves test empty, no group can be spared"
-        )
-    splits["train"] = whole.select(np.flatnonzero(~is_test))
-    splits["test"] = whole.select(np.flatnonzero(is_test))
-    return f"test is {fraction:g} of each class, {how}: {is_test.sum()} images (data.test_fraction)"

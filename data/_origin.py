@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data._base import DataError
+from data._folder import readable
 
 
 def find_unpacked(
@@ -30,8 +31,27 @@ def find_unpacked(
     for folder in places:
         if all((folder / part).exists() for part in holds):
             return folder
+    key = f"data.path{'' if path is None else f'={path}'}"
+    for folder in places:
+        if there := [part for part in holds if (folder / part).exists()]:
+            missing = " and ".join(part for part in holds if part not in there)
+            raise DataError(
+                f"{key}: {folder} has {' and '.join(there)}, but no {missing}; unpack {source} anew"
+            )
     listed = " and ".join(str(folder) for folder in places)
-    raise DataError(
-        f"data.path{'' if path is None else f'={path}'}: looked for {' and '.join(holds)} in "
-        f"{listed}; unpack {source} there, or set data.path to where they are"
-    )
+    looked = f"{key}: looked for {' and '.join(holds)} in {listed}"
+    for folder in _nearby(places, holds):
+        raise DataError(f"{looked}; they are in {folder}: set data.path to it")
+    raise DataError(f"{looked}; unpack {source} there, or set data.path to where they are")
+
+
+def _nearby(places: Sequence[Path], holds: Sequence[str]) -> Iterator[Path]:
+    """Yield the folders one level above or below that hold what is looked for."""
+    for place in places:
+        below = []
+        if place.is_dir():
+            with readable(place):
+                below = sorted(place.iterdir())
+        for folder in (place.parent, *below):
+            if all((folder / part).exists() for part in holds):
+                yield folder

@@ -105,14 +105,9 @@ def build(
     chosen = choose_classes(pool, trained=classes, tested=test_classes, taught=taught)
     plan = _plan(pool, imbalance, validation, is_binary=one_vs_rest is not None)
     drawn = _draw(pool, plan, has_validation=bool(validation))
-    overlaps: tuple[str, ...] = ()
-    if drop_duplicates:
-        cleaned, overlaps = without_overlaps(
-            drawn._asdict(), most_bits=near_duplicates, class_names=pool.class_names
-        )
-        drawn = _Splits(**cleaned)
-    elif near_duplicates is not None:
-        overlaps = near_notes(drawn._asdict(), most_bits=near_duplicates)
+    drawn, overlaps = _compared(
+        drawn, most_bits=near_duplicates, drop=drop_duplicates, class_names=pool.class_names
+    )
     splits = _of_classes(drawn, chosen, title=pool.title)
     num_classes = len(pool.class_names)
     trained = torch.tensor(chosen.trained)
@@ -193,6 +188,22 @@ def _draw(pool: Pool, plan: Plan, *, has_validation: bool) -> _Splits:
     if pool.val is not None:
         val = _whole(pool.val)
     return _Splits(_take(pool.train, plan.train), val, _whole(pool.test))
+
+
+def _compared(
+    drawn: _Splits, *, most_bits: int | None, drop: bool, class_names: Sequence[str]
+) -> tuple[_Splits, tuple[str, ...]]:
+    """Return the splits, without images of one that are in another if asked to, and the notes."""
+    if drop:
+        left, notes = without_overlaps(
+            drawn._asdict(), most_bits=most_bits, class_names=class_names
+        )
+        train = left["train"]
+        assert train is not None
+        return drawn._replace(train=train, val=left["val"]), notes
+    if most_bits is not None:
+        return drawn, near_notes(drawn._asdict(), most_bits=most_bits)
+    return drawn, ()
 
 
 def _of_classes(drawn: _Splits, classes: Classes, *, title: str) -> _Splits:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Interval, Lt
 
 from data._array_cache import decoded_once
 from data._base import DataError, Labelled, Pool
@@ -76,8 +76,8 @@ class ChulaRbc12:
         root: Path,
         *,
         path: str | None = None,
-        window: Annotated[int, Ge(8)] = 80,
-        size: Annotated[int, Ge(8)] = 40,
+        window: Annotated[int, Interval(ge=8, le=480)] = 80,
+        size: Annotated[int, Interval(ge=8, le=480)] = 40,
         test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.25,
         split_seed: Annotated[int, Ge(0), Lt(2**32)] = 0,
     ) -> None:
@@ -152,7 +152,7 @@ def _read_smears(folder: Path) -> list[_Smear]:
 def _read_cells(file: Path) -> np.ndarray:
     """Read lines of ``x y type``, int64 (n, 3)."""
     with readable(file):
-        lines = file.read_text(errors="replace").splitlines()
+        lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     cells = []
     for number, line in enumerate(lines, start=1):
         words = line.split()

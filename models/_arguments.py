@@ -8,8 +8,13 @@ from collections.abc import Iterable
 
 # What every model is told here, or timm's factory itself takes.
 SET_HERE = ("model_name", "pretrained_cfg", "in_chans", "num_classes", "img_size", "norm_layer")
-# Arguments with a config key of their own.
-KEYS = {"drop_rate": "model.drop", "drop_path_rate": "model.drop_path"}
+# Arguments with a config key of their own, and what a model without them has not.
+KEYS = {
+    "drop_rate": ("model.drop", "dropout"),
+    "drop_path_rate": ("model.drop_path", "stochastic depth"),
+}
+# Where weights are made and kept, which is the run's to say.
+PLACES = ("device", "dtype")
 
 
 def unknown_argument(asked: Iterable[str], built: type, *, model: str) -> str | None:
@@ -27,9 +32,13 @@ def unknown_argument(asked: Iterable[str], built: type, *, model: str) -> str | 
         return None
     names = [p.name for p in taken if p.name == "norm_layer" or p.name not in SET_HERE]
     for name in asked:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            near = f" (did you mean {close[0]}?)" if close else ""
-            key = KEYS.get(name, f"model.kwargs.{name}")
-            return f"{key}: {model} takes no {name}{near}; it takes {', '.join(names)}"
+        if name in names:
+            continue
+        if name in KEYS:
+            key, what = KEYS[name]
+            return f"{key}: has no effect, {model} has no {what}; set it to 0"
+        others = [other for other in names if other not in (*KEYS, *PLACES)]
+        close = difflib.get_close_matches(name, others, n=1)
+        near = f" (did you mean {close[0]}?)" if close else ""
+        return f"model.kwargs.{name}: {model} takes no {name}{near}; it takes {', '.join(others)}"
     return None

@@ -22,7 +22,7 @@ ITERATIONS = 200
 def tau_normalised(logits: Floats, *, norms: Doubles, bias: Doubles, tau: float) -> Doubles:
     """Return logits (N, C) of a linear head whose weight vectors are divided by their norm^tau.
 
-    Kang et al. (2020), equation 4; as there, the bias is left out.
+    Kang et al. (2020), section 4.2; as there, the bias is left out.
 
     Args:
         logits: (N, C) of the head as it is, w_c x + b_c.
@@ -37,7 +37,7 @@ def tau_normalised(logits: Floats, *, norms: Doubles, bias: Doubles, tau: float)
 def weight_scales(logits: Floats, targets: Integers) -> Doubles:
     """Fit the factor f_c of each class's logit, (C,): learnable weight scaling.
 
-    Kang et al. (2020), section 4.3, learn f on training images drawn equally often from each class;
+    Kang et al. (2020), section 4.2, learn f on training images drawn equally often from each class;
     here it is fitted to held-out images whose classes count equally, by the likelihood of
     softmax(f_c z_c). With few of them a class it follows them closely.
 

@@ -215,7 +215,7 @@ class RunScreen(Screen):
 
     def _superclasses(self, section: Section) -> None:
         parts = ("right", "inside", "outside")
-        table = table_of("Mistakes within and beyond a superclass", "group", *parts)
+        table = table_of("Mistakes by superclass", "group", *parts)
         for name, row in section["within_superclass"].items():
             if row is not None:
                 add_row(table, "all" if name == "balanced" else name, *shares_of(row, parts))

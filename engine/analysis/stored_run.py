@@ -27,6 +27,7 @@ from engine.report.predictions_file import (
 )
 from engine.training.facts import read_facts
 from engine.training.files import read_json
+from engine.training.logits import rows_of
 from engine.training.metrics.groups import Limits
 from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
@@ -262,5 +263,5 @@ def _read(file: Path, readout: Readout) -> Part:
     kind = np.float64 if logits.size <= DOUBLE_ENTRIES else np.float32
     found = np.empty(logits.shape, dtype=kind)
     for rows in blocks(logits):
-        found[rows] = readout(logits[rows])
+        found[rows] = readout(rows_of(logits, rows))
     return Part(found, stored.targets.astype(np.int64), stored.index.astype(np.int64))

@@ -15,6 +15,7 @@ from engine.analysis.blocks import Integers, Mask
 from engine.config.mistakes import ConfigError, nearest
 
 COLUMNS = ("class", "superclass")
+SHOWN = 5  # columns that a mistake names
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,9 @@ def _read(file: Path) -> Mapping[str, str]:
         with file.expanduser().open(encoding="utf-8-sig", newline="") as opened:
             reader = csv.DictReader(opened, skipinitialspace=True)
             if not set(COLUMNS) <= set(reader.fieldnames or ()):
-                have = ", ".join(reader.fieldnames or ()) or "nothing"
+                given = list(reader.fieldnames or ())
+                have = ", ".join(given[:SHOWN]) + (" ..." if len(given) > SHOWN else "")
+                have = have or "nothing"
                 raise ConfigError([f"{file}: needs the columns class and superclass; has {have}"])
             found: dict[str, str] = {}
             for row in reader:

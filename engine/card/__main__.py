@@ -84,8 +84,9 @@ def _print(card: Card) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from engine.card.text import explanations, facts, headings, rows
+    from engine.card.text import facts
     from engine.config.messages import one_line
+    from engine.report.data_facts import explanations, headings, rows
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(one_line(card.title)))

@@ -29,6 +29,7 @@ WORDS = {
     "crt": "model.init_from=RUN_FOLDER model.init_head=false model.freeze=true "
     "sampler=class_balanced",
     "dataset": "data=NAME",
+    "deduplicate": "data.drop_duplicates=true data.near_duplicates=4",
     "drs": "sampler=class_balanced sampler.start=0.8",
     "drw": "reweight=effective_number reweight.start=0.8",
     "early_stopping": "schedule.patience=10",

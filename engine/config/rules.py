@@ -395,8 +395,10 @@ def _a_backbone_is_tuned_in_one_way(config: Config) -> Iterator[str]:
 
 # Arguments of timm's constructors that have a key of their own here, or come from the data.
 OWN_KEYS = {
+    "device": "write runtime.device",
     "drop_rate": "write model.drop",
     "drop_path_rate": "write model.drop_path",
+    "dtype": "write runtime.precision",
     "img_size": "the images' own size is given",
     "in_chans": "the images' own channels are given",
     "num_classes": "the classes are the head's, which is not the model's own",

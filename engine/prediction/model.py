@@ -19,6 +19,7 @@ from engine.prediction.labels import Classes
 from engine.training.build import weight_layout
 from engine.training.facts import read_facts
 from engine.training.predict_loop import predict
+from engine.training.probabilities import Probabilities
 from engine.training.runtime import Precision, choose_device, choose_precision
 from engine.training.trained import LoadedRun, load_run, readout_of
 
@@ -145,12 +146,12 @@ class Model:
         found = predict(
             self.run.model,
             loader.epoch(positions, epoch=0),
+            num_images=len(images),
             device=self.device,
             precision=self.precision,
         )
-        logits = torch.from_numpy(found.logits).double()
-        logits = logits[:, 1:] if self.num_outputs == 1 else logits
-        return self.run.readout.predict(logits).numpy()
+        is_single = self.num_outputs == 1
+        return Probabilities(found.logits, self.run.readout, is_single=is_single).whole()
 
 
 def _adjusted(run: LoadedRun, facts: Mapping[str, Any], *, tau: float) -> LoadedRun:

@@ -26,9 +26,9 @@ SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _MOST_NAMED = 4  # classes without images of a split
 
 EXPLANATION = (
-    "±: half of a 95 % interval (Wilson) of one run's recall at 50 %, where it is widest; a "
-    "difference of two runs has at most 1.41 times that, and less where both are right on the same "
-    "images"
+    "±, in points of per cent: half of a 95 % interval (Wilson) of one run's recall at 50 %, where "
+    "it is widest; a difference of two runs has at most 1.41 times that, and less where both are "
+    "right on the same images"
 )
 GROUPED = (
     "± by group: the same if all images of a class in one group are right or wrong together; the "

@@ -153,27 +153,25 @@ def of_run(run: Path, *, rule: str | None) -> tuple[Intervals, tuple[str, ...]]:
     Raises:
         ConfigError: no finished run, or no such rule.
     """
-    import torch
-
     from engine.training.build import group_limits
     from engine.training.facts import read_facts
     from engine.training.metrics import few_shot_groups
+    from engine.training.probabilities import Probabilities
     from engine.training.trained import load_run
 
     loaded = load_run(run, rule=rule)
     path = run / "predictions" / f"test.{loaded.rule}.npz"
     if not path.is_file():
         raise ConfigError([f"{path}: is missing; run the command of this run to finish it"])
-    stored = read_predictions_file(path)
-    logits, targets = torch.from_numpy(stored.logits).double(), stored.targets
-    facts = read_facts(run)
-    found = loaded.readout.predict(logits[:, 1:] if facts["num_outputs"] == 1 else logits)
+    stored, facts = read_predictions_file(path), read_facts(run)
+    found = Probabilities(stored.logits, loaded.readout, is_single=facts["num_outputs"] == 1)
+    predictions = np.concatenate([block.argmax(axis=1) for block in found.blocks()])
     counts = np.array(facts["class_counts"])
     groups = few_shot_groups(counts, group_limits(loaded.config))
     masks = {name: mask for name, mask in groups.items() if mask.any()}
     every = {"balanced accuracy": np.ones(len(counts), dtype=bool), **masks}
     intervals = cluster_intervals(
-        targets, found.argmax(1).numpy(), stored.groups, masks=every, num_classes=len(counts)
+        stored.targets, predictions, stored.groups, masks=every, num_classes=len(counts)
     )
     return intervals, loaded.class_names
 

@@ -22,6 +22,7 @@ from engine.config.schema import Config
 from engine.report.predictions_file import read_predictions_file
 from engine.report.tracking import class_labels
 from engine.training.files import read_json
+from engine.training.metrics.rows import InBlocks, RowScores
 from engine.training.provenance import finished_summary
 from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
@@ -121,7 +122,8 @@ class Predictions:
         run: the run folder.
         split: ``test`` or ``val``.
         rule: the selection rule whose weights answered.
-        logits: (N, C) float32; of a binary run with one output (0, x).
+        logits: (N, C) float32; of a binary run with one output (0, x). Where they are many, a
+            memory map of their file.
         targets: (N,) labels.
         index: (N,) positions of the images in the data set's own list: the same image has the same
             number in every run on this data set.
@@ -143,18 +145,25 @@ class Predictions:
         """Return what the run made of its logits, (N, C) float64, rows that sum to one.
 
         By the run's own loss, over the classes that it may predict, with
-        ``evaluate.logit_adjustment`` where it is set. This imports torch.
+        ``evaluate.logit_adjustment`` where it is set. This imports torch. ``rows`` has what tables
+        and figures take of them, without N x C numbers in memory.
         """
-        import torch
+        return self._in_blocks().whole()
 
+    @cached_property
+    def rows(self) -> RowScores:
+        """Return, for each image, the class predicted, its probability and that of the true one."""
+        return RowScores.of(self._in_blocks(), self.targets)
+
+    def _in_blocks(self) -> InBlocks:
         from engine.training.facts import read_facts
+        from engine.training.probabilities import Probabilities
         from engine.training.trained import readout_of
 
         config = load_run_config(self.run, check_named_runs=False)
         facts = read_facts(self.run)
-        logits = torch.from_numpy(self.logits).double()
-        logits = logits[:, 1:] if facts["num_outputs"] == 1 else logits
-        return readout_of(config, facts).predict(logits).numpy()
+        readout = readout_of(config, facts)
+        return Probabilities(self.logits, readout, is_single=facts["num_outputs"] == 1)
 
     def frame(self) -> pd.DataFrame:
         """Return a row an image: its classes by name, and the probabilities of both.
@@ -162,14 +171,13 @@ class Predictions:
         The index is ``index``; columns are ``true``, ``predicted``, ``probability`` (of the
         predicted class) and ``probability_of_true``.
         """
-        names, found = np.array(self.class_names, dtype=object), self.probabilities
-        positions, predicted = np.arange(len(found)), found.argmax(axis=1)
+        names, rows = np.array(self.class_names, dtype=object), self.rows
         return pd.DataFrame(
             {
                 "true": names[self.targets],
-                "predicted": names[predicted],
-                "probability": found[positions, predicted],
-                "probability_of_true": found[positions, self.targets],
+                "predicted": names[rows.predictions],
+                "probability": rows.confidence,
+                "probability_of_true": rows.of_true,
             },
             index=pd.Index(self.index, name="index"),
         )

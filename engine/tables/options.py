@@ -66,6 +66,8 @@ A run folder's predictions/<split>.<rule>.npz, split val or test, for NumPy:
   targets (N,) int64, the class of each image
   index (N,) int64, its position in the data set's own list: of a folder of images, its files by
                class and then by name; engine.tables.predictions.files_of(run, split) names them
+  Logits of more than 64 MB are in <split>.<rule>.logits.npy beside it, uncompressed, which
+  np.load(..., mmap_mode="r") reads without filling the memory.
 
 options:
   --rule R            selection rule of evaluate.rules (default: the table's, else the runs'

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from engine.training.files import write_bytes
+from engine.training.logits import LogitFile
 from engine.training.metrics import Limits, Metrics, evaluate
 from engine.training.predict_loop import Predictions, predict
-from engine.training.probabilities import PredictsProbabilities
+from engine.training.probabilities import PredictsProbabilities, Probabilities
 from engine.training.runtime import autocast
 from engine.training.summary import defined
 from engine.training.train_loop import Trainer
@@ -43,10 +44,10 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class Assessment:
-    """One pass over a split: stored predictions, probabilities (N, C) float64, metrics."""
+    """One pass over a split: stored predictions, their probabilities in blocks, metrics."""
 
     predictions: Predictions
-    probabilities: np.ndarray
+    probabilities: Probabilities
     metrics: Metrics
 
 
@@ -66,6 +67,7 @@ class Evaluator:
         old_classes: labels that an earlier run learnt: test also gets their accuracy and that of
             the others.
         limits: of the groups many, medium and few.
+        scratch: the folder of files of logits, while these are too many for the memory.
     """
 
     def __init__(
@@ -79,11 +81,12 @@ class Evaluator:
         whole_counts: np.ndarray,
         old_classes: Sequence[int] = (),
         limits: Limits,
+        scratch: Path | None = None,
     ) -> None:
         self.trainer, self.splits, self.readout = trainer, splits, readout
         self.class_counts, self.whole_counts = class_counts, whole_counts
         self.old_classes, self.limits = old_classes, limits
-        self._make_loader = make_loader
+        self._make_loader, self._scratch = make_loader, scratch
         self._loaders: dict[str, Loader] = {}
 
     def assess(
@@ -107,16 +110,17 @@ class Evaluator:
             NonFinitePredictionsError: the model has diverged.
         """
         trainer, num_images = self.trainer, len(self.splits[split])
-        share = predict(
+        predictions = predict(
             trainer.evaluated,
             self._loader(split).epoch(trainer.processes.share(torch.arange(num_images)), epoch=0),
+            num_images=num_images,
             device=trainer.device,
             precision=trainer.precision,
             after_batch=after_batch,
+            processes=trainer.processes,
+            large_file=self._large_file(split),
         )
-        predictions = share.joined(trainer.processes, num_images=num_images)
-        logits = torch.from_numpy(predictions.logits).double()
-        found = self.readout.predict(logits[:, 1:] if trainer.num_outputs == 1 else logits).numpy()
+        found = Probabilities(predictions.logits, self.readout, is_single=trainer.num_outputs == 1)
         metrics = evaluate(
             found,
             predictions.targets,
@@ -153,9 +157,17 @@ class Evaluator:
         model.train(was_training)
 
     def close(self) -> None:
-        """End the processes that prepare images."""
+        """End the processes that prepare images, and remove what was not kept."""
         for loader in self._loaders.values():
             loader.close()
+        for split in self.splits:
+            if (file := self._large_file(split)) is not None:
+                file.unlink(missing_ok=True)
+
+    def _large_file(self, split: str) -> Path | None:
+        if self._scratch is None:
+            return None
+        return self._scratch / f".{split}.{self.trainer.processes.rank}.logits.tmp"
 
     def _loader(self, split: str) -> Loader:
         if split not in self._loaders:
@@ -179,15 +191,20 @@ def save_predictions(
 ) -> None:
     """Write one pass as a compressed ``.npz``: logits (N, C), targets (N,), index (N,).
 
-    ``index`` is the position of each image in the data set's own list, so that runs on different
-    splits can be compared image by image. Where the data set knows which images belong together,
-    ``groups`` (N,) has the number of each image's group.
+    Logits that were too many for the memory are beside it, in ``<name>.logits.npy``. ``index`` is
+    the position of each image in the data set's own list, so that runs on different splits can be
+    compared image by image. Where the data set knows which images belong together, ``groups`` (N,)
+    has the number of each image's group.
     """
     buffer = io.BytesIO()
     known = {} if groups is None else {"groups": groups[predictions.index]}
+    beside = path.with_suffix(".logits.npy")
+    if isinstance(predictions.logits, LogitFile):
+        predictions.logits.keep_as(beside)
+    else:
+        known["logits"] = predictions.logits
     np.savez_compressed(
         buffer,
-        logits=predictions.logits,
         targets=predictions.targets,
         index=pool_index[predictions.index],
         **known,

@@ -42,14 +42,13 @@ def store_features(
         num_classes: C.
         after_batch: called between batches.
     """
-    model = evaluator.trainer.evaluated
     for split in ("val", "test"):
         if split in evaluator.splits:
             _store_split(folder / f"{split}.{rule}.features.npy", evaluator, split, after_batch)
     found = _means(evaluator, targets, num_classes=num_classes, after_batch=after_batch)
     if evaluator.trainer.processes.is_main:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **found, **_linear(model))
+        np.savez_compressed(buffer, **found, **linear_layer(evaluator.trainer.evaluated))
         write_bytes(folder / f"classifier.{rule}.npz", buffer.getvalue())
 
 
@@ -94,10 +93,14 @@ def _means(
     }
 
 
-def _linear(model: nn.Module) -> Mapping[str, np.ndarray]:
-    """Return weight and bias of a head that is one linear layer; nothing of another."""
+def linear_layer(model: nn.Module) -> Mapping[str, np.ndarray]:
+    """Return weight and bias of a head that is one linear layer and no more; nothing of another.
+
+    Args:
+        model: a classifier.
+    """
     head = getattr(model, "head", None)
-    if not isinstance(head, nn.Linear):
+    if not isinstance(head, nn.Linear) or type(head).forward is not nn.Linear.forward:
         return {}
     weight = head.weight.detach().float().cpu()
     bias = torch.zeros(len(weight)) if head.bias is None else head.bias.detach().float().cpu()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from engine.training.divergence import NonFinitePredictionsError
+from engine.training.logits import LogitFile
 from engine.training.processes import Processes
 from engine.training.runtime import Precision, autocast
 
@@ -19,19 +21,9 @@ from engine.training.runtime import Precision, autocast
 class Predictions:
     """One pass over a split: logits (N, C) float32, targets (N,), index (N,) of the images."""
 
-    logits: np.ndarray
+    logits: np.ndarray | LogitFile
     targets: np.ndarray
     index: np.ndarray
-
-    def joined(self, processes: Processes, *, num_images: int) -> Predictions:
-        """Join the predictions of all processes, in the order of the split."""
-        if processes.world == 1:
-            return self
-        whole = (
-            processes.joined_shares(torch.from_numpy(part), num_rows=num_images).numpy()
-            for part in (self.logits, self.targets, self.index)
-        )
-        return Predictions(*whole)
 
 
 @torch.no_grad()
@@ -39,30 +31,59 @@ def predict(
     model: nn.Module,
     batches: Iterator[Any],
     *,
+    num_images: int,
     device: torch.device,
     precision: Precision = "float32",
     after_batch: Callable[[], None] | None = None,
+    processes: Processes | None = None,
+    large_file: Path | None = None,
 ) -> Predictions:
     """Run the model in eval mode; one logit x a sample is stored as the two logits (0, x).
+
+    Args:
+        model: images to (logits, features).
+        batches: this process's share of the split.
+        num_images: of the whole split.
+        device: where the model is.
+        precision: of the forward pass.
+        after_batch: called between batches.
+        processes: those that share the split; all get the whole, in the order of the split.
+        large_file: where logits are written as they come if they are many; None keeps them here.
 
     Raises:
         NonFinitePredictionsError: some logits are not finite.
     """
-    was_training = model.training
+    processes, was_training = processes or Processes(), model.training
     model.eval()
-    logits, targets, index = [], [], []
+    kept: list[np.ndarray] | LogitFile | None = None
+    targets = np.empty(num_images, dtype=np.int64)
+    index = np.empty(num_images, dtype=np.int64)
+    done = 0
     for batch in batches:
         with autocast(device, precision):
             output = model(batch.images)[0].float()
         if output.shape[1] == 1:
             output = torch.cat([torch.zeros_like(output), output], dim=1)
-        logits.append(output.cpu())
-        targets.append(batch.targets.cpu())
-        index.append(batch.index.cpu())
+        # Shares are equally long, so that every process has a batch for every batch.
+        here = slice(done, min(done + len(output) * processes.world, num_images))
+        logits, targets[here], index[here] = (
+            processes.joined_shares(part.cpu(), num_rows=here.stop - done).numpy()
+            for part in (output, batch.targets, batch.index)
+        )
+        if not np.isfinite(logits).all():
+            raise NonFinitePredictionsError("the model's outputs are not finite")
+        if kept is None:
+            kept = _keeper((num_images, logits.shape[1]), large_file)
+        kept.append(logits)
+        done = here.stop
         if after_batch is not None:
             after_batch()
     model.train(was_training)
-    found = Predictions(*(torch.cat(part).numpy() for part in (logits, targets, index)))
-    if not np.isfinite(found.logits).all():
-        raise NonFinitePredictionsError("the model's outputs are not finite")
-    return found
+    assert kept is not None and done == num_images, (done, num_images)
+    return Predictions(np.concatenate(kept) if isinstance(kept, list) else kept, targets, index)
+
+
+def _keeper(shape: tuple[int, int], file: Path | None) -> list[np.ndarray] | LogitFile:
+    if file is None or not LogitFile.is_wanted(shape):
+        return []
+    return LogitFile(file, shape)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from engine.training.logits import LogitFile, row_blocks, rows_of
 
 
 class PredictsProbabilities(Protocol):
@@ -42,6 +45,36 @@ class Readout:
         if self.adjustment is None:
             return probabilities
         return (probabilities.log() + self.adjustment.to(probabilities)).softmax(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Probabilities:
+    """Class probabilities (N, C) float64, made of logits a block at a time when they are asked for.
+
+    Args:
+        logits: (N, C) float32, in memory or in a file.
+        readout: turns logits into probabilities.
+        is_single: the model has one output x, of which ``logits`` has (0, x).
+    """
+
+    logits: np.ndarray | LogitFile
+    readout: PredictsProbabilities
+    is_single: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C)."""
+        return self.logits.shape
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield consecutive rows, in order."""
+        for rows in row_blocks(*self.logits.shape):
+            block = torch.from_numpy(rows_of(self.logits, rows))
+            yield self.readout.predict(block[:, 1:] if self.is_single else block).numpy()
+
+    def whole(self) -> np.ndarray:
+        """Return all rows together."""
+        return np.concatenate(list(self.blocks()))
 
 
 def adjustment(class_counts: Tensor, *, tau: float) -> Tensor | None:

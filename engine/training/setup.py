@@ -21,6 +21,7 @@ from engine.training.loaders import Loaders
 from engine.training.machine import Machine
 from engine.training.parameter_groups import described
 from engine.training.processes import Processes
+from engine.training.run_folder import RunFolder
 from engine.training.runtime import derive_seed
 from engine.training.start_weights import start_weights
 from engine.training.train_loop import Trainer
@@ -160,6 +161,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             whole_counts=dataset.whole_counts,
             old_classes=dataset.classes.old,
             limits=build.group_limits(config),
+            scratch=RunFolder.of(config).predictions,
         ),
         steps=steps,
         parameters=parameters,

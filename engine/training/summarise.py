@@ -126,7 +126,7 @@ def threshold(val: Assessment, whole_counts: np.ndarray) -> float | None:
     if val.probabilities.shape[1] != 2:
         return None
     targets = val.predictions.targets
-    return bagged_threshold(val.probabilities, targets, prior_counts=whole_counts)
+    return bagged_threshold(val.probabilities.whole(), targets, prior_counts=whole_counts)
 
 
 def summarise(

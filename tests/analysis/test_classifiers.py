@@ -16,6 +16,7 @@ from engine.analysis import classifiers
 from engine.analysis.classifier_results import classifier_section
 from engine.analysis.stored_run import read_stored_run
 from engine.config.mistakes import ConfigError
+from engine.training.features import linear_layer
 from engine.training.setup import load_dataset
 from engine.training.trained import load_run
 from tests._runs import folder_of, small_config, small_run
@@ -134,6 +135,17 @@ def test_features_are_kept_on_request_alone_and_change_no_number(storing: Path, 
     for name in sorted(plain):
         one, other = (np.load(run / "predictions" / name) for run in (storing, runs.plain))
         assert np.array_equal(one["logits"], other["logits"])
+
+
+def test_a_head_that_does_more_than_its_weights_has_no_linear_layer() -> None:
+    class Scaled(torch.nn.Linear):
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(features)
+
+    for head, is_linear in ((torch.nn.Linear(3, 2), True), (Scaled(3, 2), False)):
+        model = torch.nn.Module()
+        model.head = head
+        assert bool(linear_layer(model)) == is_linear
 
 
 # --- choices --------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def test_test_is_drawn_by_group_and_no_patient_is_in_two_splits(
     assert train.isdisjoint(test)
     assert len(train | test) == 7  # p1 is in both classes and one group
     assert set(pool.test.targets.tolist()) == {0, 1}
-    assert pool.notes[0].startswith("test is 0.3 of each class, drawn by group: ")
+    assert pool.notes[0].startswith("test is 0.3 of each class, drawn by group, as nearly as ")
 
 
 def test_validation_of_a_grouped_folder_keeps_patients_whole(pets: Path) -> None:

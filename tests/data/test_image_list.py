@@ -223,7 +223,7 @@ def test_columns_are_named_where_their_names_are_unusual(shelf: Shelf) -> None:
     shelf.write(
         "train.csv", table[0].replace("file", "slide").replace("class", "grade"), *table[1:]
     )
-    assert "It has id, slide, grade; name them in data.columns" in refused(shelf, train="train.csv")
+    assert "has id, slide, grade; name them in data.columns" in refused(shelf, train="train.csv")
     assert len(shelf.load(train="train.csv", columns=("slide", "grade")).train) == 5
     wrong = refused(shelf, train="train.csv", columns=("slide", "grades"))
     assert "has no column 'grades' (data.columns); it has id, slide, grade" in wrong
@@ -350,6 +350,18 @@ MISTAKES: dict[str, tuple[Spoil, str]] = {
         lambda s: s.write("train.txt", *TRAIN[1:], "a/0.png -1"),
         "data.train: train.txt, line 5: the label '-1' is no number from 0, as the others are",
     ),
+    "labels with a fraction": (
+        lambda s: s.write("train.txt", *(f"{line}.0" for line in TRAIN)),
+        "data.train: train.txt, line 1: the label '0.0' is written with a fraction, as pandas does",
+    ),
+    "labels before paths": (
+        lambda s: s.write("train.txt", *(" ".join(line.split()[::-1]) for line in TRAIN)),
+        "data.train: SHELF/train.txt: every path is a number and no label is: expected the path",
+    ),
+    "other capitals": (
+        lambda s: s.write("train.txt", *TRAIN[1:], "A/0.PNG 0"),
+        "1 of 5 files of train.txt are not in SHELF: A/0.PNG; there is a/0.png: capitals and small",
+    ),
     "an endless number": (
         lambda s: s.write("train.txt", *TRAIN[1:], "a/0.png 12345678901234567890"),
         "line 5: the label 12345678901234567890 has more than 9 digits",
@@ -382,7 +394,11 @@ def test_a_mistake_in_a_list_is_one_line_that_says_where(shelf: Shelf, name: str
         ("t.csv", "path,label\na/0.png\n", "t.csv, line 2: has 1 values for 2 columns"),
         ("t.csv", "path,label\na/0.png,\n", "t.csv, line 2: has no label"),
         ("t.csv", 'path,label\n"a/0.png,0\n', "t.csv, line 2: unexpected end of data"),
-        ("t.csv", "a/0.png,0\na/1.png,0\n", "which columns hold path and label? It has a/0.png, 0"),
+        (
+            "t.csv",
+            "a/0.png,0\na/1.png,0\n",
+            "label? Its first line, which names them, has a/0.png",
+        ),
         ("t.json", "{", "t.json is not JSON"),
         ("t.json", "[1, 2]", "expected {image: {path: ..., label: ...}}, a list of such objects"),
         ("t.json", "{}", "t.json has no image"),
@@ -390,6 +406,7 @@ def test_a_mistake_in_a_list_is_one_line_that_says_where(shelf: Shelf, name: str
         ("t.json", '{"\\ud800": 0}', r"t.json, entry 1: '\ud800' is no UTF-8 text"),
         ("t.json", '{"a/0.png": 0, "a/0.png": 1}', "t.json has the key 'a/0.png' twice"),
         ("t.json", '[{"path": "a/0.png", "label": null}]', "t.json, entry 1: has no label"),
+        ("t.json", '[{"path": "a/0.png", "label": 0.0}]', "the label '0.0' is no number from 0"),
     ],
 )
 def test_a_mistake_in_a_table_is_one_line_that_says_where(

@@ -149,6 +149,15 @@ def test_a_missing_set_names_the_places_and_the_source(tmp_path: Path) -> None:
         ChulaRbc12(tmp_path, path="rbc").load()
 
 
+def test_a_folder_that_is_one_off_or_lacks_a_part_is_told_apart(infrared: Path) -> None:
+    for wrong in (infrared.parent, infrared / "images"):
+        with pytest.raises(DataError, match=rf"; they are in {infrared}: set data\.path to it$"):
+            InfraredSolar(infrared.parent, path=str(wrong)).load()
+    (infrared / "module_metadata.json").unlink()
+    with pytest.raises(DataError, match=r"has images, but no module_metadata\.json; unpack "):
+        load_infrared(infrared)
+
+
 @pytest.fixture
 def smears(tmp_path: Path) -> Path:
     """Nine smears of 64x48 with three cells each, and a tenth that repeats the first."""
@@ -209,6 +218,13 @@ def test_a_wrong_label_is_named_with_its_file(smears: Path, line: str, expected:
     (smears / "Label/3.txt").write_text(line)
     with pytest.raises(DataError, match=expected):
         load_cells(smears)
+
+
+def test_the_mark_that_some_editors_put_before_a_text_is_no_part_of_a_label(smears: Path) -> None:
+    before = load_cells(smears)
+    label = smears / "Label/3.txt"
+    label.write_bytes(b"\xef\xbb\xbf" + label.read_bytes())
+    assert torch.equal(load_cells(smears).train.targets, before.train.targets)
 
 
 def test_labels_without_cells_are_refused(smears: Path) -> None:

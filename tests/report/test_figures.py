@@ -58,7 +58,9 @@ def every_figure(names: list[str]) -> dict[str, Figure]:
         ),
         "recall": figures.recall_by_class_count(recall, counts, names, title=title),
         "curves": figures.learning_curves(rows, title=title, best_epoch=2),
-        "reliability": figures.reliability_diagram(*predictions_of(num_classes), title=title),
+        "reliability": figures.reliability_diagram(
+            reliability(*predictions_of(num_classes)), title=title
+        ),
     }
 
 
@@ -257,7 +259,7 @@ def test_reliability_diagram_draws_the_bins_and_states_the_error() -> None:
     # Both kinds of gap: the low confidences become too modest, the high ones stay too bold.
     targets[:200] = probabilities[:200].argmax(axis=1)
     bins = reliability(probabilities, targets)
-    figure = figures.reliability_diagram(probabilities, targets, title="val")
+    figure = figures.reliability_diagram(reliability(probabilities, targets), title="val")
     upper, lower = figure.axes
     accuracy, gap = ([bar.get_height() for bar in container] for container in upper.containers)
     np.testing.assert_array_equal(accuracy, bins.accuracy)

@@ -259,7 +259,7 @@ def test_the_page_of_a_search_says_what_its_trials_found(
     page = Parsed((folder / "report.html").read_text(encoding="utf-8"))
     text = " ".join(" ".join(page.texts).split())
     assert "15 trials: 14 complete, 1 pruned" in text
-    assert "11: val/balanced_accuracy 0.86, chosen by validation" in text
+    assert "11, val/balanced_accuracy 0.86, chosen by validation" in text
     assert "<b>key</b>" in page.texts and page.named("b") == []
     tips = [str(tag["data-tip"]) for tag in page.named("circle") if "data-tip" in tag]
     assert "trial 3: val/balanced_accuracy 0.62\n<b>key</b>=0.08\nloss.name=softmax_focal" in tips

@@ -41,7 +41,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def written(folder: Path, search: dict[str, Any] | None = None, **changes: Any) -> Path:
     path = folder / "search.yaml"
-    path.write_text(yaml.safe_dump({**SEARCH, **(search or {})}))
+    path.write_text(yaml.safe_dump({**SEARCH, **(search or {})}, sort_keys=False))
     return write_table(folder, tune=str(path), **{**CHANGES, **changes})
 
 

@@ -226,6 +226,10 @@ def test_a_line_of_each_group_names_factors_and_members() -> None:
             "model.kwargs.drop_rate: cannot be set here; write model.drop",
         ),
         (
+            ["model.kwargs.dtype=bfloat16"],
+            "model.kwargs.dtype: cannot be set here; write runtime.precision",
+        ),
+        (
             ["model.kwargs.qk_norm=null"],
             "model.kwargs.qk_norm=null: has no effect, timm leaves such an argument out; leave it "
             "out",

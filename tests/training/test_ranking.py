@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from engine.training import logits
 from engine.training.metrics import bagged_threshold, best_threshold, ranking
 from engine.training.metrics.ranking import f1_at_threshold, ranking_scores, top_k_accuracy
+from engine.training.metrics.rows import ArrayInBlocks, RowScores
 
 
 def drawn(
@@ -92,7 +94,7 @@ def test_top_k_accuracy_does_not_depend_on_the_size_of_a_chunk(
 ) -> None:
     probabilities, targets = drawn()
     whole = top_k_accuracy(probabilities, targets, k=2)
-    monkeypatch.setattr(ranking, "_CHUNK_ENTRIES", 29)
+    monkeypatch.setattr(logits, "BLOCK_ENTRIES", 29)
     assert top_k_accuracy(probabilities, targets, k=2) == whole
 
 
@@ -155,11 +157,11 @@ def test_validation_without_negatives_cannot_be_weighed() -> None:
 def test_ties_for_the_top_are_counted_and_no_others(
     monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(ranking, "_CHUNK_ENTRIES", size)
-    probabilities, _ = drawn()
+    monkeypatch.setattr(logits, "BLOCK_ENTRIES", size)
+    probabilities, targets = drawn()
     expected = sum(sorted(row)[-1] == sorted(row)[-2] for row in probabilities.tolist())
     assert 0 < expected < len(probabilities)
-    assert ranking.count_ties(probabilities) == expected
+    assert RowScores.of(ArrayInBlocks(probabilities), targets).num_ties == expected
 
 
 def test_best_threshold_without_a_positive_sample_is_one_half() -> None:

@@ -292,7 +292,7 @@ def batches_of(*batches: Images) -> Iterator[Images]:
 
 def test_one_logit_x_is_stored_as_the_two_logits_0_and_x() -> None:
     model, one = Linear(1), batch(0, 1, 1)
-    found = predict(model, batches_of(one), device=CPU)
+    found = predict(model, batches_of(one), num_images=len(one.targets), device=CPU)
     expected = model(one.images)[0].detach().numpy()
     assert found.logits.shape == (3, 2)
     assert (found.logits[:, 0] == 0).all()
@@ -301,7 +301,7 @@ def test_one_logit_x_is_stored_as_the_two_logits_0_and_x() -> None:
 
 def test_predictions_are_those_of_the_batches_in_order() -> None:
     model, first, second = Linear(), batch(0, 1, seed=1), batch(2, seed=2)
-    found = predict(model, batches_of(first, second), device=CPU)
+    found = predict(model, batches_of(first, second), num_images=3, device=CPU)
     expected = model(torch.cat([first.images, second.images]))[0].detach().numpy()
     np.testing.assert_allclose(found.logits, expected, rtol=1e-6)
     assert found.targets.tolist() == [0, 1, 2]
@@ -320,7 +320,7 @@ class Dropped(Linear):
 def test_predictions_are_made_in_eval_mode_and_the_mode_comes_back(mode: str) -> None:
     model, one = Dropped(), batch(0, 1)
     model.train(mode == "train")
-    found = predict(model, batches_of(one), device=CPU)
+    found = predict(model, batches_of(one), num_images=len(one.targets), device=CPU)
     assert (found.logits != 0).all()
     assert model.training is (mode == "train")
 
@@ -330,6 +330,7 @@ def test_every_batch_of_predictions_may_be_interrupted() -> None:
     predict(
         Linear(),
         batches_of(batch(0), batch(1)),
+        num_images=2,
         device=CPU,
         after_batch=lambda: calls.append(None),
     )
@@ -338,7 +339,7 @@ def test_every_batch_of_predictions_may_be_interrupted() -> None:
 
 def test_predictions_that_are_not_finite_are_an_error() -> None:
     with pytest.raises(NonFinitePredictionsError, match="not finite"):
-        predict(Linear(), batches_of(batch(0, scale=1e39)), device=CPU)
+        predict(Linear(), batches_of(batch(0, scale=1e39)), num_images=1, device=CPU)
 
 
 def test_one_logit_decides_by_its_sign_and_several_by_the_largest() -> None:

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.report.figures.confusion import confusion_matrix
 from engine.report.figures.curves import learning_curves
 from engine.report.figures.recall import recall_by_class_count
 from engine.report.figures.style import GREY, INK, SKY, VERMILLION, grid, new_figure, styled
 from engine.training.files import write_bytes
-from engine.training.metrics.calibration import reliability
+from engine.training.metrics.calibration import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,20 +33,16 @@ __all__ = [
 
 
 @styled
-def reliability_diagram(
-    probabilities: npt.NDArray[np.floating], targets: npt.NDArray[np.integer], *, title: str
-) -> Figure:
+def reliability_diagram(bins: Reliability, *, title: str) -> Figure:
     """Draw accuracy against confidence in 15 bins, and below it how often each confidence occurs.
 
     After Guo et al. (2017), figure 1: a bar that ends below the diagonal is over-confident. The
     title is followed by the expected calibration error.
 
     Args:
-        probabilities: (N, C) with rows that sum to one.
-        targets: (N,) integers.
+        bins: From :func:`engine.training.metrics.calibration.reliability`.
         title: First line of the figure.
     """
-    bins = reliability(probabilities, targets)
     figure = new_figure(5.2, 5.8, title=f"{title} · ECE {bins.ece:.3f}")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     width, left = np.diff(bins.edges), bins.edges[:-1]

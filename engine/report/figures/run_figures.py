@@ -39,7 +39,7 @@ def draw_figures(
     class_names = [row.name for row in summary.result.classes]
     best_epoch = summary.result.epoch if summary.headline == "val" else None
     title = f"{summary.title}, test, rule {summary.headline}"
-    targets, limits = test.predictions.targets, test.metrics.limits
+    limits = test.metrics.limits
     shown = np.flatnonzero((class_counts > 0) | (test.metrics.per_class.support > 0))
     counts, names = class_counts[shown], [class_names[label] for label in shown.tolist()]
     if lacking := illegible([*names, summary.title]):
@@ -51,7 +51,9 @@ def draw_figures(
         "recall_by_class_count": figures.recall_by_class_count(
             test.metrics.per_class.recall[shown], counts, names, title=title, limits=limits
         ),
-        "reliability": figures.reliability_diagram(test.probabilities, targets, title=title),
+        "reliability": figures.reliability_diagram(
+            test.metrics.rows.reliability(test.predictions.targets), title=title
+        ),
         "curves": figures.learning_curves(rows, best_epoch=best_epoch, title=summary.title),
     }
     if test.metrics.confusion is not None:

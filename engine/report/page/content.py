@@ -18,7 +18,6 @@ from engine.report.page.parts import Section
 from engine.report.reading import Predictions, Run, predictions
 from engine.report.seeds import measures
 from engine.report.statistics import DASH
-from engine.training.metrics.calibration import reliability
 from engine.training.metrics.groups import Limits
 from engine.training.run_folder import RunFolder
 from engine.training.summary import ClassResult, Summary
@@ -136,7 +135,7 @@ def page_of(
     said = predictions(run.folder)
     limits = Limits(run.config.evaluate.many_above, run.config.evaluate.few_below)
     involved = [c for c in result.classes if c.train_images or c.support]
-    predicted = said.probabilities.argmax(axis=1)
+    predicted = said.rows.predictions
     pairs = list(_pairs(said, predicted))
     return Page(
         title=summary.title,
@@ -150,7 +149,7 @@ def page_of(
         is_folded=len(involved) > UNFOLDED,
         curves=charts.learning_curves(rows, epoch=result.epoch),
         recalls=charts.recall_by_count(involved),
-        calibration=charts.calibration(reliability(said.probabilities, said.targets)),
+        calibration=charts.calibration(said.rows.reliability(said.targets)),
         matrix=_matrix(said, predicted, [c.label for c in involved]),
         pairs=pairs[:PAIRS],
         mistakes=[] if images is None else list(tiles.most_confident_mistakes(said, images)),

@@ -41,9 +41,7 @@ def most_confident_mistakes(said: Predictions, images: Images) -> Iterator[Tile]
         said: what the run said of the split.
         images: of the split, in its order.
     """
-    found = said.probabilities
-    predicted = found.argmax(axis=1)
-    top = found[np.arange(len(found)), predicted]
+    predicted, top = said.rows.predictions, said.rows.confidence
     wrong = np.flatnonzero(predicted != said.targets)
     for position in wrong[np.argsort(-top[wrong], kind="stable")][:SHOWN].tolist():
         picture = _picture(images, position)

@@ -125,7 +125,7 @@ def closing_of(
     classes = [result.model_dump() for result in summary.result.classes]
     confusion = Confusion(
         test.predictions.targets.tolist(),
-        test.probabilities.argmax(1).tolist(),
+        test.metrics.rows.predictions.tolist(),
         [str(row["name"]) for row in classes],
     )
     return Closing(

@@ -18,7 +18,8 @@ from engine.config.metrics import metrics
 from engine.training.metrics.catalogue import CATALOGUE
 from engine.training.metrics.groups import USUAL, Limits, few_shot_groups
 from engine.training.metrics.per_class import PerClass
-from engine.training.metrics.ranking import bagged_threshold, best_threshold, count_ties
+from engine.training.metrics.ranking import bagged_threshold, best_threshold
+from engine.training.metrics.rows import ArrayInBlocks, InBlocks, RowScores
 from engine.training.metrics.scored import Scored
 
 __all__ = [
@@ -45,6 +46,7 @@ class Metrics:
             targets, of the old and the new ones, too.
         num_ties: Samples whose largest probability two or more classes share, so that the lowest of
             their labels was predicted.
+        rows: What was predicted for each of the N samples.
         limits: Of the groups.
     """
 
@@ -53,11 +55,12 @@ class Metrics:
     confusion: npt.NDArray[np.int64] | None
     group_sizes: dict[str, int]
     num_ties: int
+    rows: RowScores
     limits: Limits = USUAL
 
 
 def evaluate(
-    probabilities: npt.NDArray[np.floating],
+    probabilities: npt.NDArray[np.floating] | InBlocks,
     targets: npt.NDArray[np.integer],
     class_counts: npt.NDArray[np.integer],
     *,
@@ -76,7 +79,8 @@ def evaluate(
     there is no confusion matrix: a model that diverged shows, it does not score by chance.
 
     Args:
-        probabilities: (N, C) floats, N >= 1, rows that sum to one.
+        probabilities: (N, C) floats, N >= 1, rows that sum to one; an array, or what hands them
+            out in blocks.
         targets: (N,) integers in [0, C).
         class_counts: (C,) training images of each class; they define the groups.
         old_classes: Labels that an earlier run learnt.
@@ -85,15 +89,18 @@ def evaluate(
             above this number. `bagged_threshold` finds it on validation.
         limits: Of the groups.
     """
-    num_samples, num_classes = probabilities.shape
+    source = (
+        ArrayInBlocks(probabilities) if isinstance(probabilities, np.ndarray) else probabilities
+    )
+    num_samples, num_classes = source.shape
     assert num_samples > 0 and num_classes > 1, probabilities.shape
     assert targets.shape == (num_samples,), targets.shape
     assert class_counts.shape == (num_classes,), class_counts.shape
     assert targets.min() >= 0 and targets.max() < num_classes, "a target is outside [0, C)"
     assert threshold is None or num_classes == 2, "a threshold is for binary tasks"
-    # Minimum and maximum carry NaN and infinity without a temporary of N x C entries.
-    if not np.isfinite([probabilities.min(), probabilities.max()]).all():
-        uniform = np.broadcast_to(np.float32(1 / num_classes), probabilities.shape)
+    rows = RowScores.of(source, targets)
+    if not rows.is_finite:
+        uniform = np.broadcast_to(np.float32(1 / num_classes), source.shape)
         stand_in = evaluate(
             uniform,
             targets,
@@ -104,9 +111,9 @@ def evaluate(
             limits=limits,
         )
         return _without_values(stand_in)
-    assert np.abs(probabilities.sum(axis=1) - 1).max() < 0.02, "rows do not sum to one"
+    assert rows.largest_error < 0.02, "rows do not sum to one"
 
-    scored = Scored(probabilities, targets, class_counts, tuple(old_classes), threshold, limits)
+    scored = Scored(source, rows, targets, class_counts, tuple(old_classes), threshold, limits)
     scalars = {
         name: function(scored)
         for name, function in CATALOGUE.items()
@@ -119,7 +126,8 @@ def evaluate(
         outcomes.per_class,
         outcomes.confusion,
         group_sizes,
-        num_ties=count_ties(probabilities),
+        num_ties=rows.num_ties,
+        rows=rows,
         limits=limits,
     )
 
@@ -132,5 +140,6 @@ def _without_values(metrics: Metrics) -> Metrics:
         confusion=None,
         group_sizes=metrics.group_sizes,
         num_ties=0,
+        rows=metrics.rows,
         limits=metrics.limits,
     )

@@ -1,7 +1,7 @@
 """Quality of the probabilities themselves: negative log-likelihood, Brier score, calibration error.
 
-`probabilities` is (N, C) with rows that sum to one, `targets` (N,). Sums run in float64 without a
-float64 copy of the (N, C) array.
+`probabilities` is (N, C) with rows that sum to one, `targets` (N,). Each has a sibling that takes
+what is left of a row, so that no more than a block of rows is ever in memory.
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ def reliability(
     bin below it.
     """
     top = probabilities.argmax(axis=1)
-    confidence = probabilities[np.arange(len(targets)), top].astype(np.float64)
+    return binned(probabilities[np.arange(len(targets)), top], top == targets)
+
+
+def binned(confidence: npt.NDArray[np.floating], is_right: npt.NDArray[np.bool_]) -> Reliability:
+    """Return the same of each sample's top probability (N,) and whether it is right (N,)."""
+    confidence = confidence.astype(np.float64)
     edges = np.linspace(0.0, 1.0, NUM_BINS + 1)
     # Rounding can put a softmax output one float above 1; it belongs to the last bin.
     bins = np.searchsorted(edges[1:-1], confidence, side="left")
@@ -59,7 +64,7 @@ def reliability(
         edges=edges,
         counts=counts,
         confidence=_bin_mean(confidence, bins=bins, counts=counts),
-        accuracy=_bin_mean((top == targets).astype(np.float64), bins=bins, counts=counts),
+        accuracy=_bin_mean(is_right.astype(np.float64), bins=bins, counts=counts),
     )
 
 
@@ -74,8 +79,12 @@ def nll(probabilities: npt.NDArray[np.floating], targets: npt.NDArray[np.integer
     >>> round(nll(np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1])), 4)
     0.4904
     """
-    true_class = probabilities[np.arange(len(targets)), targets]
-    clipped = np.maximum(true_class, np.finfo(true_class.dtype).tiny)
+    return mean_nll(probabilities[np.arange(len(targets)), targets])
+
+
+def mean_nll(of_true: npt.NDArray[np.floating]) -> float:
+    """Return the same of the probability of each sample's true class (N,)."""
+    clipped = np.maximum(of_true, np.finfo(of_true.dtype).tiny)
     return float(-np.log(clipped.astype(np.float64)).mean())
 
 
@@ -88,9 +97,13 @@ def brier(probabilities: npt.NDArray[np.floating], targets: npt.NDArray[np.integ
     >>> brier(np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1]))
     0.3125
     """
-    true_class = probabilities[np.arange(len(targets)), targets].astype(np.float64)
     squares = np.einsum("nc,nc->n", probabilities, probabilities, dtype=np.float64)
-    return float((squares - 2 * true_class + 1).mean())
+    return mean_brier(squares, probabilities[np.arange(len(targets)), targets])
+
+
+def mean_brier(squares: npt.NDArray[np.float64], of_true: npt.NDArray[np.floating]) -> float:
+    """Return the same of each sample's sum of squared probabilities (N,) and that of its class."""
+    return float((squares - 2 * of_true.astype(np.float64) + 1).mean())
 
 
 def _bin_mean(

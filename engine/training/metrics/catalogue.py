@@ -24,11 +24,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from engine.training.metrics.calibration import brier as brier_score
-from engine.training.metrics.calibration import nll as negative_log_likelihood
-from engine.training.metrics.calibration import reliability
+from engine.training.metrics.calibration import mean_brier, mean_nll
 from engine.training.metrics.ranking import f1_at_threshold as f1_from
-from engine.training.metrics.ranking import top_k_accuracy
+from engine.training.metrics.ranking import share_within
 from engine.training.metrics.scored import Scored
 
 Function = Callable[[Scored], float | None]
@@ -69,7 +67,7 @@ def accuracy(scored: Scored) -> float | None:
 @metric("top-5 accuracy", better="max", needs="six_classes")
 def top5_accuracy(scored: Scored) -> float | None:
     """Share of images whose class is among the five most probable, where C > 5."""
-    return top_k_accuracy(scored.probabilities, scored.targets, k=5)
+    return share_within(scored.rows.num_ahead, k=5)
 
 
 @metric("many", better="max", column="many")
@@ -155,19 +153,19 @@ def f1_at_threshold(scored: Scored) -> float | None:
 @metric("NLL", better="min", share=False, column="NLL")
 def nll(scored: Scored) -> float | None:
     """Mean negative log likelihood of the true class, in nats."""
-    return negative_log_likelihood(scored.probabilities, scored.targets)
+    return mean_nll(scored.rows.of_true)
 
 
 @metric("Brier score", better="min", share=False)
 def brier(scored: Scored) -> float | None:
     """Mean squared distance between the probabilities and the true class (0 to 2)."""
-    return brier_score(scored.probabilities, scored.targets)
+    return mean_brier(scored.rows.squares, scored.rows.of_true)
 
 
 @metric("ECE", better="min", column="ECE")
 def ece(scored: Scored) -> float | None:
     """ECE, the calibration error of the top probability, in 15 bins of equal width."""
-    return reliability(scored.probabilities, scored.targets).ece
+    return scored.rows.reliability(scored.targets).ece
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float | None:

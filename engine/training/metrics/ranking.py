@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.training.metrics.rows import ArrayInBlocks, RowScores
+
 MAX_RANKED = 20_000_000
 """Most entries N x C for which every class is ranked: beyond, sorting each column takes minutes."""
 
-_CHUNK_ENTRIES = 2**20
 NUM_DRAWS, MAX_DRAWN = 200, 2_000_000
 """Bootstrap draws over which a threshold is averaged, and the most samples that they have."""
 
@@ -36,31 +37,12 @@ def top_k_accuracy(
     >>> top_k_accuracy(np.array([[0.2, 0.5, 0.3]]), np.array([2]), k=2)
     1.0
     """
-    hits = 0
-    num_samples, num_classes = len(targets), probabilities.shape[1]
-    classes = np.arange(num_classes)
-    # In chunks: the comparisons of all rows at once would be as large as the probabilities.
-    step = max(1, _CHUNK_ENTRIES // num_classes)
-    for start in range(0, num_samples, step):
-        rows, true = probabilities[start : start + step], targets[start : start + step, None]
-        of_true = np.take_along_axis(rows, true, axis=1)
-        ahead = (rows > of_true) | ((rows == of_true) & (classes < true))
-        hits += int((ahead.sum(axis=1) < k).sum())
-    return hits / num_samples
+    return share_within(RowScores.of(ArrayInBlocks(probabilities), targets).num_ahead, k=k)
 
 
-def count_ties(probabilities: npt.NDArray[np.floating]) -> int:
-    """Count the samples whose largest probability two or more classes share.
-
-    >>> count_ties(np.array([[0.4, 0.4, 0.2], [0.5, 0.25, 0.25]]))
-    1
-    """
-    ties = 0
-    step = max(1, _CHUNK_ENTRIES // probabilities.shape[1])
-    for start in range(0, len(probabilities), step):
-        rows = probabilities[start : start + step]
-        ties += int(((rows == rows.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
-    return ties
+def share_within(num_ahead: npt.NDArray[np.integer], *, k: int) -> float:
+    """Return the same of the number of classes that rank before each sample's true one (N,)."""
+    return int((num_ahead < k).sum()) / len(num_ahead)
 
 
 def ranking_scores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +11,8 @@ import numpy.typing as npt
 
 from engine.training.metrics.groups import USUAL, Limits, few_shot_groups
 from engine.training.metrics.per_class import Outcomes, count_outcomes
-from engine.training.metrics.ranking import RankingScores, ranking_scores
+from engine.training.metrics.ranking import MAX_RANKED, RankingScores, ranking_scores
+from engine.training.metrics.rows import InBlocks, RowScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +20,8 @@ class Scored:
     """Predictions of one split, as every function of the catalogue takes them.
 
     Attributes:
-        probabilities: (N, C) floats, rows that sum to one.
+        source: (N, C) probabilities, rows that sum to one, which need not be in memory.
+        rows: (N,) arrays of what most metrics need of them.
         targets: (N,) integers in [0, C).
         class_counts: (C,) training images of each class; they define the groups.
         old_classes: Labels that an earlier run learnt.
@@ -26,7 +29,8 @@ class Scored:
         limits: Of the groups.
     """
 
-    probabilities: npt.NDArray[np.floating]
+    source: InBlocks
+    rows: RowScores
     targets: npt.NDArray[np.integer]
     class_counts: npt.NDArray[np.integer]
     old_classes: tuple[int, ...] = ()
@@ -36,12 +40,17 @@ class Scored:
     @property
     def num_classes(self) -> int:
         """C, those without test images included."""
-        return self.probabilities.shape[1]
+        return self.source.shape[1]
 
     @cached_property
+    def probabilities(self) -> npt.NDArray[np.floating]:
+        """(N, C) floats: all of them, 8 bytes each; ``rows`` has what most metrics need."""
+        return self.source.whole()
+
+    @property
     def predictions(self) -> npt.NDArray[np.integer]:
         """(N,) arg max of the probabilities, the lowest index on a tie."""
-        return self.probabilities.argmax(axis=1)
+        return self.rows.predictions
 
     @cached_property
     def outcomes(self) -> Outcomes:
@@ -65,6 +74,8 @@ class Scored:
     @cached_property
     def ranking(self) -> RankingScores:
         """AUROC and average precision: one sort of each class serves both."""
+        if math.prod(self.source.shape) > MAX_RANKED:
+            return RankingScores(None, None)
         return ranking_scores(self.probabilities, self.targets)
 
     def has(self, needed: str | None) -> bool:
