@@ -21,7 +21,13 @@ from engine.training.interfaces import Batch, Criterion
 from engine.training.mixing import mixed
 from engine.training.pieces import Piece, piece_sizes
 from engine.training.processes import Processes
-from engine.training.runtime import Precision, autocast, derive_seed, seed_global
+from engine.training.runtime import (
+    Precision,
+    autocast,
+    derive_seed,
+    preserved_randomness,
+    seed_global,
+)
 from engine.training.sharpness import ascended
 
 SMALLEST_SCALE = 2.0**-10  # of a float16 loss; gradients that overflow even then have diverged
@@ -37,14 +43,12 @@ class StepOptions:
         clip_norm: largest global gradient norm, or None.
         sam: how far sharpness-aware minimisation looks; 0 for a plain step.
         precision: of the model's arithmetic.
-        compile_model: train through torch.compile.
     """
 
     accumulate: int = 1
     clip_norm: float | None = None
     sam: float = 0.0
     precision: Precision = "float32"
-    compile_model: bool = False
 
 
 class Trainer:
@@ -100,8 +104,8 @@ class Trainer:
         # Unscaled, float16 gradients of a mean over a batch would be flushed to zero.
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "float16")
         self._shared_model = self.processes.sharing_gradients(model)
-        shared = self._shared_model
-        self.forward = torch.compile(shared) if options.compile_model else shared
+        # What a step calls; :meth:`rehearse` shows a compiled model that is to take its place.
+        self.forward: Callable[[Tensor], Any] = self._shared_model
         # Not mixup's or dropout's draws of another process.
         self._own_seed = (self.processes.rank,) if self.processes.rank else ()
         self._pending: list[_Pending] = []
@@ -167,6 +171,41 @@ class Trainer:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
 
+    @property
+    def shared_model(self) -> nn.Module:
+        """The model whose gradients the processes of a run share."""
+        return self._shared_model
+
+    def rehearse(self, forward: Callable[[Tensor], Any], *, shape: Sequence[int]) -> None:
+        """Call the model on black images (B, C, H, W), forward and backward as a step would.
+
+        Weights, buffers, gradients and global generators are left as they were.
+        """
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        gradients = [p.grad for p in self.parameters]
+        images = torch.zeros(*shape, device=self.device)
+
+        def call() -> None:
+            with autocast(self.device, self.precision):
+                logits = forward(images)[0]
+            logits.float().sum().backward()
+
+        self.model.train()
+        try:
+            with preserved_randomness():
+                for parameter in self.parameters:
+                    parameter.grad = None
+                call()
+                if self.sam:
+                    with ascended(self.model, self.parameters, distance=self.sam):
+                        call()
+        finally:
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.grad = gradient
+            with torch.no_grad():
+                for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                    buffer.copy_(before)
+
     def train_epoch(
         self,
         batches: Iterable[Batch],
@@ -199,7 +238,8 @@ class Trainer:
             seed_global(derive_seed(self.seed, "step", epoch, step, *self._own_seed))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate(epoch, step, steps) * group.get("lr_scale", 1.0)
-            self._pending.append(_Pending(step, batch.targets, self._step(batch)))
+            through = batch.images.ndim > 2  # features have been through the network before
+            self._pending.append(_Pending(step, batch.targets, self._step(batch), through))
             if self.ema is not None:
                 self.ema.update(self.model, step=epoch * steps + step + 1)
             totals.steps += 1
@@ -265,7 +305,7 @@ class Trainer:
         sums = torch.stack([p.sums for p in pending]).double()
         sums = torch.cat([self.processes.total(sums[:, :3]), sums[:, 3:]], dim=1)
         rows = sums.cpu().numpy()
-        for (step, targets, _), (loss, correct, images, norm) in zip(pending, rows, strict=True):
+        for made, (loss, correct, images, norm) in zip(pending, rows, strict=True):
             # Too large a scale shows in the gradients; the scaler has then left the step out.
             is_skipped = (
                 self.scaler.is_enabled()
@@ -274,15 +314,16 @@ class Trainer:
             )
             if not np.isfinite(loss) or not (np.isfinite(norm) or is_skipped):
                 classes = {
-                    label for of in self.processes.gathered(targets.tolist()) for label in of
+                    label for of in self.processes.gathered(made.targets.tolist()) for label in of
                 }
-                raise NonFiniteLossError(self._epoch, step, sorted(classes))
+                raise NonFiniteLossError(self._epoch, made.step, sorted(classes))
             self._totals.loss += float(loss)
             self._totals.correct += float(correct)
             self._totals.grad_norm += 0.0 if is_skipped else float(norm)
             self._totals.images += round(images)
-            self._totals.forward += round(images) * self.passes * (1 + (self.teacher is not None))
-            self._totals.backward += round(images) * self.passes
+            passes = round(images) * self.passes * made.is_through
+            self._totals.forward += passes * (1 + (self.teacher is not None))
+            self._totals.backward += passes
         self._totals.spend(self._meter.lap())
 
     def _begin(self, totals: EpochTotals, epoch: int) -> None:
@@ -401,6 +442,7 @@ class _Pending(NamedTuple):
     step: int
     targets: Tensor
     sums: Tensor
+    is_through: bool  # its images went through the network
 
 
 def predicted_classes(logits: Tensor) -> Tensor:
