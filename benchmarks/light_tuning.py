@@ -1,4 +1,4 @@
-"""What a step costs in each way of tuning, against one of full tuning.
+"""What a step costs in each way of tuning, against one of full tuning or another base.
 
     python -m benchmarks.light_tuning --rounds 9 model=vit_tiny_patch16_224 data.size=224
 
@@ -12,8 +12,8 @@ the loss, the optimizer. The ways take turns, some steps a turn, in a new random
   lora      model.tune=lora; lora-att on attention alone, lora-mlp on the MLPs alone
   adapter, bias, norm   model.tune=adapter, bias, norm
 
-Prints medians and quartiles over rounds, of a step and of its ratio to full tuning's of its round,
-and how many of the parameters each way trains: the optimizer's state is as many numbers for each.
+Prints medians and quartiles over rounds, of a step and of its ratio to the base's of its round, and
+how many of the parameters each way trains: the optimizer's state is as many numbers for each.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1, metavar="N", help="steps of a turn (1)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (1)")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which (all)")
+    parser.add_argument("--base", choices=WAYS, default="full", help="of the ratios (full)")
     parser.add_argument("words", nargs="*", help="key=value pairs, as for train.py")
     return parser.parse_intermixed_args(argv)
 
@@ -116,7 +117,7 @@ def setup_of(words: Sequence[str], weights: Path, computer: Machine) -> Setup:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; return 0, or 2 for a mistake in the words."""
     given = arguments(sys.argv[1:] if argv is None else argv)
-    ways = dict.fromkeys(["full", *given.ways])
+    ways = dict.fromkeys([given.base, *given.ways])
     try:
         with tempfile.TemporaryDirectory() as folder:
             os.environ.setdefault("DATA_ROOT", folder)
@@ -131,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
-    print(*timing.table(costs, base="full"), sep="\n")
+    print(*timing.table(costs, base=given.base), sep="\n")
     for way, setup in setups.items():
         sizes = setup.parameters
         share = sizes["trained"] / sizes["total"]

@@ -238,7 +238,8 @@ class Trainer:
             seed_global(derive_seed(self.seed, "step", epoch, step, *self._own_seed))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate(epoch, step, steps) * group.get("lr_scale", 1.0)
-            self._pending.append(_Pending(step, batch.targets, self._step(batch)))
+            through = batch.images.ndim > 2  # features have been through the network before
+            self._pending.append(_Pending(step, batch.targets, self._step(batch), through))
             if self.ema is not None:
                 self.ema.update(self.model, step=epoch * steps + step + 1)
             totals.steps += 1
@@ -304,7 +305,7 @@ class Trainer:
         sums = torch.stack([p.sums for p in pending]).double()
         sums = torch.cat([self.processes.total(sums[:, :3]), sums[:, 3:]], dim=1)
         rows = sums.cpu().numpy()
-        for (step, targets, _), (loss, correct, images, norm) in zip(pending, rows, strict=True):
+        for made, (loss, correct, images, norm) in zip(pending, rows, strict=True):
             # Too large a scale shows in the gradients; the scaler has then left the step out.
             is_skipped = (
                 self.scaler.is_enabled()
@@ -313,15 +314,16 @@ class Trainer:
             )
             if not np.isfinite(loss) or not (np.isfinite(norm) or is_skipped):
                 classes = {
-                    label for of in self.processes.gathered(targets.tolist()) for label in of
+                    label for of in self.processes.gathered(made.targets.tolist()) for label in of
                 }
-                raise NonFiniteLossError(self._epoch, step, sorted(classes))
+                raise NonFiniteLossError(self._epoch, made.step, sorted(classes))
             self._totals.loss += float(loss)
             self._totals.correct += float(correct)
             self._totals.grad_norm += 0.0 if is_skipped else float(norm)
             self._totals.images += round(images)
-            self._totals.forward += round(images) * self.passes * (1 + (self.teacher is not None))
-            self._totals.backward += round(images) * self.passes
+            passes = round(images) * self.passes * made.is_through
+            self._totals.forward += passes * (1 + (self.teacher is not None))
+            self._totals.backward += passes
         self._totals.spend(self._meter.lap())
 
     def _begin(self, totals: EpochTotals, epoch: int) -> None:
@@ -440,6 +442,7 @@ class _Pending(NamedTuple):
     step: int
     targets: Tensor
     sums: Tensor
+    is_through: bool  # its images went through the network
 
 
 def predicted_classes(logits: Tensor) -> Tensor:

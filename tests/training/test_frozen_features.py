@@ -78,6 +78,7 @@ def test_the_head_ends_as_if_every_step_had_gone_through_the_backbone(
     assert_close(weights_of(cached), weights_of(folder))
     for ours, theirs in zip(rows_of(cached), rows_of(folder), strict=True):
         assert ours["train/loss"] == pytest.approx(theirs["train/loss"], abs=1e-5)
+        assert (ours["train/forward"], theirs["train/forward"]) == (0, theirs["train/images"])
     logits = [np.load(f / "predictions" / "test.val.npz")["logits"] for f in (cached, folder)]
     np.testing.assert_allclose(*logits, atol=1e-5)
 
