@@ -25,6 +25,7 @@ from engine.config.calendar import start_epoch
 from engine.config.load import dump, load
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config
+from engine.training.named_precision import settled
 
 if TYPE_CHECKING:
     import data
@@ -86,13 +87,13 @@ def run(
     if config.evaluate.test_every_epoch and not test:
         raise ConfigError(["evaluate.test_every_epoch=true: this run is to leave test alone"])
     began, epochs, screen = time.perf_counter(), config.schedule.epochs, screen or Terminal()
+    config = settled(config, say=screen.say)
 
     with contextlib.ExitStack() as stack:
         # --- machine, data; a finished run ends here ---------------------------------------------
         stack.enter_context(mistakes_of(data.DataError))
         computer = stack.enter_context(machine(config.runtime, say=screen.say))
-        if dataset is None:
-            dataset = load_dataset(config)
+        dataset = dataset or load_dataset(config)
         journal = Journal(config, dataset, machine=computer, say=screen.say, report=report)
         if not fresh and (finished := journal.finished(test=test)) is not None:
             if test:
@@ -117,7 +118,7 @@ def run(
         )
         for line in (*setup.remarks, *checkpoints.resume()):
             screen.say(line)
-        journal.begin(progress, facts=setup.facts, parameters=setup.parameters, command=command)
+        journal.begin(progress, setup, command=command)
         trackers = stack.enter_context(tracked(journal, progress=progress))
 
         # --- epochs ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ something to learn; every line of a list has a path of its own, which is a hard 
 them. So a whole epoch of the real size takes minutes:
 
     python train.py data=image_list data.root=/scratch/imagenet_lt data.train=train.txt
-        data.val=val.txt data.test=test.txt data.size=32 model=resnet20 schedule.epochs=1
+        data.val=val.txt data.test=test.txt data.size=32 model=test_resnet schedule.epochs=1
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the step loop costs around the model, and what the usual way of feeding it costs.
 
     python -m benchmarks.step_loop --threads 1 --rounds 30
+    python -m benchmarks.step_loop runtime.precision=bfloat16 runtime.compile=true
 
 Three ways to make the same step of a CIFAR ResNet on the same images, which are drawn, so that
 anyone can run it. They take turns, some steps a turn, in a new random order every round:
@@ -8,7 +9,8 @@ anyone can run it. They take turns, some steps a turn, in a new random order eve
   bare    zero_grad, model, F.cross_entropy, backward, optimizer.step on one batch that is ready
   whole   the step of train.py: gather, crop, flip and normalise; seeds, schedule, loss component,
           totals, gradient norm, the look at the clock and at signals
-  usual   bare, fed by a DataLoader whose workers apply torchvision.transforms image by image
+  usual   bare, in float32 and not compiled whatever the others are, fed by a DataLoader whose
+          workers apply torchvision.transforms image by image
   around  whole less bare, both with a model that has the same parameters and no arithmetic:
           what the loop adds, without the noise of the convolutions
 
@@ -66,6 +68,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         )
     parser.add_argument("--model", default="cifar_resnet32", help="model.name (cifar_resnet32)")
     parser.add_argument("--device", default="auto", help="runtime.device (auto)")
+    parser.add_argument(
+        "words", nargs="*", metavar="key=value", help="of bare and whole: precision and compiling"
+    )
     return parser.parse_args(argv)
 
 
@@ -85,6 +90,7 @@ def settings(given: argparse.Namespace) -> Config:
             f"model={given.model}",
             *("optim=momentum", "optim.lr=0.01", f"optim.batch_size={given.batch_size}"),
             f"runtime.device={given.device}",
+            *given.words,
         ]
     )
 

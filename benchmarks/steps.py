@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 import data
 from benchmarks import timing
 from engine.config.schema import Config
-from engine.training import build
+from engine.training import build, compiling
 from engine.training.checkpoint import Checkpointer, Progress
 from engine.training.epoch_totals import EpochTotals
+from engine.training.runtime import autocast
 from engine.training.signals import Interruption
 from engine.training.train_loop import Trainer
 from models import Output
@@ -73,16 +74,29 @@ class Bench(NamedTuple):
         if self.is_idle:
             num_outputs = build.num_outputs(self.config, self.dataset.num_classes)
             trainer.model = trainer.forward = Idle(trainer.model, num_outputs=num_outputs)
+        elif self.config.runtime.compile:
+            shape = (self.config.optim.batch_size, *self.images().shape[1:])
+            trainer.forward = compiling.ForOneShape(trainer.model, shape)
+            with compiling.settings(self.device):
+                trainer.rehearse(trainer.forward, shape=shape)
         return trainer
+
+    def in_float32(self) -> Bench:
+        """Return the same in float32 and not compiled, as most scripts are."""
+        plain = self.config.runtime.model_copy(update={"precision": "float32", "compile": False})
+        return self._replace(config=self.config.model_copy(update={"runtime": plain}))
 
     def bare_step(self) -> Callable[[Tensor, Tensor], None]:
         """Return a training step with nothing around it."""
         trainer = self.trainer()
-        model, optimizer = trainer.model.train(), trainer.optimizer
+        trainer.model.train()
+        optimizer = trainer.optimizer
 
         def step(images: Tensor, targets: Tensor) -> None:
             optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(model(images).logits, targets).backward()
+            with autocast(self.device, trainer.precision):
+                logits = trainer.forward(images)[0]
+            F.cross_entropy(logits, targets).backward()
             optimizer.step()
 
         return step
@@ -167,7 +181,8 @@ def worker_loader(bench: Bench) -> DataLoader[tuple[Tensor, int]]:
 
 
 def usual(bench: Bench) -> timing.Turn:
-    """Step on what worker processes make; they start and stop off the clock."""
+    """Step in float32 on what worker processes make; they start and stop off the clock."""
+    bench = bench.in_float32()
     step, loader = bench.bare_step(), worker_loader(bench)
 
     def run(batches: Iterator[list[Tensor]], steps: int) -> None:

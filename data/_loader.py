@@ -119,6 +119,11 @@ class Loader:
             sizes.append(rest)
         return sizes
 
+    def own_batch_sizes(self, num_positions: int) -> list[int]:
+        """Return how many of them this process has in each batch."""
+        sizes = self.batch_sizes(num_positions)
+        return [max(len(range(self.rank, size, self._world)), 1) for size in sizes]
+
     def draws(self, positions: Tensor, *, epoch: int) -> Tensor:
         """Return the number (M,) of each draw among those of its image; 0 without augmentation.
 

@@ -108,11 +108,13 @@ def _differences(rows: Sequence[Any], *, baseline: str) -> Iterator[parts.Part]:
         for row in rows:
             change = row["difference"].get(way)
             if change is not None:
-                ends = [None if change[k] is None else 100 * change[k] for k in ("low", "high")]
+                low, high = (
+                    None if change[end] is None else 100 * change[end] for end in ("low", "high")
+                )
                 value = 100 * change["mean"]
-                interval = "" if ends[0] is None else f" [{ends[0]:+.1f}, {ends[1]:+.1f}]"
+                interval = "" if low is None else f" [{low:+.1f}, {high:+.1f}]"
                 says = f"{row['method']}: {value:+.1f}{interval} points, n = {change['n']}"
-                estimates.append(parts.Estimated(row["method"], value, *ends, says))
+                estimates.append(parts.Estimated(row["method"], value, low, high, says))
         title = f"Balanced accuracy, points above {baseline}, {words}"
         chart = parts.intervals(title, estimates)
         if chart is not None:

@@ -360,12 +360,17 @@ class RuntimeConfig(Section):
     precision: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "float32",
         description="precision of the model's arithmetic; losses are always float32; "
-        "auto: the fastest that the device computes in; also read: bf16, fp16, amp (auto)",
+        "auto: the fastest that the device computes in, whose name the run then bears; also "
+        "read: bf16, fp16, amp (auto)",
     )
     deterministic: bool = Field(
         False, description="on GPUs: only algorithms that give the same bits every time"
     )
-    compile: bool = Field(False, description="torch.compile the model")
+    compile: Literal["auto"] | bool = Field(
+        False,
+        description="torch.compile the model; auto: where the steps to come save more than it "
+        "costs; evaluation likewise with auto and true",
+    )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
         "auto", description="auto | cpu | cuda | cuda:N | mps"
     )

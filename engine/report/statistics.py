@@ -194,10 +194,25 @@ def _reach(centred: FloatArray, *, level: float) -> tuple[float, float]:
     errors = np.maximum(np.sqrt(spread / (n - 1)), LEAST_SPREAD * error)
     t = means / errors
     # Mirrored, so that exchanging the two methods turns the interval round exactly.
-    high, low = (
-        float(np.quantile(side, tail, weights=weights, method="inverted_cdf")) for side in (t, -t)
-    )
+    high, low = (_quantile(side, weights, level=tail) for side in (t, -t))
     return error * max(high, student), error * max(low, student)
+
+
+def _quantile(values: FloatArray, weights: FloatArray, *, level: float) -> float:
+    """Return the smallest value up to which lies a share of ``level`` of the weights."""
+    if len(values) != DRAWN:
+        return float(np.quantile(values, level, weights=weights, method="inverted_cdf"))
+    # Drawn resamples weigh alike: which in order it is does not depend on the values, and finding
+    # one takes a tenth of the time of sorting all.
+    rank = _rank(level)
+    return float(np.partition(values, rank)[rank])
+
+
+@functools.cache
+def _rank(level: float) -> int:
+    """Return which of the drawn resamples in ascending order is their quantile."""
+    ranks, weights = np.arange(DRAWN), np.full(DRAWN, 1 / DRAWN)
+    return int(np.quantile(ranks, level, weights=weights, method="inverted_cdf"))
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from engine.config.rules import has_validation
 from engine.config.schema import Config, ModelConfig
 from engine.config.selection_rules import FINAL, catalogue
 from engine.tables.table_file import TableFile, Words
+from engine.training.named_precision import settled
 from engine.training.run_folder import RunFolder
 
 # A table is many runs: each leaves numbers and predictions, and no W&B folder and no figures.
@@ -172,8 +173,12 @@ def _runs(
     files = tuple(file.as_posix() for file in given.files)
     planned = {str(cell.folder): cell.fingerprint for cell in after or ()}
     start = [f"{INIT_FROM}={after[0].folder}"] if after else []
-    usual = load(
-        given.files, [*words, *_seed_words(*table.seed_pairs[0]), *start, *track], planned=planned
+    usual = settled(
+        load(
+            given.files,
+            [*words, *_seed_words(*table.seed_pairs[0]), *start, *track],
+            planned=planned,
+        )
     )
     if catalogue()[table.rule].needs_validation and not has_validation(usual):
         raise ConfigError(

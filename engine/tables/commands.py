@@ -14,6 +14,7 @@ from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
 from engine.tables.cells import INIT_FROM
 from engine.tables.record import RunRecord
+from engine.training.named_precision import settled
 
 
 def command_of(record: RunRecord) -> str:
@@ -31,7 +32,7 @@ def config_of(record: RunRecord) -> Config | None:
         given = command_line.parse(record.words)
         # Words name files of the repository, wherever the table is asked for.
         files = [ROOT / file for file in given.files]
-        config = load(files, given.overrides, planned=planned)
+        config = settled(load(files, given.overrides, planned=planned))
         return config if fingerprint(config, planned=planned) == record.fingerprint else None
     except ConfigError:
         return None

@@ -68,7 +68,7 @@ LDAM_DRW = {
 
 TUNED = re.compile(r"\b(best|tuned)\b")
 
-OFF = (False, 0, "none")
+OFF = (False, 0, "none", None)
 
 SAME_SUBSET = ("LDAM", "IB loss", "BBN", "Bag of Tricks LT", "MiSLAS", "VS loss")
 """Papers whose code draws the subset as LDAM-DRW's does, with seed 0: ``imbalance.rule=cao``."""

@@ -289,7 +289,6 @@ def build_trainer(
             clip_norm=optim.clip_norm,
             sam=optim.sam,
             precision=precision,
-            compile_model=config.runtime.compile,
         ),
     )
 

@@ -88,6 +88,18 @@ class Evaluator:
         self.old_classes, self.limits = old_classes, limits
         self._make_loader, self._scratch = make_loader, scratch
         self._loaders: dict[str, Loader] = {}
+        # What predicts in the place of the evaluated model, such as the same model compiled.
+        self.forward: Callable[[Tensor], Any] | None = None
+
+    @torch.no_grad()
+    def rehearse(self, forward: Callable[[Tensor], Any], *, shape: Sequence[int]) -> None:
+        """Call the evaluated model on black images (B, C, H, W); nothing is left of it."""
+        trainer = self.trainer
+        was_training = trainer.evaluated.training
+        trainer.evaluated.eval()
+        with autocast(trainer.device, trainer.precision):
+            forward(torch.zeros(*shape, device=trainer.device))
+        trainer.evaluated.train(was_training)
 
     def assess(
         self,
@@ -117,6 +129,7 @@ class Evaluator:
             device=trainer.device,
             precision=trainer.precision,
             after_batch=after_batch,
+            forward=self.forward,
             processes=trainer.processes,
             large_file=self._large_file(split),
         )

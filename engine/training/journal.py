@@ -16,11 +16,12 @@ from engine.training.checkpoint import Progress
 from engine.training.code_hash import code_files, code_hash
 from engine.training.evaluation import Evaluator
 from engine.training.features import store_features
-from engine.training.files import write_json, write_text
+from engine.training.files import read_json, write_json, write_text
 from engine.training.machine import Machine
 from engine.training.run_folder import RunFolder
 from engine.training.runtime import device_name
 from engine.training.selection import Selection
+from engine.training.setup import Setup
 from engine.training.summarise import RuleAssessment, summarise
 from engine.training.summary import Summary
 
@@ -111,29 +112,31 @@ class Journal:
     def begin(
         self,
         progress: Progress,
+        setup: Setup,
         *,
-        facts: Mapping[str, Any],
-        parameters: Mapping[str, Any],
         command: Sequence[str],
     ) -> None:
         """Record that a stretch of the run begins, with all that made it.
 
         Args:
             progress: where the newest checkpoint left off.
-            facts: what loading the run again needs to know about its data.
-            parameters: which of the model's are trained, in which groups.
+            setup: what trains it; its model is compiled where that is asked for or pays.
             command: what was typed.
 
         Raises:
             ConfigError: the folder does not agree with its checkpoint, or with the runs that
                 it names.
         """
+        for line in setup.compile(progress, past=self._compiled_before()):
+            self.say(line)
+        facts, parameters = setup.facts, setup.parameters
         self._parameters = parameters
         segment = provenance.describe_segment(
             command=command,
             device=device_name(self.machine.device),
             precision=self.machine.precision,
             threads=self.machine.threads,
+            compiled=" and ".join(setup.compiler.compiled) or "nothing",
             code=self.code,
             files=code_files(self.config),
             processes=self.processes.world,
@@ -155,6 +158,16 @@ class Journal:
             return environment
 
         self.environment = self.processes.on_main(write)
+
+    def _compiled_before(self) -> tuple[str, ...] | None:
+        """Return which parts the last stretch of the run had compiled; None if that is unknown."""
+
+        def past() -> tuple[str, ...] | None:
+            segments = (read_json(self.folder.environment) or {}).get("segments") or [{}]
+            found = segments[-1].get("compiled")
+            return None if found is None else tuple(found.split(" and "))
+
+        return self.processes.on_main(past)
 
     def _check_weights(self, weights: Mapping[str, str | None]) -> None:
         for line in provenance.check_weights(self.folder, weights):

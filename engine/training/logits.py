@@ -13,8 +13,8 @@ import numpy as np
 IN_MEMORY = 2**26
 """Bytes of logits that are kept in memory; more are written to a file as they come."""
 
-BLOCK_ENTRIES = 2**21
-"""Numbers of a block of rows: 16 MB in double precision."""
+BLOCK_ENTRIES = 2**19
+"""Numbers of a block of rows: 4 MB in double precision."""
 
 
 def row_blocks(num_rows: int, num_columns: int) -> Iterator[slice]:
@@ -68,7 +68,7 @@ class LogitFile:
 
     def append(self, rows: np.ndarray) -> None:
         """Write the next rows (B, C)."""
-        self._file.write(np.ascontiguousarray(rows, dtype="<f4"))
+        self._file.write(rows.astype("<f4").tobytes())
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Return consecutive rows, a copy."""

@@ -58,7 +58,7 @@ def machine(
     ):
         device = choose_device(runtime.device)
         precision = choose_precision(runtime.precision, device)
-        note = precision_note(runtime.precision, precision, device)
+        note = precision_note(precision, device)
         if note is not None and say is not None:
             say(note)
         yield Machine(Processes.current(), device, precision, threads)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engine.training.divergence import NonFinitePredictionsError
 from engine.training.logits import LogitFile
@@ -35,6 +35,7 @@ def predict(
     device: torch.device,
     precision: Precision = "float32",
     after_batch: Callable[[], None] | None = None,
+    forward: Callable[[Tensor], Any] | None = None,
     processes: Processes | None = None,
     large_file: Path | None = None,
 ) -> Predictions:
@@ -47,6 +48,7 @@ def predict(
         device: where the model is.
         precision: of the forward pass.
         after_batch: called between batches.
+        forward: what is called in the model's place, such as the same model compiled.
         processes: those that share the split; all get the whole, in the order of the split.
         large_file: where logits are written as they come if they are many; None keeps them here.
 
@@ -55,13 +57,14 @@ def predict(
     """
     processes, was_training = processes or Processes(), model.training
     model.eval()
+    call = model if forward is None else forward
     kept: list[np.ndarray] | LogitFile | None = None
     targets = np.empty(num_images, dtype=np.int64)
     index = np.empty(num_images, dtype=np.int64)
     done = 0
     for batch in batches:
         with autocast(device, precision):
-            output = model(batch.images)[0].float()
+            output = call(batch.images)[0].float()
         if output.shape[1] == 1:
             output = torch.cat([torch.zeros_like(output), output], dim=1)
         # Shares are equally long, so that every process has a batch for every batch.

@@ -25,7 +25,7 @@ from engine.training.summary import Summary
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
 # A change of these is reported and kept in the summary: it can change a number.
-WATCHED = ("code_hash", "precision", "threads", "processes", "device")
+WATCHED = ("code_hash", "precision", "threads", "compiled", "processes", "device")
 # Facts of a run: hashes of the weights of other runs that it is made with.
 NAMED_RUNS = {
     "teacher_weights": "its teacher",
@@ -188,6 +188,7 @@ def describe_segment(
     device: str,
     precision: str,
     threads: int,
+    compiled: str = "nothing",
     code: str,
     files: Sequence[Path] = (),
     processes: int = 1,
@@ -202,6 +203,7 @@ def describe_segment(
         device: in words.
         precision: of the model's arithmetic.
         threads: of torch.
+        compiled: which parts of the run call a compiled model: training, evaluation.
         code: the hash of ``files``.
         files: that can change a number of the run.
         processes: that share it.
@@ -222,6 +224,7 @@ def describe_segment(
         "device": device,
         "precision": precision,
         "threads": threads,
+        "compiled": compiled,
         "processes": processes,
     }
 

@@ -88,7 +88,11 @@ def seed_global(seed: int) -> None:
     """Seed the global generators of Python, NumPy and torch (all devices)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        # That keeps a list of what to do once there is a GPU, which takes longer than the rest.
+        torch.default_generator.manual_seed(seed)
 
 
 @contextlib.contextmanager
@@ -163,13 +167,15 @@ def has_bfloat16(device: torch.device) -> bool:
     """Return whether the device has bfloat16 instructions; without, it is several times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    # On x86 oneDNN also takes bfloat16 where AVX-512 has to emulate it.
+    found = torch.cpu.get_capabilities()
+    return not found.get("avx2") or any(found.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def precision_note(name: str, precision: Precision, device: torch.device) -> str | None:
+def precision_note(precision: Precision, device: torch.device) -> str | None:
     """Return what a user should know about the chosen precision on this device, in one line."""
-    if name == "auto":
-        return f"runtime.precision=auto: {precision} on this {device.type} device"
     if precision != "float32" and device.type == "cpu":
         if precision == "bfloat16" and has_bfloat16(device):
             return None

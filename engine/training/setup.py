@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,18 @@ import models
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.base_weights import base_of
+from engine.training.checkpoint import Progress
+from engine.training.compiling import EVALUATION, TRAINING, Compiler, Part
 from engine.training.epoch_totals import EpochTotals
 from engine.training.evaluation import Evaluator
 from engine.training.head_start import start_head
 from engine.training.loaders import Loaders
 from engine.training.machine import Machine
 from engine.training.parameter_groups import described
+from engine.training.pieces import piece_sizes
 from engine.training.processes import Processes
 from engine.training.run_folder import RunFolder
-from engine.training.runtime import derive_seed
+from engine.training.runtime import derive_seed, device_name
 from engine.training.start_weights import start_weights
 from engine.training.train_loop import Trainer
 
@@ -37,6 +41,7 @@ class Setup:
         class_index: where the images of each class are, for the sampler.
         class_weights: (C,) float32 of ``reweight``, on the device; or None.
         evaluator: predicts a split with the weights of the moment.
+        compiler: of the model, as training and evaluation call it.
         steps: optimizer steps an epoch.
         parameters: which of the model's are trained, in which groups.
         facts: what loading the run again needs to know about its data.
@@ -51,6 +56,7 @@ class Setup:
     class_index: data.ClassIndex
     class_weights: Tensor | None
     evaluator: Evaluator
+    compiler: Compiler
     steps: int
     parameters: Mapping[str, Any]
     facts: Mapping[str, Any]
@@ -78,6 +84,58 @@ class Setup:
         """Return how often each class was drawn, C numbers."""
         targets, num_classes = self.dataset.train.targets, self.dataset.num_classes
         return data.class_histogram(positions, targets, num_classes).tolist()
+
+    def compile(self, progress: Progress, *, past: Collection[str] | None = None) -> Iterator[str]:
+        """Compile the model where that is asked for or pays; yield what a user should know of it.
+
+        Args:
+            progress: where training is.
+            past: what was compiled when the steps so far were made.
+        """
+        if self.config.runtime.compile is False:
+            return
+        if not isinstance(self.loader, data.Loader):
+            yield "runtime.compile: not compiled: the head alone is trained, on stored features"
+            return
+        epochs = self.config.schedule.epochs - progress.epoch
+        for part in (self._training(self.loader, epochs=epochs), self._evaluation(epochs)):
+            yield from self.compiler.compile(part, past=past if progress.has_begun else None)
+
+    def _training(self, loader: data.Loader, *, epochs: int) -> Part:
+        """Return the model as the steps of the epochs to come call it."""
+        trainer = self.trainer
+        sizes = loader.own_batch_sizes(self.config.sampler.length or len(self.dataset.train))
+        pieces = [size for own in sizes for size in piece_sizes(own, trainer.accumulate)]
+        shape = (pieces[0], *self.dataset.image_shape)
+        return Part(
+            name=TRAINING,
+            model=trainer.shared_model,
+            shape=shape,
+            calls=epochs * pieces.count(pieces[0]) * (2 if trainer.sam else 1),
+            rehearse=functools.partial(trainer.rehearse, shape=shape),
+            use=functools.partial(setattr, trainer, "forward"),
+            facts=f"{trainer.precision} on {device_name(trainer.device)}",
+        )
+
+    def _evaluation(self, epochs: int) -> Part:
+        """Return the model as validation and test call it."""
+        trainer, batch_size = self.trainer, self.config.optim.batch_size
+        val, test = self.dataset.val, self.dataset.test
+        each_epoch = [test] if self.config.evaluate.test_every_epoch else []
+        splits = [split for split in (val, *each_epoch) if split is not None] * epochs + [test]
+        world = trainer.processes.world
+        shape = (batch_size, *self.dataset.test_shape)
+        if trainer.swa is not None:
+            splits = []  # what is evaluated becomes another model on the way
+        return Part(
+            name=EVALUATION,
+            model=trainer.evaluated,
+            shape=shape,
+            calls=sum(-(-len(split) // world) // batch_size for split in splits),
+            rehearse=functools.partial(self.evaluator.rehearse, shape=shape),
+            use=functools.partial(setattr, self.evaluator, "forward"),
+            facts=f"{trainer.precision} on {device_name(trainer.device)}",
+        )
 
     def close(self) -> None:
         """End the processes that prepare images."""
@@ -162,6 +220,9 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
             old_classes=dataset.classes.old,
             limits=build.group_limits(config),
             scratch=RunFolder.of(config).predictions,
+        ),
+        compiler=Compiler(
+            config.runtime.compile, device=machine.device, processes=machine.processes
         ),
         steps=steps,
         parameters=parameters,

@@ -21,7 +21,13 @@ from engine.training.interfaces import Batch, Criterion
 from engine.training.mixing import mixed
 from engine.training.pieces import Piece, piece_sizes
 from engine.training.processes import Processes
-from engine.training.runtime import Precision, autocast, derive_seed, seed_global
+from engine.training.runtime import (
+    Precision,
+    autocast,
+    derive_seed,
+    preserved_randomness,
+    seed_global,
+)
 from engine.training.sharpness import ascended
 
 SMALLEST_SCALE = 2.0**-10  # of a float16 loss; gradients that overflow even then have diverged
@@ -37,14 +43,12 @@ class StepOptions:
         clip_norm: largest global gradient norm, or None.
         sam: how far sharpness-aware minimisation looks; 0 for a plain step.
         precision: of the model's arithmetic.
-        compile_model: train through torch.compile.
     """
 
     accumulate: int = 1
     clip_norm: float | None = None
     sam: float = 0.0
     precision: Precision = "float32"
-    compile_model: bool = False
 
 
 class Trainer:
@@ -100,8 +104,8 @@ class Trainer:
         # Unscaled, float16 gradients of a mean over a batch would be flushed to zero.
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "float16")
         self._shared_model = self.processes.sharing_gradients(model)
-        shared = self._shared_model
-        self.forward = torch.compile(shared) if options.compile_model else shared
+        # What a step calls; :meth:`rehearse` shows a compiled model that is to take its place.
+        self.forward: Callable[[Tensor], Any] = self._shared_model
         # Not mixup's or dropout's draws of another process.
         self._own_seed = (self.processes.rank,) if self.processes.rank else ()
         self._pending: list[_Pending] = []
@@ -166,6 +170,41 @@ class Trainer:
             self.averaged.load_state_dict(state["ema"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
+
+    @property
+    def shared_model(self) -> nn.Module:
+        """The model whose gradients the processes of a run share."""
+        return self._shared_model
+
+    def rehearse(self, forward: Callable[[Tensor], Any], *, shape: Sequence[int]) -> None:
+        """Call the model on black images (B, C, H, W), forward and backward as a step would.
+
+        Weights, buffers, gradients and global generators are left as they were.
+        """
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        gradients = [p.grad for p in self.parameters]
+        images = torch.zeros(*shape, device=self.device)
+
+        def call() -> None:
+            with autocast(self.device, self.precision):
+                logits = forward(images)[0]
+            logits.float().sum().backward()
+
+        self.model.train()
+        try:
+            with preserved_randomness():
+                for parameter in self.parameters:
+                    parameter.grad = None
+                call()
+                if self.sam:
+                    with ascended(self.model, self.parameters, distance=self.sam):
+                        call()
+        finally:
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.grad = gradient
+            with torch.no_grad():
+                for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                    buffer.copy_(before)
 
     def train_epoch(
         self,

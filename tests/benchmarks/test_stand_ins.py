@@ -28,7 +28,7 @@ def test_a_run_on_stand_ins_has_their_counts_and_groups(tmp_path: Path) -> None:
     lists = [f"data.{split}={split}.txt" for split in counts]
     run = ["schedule.epochs=1", "optim.lr=0.05", f"track.root={tmp_path}", "track.figures=false"]
     words = ["data=image_list", f"data.root={folder}", *lists, "data.size=8", *run]
-    config = load(overrides=[*words, "model=resnet20", "track.to=[]", "runtime.threads=1"])
+    config = load(overrides=[*words, "model=cifar_resnet8", "track.to=[]", "runtime.threads=1"])
     summary = train.run(config, screen=quiet_screen())
     assert list(summary.class_counts) == train_counts.tolist()
     assert summary.group_sizes == {"many": 1, "medium": 2, "few": 2}

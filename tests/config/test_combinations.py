@@ -12,7 +12,11 @@ from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training.notes import doubts
 
-HEADS = components.names("models.heads")
+HEADS = tuple(
+    head
+    for head in components.names("models.heads")
+    if not components.read("models.heads", head).class_facts.get("starts_anew")
+)
 SAMPLERS = components.names("data.samplers")
 SCHEMES = ("none", *components.names("losses.weights"))
 BALANCED_BY_LOSS = {"balanced_softmax", "logit_adjustment", "lade", "vector_scaling"}
@@ -35,8 +39,6 @@ def expected_mistakes(loss: str, head: str, scheme: str) -> list[str]:
         found.append(f"reweight.scheme={scheme}: has no effect, {loss} takes no class weights")
     if facts["for_cosines"] and head != "cosine":
         found.append(f"model.head={head}: {loss} multiplies logits by loss.scale=")
-    if components.read("models.heads", head).class_facts.get("starts_anew"):
-        found.append(f"model.head={head}: goes on from the head of another run")
     return found
 
 

@@ -129,9 +129,8 @@ def test_null_takes_a_default_away() -> None:
 
 
 def test_keys_inside_a_list_say_what_the_list_takes() -> None:
-    word = "loss.alpha={cat: 1, dog: 2}"
-    lines = mistakes_of("loss=softmax_focal", word)
-    expected = "loss.alpha: has no keys of its own; expected a list, each a number, or null"
+    lines = mistakes_of("schedule=steps", "schedule.steps={early: 0.5, late: 0.8}")
+    expected = "schedule.steps: has no keys of its own; expected a list, each a number > 0 and < 1"
     assert lines == (expected,)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -78,6 +79,29 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line_whatever_they_catch(
 
 def test_ctrl_c_once_work_has_begun_puts_things_away_and_is_one_line(tmp_path: Path) -> None:
     assert interrupted(tmp_path, WORKING) == (130, "put away\n", f"{STOPPED}\n")
+
+
+COLLECTING = """
+import gc
+from engine.training.signals import interruptions
+
+def main(words):
+    print(gc.get_threshold()[0] > 10_000, gc.get_freeze_count() > 0)
+    for _ in range(2):
+        with interruptions():
+            print(gc.get_threshold() == USUAL, gc.get_freeze_count() > 0, gc.isenabled())
+            was_frozen = gc.get_freeze_count()
+    kept = [[] for _ in range(1000)]
+    with interruptions():
+        print(gc.get_freeze_count() == was_frozen)
+"""
+
+
+def test_garbage_is_collected_as_usual_once_work_has_begun(tmp_path: Path) -> None:
+    usual = f"USUAL = {gc.get_threshold()}\n"
+    out, err = planted(tmp_path, usual + COLLECTING).communicate(timeout=60)
+    assert err == ""
+    assert out.splitlines() == ["True False", "True True True", "True True True", "True"]
 
 
 @pytest.mark.parametrize("script", ["train", "sweep", "reproduce", "predict"])

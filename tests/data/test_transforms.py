@@ -95,7 +95,7 @@ def test_each_is_torchvisions_transform_with_the_seed_of_the_image(
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("shape", [(3, 45, 60), (3, 24, 20), (1, 45, 60)])
+@pytest.mark.parametrize("shape", [(3, 45, 60), (3, 24, 20), (1, 45, 60), (3, 1, 400), (3, 1, 1)])
 def test_crops_of_photographs_are_torchvisions_to_the_pixel(
     shape: tuple[int, int, int], interpolation: Literal["bilinear", "bicubic"]
 ) -> None:

@@ -1,5 +1,6 @@
 """Figures: what is drawn equals what came in, and the files are sound."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -280,6 +281,25 @@ def test_saved_files_are_a_sound_png_and_pdf(saved: Path, num_classes: int) -> N
         pdf = Path(f"{stem}.pdf").read_bytes()
         assert pdf.startswith(b"%PDF-")
         assert pdf.rstrip().endswith(b"%%EOF")
+
+
+def test_both_files_of_a_figure_show_the_same_part_of_it(saved: Path) -> None:
+    for stem in sorted({path.with_suffix("") for path in (saved / "2").iterdir()}):
+        with Image.open(f"{stem}.png") as image:
+            inches = [side / 150 for side in image.size]
+        box = re.search(
+            rb"/MediaBox \[ 0 0 ([0-9.]+) ([0-9.]+) \]", Path(f"{stem}.pdf").read_bytes()
+        )
+        assert box is not None
+        assert [float(side) / 72 for side in box.groups()] == pytest.approx(inches, abs=0.02)
+
+
+def test_a_saved_figure_keeps_its_layout_engine(tmp_path: Path) -> None:
+    figure = every_figure(names_of(2))["curves"]
+    before = figure.get_layout_engine()
+    figures.save(figure, tmp_path / "curves")
+    assert before is not None
+    assert figure.get_layout_engine() is before
 
 
 def test_same_input_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:

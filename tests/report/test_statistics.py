@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from engine.report import statistics
 from engine.report.statistics import Difference, mean_and_std, paired_difference
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
@@ -220,3 +221,12 @@ def test_a_single_value_has_no_standard_deviation() -> None:
     assert mean_and_std([1.0, 2.0, 4.0]).std == pytest.approx(math.sqrt(7 / 3))
     with pytest.raises(ValueError, match="there is no value"):
         mean_and_std([])
+
+
+@pytest.mark.parametrize("level", [0.025, 0.5, 0.95, 0.975, 0.995])
+@pytest.mark.parametrize("shades", [3, 10**9])  # with ties, and without
+def test_quantiles_of_drawn_resamples_are_those_of_numpy(level: float, shades: int) -> None:
+    values = np.random.default_rng(0).integers(shades, size=statistics.DRAWN) / shades
+    weights = np.full(statistics.DRAWN, 1 / statistics.DRAWN)
+    expected = np.quantile(values, level, weights=weights, method="inverted_cdf")
+    assert statistics._quantile(values, weights, level=level) == expected

@@ -129,7 +129,10 @@ def test_a_file_that_holds_no_tuned_words_is_said(table: Path, text: str) -> Non
     ("search", "said"),
     [
         ({"budget": {"trials": 2, "timeout": 60}}, "budget.timeout: would give a fast method more"),
-        ({"sampler": "grid", "budget": {}}, "sampler=grid: a grid's size is not a budget"),
+        (
+            {"sampler": "grid", "budget": {}, "space": {"optim.lr": {"choice": [0.01, 0.1]}}},
+            "sampler=grid: a grid's size is not a budget",
+        ),
     ],
 )
 def test_what_gives_a_cell_more_than_another_is_refused(
@@ -177,7 +180,7 @@ def test_a_table_without_a_search_has_nothing_to_tune(
 def test_a_table_is_tuned_and_then_made_on_its_own_seeds(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written(table.parent, settings={"plain": []})
+    written(table.parent, settings={"plain": ["data.imbalance.factor=8"]})
     assert main([str(table), "--tune"]) == 0
     found = read_tuned(read_table_file(table))
     assert {len(cell.words) for cell in found.values()} == {1, 2}

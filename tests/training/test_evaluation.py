@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.training.loaders import EVALUATED_PIXELS, evaluation_batch
 from engine.training.machine import machine
 from engine.training.setup import load_dataset, set_up
 from tests._runs import small_config
@@ -19,3 +20,12 @@ def test_a_split_that_the_run_does_not_have_is_never_another_one(tmp_path: Path)
         with pytest.raises(KeyError, match="val"):
             evaluator.assess("val", after_batch=lambda: None)
         assert len(evaluator.assess("test", after_batch=lambda: None).predictions.targets) == 40
+
+
+def test_tiny_images_are_evaluated_many_at_once_and_never_fewer_than_trained(
+    tmp_path: Path,
+) -> None:
+    dataset = load_dataset(small_config(tmp_path))
+    _, height, width = dataset.image_shape
+    assert evaluation_batch(2, dataset) == EVALUATED_PIXELS // (height * width) > 200
+    assert evaluation_batch(10**6, dataset) == 10**6

@@ -1,6 +1,8 @@
 """Metrics against scikit-learn and against slow loops."""
 
 import math
+import subprocess
+import sys
 import tracemalloc
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from engine.config.components import ROOT
 from engine.training.metrics import Limits, evaluate, few_shot_groups, per_class
 from engine.training.summary import class_results
 
@@ -314,3 +317,17 @@ def test_many_classes_are_evaluated_without_a_copy_of_the_probabilities() -> Non
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < probabilities.nbytes
+
+
+def test_digits_and_their_metrics_are_had_without_importing_scikit_learn() -> None:
+    script = (
+        "import sys; import numpy as np; from data.digits import Digits;"
+        "from engine.training.metrics import evaluate;"
+        "targets = Digits().load().test.targets.numpy();"
+        "evaluate(np.eye(10)[targets], targets, np.full(10, 9), ranking=True);"
+        "print({'sklearn', 'scipy', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"

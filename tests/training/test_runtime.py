@@ -11,7 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError
+from engine.training.named_precision import settled
 from engine.training.runtime import (
     autocast,
     choose_device,
@@ -19,6 +21,7 @@ from engine.training.runtime import (
     cpu_threads,
     derive_seed,
     determinism,
+    has_bfloat16,
     precision_note,
     preserved_randomness,
     process_backend,
@@ -197,14 +200,12 @@ def test_precision_is_that_of_matrix_products(precision: str, dtype: torch.dtype
         ("mps", False, "float32"),
     ],
 )
-def test_auto_precision_is_the_fastest_that_the_device_computes_in_and_is_said(
+def test_auto_precision_is_the_fastest_that_the_device_computes_in(
     monkeypatch: pytest.MonkeyPatch, device: str, *, has_bfloat16: bool, expected: str
 ) -> None:
     monkeypatch.setattr("engine.training.runtime.has_bfloat16", lambda device: has_bfloat16)
     where = torch.device(device)
     assert choose_precision("auto", where) == expected
-    note = precision_note("auto", choose_precision("auto", where), where)
-    assert note == f"runtime.precision=auto: {expected} on this {device} device"
     assert choose_precision("float16", where) == "float16"
 
 
@@ -221,7 +222,7 @@ def test_a_precision_that_this_cpu_has_no_instructions_for_is_said_to_be_slow(
     monkeypatch: pytest.MonkeyPatch, precision: str, *, has_bfloat16: bool, is_slow: bool
 ) -> None:
     monkeypatch.setattr("engine.training.runtime.has_bfloat16", lambda device: has_bfloat16)
-    note = precision_note(precision, precision, torch.device("cpu"))  # type: ignore[arg-type]
+    note = precision_note(precision, torch.device("cpu"))  # type: ignore[arg-type]
     assert (note is not None and f"no instructions for {precision}" in note) == is_slow
 
 
@@ -261,3 +262,33 @@ def test_more_processes_than_devices_are_refused_by_each_of_them(
     with pytest.raises(ConfigError, match=r"use --nproc-per-node=1 or runtime\.device=cpu"):
         choose_device("auto")
     assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_a_settled_config_names_what_auto_is_here_and_is_the_same_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.training.runtime.has_bfloat16", lambda device: True)
+    said: list[str] = []
+    words = ["runtime.device=cpu", "runtime.precision="]
+    found = settled(load(overrides=[words[0], f"{words[1]}auto"]), say=said.append)
+    named = load(overrides=[words[0], f"{words[1]}bfloat16"])
+    assert found == named == settled(named, say=said.append)
+    assert fingerprint(found) == fingerprint(named)
+    assert said == ["runtime.precision=auto: bfloat16 on this cpu device"]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "is_fast"),
+    [
+        ({"avx2": True, "amx_bf16": True}, True),
+        ({"avx2": True, "avx512_bf16": True}, True),
+        ({"avx2": True, "avx512_f": True}, False),
+        ({"neon": True, "bf16": True}, True),
+    ],
+)
+def test_a_processor_that_has_to_emulate_bfloat16_is_not_said_to_have_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], *, is_fast: bool
+) -> None:
+    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
+    assert has_bfloat16(torch.device("cpu")) is is_fast

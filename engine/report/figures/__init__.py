@@ -69,7 +69,17 @@ def save(figure: Figure, stem: Path) -> None:
 
     Missing folders are made; a stem may hold dots (confusion.last gives confusion.last.png).
     """
+    from matplotlib import rcParams
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    # The layout is found once, and so is the part of the canvas that is drawn on: by itself
+    # Matplotlib finds both again for each file.
+    canvas, layout = FigureCanvasAgg(figure), figure.get_layout_engine()
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # "none" would leave one that is asked again
+    drawn = figure.get_tightbbox(canvas.get_renderer()).padded(rcParams["savefig.pad_inches"])
     for ending, unwanted in (("png", "Software"), ("pdf", "CreationDate")):
         content = BytesIO()
-        figure.savefig(content, format=ending, metadata={unwanted: None})
+        figure.savefig(content, format=ending, metadata={unwanted: None}, bbox_inches=drawn)
         write_bytes(stem.parent / f"{stem.name}.{ending}", content.getvalue())
+    figure.set_layout_engine(layout)

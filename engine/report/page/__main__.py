@@ -13,9 +13,10 @@ from engine.config.mistakes import ConfigError
 USAGE = """\
 usage: python -m engine.report.page RUN ...
 
-Write report.html into the folders of finished runs: what made the numbers, results by selection
-rule, curves, classes, confusions and the most confident mistakes, in one file that needs no
-network. RUN is a run folder, or a folder of them. A new run writes its own with track.report=true.
+Write report.html into the folders of finished runs: what made the numbers, what the data are
+and their test split can show, results by selection rule, curves, classes, confusions and the most
+confident mistakes, in one file that needs no network. RUN is a run folder, or a folder of them. A
+new run writes its own with track.report=true.
 Of a search the folder of the study is RUN: its trials, what each key did, what was confirmed.
 analyze.py --html writes the page of a run with its analysis, and that of a table.
 

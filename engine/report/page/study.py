@@ -59,7 +59,7 @@ def study_page(folder: Path) -> parts.Document:
 def _rows(file: Path) -> list[Trial]:
     try:
         with file.open(encoding="utf-8", newline="") as opened:
-            rows = list(csv.DictReader(opened))
+            rows: list[Trial] = list(csv.DictReader(opened))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError([f"{file}: cannot be read: {error}"]) from error
     if not rows:

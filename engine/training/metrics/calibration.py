@@ -55,15 +55,15 @@ def reliability(
 
 def binned(confidence: npt.NDArray[np.floating], is_right: npt.NDArray[np.bool_]) -> Reliability:
     """Return the same of each sample's top probability (N,) and whether it is right (N,)."""
-    confidence = confidence.astype(np.float64)
+    doubles = confidence.astype(np.float64)
     edges = np.linspace(0.0, 1.0, NUM_BINS + 1)
     # Rounding can put a softmax output one float above 1; it belongs to the last bin.
-    bins = np.searchsorted(edges[1:-1], confidence, side="left")
+    bins = np.searchsorted(edges[1:-1], doubles, side="left")
     counts = np.bincount(bins, minlength=NUM_BINS)
     return Reliability(
         edges=edges,
         counts=counts,
-        confidence=_bin_mean(confidence, bins=bins, counts=counts),
+        confidence=_bin_mean(doubles, bins=bins, counts=counts),
         accuracy=_bin_mean(is_right.astype(np.float64), bins=bins, counts=counts),
     )
 

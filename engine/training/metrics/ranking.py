@@ -225,7 +225,7 @@ def _count_at_thresholds(
     order = np.argsort(-scores, kind="stable")
     descending = scores[order]
     ends = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
-    true_positives = np.cumsum(positive[order])[ends]
+    true_positives = np.cumsum(positive[order], dtype=np.int64)[ends]
     return _AtThresholds(true_positives, 1 + ends - true_positives, descending[ends])
 
 

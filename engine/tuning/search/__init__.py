@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.config.load import fingerprint, load
 from engine.config.schema import Config
+from engine.training.named_precision import settled
 from engine.tuning.search.schema import Choice, SearchFile
 
 
@@ -43,7 +44,7 @@ class Search:
     @functools.cached_property
     def base(self) -> Config:
         """The default to compare with: the base config, as long and selected as the trials are."""
-        return load(self.files, self.overrides, values=self._common())
+        return settled(load(self.files, self.overrides, values=self._common()))
 
     def config(self, params: Mapping[str, Any]) -> Config:
         """Return the config of a trial with these values of the space's keys.
@@ -51,7 +52,7 @@ class Search:
         Its ``track`` section is that of the base config: see :meth:`StudyFolder.trial_config`.
         """
         values = {**self._common(), **self.file.fixed, **self._unspelled(params)}
-        return load(self.files, self.overrides, values=values)
+        return settled(load(self.files, self.overrides, values=values))
 
     def identity(self) -> dict[str, Any]:
         """Return what a study must have been made with to be resumed; a budget may grow."""

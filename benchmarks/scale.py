@@ -1,0 +1,228 @@
+"""What a large tail costs: 10 million images of 8,142 classes, and tables of 10,000 lines.
+
+    python -m benchmarks.scale start draw metrics table --rounds 5
+
+  start    a list of 10 million lines read, the splits drawn, the loader made, its first batch
+  draw     the positions of an epoch, by instance and by class-balanced sampling
+  metrics  every metric and the per-class tables of 24,426 predictions (float32)
+  table    10,000 result lines read, averaged, compared and printed
+
+The classes are as large as a power law makes them, from 1 image up. The images of ``start`` are
+one grey pixel each and in memory, so that it measures what grows with their number; that all files
+of a list are there is not looked at. Prints medians and quartiles of CPU seconds, and how much the
+peak of memory rose above what the process held before; for ``start`` above the list's own arrays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import data
+from data._base import Labelled, Pool
+from data._list_file import read_list
+from data.samplers.class_balanced import ClassBalanced
+from data.samplers.instance import Instance
+from engine.config.components import ROOT
+from engine.tables import __main__ as tables
+from engine.training.metrics import evaluate
+
+NUM_CLASSES = 8142
+RESULTS = ROOT / "experiments" / "results" / "digits_lt.jsonl"
+
+
+class Memory:
+    """The largest resident memory inside the block, in GB, looked at 50 times a second."""
+
+    def __enter__(self) -> Memory:
+        """Begin to look."""
+        self.start = self.peak = _resident()
+        self._is_over = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop looking."""
+        self._is_over.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        while not self._is_over.wait(0.02):
+            self.peak = max(self.peak, _resident())
+
+
+def _resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e9
+
+
+def long_tail(num_images: int, *, num_classes: int = NUM_CLASSES) -> npt.NDArray[np.int64]:
+    """Return the targets (N,) of a power law, shuffled; every class has an image."""
+    shares = 1 / np.arange(1, num_classes + 1)
+    counts = np.maximum(1, (num_images * shares / shares.sum()).astype(np.int64))
+    counts[0] += num_images - counts.sum()
+    return np.random.default_rng(0).permutation(np.repeat(np.arange(num_classes), counts))
+
+
+class Listed:
+    """A data set of one-pixel images with the labels of a list."""
+
+    def __init__(self, targets: npt.NDArray[np.int64]) -> None:
+        self.targets = torch.from_numpy(targets)
+
+    def load(self) -> Pool:
+        """Return the images; the first ten thousand are tested, too."""
+        images = torch.zeros(len(self.targets), 1, 1, 1, dtype=torch.uint8)
+        return Pool(
+            train=Labelled(images, self.targets),
+            test=Labelled(images[:10_000], self.targets[:10_000]),
+            class_names=tuple(map(str, range(NUM_CLASSES))),
+            title="drawn",
+            mean=(0.5,),
+            std=(0.5,),
+        )
+
+
+def start(num_images: int) -> Iterator[Callable[[], object]]:
+    """Yield what is timed: a list read, and what then comes before the first batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "train.txt"
+        with file.open("w", encoding="ascii") as lines:
+            for chunk in np.array_split(long_tail(num_images), 100):
+                lines.writelines(f"{label:04d}/{label * 7919:08x}.jpg {label}\n" for label in chunk)
+        found: list[npt.NDArray[np.int64]] = []
+
+        def read() -> None:
+            listed = read_list(file, key="data.train", columns=None)
+            found[:] = [listed.labels.astype(np.int64)]
+
+        def begin() -> None:
+            dataset = data.build(
+                Listed(found[0]),
+                imbalance=data.Imbalance(kind="none"),
+                validation=data.Validation(per_class=None, fraction=0.1),
+            )
+            index = data.ClassIndex.from_targets(dataset.train.targets, num_classes=NUM_CLASSES)
+            loader = data.Loader(
+                dataset.train,
+                batch_size=128,
+                mean=dataset.mean,
+                std=dataset.std,
+                device=torch.device("cpu"),
+                seed=0,
+                augment=data.Augment(flip=True),
+            )
+            positions = Instance().draw(index, seed=0, epoch=0, progress=0.0)
+            next(loader.epoch(positions, epoch=0))
+
+        yield read
+        yield begin
+
+
+def draw(num_images: int) -> Iterator[Callable[[], object]]:
+    """Yield the draws of an epoch."""
+    targets = torch.from_numpy(long_tail(num_images))
+    index = data.ClassIndex.from_targets(targets, num_classes=NUM_CLASSES)
+    for sampler in (Instance(), ClassBalanced()):
+
+        def epoch(sampler: data.Sampler = sampler) -> object:
+            return sampler.draw(index, seed=0, epoch=0, progress=0.0)
+
+        epoch.__name__ = type(sampler).__name__
+        yield epoch
+
+
+def metrics(num_images: int) -> Iterator[Callable[[], object]]:
+    """Yield every metric of predictions, of a share of the images as large as iNaturalist's."""
+    num_tested = num_images * 24_426 // 10_000_000
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(num_tested, NUM_CLASSES, generator=generator)
+    targets = np.arange(num_tested) % NUM_CLASSES
+    logits[torch.arange(num_tested), torch.from_numpy(targets)] += 4
+    probabilities = logits.softmax(1).numpy()
+    del logits
+    counts = np.bincount(long_tail(num_images), minlength=NUM_CLASSES)
+
+    def every_metric() -> object:
+        return evaluate(probabilities, targets, counts, ranking=True)
+
+    yield every_metric
+
+
+def table(num_lines: int) -> Iterator[Callable[[], object]]:
+    """Yield the printing of a table, of the lines of Digits-LT as if of many settings."""
+    known = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "large.jsonl"
+        with file.open("w", encoding="utf-8") as lines:
+            for number in range(num_lines):
+                setting, which = divmod(number, len(known))
+                lines.write(json.dumps(_of_setting(known[which], setting)) + "\n")
+
+        def printed() -> None:
+            with contextlib.redirect_stdout(io.StringIO()):
+                assert tables.main([str(file)]) == 0
+
+        yield printed
+
+
+def _of_setting(record: dict[str, object], setting: int) -> dict[str, object]:
+    made = {
+        key: hashlib.sha256(f"{setting}/{record[key]}".encode()).hexdigest()[:12]
+        for key in ("fingerprint", "group")
+    }
+    return {**record, **made, "table": "large", "setting": f"setting {setting}"}
+
+
+PARTS = {"start": start, "draw": draw, "metrics": metrics, "table": table}
+
+
+def main() -> None:
+    """Print a line for each thing that is timed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scale",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=10_000_000)
+    parser.add_argument("--lines", type=int, default=10_000)
+    options = parser.parse_args()
+    if options.rounds < 1 or options.images < 100_000 or options.lines < 270:
+        parser.error("at least 1 round, 100,000 images and 270 lines")
+    torch.set_num_threads(1)
+    for part in options.parts or PARTS:
+        size = options.lines if part == "table" else options.images
+        for timed in PARTS[part](size):
+            seconds, above = [], []
+            for _ in range(options.rounds):
+                with Memory() as memory:
+                    began = time.process_time()
+                    timed()
+                    seconds.append(time.process_time() - began)
+                above.append(memory.peak - memory.start)
+            low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
+            print(
+                f"{part:8}{timed.__name__:14} of {size:,}: {middle:.2f} CPU s ({low:.2f} to "
+                f"{high:.2f}), n = {options.rounds}, peak + {max(above):.2f} GB",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
