@@ -96,7 +96,7 @@ class _ResizedCrop:
         rows = slice(box["top"], box["top"] + box["height"])
         columns = slice(box["left"], box["left"] + box["width"])
         crop = image[:, rows, columns]
-        if crop.shape[1:] == self._size:
+        if tuple(crop.shape[1:]) == self._size:
             return crop
         alone = crop.permute(1, 2, 0)[None].permute(0, 3, 1, 2)  # strides as of a batch of such
         return interpolate(alone, self._size, mode=self._interpolation, antialias=True)[0]
