@@ -58,7 +58,7 @@ def decompose(values: np.ndarray, factors: Sequence[str]) -> list[Source]:
     if not np.isfinite(values).all():
         raise ValueError("a number is not finite: the experiment is not balanced without it")
     axes = range(len(factors))
-    effects = {(): np.asarray(values.mean())}
+    effects: dict[tuple[int, ...], np.ndarray] = {(): np.asarray(values.mean())}
     found = []
     for size in range(1, len(factors) + 1):
         for chosen in itertools.combinations(axes, size):

@@ -146,7 +146,7 @@ def _shares(values: np.ndarray, factors: Sequence[str]) -> list[Share]:
     shares = []
     for source in fixed:
         errors = [s for s in together if set(s.factors) == {*source.factors, SUBSET}]
-        error = (errors or within or [None])[0]
+        error = next(iter([*errors, *within]), None)
         p = None if error is None else chance_of(source, error)
         shares.append(Share(" × ".join(source.factors), source, p))
     # Seeds that go with subsets one by one are part of them.

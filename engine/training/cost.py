@@ -131,10 +131,11 @@ def cost_of(rows: Sequence[Mapping[str, Any]], *, trained_parameters: int) -> Co
         trained_parameters: numbers that the optimizer changes.
     """
     found: dict[str, Any] = {}
-    for facts, joined in ((SUMS, sum), (PEAKS, max)):
-        for name, key in facts.items():
-            values = [row.get(key) for row in rows]
-            found[name] = joined(values) if values and None not in values else None
+    for name, key in {**SUMS, **PEAKS}.items():
+        values = [row[key] for row in rows if row.get(key) is not None]
+        is_known = bool(rows) and len(values) == len(rows)
+        joined = max if name in PEAKS else sum
+        found[name] = joined(values) if is_known else None
     return Cost(trained_parameters=trained_parameters, **found)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,8 @@ def store_features(
     found = _means(evaluator, targets, num_classes=num_classes, after_batch=after_batch)
     if evaluator.trainer.processes.is_main:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **found, **linear_layer(evaluator.trainer.evaluated))
+        arrays: dict[str, Any] = {**found, **linear_layer(evaluator.trainer.evaluated)}
+        np.savez_compressed(buffer, **arrays)
         write_bytes(folder / f"classifier.{rule}.npz", buffer.getvalue())
 
 
@@ -103,5 +105,7 @@ def linear_layer(model: nn.Module) -> Mapping[str, np.ndarray]:
     if not isinstance(head, nn.Linear) or type(head).forward is not nn.Linear.forward:
         return {}
     weight = head.weight.detach().float().cpu()
-    bias = torch.zeros(len(weight)) if head.bias is None else head.bias.detach().float().cpu()
+    # A head may be made without: torch's types do not know.
+    own: Tensor | None = getattr(head, "bias", None)
+    bias = torch.zeros(len(weight)) if own is None else own.detach().float().cpu()
     return {"weight": weight.numpy(), "bias": bias.numpy()}

@@ -54,20 +54,28 @@ class Loaders:
         if reason and rules.trains_the_head_alone(config):
             self.remarks.append(f"features are computed in every epoch: {reason}")
 
-    def training(self, *, smallest_share: int) -> data.Loader | data.FeatureLoader:
-        """Return the loader of the training split.
+    def images(self, *, smallest_share: int) -> data.Loader:
+        """Return the loader of the images of the training split, whatever is kept of them.
 
         Args:
             smallest_share: see :class:`data.Loader`.
         """
         processes = self.machine.processes
-        loader = self._loader(
+        return self._loader(
             "train",
             augment=augmentation(self.config),
             rank=processes.rank,
             world=processes.world,
             smallest_share=smallest_share,
         )
+
+    def training(self, *, smallest_share: int) -> data.Loader | data.FeatureLoader:
+        """Return the loader of the training split.
+
+        Args:
+            smallest_share: see :class:`data.Loader`.
+        """
+        loader = self.images(smallest_share=smallest_share)
         if not self._are_kept:
             return loader
         augment = augmentation(self.config)

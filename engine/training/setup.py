@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -182,7 +183,12 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
     trainer.base = base_of(config, trainer.model)
     class_weights = build.build_class_weights(config, dataset)
     loaders = Loaders(config, dataset, machine=machine, model=trainer.model)
-    loader = loaders.training(smallest_share=data_checks.smallest_share(trainer.model))
+    smallest_share = data_checks.smallest_share(trainer.model)
+    if isinstance(config.model.init_from, tuple):  # a mean of weights has no statistics yet
+        every = torch.arange(len(dataset.train))
+        with contextlib.closing(loaders.images(smallest_share=smallest_share)) as images:
+            trainer.renew_statistics(trainer.model, images.epoch(every, epoch=0), with_frozen=True)
+    loader = loaders.training(smallest_share=smallest_share)
     epoch_length = config.sampler.length or len(dataset.train)
     data_checks.check_lone_images(
         config,
@@ -191,9 +197,6 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         smallest_batch=min(loader.batch_sizes(epoch_length)),
         processes=machine.processes.world,
     )
-    if isinstance(config.model.init_from, tuple):  # a mean of weights has no statistics yet
-        every = torch.arange(len(dataset.train))
-        trainer.renew_statistics(trainer.model, loader.epoch(every, epoch=0), with_frozen=True)
     start_head(config, dataset, trainer=trainer, loaders=loaders)
     steps = loader.num_batches(epoch_length)
     parameters = described(trainer.model, build.build_groups(config, trainer.model))

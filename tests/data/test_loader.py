@@ -262,6 +262,9 @@ def test_processes_share_every_batch_row_by_row(world: int) -> None:
                 assert all(
                     torch.equal(a, b[rank::world]) for a, b in zip(own[:3], whole[:3], strict=True)
                 )
+    for rank in range(world):
+        sizes = loader(batch_size=8, rank=rank, world=world).own_batch_sizes(25)
+        assert sizes == [len(batch.index) for batch in shared[rank]]
 
 
 def test_an_image_drawn_twice_is_augmented_alike_by_one_process_and_by_two() -> None:

@@ -395,6 +395,8 @@ def test_help_names_every_option_and_neither_it_nor_a_typo_imports_torch() -> No
         "--evaluate",
         "--json",
         "--rule",
+        "--sets",
+        "--alpha",
         "--top",
         "--batch-size",
         "--device",

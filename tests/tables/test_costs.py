@@ -13,7 +13,7 @@ from engine.tables.costs import pareto_front, shown
 from engine.tables.record import RunRecord
 from engine.tables.table import blocks_of, read_table
 from engine.training.summary import Cost
-from tests.tables._lines import QUIET, line, write_lines
+from tests.tables._lines import line, write_lines
 
 
 def cost(cpu_seconds: float, **changes: Any) -> Cost:
@@ -24,8 +24,9 @@ def cost(cpu_seconds: float, **changes: Any) -> Cost:
 
 
 def second_stage(first: RunRecord, **changes: Any) -> RunRecord:
-    start = (f"model.init_from=runs/x/{first.fingerprint}", "model.freeze=true")
-    return line("crt", words=(*QUIET, *start), fingerprint="0" * 12, **changes)
+    run = line("crt", **changes)
+    words = (*run.words, f"model.init_from=runs/x/{first.fingerprint}")
+    return run.model_copy(update={"words": words, "fingerprint": "0" * 12})
 
 
 @pytest.fixture

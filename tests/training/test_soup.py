@@ -62,6 +62,16 @@ def test_it_is_told_by_all_its_runs_and_their_weights(runs: list[Path], tmp_path
     assert len(json.loads((folder / "environment.json").read_text())["segments"]) == 1
 
 
+def test_a_frozen_mean_has_statistics_of_its_own(runs: list[Path], tmp_path: Path) -> None:
+    words = (*WORDS, from_runs(*runs[:2]), "model.freeze=true")
+    small_run(tmp_path, *words)
+    name = "backbone.bn1.running_var"
+    kept = weights_of(folder_of(tmp_path, *words))[name]
+    first, second = (weights_of(run)[name] for run in runs[:2])
+    assert not torch.equal(kept, torch.ones_like(kept))  # as they are when they are reset
+    assert not torch.allclose(kept, (first + second) / 2)
+
+
 def test_runs_of_other_shapes_are_refused_in_one_line(runs: list[Path], tmp_path: Path) -> None:
     config = small_config(tmp_path, *WORDS, from_runs(runs[0], runs[2]))
     with pytest.raises(ConfigError) as caught:
