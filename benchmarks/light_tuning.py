@@ -87,7 +87,7 @@ def turn_of(way: str, setup: Setup, computer: Machine) -> timing.Turn:
         positions = torch.randint(len(setup.dataset.train), (size,), generator=order)
         batches, epoch = setup.loader.epoch(positions, epoch=epoch), epoch + 1
         if way == "forward":
-            predict(setup.trainer.model, batches, device=computer.device)
+            predict(setup.trainer.model, batches, num_images=size, device=computer.device)
         else:
             setup.trainer.train_epoch(batches, epoch=0, steps=steps, totals=EpochTotals())
 
