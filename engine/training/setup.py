@@ -180,7 +180,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
     assert isinstance(trainer.model, models.Classifier)
-    trainer.base = base_of(config, trainer.model)
+    trainer.base = base_of(config, trainer.model, named=None if start is None else start.trained)
     class_weights = build.build_class_weights(config, dataset)
     loaders = Loaders(config, dataset, machine=machine, model=trainer.model)
     smallest_share = data_checks.smallest_share(trainer.model)

@@ -30,11 +30,13 @@ class StartWeights:
         state: the weights as they go into this run's model.
         identity: hash of the named run's weights, before anything was moved.
         sentence: which weights they are, and what was done to them.
+        trained: the named run's weights themselves; None for the mean of several.
     """
 
     state: dict[str, Tensor]
     identity: str
     sentence: str
+    trained: Mapping[str, Tensor] | None = None
 
 
 def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | None:
@@ -78,6 +80,7 @@ def _weights_of(run: str, config: Config, dataset: data.LongTailed) -> StartWeig
         state,
         identity=weights_hash(weights.state),
         sentence=_sentence(config, weights, facts=facts, dataset=dataset, is_moved=is_moved),
+        trained=weights.state,
     )
 
 
