@@ -107,7 +107,7 @@ def run(
         selection = Selection.of(config, has_validation=dataset.val is not None)
 
         # --- run folder, resume ------------------------------------------------------------------
-        stack.enter_context(journal.owned(fresh=fresh))
+        stack.enter_context(journal.owned(setup, fresh=fresh))
         progress = Progress()
         checkpoints = Checkpointer(
             journal.folder.checkpoints,

@@ -107,7 +107,7 @@ def create_backbone(
     return backbone
 
 
-def source_weights(name: str, pretrained: bool | str) -> Mapping[str, torch.Tensor]:
+def source_weights(name: str, *, pretrained: bool | str) -> Mapping[str, torch.Tensor]:
     """Return pretrained weights by name, before they are fitted to the images of a run.
 
     Of a file all that it holds, nothing where it is JAX's; of timm's own those of the model as it

@@ -120,7 +120,7 @@ def base_of(
 
 def _source(config: Config) -> Mapping[str, Tensor]:
     with mistakes_of(models.ModelError):
-        return models.source_weights(config.model.name, config.model.pretrained)
+        return models.source_weights(config.model.name, pretrained=config.model.pretrained)
 
 
 def _digest(value: Tensor) -> bytes:

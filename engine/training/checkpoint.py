@@ -85,7 +85,7 @@ class Checkpointer:
         if state is None:
             return problems
         if "base" in state and self.trainer.base is not None:
-            state = self.trainer.base.within(state, where=str(self.folder))
+            state = self.trainer.base.within(state, where=str(self.folder.parent))
         self.trainer.load_state_dict(state)
         progress.epoch, progress.totals = state["epoch"], EpochTotals(**state["totals"])
         progress.best = state["best"]

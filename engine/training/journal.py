@@ -89,14 +89,16 @@ class Journal:
         return self.processes.on_main(past)
 
     @contextlib.contextmanager
-    def owned(self, *, fresh: bool) -> Iterator[None]:
+    def owned(self, setup: Setup, *, fresh: bool) -> Iterator[None]:
         """Hold the folder inside the block.
 
         Args:
+            setup: what is to train the run.
             fresh: rename a folder that is there, and begin a new one.
 
         Raises:
             BusyError: another process is writing this run.
+            ConfigError: it began with other weights than it would today.
             WriteError: the folder cannot be written any more.
         """
         with contextlib.ExitStack() as stack:
@@ -105,6 +107,7 @@ class Journal:
                 if fresh and (aside := self.folder.set_aside()) is not None:
                     self.say(f"--fresh: the earlier run is kept in {aside}")
                 stack.enter_context(self.folder.owned())
+                self._check_weights({key: setup.facts[key] for key in provenance.NAMED_RUNS})
 
             self.processes.on_main(own)
             yield
@@ -124,8 +127,7 @@ class Journal:
             command: what was typed.
 
         Raises:
-            ConfigError: the folder does not agree with its checkpoint, or with the runs that
-                it names.
+            ConfigError: the folder does not agree with its checkpoint.
         """
         for line in setup.compile(progress, past=self._compiled_before()):
             self.say(line)
@@ -143,7 +145,6 @@ class Journal:
         )
 
         def write() -> dict[str, Any]:
-            self._check_weights({key: facts[key] for key in provenance.NAMED_RUNS})
             self.folder.cut_rows(progress.epoch)
             environment = provenance.add_segment(
                 self.folder,
