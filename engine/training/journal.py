@@ -107,7 +107,9 @@ class Journal:
                 if fresh and (aside := self.folder.set_aside()) is not None:
                     self.say(f"--fresh: the earlier run is kept in {aside}")
                 stack.enter_context(self.folder.owned())
-                self._check_weights({key: setup.facts[key] for key in provenance.NAMED_RUNS})
+                self._check_weights(
+                    {key: setup.facts[key] for key in provenance.NAMED if key in setup.facts}
+                )
 
             self.processes.on_main(own)
             yield

@@ -25,7 +25,7 @@ from engine.training.image_checks import brightest
 from engine.training.probabilities import Readout
 from engine.training.runtime import preserved_randomness
 from engine.training.selection import Kept, headline_of
-from engine.training.weights_hash import weights_hash
+from engine.training.weights_hash import file_hashes, weights_hash
 
 
 @dataclass(frozen=True)
@@ -294,4 +294,5 @@ def facts_of(
         "predicted_classes": list(dataset.classes.predicted),
         "teacher_weights": None if teacher is None else weights_hash(teacher.state_dict()),
         "start_weights": start,
+        **file_hashes(config),
     }

@@ -93,8 +93,26 @@ def test_a_run_does_not_go_on_with_other_weights(
     weights_file(tmp_path / "weights.pth", seed=1)
     with pytest.raises(ConfigError) as caught:
         small_run(tmp_path, *words)
-    (line,) = caught.value.mistakes
-    assert line.startswith(f"{folder_of(tmp_path, *words)}: ")
+    assert caught.value.mistakes == (
+        f"{folder_of(tmp_path, *words)}: began with other weights of the file that "
+        "model.pretrained names, which has changed since; put the old file back, or use --fresh",
+    )
+
+
+def test_a_finished_run_is_not_shown_for_another_file_of_weights(
+    norm: Path, tmp_path: Path
+) -> None:
+    """Two files of one name are one run by its fingerprint; a file that is gone is not missed."""
+    root, words = norm.parent.parent, (*NORM, f"model.pretrained={file_of(norm)}")
+    kept = shutil.copy(file_of(norm), tmp_path / "kept.pth")
+    try:
+        weights_file(file_of(norm), seed=1)
+        with pytest.raises(ConfigError, match=r"file that model\.pretrained names, which has chan"):
+            small_run(root, *words)
+        file_of(norm).unlink()
+        small_run(root, *words)
+    finally:
+        shutil.copy(kept, file_of(norm))
 
 
 def test_a_light_run_on_a_light_run_is_put_together_from_both(norm: Path, tmp_path: Path) -> None:
