@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -62,7 +63,7 @@ class Loaders:
         """
         processes = self.machine.processes
         return self._loader(
-            "train",
+            self.dataset.train,
             augment=augmentation(self.config),
             rank=processes.rank,
             world=processes.world,
@@ -83,9 +84,15 @@ class Loaders:
 
     def evaluating(self, split: str) -> data.Loader | data.FeatureLoader:
         """Return the loader of a split whose images are taken as they are tested."""
+        chosen: data.Split = getattr(self.dataset, split)
+        tested = dataclasses.replace(chosen, files=None)
         batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
-        loader = self._loader(split, batch_size=batch_size)
-        return data.FeatureLoader(loader, self._features(split)) if self._are_kept else loader
+        loader = self._loader(tested, batch_size=batch_size)
+        # Features that are kept are of the images as they are trained on.
+        is_known = tested.images is chosen.trained_on(whole=False)
+        if self._are_kept and is_known:
+            return data.FeatureLoader(loader, self._features(split))
+        return loader
 
     def plain_features(self) -> Tensor:
         """Return the features (N, D) of the training images, unchanged, in the split's order."""
@@ -100,17 +107,19 @@ class Loaders:
         if (split, views) not in self._known:
             found = self._store().features(
                 split,
-                lambda: self._loader(split, augment=augment, batch_size=BATCH_SIZE),
+                lambda: self._loader(
+                    getattr(self.dataset, split), augment=augment, batch_size=BATCH_SIZE
+                ),
                 views=views,
             )
             self._known[split, views] = found
             self.remarks.append(found.sentence)
         return self._known[split, views].table
 
-    def _loader(self, split: str, **options: Any) -> data.Loader:
+    def _loader(self, split: data.Split, **options: Any) -> data.Loader:
         config, dataset = self.config, self.dataset
         return data.Loader(
-            getattr(dataset, split),
+            split,
             mean=dataset.mean,
             std=dataset.std,
             device=self.machine.device,
