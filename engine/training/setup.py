@@ -21,7 +21,7 @@ from engine.training.compiling import EVALUATION, TRAINING, Compiler, Part
 from engine.training.epoch_totals import EpochTotals
 from engine.training.evaluation import Evaluator
 from engine.training.head_start import start_head
-from engine.training.loaders import Loaders
+from engine.training.loaders import Loaders, evaluation_batch
 from engine.training.machine import Machine
 from engine.training.parameter_groups import described
 from engine.training.pieces import piece_sizes
@@ -120,7 +120,8 @@ class Setup:
 
     def _evaluation(self, epochs: int) -> Part:
         """Return the model as validation and test call it."""
-        trainer, batch_size = self.trainer, self.config.optim.batch_size
+        trainer = self.trainer
+        batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
         val, test = self.dataset.val, self.dataset.test
         each_epoch = [test] if self.config.evaluate.test_every_epoch else []
         splits = [split for split in (val, *each_epoch) if split is not None] * epochs + [test]

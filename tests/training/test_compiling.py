@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from engine.report.terminal import Terminal
+from engine.training.checkpoint import Progress
 from engine.training.compile_costs import Cost, compilation_key, expected, record, recorded
 from engine.training.compiling import EVALUATION, TRAINING, Compiler, ForOneShape, Part
 from engine.training.epoch_totals import EpochTotals
+from engine.training.loaders import evaluation_batch
+from engine.training.machine import machine
 from engine.training.processes import Processes
+from engine.training.setup import Setup, load_dataset, set_up
 from engine.training.train_loop import StepOptions, Trainer
 from losses.cross_entropy import CrossEntropy
 from tests._runs import folder_of, rows_of, small_config, small_run
@@ -290,3 +295,45 @@ def test_a_short_run_of_auto_and_auto_is_recorded_as_what_they_became(tmp_path: 
     assert "runtime.compile=auto: training as it is: compiling takes as long as" in out.getvalue()
     (segment,) = segments(folder)
     assert (segment["precision"], segment["compiled"]) == (named, "nothing")
+
+
+class Listed:
+    """Takes the place of a compiler and keeps what it is given."""
+
+    compiled: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Part] = {}
+
+    def compile(self, part: Part, *, past: object) -> Iterator[str]:
+        self.parts[part.name] = part
+        yield from ()
+
+
+def set_up_with(listed: Listed, root: Path, *words: str) -> tuple[Setup, list[str]]:
+    """A small run before its first step, and what is said of its compilation."""
+    config = small_config(root, "runtime.compile=auto", *words)
+    with machine(config.runtime) as computer:
+        setup = replace(set_up(config, load_dataset(config), computer), compiler=listed)  # type: ignore[arg-type]
+        return setup, list(setup.compile(Progress()))
+
+
+def test_evaluation_is_compiled_for_the_batches_that_it_comes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Listed()
+    pixels = 2**16 // evaluation_batch(1, load_dataset(small_config(tmp_path)))
+    monkeypatch.setattr("engine.training.loaders.EVALUATED_PIXELS", 20 * pixels)  # 20 images
+    setup, _ = set_up_with(listed, tmp_path)
+    shapes: list[tuple[int, ...]] = []
+
+    def forward(images: Tensor) -> Any:
+        shapes.append(tuple(images.shape))
+        return setup.trainer.model(images)
+
+    setup.evaluator.forward = forward
+    for split in ("val", "val", "val", "test"):
+        setup.evaluator.assess(split, after_batch=lambda: None)
+    part = listed.parts[EVALUATION]
+    assert part.shape[0] == 20
+    assert shapes.count(part.shape) == part.calls == 5
