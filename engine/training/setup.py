@@ -93,11 +93,16 @@ class Setup:
             progress: where training is.
             past: what was compiled when the steps so far were made.
         """
-        if self.config.runtime.compile is False:
-            return
+        is_asked = self.config.runtime.compile is not False
         if not isinstance(self.loader, data.Loader):
-            yield "runtime.compile: not compiled: the head alone is trained, on stored features"
+            if is_asked:
+                yield "runtime.compile: not compiled: the head alone is trained, on stored features"
             return
+        if is_asked and self.trainer.swa is not None:
+            yield (
+                "runtime.compile: evaluation as it is: model.swa evaluates another model once its "
+                "mean has begun"
+            )
         epochs = self.config.schedule.epochs - progress.epoch
         for part in (self._training(self.loader, epochs=epochs), self._evaluation(epochs)):
             yield from self.compiler.compile(part, past=past if progress.has_begun else None)
