@@ -387,6 +387,19 @@ def _features_are_kept_where_they_stay(config: Config) -> Iterator[str]:
         yield f"runtime.cache_features=false: has no effect, {reason}"
 
 
+def keeps_features(config: Config) -> bool:
+    """Return whether the features of an image are computed once, and kept."""
+    return config.runtime.cache_features is not False and not why_features_change(config)
+
+
+def _compiling_needs_images(config: Config) -> Iterator[str]:
+    if config.runtime.compile is True and keeps_features(config):
+        yield (
+            "runtime.compile=true: has no effect, the head alone is trained, on features that are "
+            "kept; leave it out, or set runtime.cache_features=false"
+        )
+
+
 def _a_backbone_is_tuned_in_one_way(config: Config) -> Iterator[str]:
     tune = config.model.tune
     if config.model.freeze and tune != of("model.tune").default:
@@ -576,6 +589,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _a_frozen_backbone_has_been_trained,
     _views_are_of_changed_images,
     _features_are_kept_where_they_stay,
+    _compiling_needs_images,
     _a_backbone_is_tuned_in_one_way,
     _arguments_are_those_of_the_constructor,
     _parameter_groups_differ,

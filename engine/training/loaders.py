@@ -47,7 +47,7 @@ class Loaders:
         self.remarks: list[str] = []
         self._known: dict[tuple[str, int], Features] = {}
         reason = rules.why_features_change(config)
-        self._are_kept = not reason and config.runtime.cache_features is not False
+        self._are_kept = rules.keeps_features(config)
         self._store = functools.cache(
             lambda: FeatureStore(config, dataset, machine=machine, model=model)
         )

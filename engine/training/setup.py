@@ -21,7 +21,7 @@ from engine.training.compiling import EVALUATION, TRAINING, Compiler, Part
 from engine.training.epoch_totals import EpochTotals
 from engine.training.evaluation import Evaluator
 from engine.training.head_start import start_head
-from engine.training.loaders import Loaders
+from engine.training.loaders import Loaders, evaluation_batch
 from engine.training.machine import Machine
 from engine.training.parameter_groups import described
 from engine.training.pieces import piece_sizes
@@ -93,11 +93,16 @@ class Setup:
             progress: where training is.
             past: what was compiled when the steps so far were made.
         """
-        if self.config.runtime.compile is False:
-            return
+        is_asked = self.config.runtime.compile is not False
         if not isinstance(self.loader, data.Loader):
-            yield "runtime.compile: not compiled: the head alone is trained, on stored features"
+            if is_asked:
+                yield "runtime.compile: not compiled: the head alone is trained, on stored features"
             return
+        if is_asked and self.trainer.swa is not None:
+            yield (
+                "runtime.compile: evaluation as it is: model.swa evaluates another model once its "
+                "mean has begun"
+            )
         epochs = self.config.schedule.epochs - progress.epoch
         for part in (self._training(self.loader, epochs=epochs), self._evaluation(epochs)):
             yield from self.compiler.compile(part, past=past if progress.has_begun else None)
@@ -120,7 +125,8 @@ class Setup:
 
     def _evaluation(self, epochs: int) -> Part:
         """Return the model as validation and test call it."""
-        trainer, batch_size = self.trainer, self.config.optim.batch_size
+        trainer = self.trainer
+        batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
         val, test = self.dataset.val, self.dataset.test
         each_epoch = [test] if self.config.evaluate.test_every_epoch else []
         splits = [split for split in (val, *each_epoch) if split is not None] * epochs + [test]

@@ -184,6 +184,11 @@ HEAD = ("model.tune=head", "model.pretrained=true")
             "data.augment off, or a number of views of it",
         ),
         (
+            [*HEAD, "runtime.compile=true"],
+            "runtime.compile=true: has no effect, the head alone is trained, on features that are "
+            "kept; leave it out, or set runtime.cache_features=false",
+        ),
+        (
             ["runtime.cache_features=false"],
             "runtime.cache_features=false: has no effect, features change with the backbone; needs "
             "model.tune=head",
