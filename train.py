@@ -102,6 +102,7 @@ def run(
             return finished
 
         # --- model, loss, optimizer --------------------------------------------------------------
+        config = journal.as_begun(fresh=fresh)
         setup = stack.enter_context(contextlib.closing(set_up(config, dataset, computer)))
         trainer, evaluator, steps = setup.trainer, setup.evaluator, setup.steps
         selection = Selection.of(config, has_validation=dataset.val is not None)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import data
 import models
+from engine.config import rules
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.base_weights import base_of
@@ -30,6 +31,9 @@ from engine.training.run_folder import RunFolder
 from engine.training.runtime import derive_seed, device_name
 from engine.training.start_weights import start_weights
 from engine.training.train_loop import Trainer
+
+# What is recorded of the features of a backbone that leaves them as they are.
+CACHED, COMPUTED = "cached", "computed"
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,13 @@ class Setup:
     remarks: tuple[str, ...]
     config: Config
     dataset: data.LongTailed
+
+    @property
+    def features(self) -> str | None:
+        """Whether features are cached or computed in every epoch; None where they change."""
+        if rules.why_features_change(self.config):
+            return None
+        return CACHED if isinstance(self.loader, data.FeatureLoader) else COMPUTED
 
     def draw(self, epoch: int) -> Tensor:
         """Draw the positions (M,) of an epoch (0-based), in the order they are served."""
