@@ -69,6 +69,22 @@ class Loaders:
             smallest_share=smallest_share,
         )
 
+    def renewing(self) -> data.Loader:
+        """Return a loader of the training images for statistics of batch normalisation.
+
+        Its batches have two images for each process at least, also where training needs no two.
+        """
+        processes = self.machine.processes
+        batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
+        return self._loader(
+            "train",
+            augment=augmentation(self.config),
+            batch_size=max(batch_size, 2 * processes.world),
+            rank=processes.rank,
+            world=processes.world,
+            smallest_share=2,
+        )
+
     def training(self, *, smallest_share: int) -> data.Loader | data.FeatureLoader:
         """Return the loader of the training split.
 

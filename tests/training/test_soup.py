@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import torch
 
 from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError
+from engine.training.build import build_model
+from engine.training.loaders import Loaders
+from engine.training.machine import machine
 from engine.training.setup import load_dataset
 from engine.training.start_weights import start_weights
 from tests._runs import folder_of, small_config, small_run, weights_of
@@ -70,6 +74,19 @@ def test_a_frozen_mean_has_statistics_of_its_own(runs: list[Path], tmp_path: Pat
     first, second = (weights_of(run)[name] for run in runs[:2])
     assert not torch.equal(kept, torch.ones_like(kept))  # as they are when they are reset
     assert not torch.allclose(kept, (first + second) / 2)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2048])
+def test_no_image_is_alone_in_a_batch_that_renews_statistics(
+    tmp_path: Path, batch_size: int
+) -> None:
+    config = small_config(tmp_path, *WORDS, f"optim.batch_size={batch_size}")
+    dataset = load_dataset(config)
+    with machine(config.runtime) as computer:
+        model = build_model(config, dataset)
+        loader = Loaders(config, dataset, machine=computer, model=model).renewing()
+        with contextlib.closing(loader):
+            assert min(loader.batch_sizes(loader.batch_size + 1)) > 1
 
 
 def test_runs_of_other_shapes_are_refused_in_one_line(runs: list[Path], tmp_path: Path) -> None:
