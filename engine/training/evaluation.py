@@ -17,7 +17,7 @@ from engine.training.logits import LogitFile
 from engine.training.metrics import Limits, Metrics, evaluate
 from engine.training.predict_loop import Predictions, predict
 from engine.training.probabilities import PredictsProbabilities, Probabilities
-from engine.training.runtime import autocast
+from engine.training.runtime import autocast, in_eval_mode
 from engine.training.summary import defined
 from engine.training.train_loop import Trainer
 
@@ -95,11 +95,8 @@ class Evaluator:
     def rehearse(self, forward: Callable[[Tensor], Any], *, shape: Sequence[int]) -> None:
         """Call the evaluated model on black images (B, C, H, W); nothing is left of it."""
         trainer = self.trainer
-        was_training = trainer.evaluated.training
-        trainer.evaluated.eval()
-        with autocast(trainer.device, trainer.precision):
+        with in_eval_mode(trainer.evaluated), autocast(trainer.device, trainer.precision):
             forward(torch.zeros(*shape, device=trainer.device))
-        trainer.evaluated.train(was_training)
 
     def assess(
         self,
@@ -156,18 +153,16 @@ class Evaluator:
         """
         processes, num_images = self.trainer.processes, len(self.splits[split])
         model, device = self.trainer.evaluated, self.trainer.device
-        was_training, done = model.training, 0
-        model.eval()
-        positions = processes.share(torch.arange(num_images))
-        for batch in self._loader(split).epoch(positions, epoch=0):
-            with torch.no_grad(), autocast(device, self.trainer.precision):
-                share = model(batch.images).features.float()
-            left = min(num_images - done, processes.world * len(share))
-            joined = processes.joined_shares(share, num_rows=left).cpu().numpy()
-            done += len(joined)
-            yield joined
-            after_batch()
-        model.train(was_training)
+        positions, done = processes.share(torch.arange(num_images)), 0
+        with in_eval_mode(model):
+            for batch in self._loader(split).epoch(positions, epoch=0):
+                with torch.no_grad(), autocast(device, self.trainer.precision):
+                    share = model(batch.images).features.float()
+                left = min(num_images - done, processes.world * len(share))
+                joined = processes.joined_shares(share, num_rows=left).cpu().numpy()
+                done += len(joined)
+                yield joined
+                after_batch()
 
     def close(self) -> None:
         """End the processes that prepare images, and remove what was not kept."""
