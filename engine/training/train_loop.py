@@ -252,7 +252,7 @@ class Trainer:
             if after_step is not None:
                 after_step(Step(epoch, totals.steps, steps, self.current_rate, totals))
         self.settle()
-        totals.reach(self._meter.peaks())
+        self.note_peaks()
         self.processes.copy_buffers(self.model, *([] if self.ema is None else [self.ema.module]))
         return totals
 
@@ -284,8 +284,9 @@ class Trainer:
         self._begin(totals, epoch)
         number = self.renew_statistics(self.swa.module, batches, after_batch=poll)
         self.swa.is_renewed = True
-        totals.forward += number
+        totals.pass_through(forward=number, backward=0)
         totals.spend(self._meter.lap())
+        self.note_peaks()
 
     def renew_statistics(
         self,
@@ -347,9 +348,13 @@ class Trainer:
             self._totals.grad_norm += 0.0 if is_skipped else float(norm)
             self._totals.images += round(images)
             passes = round(images) * self.passes * made.is_through
-            self._totals.forward += passes * (1 + (self.teacher is not None))
-            self._totals.backward += passes
+            forward = passes * (1 + (self.teacher is not None))
+            self._totals.pass_through(forward=forward, backward=passes)
         self._totals.spend(self._meter.lap())
+
+    def note_peaks(self) -> None:
+        """Move the memory in use at the peak into the epoch's totals; all processes together."""
+        self._totals.reach(self._meter.peaks())
 
     def _begin(self, totals: EpochTotals, epoch: int) -> None:
         self._totals, self._epoch = totals, epoch
