@@ -59,11 +59,28 @@ def test_it_is_told_by_all_its_runs_and_their_weights(runs: list[Path], tmp_path
     facts = json.loads((folder / "environment.json").read_text())["facts"]
     assert len(facts["start_weights"].split("+")) == 2
     assert fingerprint(load([folder / "config.yaml"])) == folder.name
-    others = [[from_runs(runs[1], runs[0])], [f"model.init_from={runs[0]}"], []]
+    others = [[from_runs(*runs)], [f"model.init_from={runs[0]}"], []]
     names = {fingerprint(small_config(tmp_path, *WORDS, "optim.lr=1e-9", *w)) for w in others}
     assert len(names | {folder.name}) == 4
     small_run(tmp_path, *words)  # finished: its runs are compared and not averaged again
     assert len(json.loads((folder / "environment.json").read_text())["segments"]) == 1
+
+
+def test_the_order_in_which_runs_are_named_is_no_part_of_their_mean(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    both = [small_config(tmp_path, *WORDS, from_runs(*order)) for order in (runs[:2], runs[1::-1])]
+    assert fingerprint(both[0]) == fingerprint(both[1])
+    first, second = (start_weights(config, load_dataset(config)) for config in both)
+    assert first is not None and second is not None
+    assert first.identity == second.identity
+    assert all(torch.equal(value, second.state[key]) for key, value in first.state.items())
+
+
+def test_one_run_under_two_spellings_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    again = runs[0].parent / "." / ".." / runs[0].parent.name / runs[0].name
+    with pytest.raises(ConfigError, match=f"names {runs[0]} twice"):
+        small_config(tmp_path, *WORDS, from_runs(runs[0], again))
 
 
 def test_a_frozen_mean_has_statistics_of_its_own(runs: list[Path], tmp_path: Path) -> None:
