@@ -59,7 +59,8 @@ class Evaluator:
     Args:
         trainer: whose evaluated weights predict.
         splits: the held-out splits by name, and the training images as ``train``.
-        make_loader: called with the name of a split when it is first predicted.
+        make_loader: called when a split is first predicted, with its name and with what to call
+            between the batches of a pass that the loader itself needs.
         readout: its ``predict`` turns logits into probabilities.
         class_counts: (C,) training images.
         whole_counts: (C,) images of each class in the data set's whole training list: how frequent
@@ -75,7 +76,7 @@ class Evaluator:
         trainer: Trainer,
         splits: Mapping[str, Split],
         *,
-        make_loader: Callable[[str], Loader],
+        make_loader: Callable[[str, Callable[[], None]], Loader],
         readout: PredictsProbabilities,
         class_counts: np.ndarray,
         whole_counts: np.ndarray,
@@ -121,7 +122,9 @@ class Evaluator:
         trainer, num_images = self.trainer, len(self.splits[split])
         predictions = predict(
             trainer.evaluated,
-            self._loader(split).epoch(trainer.processes.share(torch.arange(num_images)), epoch=0),
+            self._loader(split, after_batch=after_batch).epoch(
+                trainer.processes.share(torch.arange(num_images)), epoch=0
+            ),
             num_images=num_images,
             device=trainer.device,
             precision=trainer.precision,
@@ -155,7 +158,7 @@ class Evaluator:
         model, device = self.trainer.evaluated, self.trainer.device
         positions, done = processes.share(torch.arange(num_images)), 0
         with in_eval_mode(model):
-            for batch in self._loader(split).epoch(positions, epoch=0):
+            for batch in self._loader(split, after_batch=after_batch).epoch(positions, epoch=0):
                 with torch.no_grad(), autocast(device, self.trainer.precision):
                     share = model(batch.images).features.float()
                 left = min(num_images - done, processes.world * len(share))
@@ -177,9 +180,9 @@ class Evaluator:
             return None
         return self._scratch / f".{split}.{self.trainer.processes.rank}.logits.tmp"
 
-    def _loader(self, split: str) -> Loader:
+    def _loader(self, split: str, *, after_batch: Callable[[], None]) -> Loader:
         if split not in self._loaders:
-            self._loaders[split] = self._make_loader(split)
+            self._loaders[split] = self._make_loader(split, after_batch)
         return self._loaders[split]
 
 
