@@ -172,8 +172,8 @@ class Evaluator:
         for loader in self._loaders.values():
             loader.close()
         for split in self.splits:
-            if (file := self._large_file(split)) is not None:
-                file.unlink(missing_ok=True)
+            if (file := self._large_file(split)) is not None and file.exists():
+                file.unlink()
 
     def _large_file(self, split: str) -> Path | None:
         if self._scratch is None:
