@@ -139,7 +139,7 @@ def run(
                     poll=checkpoints.poll,
                     after_step=screen.step,
                 )
-                setup.average(positions, epoch=epoch, totals=progress.totals)
+                setup.average(positions, epoch=epoch, totals=progress.totals, poll=checkpoints.poll)
                 row = progress.totals.row(epoch, steps=steps, rate=trainer.current_rate)
                 row["train/class_histogram"] = setup.histogram(positions)
                 val = None

@@ -7,6 +7,7 @@ is checked right after they are loaded, in the same form.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.config import components
@@ -297,7 +298,8 @@ def _several_runs_are_averaged(config: Config) -> Iterator[str]:
         return
     if len(runs) < 2:
         yield "model.init_from: a list is averaged; name two run folders or more, or one by itself"
-    for run in sorted({run for run in runs if runs.count(run) > 1}):
+    folders = [Path(run).expanduser().resolve() for run in runs]
+    for run in sorted({runs[folders.index(f)] for f in folders if folders.count(f) > 1}):
         yield f"model.init_from: names {run} twice"
 
 

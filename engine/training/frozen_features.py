@@ -25,7 +25,7 @@ from engine.training.code_hash import code_files
 from engine.training.files import array_file
 from engine.training.machine import Machine
 from engine.training.provenance import package_version
-from engine.training.runtime import autocast, device_name
+from engine.training.runtime import autocast, device_name, in_eval_mode
 from engine.training.weights_hash import weights_hash
 
 BATCH_SIZE = 64  # whatever that of training is: the last bits of features depend on it
@@ -83,7 +83,12 @@ class FeatureStore:
         }
 
     def features(
-        self, split: str, loader: Callable[[], data.Loader], *, views: int = 0
+        self,
+        split: str,
+        loader: Callable[[], data.Loader],
+        *,
+        views: int = 0,
+        after_batch: Callable[[], None] | None = None,
     ) -> Features:
         """Return the features of a split: from their file where there is one.
 
@@ -91,6 +96,7 @@ class FeatureStore:
             split: ``train``, ``val`` or ``test``.
             loader: makes the loader whose epoch v serves view v of every image.
             views: how many changed views of an image there are; 0: the images as they are.
+            after_batch: called between batches; it may stop by raising.
         """
         file, num_images = self._file(split, views=views), len(getattr(self.dataset, split))
         shape, processes = (max(views, 1), num_images), self.machine.processes
@@ -101,7 +107,7 @@ class FeatureStore:
         if not is_missing and known is not None:
             return Features(known, f"{said}: read from {file}")
         with contextlib.closing(loader()) as opened:
-            table = self._computed(opened, split, shape=shape)
+            table = self._computed(opened, split, shape=shape, after_batch=after_batch)
         said += ": computed once"
         if file is None:
             return Features(table, said)
@@ -114,15 +120,21 @@ class FeatureStore:
         return Features(table if written is None else written, f"{said}, kept in {file}")
 
     @torch.no_grad()
-    def _computed(self, loader: data.Loader, split: str, *, shape: tuple[int, int]) -> Tensor:
+    def _computed(
+        self,
+        loader: data.Loader,
+        split: str,
+        *,
+        shape: tuple[int, int],
+        after_batch: Callable[[], None] | None,
+    ) -> Tensor:
         """Return the features (views, N, D), which are in memory once."""
         views, num_images = shape
         processes, model, device = self.machine.processes, self.model, self.machine.device
-        was_training = model.training
-        model.eval()
         table = torch.empty(0)
         positions = processes.share(torch.arange(num_images))
-        with _progress(f"features of {split}", views * num_images, is_on=processes.is_main) as tell:
+        said, total = f"features of {split}", views * num_images
+        with in_eval_mode(model), _progress(said, total, is_on=processes.is_main) as tell:
             for view in range(views):
                 done = 0
                 for batch in loader.epoch(positions, epoch=view):
@@ -133,7 +145,8 @@ class FeatureStore:
                     table[view, done : done + len(rows)] = rows
                     done += len(rows)
                     tell(len(rows) * processes.world)
-        model.train(was_training)
+                    if after_batch is not None:
+                        after_batch()
         if processes.world == 1:
             return table
         joined = torch.empty(views, num_images, table.shape[2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,10 +87,12 @@ class Setup:
             length=self.config.sampler.length,
         )
 
-    def average(self, positions: Tensor, *, epoch: int, totals: EpochTotals) -> None:
+    def average(
+        self, positions: Tensor, *, epoch: int, totals: EpochTotals, poll: Callable[[], None]
+    ) -> None:
         """Take the weights after an epoch (0-based) into ``model.swa``'s mean, where it is on."""
         batches = self.loader.epoch(positions, epoch=epoch)
-        self.trainer.average(batches, epoch=epoch, totals=totals)
+        self.trainer.average(batches, epoch=epoch, totals=totals, poll=poll)
 
     def histogram(self, positions: Tensor) -> list[int]:
         """Return how often each class was drawn, C numbers."""
@@ -203,7 +205,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
     smallest_share = data_checks.smallest_share(trainer.model)
     if isinstance(config.model.init_from, tuple):  # a mean of weights has no statistics yet
         every = torch.arange(len(dataset.train))
-        with contextlib.closing(loaders.images(smallest_share=smallest_share)) as images:
+        with contextlib.closing(loaders.renewing()) as images:
             trainer.renew_statistics(trainer.model, images.epoch(every, epoch=0), with_frozen=True)
     loader = loaders.training(smallest_share=smallest_share)
     epoch_length = config.sampler.length or len(dataset.train)

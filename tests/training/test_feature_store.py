@@ -19,6 +19,7 @@ from engine.config.schema import Config
 from engine.training import build, frozen_features
 from engine.training.loaders import Loaders
 from engine.training.machine import machine
+from engine.training.signals import Interrupted
 from tests._runs import small_config
 
 
@@ -140,3 +141,19 @@ def test_computed_features_are_a_map_of_their_file_and_no_second_copy(
     assert "computed once, kept in" in said
     assert table is found[-1]
     np.testing.assert_array_equal(np.load(kept_files(tmp_path)[0]), table.numpy())
+
+
+def test_the_pass_that_computes_features_can_be_stopped_and_leaves_nothing(
+    head_alone: Config, tmp_path: Path
+) -> None:
+    dataset = build.build_dataset(head_alone)
+
+    def stop() -> None:
+        raise Interrupted(15)
+
+    with machine(head_alone.runtime) as computer:
+        model = build.build_model(head_alone, dataset).train()
+        loaders = Loaders(head_alone, dataset, machine=computer, model=model)
+        with pytest.raises(Interrupted):
+            loaders.evaluating("test", stop)
+    assert model.training and not kept_files(tmp_path)
