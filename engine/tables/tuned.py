@@ -20,9 +20,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.config import command_line
 from engine.config.components import ROOT
-from engine.config.load import fingerprint
+from engine.config.load import SEEDS, fingerprint, load
+from engine.config.messages import shown
 from engine.config.mistakes import ConfigError
-from engine.config.strict_yaml import read_yaml
+from engine.config.selection_rules import catalogue
+from engine.config.strict_yaml import parse, read_yaml
 from engine.tables.table_file import TableFile, Words
 from engine.training.files import write_text
 from engine.tuning.search import Search
@@ -47,7 +49,7 @@ class TunedCell(BaseModel):
         base: fingerprint of the config that the search was laid over, with what is searched.
         trials: that have ended.
         value: of the metric, by the best of them.
-        words: its values of the space, as ``key=value``.
+        words: what ``set`` gives every trial and its own values of the space, as ``key=value``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,10 +81,18 @@ def searches(table: TableFile) -> dict[tuple[str, str], Search]:
     mistakes = list(unfair(file, path))
     if later := [row for row, method in table.methods.items() if method.after is not None]:
         mistakes.append(f"tune: {later[0]} starts from another row, and cannot be tuned by itself")
+    if len(file.metrics) > 1:
+        mistakes.append(f"{path}: metric={shown(list(file.metrics))}: a cell is tuned by one")
+    mistakes += [
+        f"{path}: set.{key}: the trials and the table have seeds of their own; leave it out"
+        for key in SEEDS
+        if key in file.fixed
+    ]
     if mistakes:
         raise ConfigError(f"{table.name}: {mistake}" for mistake in mistakes)
     lead = Search(file=file, path=path, files=(), overrides=(), study="")
     found = {}
+    unlike: dict[str, None] = {}
     for setting, theirs in table.settings.items():
         for row, method in table.methods.items():
             given = command_line.parse([*table.base, *theirs, *method.words])
@@ -92,11 +102,29 @@ def searches(table: TableFile) -> dict[tuple[str, str], Search]:
                 overrides=(*given.overrides, *_quiet(given.overrides)),
                 study=re.sub(r"[^A-Za-z0-9._-]+", "_", f"tune-{table.name}-{setting}-{row}"),
             )
+            unlike |= dict.fromkeys(_unlike(search, table))
             space = existing(file.space, constants_of(search))
             queue = tuple(values for values in file.enqueue if values.keys() <= space.keys())
             own = file.model_copy(update={"space": space, "enqueue": queue})
             found[row, setting] = replace(search, file=own)
+    if unlike:
+        raise ConfigError(f"{table.name}: {mistake}" for mistake in unlike)
     return found
+
+
+def _unlike(search: Search, table: TableFile) -> Iterator[str]:
+    """Yield what would tune a cell for other runs than those that the table then makes of it."""
+    file, run = search.file, load(search.files, search.overrides)
+    if file.budget.epochs not in (None, run.schedule.epochs):
+        yield (
+            f"{search.path}: budget.epochs={file.budget.epochs}: the runs of the table have "
+            f"schedule.epochs={run.schedule.epochs}; leave budget.epochs out"
+        )
+    if catalogue()[table.rule].needs_validation and file.metrics[0] != run.evaluate.metric:
+        yield (
+            f"{search.path}: metric={file.metrics[0]}: the runs of the table have "
+            f"evaluate.metric={run.evaluate.metric}; make them the same"
+        )
 
 
 def _quiet(words: Sequence[str]) -> Iterator[str]:
@@ -128,7 +156,8 @@ def read_tuned(table: TableFile) -> Found:
     for pair, search in searches(table).items():
         if pair not in found:
             raise ConfigError([f"{path}: has no {pair[0]} in {pair[1]}; {again}"])
-        if found[pair].base != identity(search):
+        given = {_word(key, value) for key, value in search.file.fixed.items()}
+        if found[pair].base != identity(search) or not given <= set(found[pair].words):
             raise ConfigError(
                 [f"{path}: {pair[0]} in {pair[1]} was tuned with other words; {again}"]
             )
@@ -174,7 +203,12 @@ def tune(
         raise ConfigError([f"{path}: has no tune: SEARCH.yaml, which says what to tune"])
     every = searches(table)
     configs = {pair: checked(search) for pair, search in every.items()}
-    check_epochs(list(every.values()), list(configs.values()))
+    check_epochs(
+        list(every.values()),
+        list(configs.values()),
+        who=f"{path}: the cells",
+        advice="give all of them the same schedule.epochs",
+    )
     found: dict[str, dict[str, Any]] = {}
     for number, (pair, search) in enumerate(every.items(), start=1):
         row, setting = pair
@@ -206,11 +240,23 @@ def _searched(search: Search, configs: Sequence[Config], *, command: Sequence[st
             base=identity(search),
             trials=len(ended_trials(session.study)),
             value=best[0].values[0],
-            words=tuple(f"{key}={_spelled(value)}" for key, value in best[0].params.items()),
+            words=tuple(_word(*pair) for pair in search.values(best[0].params).items()),
         )
     finally:
         session.close()
 
 
-def _spelled(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _word(key: str, value: Any) -> str:
+    """Return ``key=value`` as ``train.py`` reads it back.
+
+    >>> _word("data.augment.crop", None), _word("loss.name", "ldam"), _word("data.title", "12")
+    ('data.augment.crop=null', 'loss.name=ldam', 'data.title="12"')
+    """
+    return f"{key}={value if _is_plain(value) else json.dumps(value)}"
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(parse(value) == value)
+    except yaml.YAMLError:
+        return False

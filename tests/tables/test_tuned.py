@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.tables import tuned
 from engine.tables.cells import cells
@@ -50,7 +52,7 @@ def keep(table: Path, **changes: Any) -> None:
     found: dict[str, dict[str, Any]] = {}
     for (row, setting), search in searches(read_table_file(table)).items():
         cell = {"base": identity(search), "trials": 1, "value": 0.5, "words": ["optim.lr=0.02"]}
-        found.setdefault(setting, {})[row] = cell | changes
+        found.setdefault(setting, {})[row] = cell | deepcopy(changes)
     tuned.TUNED.mkdir(exist_ok=True)
     (tuned.TUNED / "tiny.yaml").write_text(yaml.safe_dump(found, sort_keys=False))
 
@@ -118,6 +120,14 @@ def test_a_seed_that_was_tuned_on_is_no_fresh_one(table: Path) -> None:
     assert mistakes(table) == "seeds: 0 has been tuned on; give the table fresh seeds"
 
 
+def test_words_that_lack_what_the_search_sets_are_refused(table: Path) -> None:
+    written(table.parent, search={"set": {"optim.momentum": 0.5}})
+    keep(table)
+    assert "cross_entropy in plain was tuned with other words" in mistakes(table)
+    keep(table, words=["optim.momentum=0.5", "optim.lr=0.02"])
+    assert len(read_tuned(read_table_file(table))) == 4
+
+
 @pytest.mark.parametrize("text", ["plain: 3\n", "plain: {cross_entropy: {words: [a=1]}}\n"])
 def test_a_file_that_holds_no_tuned_words_is_said(table: Path, text: str) -> None:
     keep(table)
@@ -133,9 +143,19 @@ def test_a_file_that_holds_no_tuned_words_is_said(table: Path, text: str) -> Non
             {"sampler": "grid", "budget": {}, "space": {"optim.lr": {"choice": [0.01, 0.1]}}},
             "sampler=grid: a grid's size is not a budget",
         ),
+        (
+            {"budget": {"trials": 1, "epochs": 1}},
+            "budget.epochs=1: the runs of the table have schedule.epochs=2; leave budget.epochs",
+        ),
+        (
+            {"metric": "val/accuracy"},
+            "metric=val/accuracy: the runs of the table have evaluate.metric=val/balanced_accuracy",
+        ),
+        ({"metric": ["val/balanced_accuracy", "val/nll"]}, "a cell is tuned by one"),
+        ({"set": {"seed": 3}}, "set.seed: the trials and the table have seeds of their own"),
     ],
 )
-def test_what_gives_a_cell_more_than_another_is_refused(
+def test_what_gives_a_cell_more_or_other_than_the_table_has_is_refused(
     table: Path, search: dict[str, Any], said: str
 ) -> None:
     written(table.parent, search=search)
@@ -180,14 +200,20 @@ def test_a_table_without_a_search_has_nothing_to_tune(
 def test_a_table_is_tuned_and_then_made_on_its_own_seeds(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written(table.parent, settings={"plain": ["data.imbalance.factor=8"]})
+    written(
+        table.parent,
+        search={"set": {"optim": {"momentum": 0.5}}},
+        settings={"plain": ["data.imbalance.factor=8"]},
+    )
     assert main([str(table), "--tune"]) == 0
     found = read_tuned(read_table_file(table))
-    assert {len(cell.words) for cell in found.values()} == {1, 2}
+    assert {len(cell.words) for cell in found.values()} == {2, 3}
+    assert all("optim.momentum=0.5" in cell.words for cell in found.values())
     assert main([str(table), "--tune"]) == 0  # finished: no trial is added
     assert read_tuned(read_table_file(table)) == found
     results = table.with_name("lines.jsonl")
     assert main([str(table), "--results", str(results)]) == 0
     for record in read(results):
+        assert load(overrides=record.words).optim.momentum == 0.5
         assert set(found[record.method, "plain"].words) <= set(record.words)
         assert record.seed == 5
