@@ -9,12 +9,15 @@ from pathlib import Path
 
 from engine.config import command_line
 from engine.config.components import ROOT
-from engine.config.load import fingerprint, load
+from engine.config.load import RUNS, fingerprint, load
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
+from engine.config.strict_yaml import parse
 from engine.tables.cells import INIT_FROM
 from engine.tables.record import RunRecord
 from engine.training.named_precision import settled
+
+FINGERPRINT = re.compile(r"[0-9a-f]{12}")
 
 
 def command_of(record: RunRecord) -> str:
@@ -27,7 +30,8 @@ def config_of(record: RunRecord) -> Config | None:
 
     The run that a second stage starts from need not exist: its folder's name is its fingerprint.
     """
-    planned = {folder: Path(folder).name for folder in _starts(record)}
+    named = {folder: Path(folder).name for folder in _named_runs(record)}
+    planned = {folder: name for folder, name in named.items() if FINGERPRINT.fullmatch(name)}
     try:
         given = command_line.parse(record.words)
         # Words name files of the repository, wherever the table is asked for.
@@ -39,49 +43,73 @@ def config_of(record: RunRecord) -> Config | None:
 
 
 def stages_of(record: RunRecord, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the runs that a run starts from, the first stage first, itself the last.
+    """Return the runs that a run needs, each after those that it needs itself, which is the last.
+
+    A run needs those that it starts from, one or several whose weights are averaged, and its
+    teacher.
 
     Raises:
         ConfigError: one of them has no line, or the lines lead back to where they began.
     """
     made = {known.fingerprint: known for known in records}
-    found = [record]
-    while starts := _starts(found[0]):
-        name = Path(starts[0]).name
-        if any(name == stage.fingerprint for stage in found):
-            raise ConfigError(
-                [
-                    f"{found[0].method}: run {name} starts from itself by the lines of the table; "
-                    "its file has been changed"
-                ]
-            )
-        if name not in made:
-            raise ConfigError(
-                [f"{found[0].method}: run {name}, which it starts from, has no line in the table"]
-            )
-        found.insert(0, made[name])
-    return found
+    found: dict[str, RunRecord] = {}
+
+    def add(run: RunRecord, *, above: tuple[str, ...]) -> None:
+        for folder in _named_runs(run):
+            name = Path(folder).name
+            if name in above:
+                raise ConfigError(
+                    [
+                        f"{run.method}: run {name} starts from itself by the lines of the table; "
+                        "its file has been changed"
+                    ]
+                )
+            if name not in made:
+                raise ConfigError(
+                    [
+                        f"{run.method}: run {name}, which it needs, has no line in the table; "
+                        f"this run alone: {command_of(run)}"
+                    ]
+                )
+            if name not in found:
+                add(made[name], above=(*above, name))
+        found[run.fingerprint] = run
+
+    add(record, above=(record.fingerprint,))
+    return list(found.values())
 
 
 def first_stage_of(record: RunRecord, records: Sequence[RunRecord]) -> Config | None:
     """Return the config of the run that a later stage began with.
 
-    None for a run of one stage, and where the first has no line or its words no longer give it.
+    None for a run of one stage, for the mean of several runs, and where the first has no line or
+    its words no longer give it.
     """
-    try:
-        first = stages_of(record, records)[0]
-    except ConfigError:
-        return None
+    made = {known.fingerprint: known for known in records}
+    first, seen = record, {record.fingerprint}
+    while starts := _named_runs(first, keys=(INIT_FROM,)):
+        name = Path(starts[0]).name
+        if len(starts) > 1 or name not in made or name in seen:
+            return None
+        seen.add(name)
+        first = made[name]
     return None if first is record else config_of(first)
 
 
-def _starts(record: RunRecord) -> list[str]:
-    """Return the run folder that a record's command starts from, if it names one."""
-    return [
-        word.partition("=")[2]
-        for word in record.words
-        if re.fullmatch(rf"{re.escape(INIT_FROM)}=(.*/)?[0-9a-f]{{12}}", word)
-    ]
+def _named_runs(record: RunRecord, *, keys: Sequence[str] = RUNS) -> list[str]:
+    """Return the run folders that a record's words name, in the order of the words.
+
+    Those that a YAML file among the words names are not looked for.
+    """
+    found = []
+    for key, _, text in (word.partition("=") for word in record.words):
+        if key in keys:
+            value = parse(text)
+            if isinstance(value, list):
+                found += map(str, value)
+            elif value is not None:
+                found.append(value if isinstance(value, str) else text)
+    return found
 
 
 def commands(records: Sequence[RunRecord], cell: str) -> list[str]:

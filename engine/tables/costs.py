@@ -44,7 +44,8 @@ def mean_costs(runs: Sequence[RunRecord], records: Sequence[RunRecord]) -> dict[
     """Return the mean of each measure over the runs of a row; None where one does not know it.
 
     A run that starts from another of the table has cost what that one has too: its seconds, passes
-    and energy are added, and of memory the larger counts. Its trained parameters are its own.
+    and energy are added, and of memory the larger counts. So has one that starts from the mean of
+    several, or has a teacher. Its trained parameters are its own.
 
     Args:
         runs: of the row.

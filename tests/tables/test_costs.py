@@ -9,7 +9,8 @@ import pytest
 
 from engine.tables import cost_figure
 from engine.tables.__main__ import main
-from engine.tables.costs import pareto_front, shown
+from engine.tables.commands import first_stage_of, stages_of
+from engine.tables.costs import mean_costs, pareto_front, shown
 from engine.tables.record import RunRecord
 from engine.tables.table import blocks_of, read_table
 from engine.training.summary import Cost
@@ -79,6 +80,40 @@ def test_a_second_stage_whose_first_has_no_line_does_not_know_its_cost(tmp_path:
     lone = second_stage(line(seed=7), cost=cost(2.0))
     (block,) = blocks_of(read_table(write_lines(tmp_path / "tiny.jsonl", [lone])))
     assert block.rows[0].costs["cpu_seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds", "images"),
+    [
+        (("model.init_from=[runs/x/{0}, runs/x/{1}]",), 32.0, 3000),
+        (("teacher=runs/x/{0}",), 12.0, 2000),
+        # The second half of classes: one run is both, and is counted once.
+        (("model.init_from=runs/x/{0}", "teacher=runs/x/{0}"), 12.0, 2000),
+        (("model.init_from=[runs/x/{0}, runs/x/" + "9" * 12 + "]",), None, None),
+        (("teacher=another_folder",), None, None),
+    ],
+)
+def test_a_mean_of_runs_has_cost_all_of_them_and_a_student_its_teacher(
+    words: tuple[str, ...], seconds: float | None, images: int | None
+) -> None:
+    parts = [line(cost=cost(10.0)), line(seed=1, cost=cost(20.0))]
+    named = [word.format(*(part.fingerprint for part in parts)) for word in words]
+    run = line("soup", cost=cost(2.0))
+    run = run.model_copy(update={"words": (*run.words, *named), "fingerprint": "0" * 12})
+    found = mean_costs([run], [*parts, run])
+    assert (found["cpu_seconds"], found["images"]) == (seconds, images)
+
+
+def test_the_parts_of_a_mean_of_runs_come_before_it_and_each_once() -> None:
+    parts = [line(), line(seed=1)]
+    folders = ", ".join(f"runs/x/{part.fingerprint}" for part in parts)
+    mean = line("soup").model_copy(
+        update={"words": (f"model.init_from=[{folders}]",), "fingerprint": "1" * 12}
+    )
+    words = (f"model.init_from=runs/x/{mean.fingerprint}", f"teacher=runs/x/{parts[0].fingerprint}")
+    last = line("last").model_copy(update={"words": words, "fingerprint": "2" * 12})
+    assert stages_of(last, [last, mean, *parts]) == [*parts, mean, last]
+    assert first_stage_of(last, [last, mean, *parts]) is None
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_words_of_a_second_stage_are_known_where_no_run_folder_is(
 
 def test_a_first_stage_without_a_line_has_no_command(made: Path) -> None:
     alone = [record for record in read(made / "lines.jsonl") if record.method == "crt"]
-    with pytest.raises(ConfigError, match=r"crt: run [0-9a-f]{12}, which it starts from, has no"):
+    with pytest.raises(ConfigError, match=r"crt: run [0-9a-f]{12}, which it needs, has no"):
         commands(alone, "crt")
 
 
