@@ -21,6 +21,7 @@ class CalibratedSets:
     """A rule that gives every image its set of classes.
 
     Attributes:
+        rule: whose weights predict.
         way: one of :func:`engine.analysis.conformal.thresholds`.
         alpha: share of images that may miss their class.
         limits: (C,) least log-probability with which a class is in.
@@ -28,6 +29,7 @@ class CalibratedSets:
         num_always: classes that are in every set, as too few held-out images are theirs.
     """
 
+    rule: str
     way: str
     alpha: float
     limits: Doubles
@@ -47,6 +49,8 @@ class CalibratedSets:
         """What the sets promise, and on what that rests."""
         promise = f"{self.way} sets for {100 * (1 - self.alpha):.4g} %, from {self.num_images:,}"
         said = f"{promise} validation images; it holds for images like those"
+        if self.rule != "last":
+            said += ", but not exactly: they chose the epoch as well"
         if self.num_always:
             said += f"; classes with too few of them, in every set: {self.num_always}"
         return said
@@ -77,4 +81,4 @@ def calibrated_sets(
     found = conformal.thresholds(held_out, run.val.targets, run.class_counts, alpha=alpha)
     limits = found[way]
     always = int(np.isneginf(limits).sum())
-    return CalibratedSets(way, alpha, limits, len(run.val.targets), always)
+    return CalibratedSets(run.rule, way, alpha, limits, len(run.val.targets), always)
