@@ -19,11 +19,12 @@ from engine.analysis.calibration_error import equal_width_bins
 from engine.analysis.stored_run import StoredRun, check_alpha, read_stored_run
 from engine.config.mistakes import ConfigError
 from engine.report.statistics import mean_and_std, paired_difference
-from engine.tables.cells import Cell, cells
+from engine.tables.cells import Cell
 from engine.tables.costs import mean_costs
 from engine.tables.pairing import Scope, paired, scope_of, value_of
 from engine.tables.record import RuleRecord, RunRecord, from_run_folder
 from engine.tables.table_file import TableFile, read_table_file
+from engine.tables.tuned import planned_runs, require_tuned
 from engine.training.run_folder import RunFolder
 
 FIELDS = {
@@ -52,11 +53,12 @@ def analyse_table(file: Path, *, alpha: float | None = None) -> dict[str, Any]:
         alpha: Share of images that a prediction set may miss; 0.1 by default.
 
     Raises:
-        ConfigError: a mistake in the table, none of its runs is finished, or ``alpha`` is given
-            and none has a validation split.
+        ConfigError: a mistake in the table, it is not tuned yet, none of its runs is finished, or
+            ``alpha`` is given and none has a validation split.
     """
     table = read_table_file(file)
-    planned = cells(table)
+    require_tuned(table, file)
+    planned = planned_runs(table, file)
     done = [cell for cell in planned if (cell.folder / "summary.json").is_file()]
     if not done:
         raise ConfigError(

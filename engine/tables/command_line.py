@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from engine.config.mistakes import ConfigError, nearest
-from engine.tables.cells import Cell, cells, select, with_stages
+from engine.tables.cells import Cell, select, with_stages
 from engine.tables.table_file import RESULTS, TableFile, read_table_file, schema
-from engine.tables.tuned import read_tuned
+from engine.tables.tuned import planned_runs
 
 if TYPE_CHECKING:
     from engine.tables.worker import Task
@@ -152,8 +152,7 @@ def plan_of(given: argparse.Namespace) -> Plan:
     from engine.tables.worker import Task  # with NumPy, which --help does not need
 
     table = read_table_file(given.table)
-    tuned = {pair: cell.words for pair, cell in read_tuned(table).items()}
-    chosen = cells(table, tuned=tuned)
+    chosen = planned_runs(table, given.table)
     if given.seeds is not None:
         wanted = _first_seeds(table, given.seeds)
         chosen = [cell for cell in chosen if (cell.seed, cell.subset_seed) in wanted]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +21,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engine.config import command_line
 from engine.config.components import ROOT
-from engine.config.load import fingerprint
+from engine.config.load import SEEDS, fingerprint, load
+from engine.config.messages import shown
 from engine.config.mistakes import ConfigError
-from engine.config.strict_yaml import read_yaml
+from engine.config.selection_rules import catalogue
+from engine.config.strict_yaml import parse, read_yaml
+from engine.tables.cells import Cell, cells
 from engine.tables.table_file import TableFile, Words
-from engine.training.files import write_text
+from engine.training.files import write_text, writing
 from engine.tuning.search import Search
 from engine.tuning.search.checks import checked
 from engine.tuning.search.methods import check_epochs, existing, unfair
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
 
 TUNED = ROOT / "experiments" / "tuned"
 QUIET = ("track.wandb=disabled", "track.figures=false")
-HEAD = "# Found by `python reproduce.py {table} --tune`: of {trials} trials of each cell the best."
+HEAD = "# Found by `{command}`: of {trials} trials of each cell the best."
 
 
 class TunedCell(BaseModel):
@@ -47,7 +51,7 @@ class TunedCell(BaseModel):
         base: fingerprint of the config that the search was laid over, with what is searched.
         trials: that have ended.
         value: of the metric, by the best of them.
-        words: its values of the space, as ``key=value``.
+        words: what ``set`` gives every trial and its own values of the space, as ``key=value``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,10 +83,18 @@ def searches(table: TableFile) -> dict[tuple[str, str], Search]:
     mistakes = list(unfair(file, path))
     if later := [row for row, method in table.methods.items() if method.after is not None]:
         mistakes.append(f"tune: {later[0]} starts from another row, and cannot be tuned by itself")
+    if len(file.metrics) > 1:
+        mistakes.append(f"{path}: metric={shown(list(file.metrics))}: a cell is tuned by one")
+    mistakes += [
+        f"{path}: set.{key}: the trials and the table have seeds of their own; leave it out"
+        for key in SEEDS
+        if key in file.fixed
+    ]
     if mistakes:
         raise ConfigError(f"{table.name}: {mistake}" for mistake in mistakes)
     lead = Search(file=file, path=path, files=(), overrides=(), study="")
     found = {}
+    unlike: dict[str, None] = {}
     for setting, theirs in table.settings.items():
         for row, method in table.methods.items():
             given = command_line.parse([*table.base, *theirs, *method.words])
@@ -92,11 +104,29 @@ def searches(table: TableFile) -> dict[tuple[str, str], Search]:
                 overrides=(*given.overrides, *_quiet(given.overrides)),
                 study=re.sub(r"[^A-Za-z0-9._-]+", "_", f"tune-{table.name}-{setting}-{row}"),
             )
+            unlike |= dict.fromkeys(_unlike(search, table))
             space = existing(file.space, constants_of(search))
             queue = tuple(values for values in file.enqueue if values.keys() <= space.keys())
             own = file.model_copy(update={"space": space, "enqueue": queue})
             found[row, setting] = replace(search, file=own)
+    if unlike:
+        raise ConfigError(f"{table.name}: {mistake}" for mistake in unlike)
     return found
+
+
+def _unlike(search: Search, table: TableFile) -> Iterator[str]:
+    """Yield what would tune a cell for other runs than those that the table then makes of it."""
+    file, run = search.file, load(search.files, search.overrides)
+    if file.budget.epochs not in (None, run.schedule.epochs):
+        yield (
+            f"{search.path}: budget.epochs={file.budget.epochs}: the runs of the table have "
+            f"schedule.epochs={run.schedule.epochs}; leave budget.epochs out"
+        )
+    if catalogue()[table.rule].needs_validation and file.metrics[0] != run.evaluate.metric:
+        yield (
+            f"{search.path}: metric={file.metrics[0]}: the runs of the table have "
+            f"evaluate.metric={run.evaluate.metric}; make them the same"
+        )
 
 
 def _quiet(words: Sequence[str]) -> Iterator[str]:
@@ -104,37 +134,74 @@ def _quiet(words: Sequence[str]) -> Iterator[str]:
     return (word for word in QUIET if word.partition("=")[0] not in said)
 
 
-def read_tuned(table: TableFile) -> Found:
+def command_of(path: Path) -> str:
+    """Return the command that tunes a table, by its path in the repository if it is in there."""
+    full = path.expanduser().resolve()
+    place = full.relative_to(ROOT).as_posix() if full.is_relative_to(ROOT) else full.name
+    return shlex.join(["python", "reproduce.py", place, "--tune"])
+
+
+def read_tuned(table: TableFile, path: Path) -> Found:
     """Return the tuned words of a table; none where it has not been tuned.
+
+    Args:
+        table: with or without ``tune``.
+        path: of the table, for the command that tunes it.
 
     Raises:
         ConfigError: the file is damaged, was made for other words, lacks a cell, or a seed of the
             table has been tuned on.
     """
-    path = tuned_file(table)
-    if table.tune is None or not path.exists():
+    file = tuned_file(table)
+    if table.tune is None or not file.exists():
         return {}
-    again = f"python reproduce.py experiments/papers/{table.name}.yaml --tune makes it again"
+    again = f"python reproduce.py {path} --tune makes it again"
     try:
         found = {
             (row, setting): TunedCell.model_validate(
                 {**cell, "words": tuple(cell["words"])}, strict=True
             )
-            for setting, rows in read_yaml(path).items()
+            for setting, rows in read_yaml(file).items()
             for row, cell in rows.items()
         }
     except (AttributeError, KeyError, TypeError, ValidationError) as error:
-        raise ConfigError([f"{path}: not tuned words of this version; {again}"]) from error
-    for pair, search in searches(table).items():
+        raise ConfigError([f"{file}: not tuned words of this version; {again}"]) from error
+    every = searches(table)
+    for pair, search in every.items():
         if pair not in found:
-            raise ConfigError([f"{path}: has no {pair[0]} in {pair[1]}; {again}"])
-        if found[pair].base != identity(search):
+            raise ConfigError([f"{file}: has no {pair[0]} in {pair[1]}; {again}"])
+        given = {_word(key, value) for key, value in search.file.fixed.items()}
+        if found[pair].base != identity(search) or not given <= set(found[pair].words):
             raise ConfigError(
-                [f"{path}: {pair[0]} in {pair[1]} was tuned with other words; {again}"]
+                [f"{file}: {pair[0]} in {pair[1]} was tuned with other words; {again}"]
             )
-        if both := set(search.seeds) & set(table.seeds):
-            raise ConfigError([f"seeds: {min(both)} has been tuned on; give the table fresh seeds"])
+    _check_fresh_seeds(table, every)
     return found
+
+
+def _check_fresh_seeds(table: TableFile, every: Mapping[Any, Search]) -> None:
+    used = {seed for search in every.values() for seed in search.seeds} & set(table.seeds)
+    if used:
+        raise ConfigError([f"seeds: {min(used)} is that of a trial; give the table fresh seeds"])
+
+
+def _tuned_subsets(table: TableFile, every: Mapping[Any, Search]) -> list[int]:
+    """Return the subset seeds of the table that trials are trained on, too."""
+    used = {search.base.data.imbalance.seed for search in every.values()}
+    return sorted(used & set(table.subset_seeds))
+
+
+def planned_runs(table: TableFile, path: Path) -> list[Cell]:
+    """Return every run of a table, those of a tuned one with its tuned words.
+
+    Args:
+        table: from :func:`engine.tables.table_file.read_table_file`.
+        path: of the table.
+
+    Raises:
+        ConfigError: with every mistake in any of them, or in the tuned words.
+    """
+    return cells(table, tuned={pair: cell.words for pair, cell in read_tuned(table, path).items()})
 
 
 def identity(search: Search) -> str:
@@ -167,14 +234,26 @@ def tune(
         say: told where the tuning is.
 
     Raises:
-        ConfigError: the table has nothing to tune, a mistake in the space, or no trial of a cell
-            has ended with a finite value.
+        ConfigError: the table has nothing to tune or a seed of a trial, a mistake in the space, or
+            no trial of a cell has ended with a finite value.
+        WriteError: the file cannot be written.
     """
     if table.tune is None:
         raise ConfigError([f"{path}: has no tune: SEARCH.yaml, which says what to tune"])
     every = searches(table)
+    _check_fresh_seeds(table, every)
     configs = {pair: checked(search) for pair, search in every.items()}
-    check_epochs(list(every.values()), list(configs.values()))
+    check_epochs(
+        list(every.values()),
+        list(configs.values()),
+        who=f"{path}: the cells",
+        advice="give all of them the same schedule.epochs",
+    )
+    if subsets := _tuned_subsets(table, every):
+        say(
+            f"subset_seeds: {', '.join(map(str, subsets))} is tuned on, and is one of the table's; "
+            "where a subset seed draws images, give the table others"
+        )
     found: dict[str, dict[str, Any]] = {}
     for number, (pair, search) in enumerate(every.items(), start=1):
         row, setting = pair
@@ -184,7 +263,9 @@ def tune(
         found.setdefault(setting, {})[row] = cell.model_dump(mode="json")
     budget = next(iter(every.values())).file.budget.trials
     text = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
-    write_text(tuned_file(table), f"{HEAD.format(table=path, trials=budget)}\n{text}")
+    head = HEAD.format(command=command_of(path), trials=budget)
+    with writing(tuned_file(table)):
+        write_text(tuned_file(table), f"{head}\n{text}")
     return tuned_file(table)
 
 
@@ -206,11 +287,23 @@ def _searched(search: Search, configs: Sequence[Config], *, command: Sequence[st
             base=identity(search),
             trials=len(ended_trials(session.study)),
             value=best[0].values[0],
-            words=tuple(f"{key}={_spelled(value)}" for key, value in best[0].params.items()),
+            words=tuple(_word(*pair) for pair in search.values(best[0].params).items()),
         )
     finally:
         session.close()
 
 
-def _spelled(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _word(key: str, value: Any) -> str:
+    """Return ``key=value`` as ``train.py`` reads it back.
+
+    >>> _word("data.augment.crop", None), _word("loss.name", "ldam"), _word("data.title", "12")
+    ('data.augment.crop=null', 'loss.name=ldam', 'data.title="12"')
+    """
+    return f"{key}={value if _is_plain(value) else json.dumps(value)}"
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(parse(value) == value)
+    except yaml.YAMLError:
+        return False

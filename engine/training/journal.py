@@ -21,7 +21,7 @@ from engine.training.machine import Machine
 from engine.training.run_folder import RunFolder
 from engine.training.runtime import device_name
 from engine.training.selection import Selection
-from engine.training.setup import Setup
+from engine.training.setup import COMPUTED, Setup
 from engine.training.summarise import RuleAssessment, summarise
 from engine.training.summary import Summary
 
@@ -137,6 +137,7 @@ class Journal:
             precision=self.machine.precision,
             threads=self.machine.threads,
             compiled=" and ".join(setup.compiler.compiled) or "nothing",
+            features=setup.features,
             code=self.code,
             files=code_files(self.config),
             processes=self.processes.world,
@@ -159,13 +160,35 @@ class Journal:
 
         self.environment = self.processes.on_main(write)
 
+    def as_begun(self, *, fresh: bool) -> Config:
+        """Return the config with features cached or not as in the last stretch of the run.
+
+        Either way is the same run but for the last bits. What the user asks for goes first.
+
+        Args:
+            fresh: whether the run is to begin anew.
+        """
+        config = self.config
+        if fresh or config.runtime.cache_features is not None:
+            return config
+        if self._before("features") != COMPUTED:
+            return config
+        self.say("features are computed in every epoch, as they were when the run was interrupted")
+        runtime = config.runtime.model_copy(update={"cache_features": False})
+        return config.model_copy(update={"runtime": runtime})
+
     def _compiled_before(self) -> tuple[str, ...] | None:
         """Return which parts the last stretch of the run had compiled; None if that is unknown."""
+        found = self._before("compiled")
+        return None if found is None else tuple(found.split(" and "))
 
-        def past() -> tuple[str, ...] | None:
+    def _before(self, key: str) -> str | None:
+        """Return what the last stretch of the run has recorded; None if that is unknown."""
+
+        def past() -> str | None:
             segments = (read_json(self.folder.environment) or {}).get("segments") or [{}]
-            found = segments[-1].get("compiled")
-            return None if found is None else tuple(found.split(" and "))
+            found: str | None = segments[-1].get(key)
+            return found
 
         return self.processes.on_main(past)
 

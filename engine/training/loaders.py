@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -47,7 +48,7 @@ class Loaders:
         self.remarks: list[str] = []
         self._known: dict[tuple[str, int], Features] = {}
         reason = rules.why_features_change(config)
-        self._are_kept = not reason and config.runtime.cache_features is not False
+        self._are_kept = rules.keeps_features(config)
         self._store = functools.cache(
             lambda: FeatureStore(config, dataset, machine=machine, model=model)
         )
@@ -69,6 +70,22 @@ class Loaders:
             smallest_share=smallest_share,
         )
 
+    def renewing(self) -> data.Loader:
+        """Return a loader of the training images for statistics of batch normalisation.
+
+        Its batches have two images for each process at least, also where training needs no two.
+        """
+        processes = self.machine.processes
+        batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
+        return self._loader(
+            "train",
+            augment=augmentation(self.config),
+            batch_size=max(batch_size, 2 * processes.world),
+            rank=processes.rank,
+            world=processes.world,
+            smallest_share=2,
+        )
+
     def training(self, *, smallest_share: int) -> data.Loader | data.FeatureLoader:
         """Return the loader of the training split.
 
@@ -81,11 +98,21 @@ class Loaders:
         augment = augmentation(self.config)
         return data.FeatureLoader(loader, self._features("train", augment=augment))
 
-    def evaluating(self, split: str) -> data.Loader | data.FeatureLoader:
-        """Return the loader of a split whose images are taken as they are tested."""
+    def evaluating(
+        self, split: str, after_batch: Callable[[], None]
+    ) -> data.Loader | data.FeatureLoader:
+        """Return the loader of a split whose images are taken as they are tested.
+
+        Args:
+            split: ``val``, ``test`` or ``train``.
+            after_batch: called between batches where features are computed first; it may stop
+                this by raising.
+        """
         batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
         loader = self._loader(split, batch_size=batch_size)
-        return data.FeatureLoader(loader, self._features(split)) if self._are_kept else loader
+        if not self._are_kept:
+            return loader
+        return data.FeatureLoader(loader, self._features(split, after_batch=after_batch))
 
     def plain_features(self) -> Tensor:
         """Return the features (N, D) of the training images, unchanged, in the split's order."""
@@ -94,7 +121,13 @@ class Loaders:
             self._known.clear()
         return found
 
-    def _features(self, split: str, *, augment: data.Augment | None = None) -> Tensor:
+    def _features(
+        self,
+        split: str,
+        *,
+        augment: data.Augment | None = None,
+        after_batch: Callable[[], None] | None = None,
+    ) -> Tensor:
         """Return the features (views, N, D) of a split."""
         views = 0 if not augment else augment.views or 1
         if (split, views) not in self._known:
@@ -102,6 +135,7 @@ class Loaders:
                 split,
                 lambda: self._loader(split, augment=augment, batch_size=BATCH_SIZE),
                 views=views,
+                after_batch=after_batch,
             )
             self._known[split, views] = found
             self.remarks.append(found.sentence)

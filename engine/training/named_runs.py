@@ -58,5 +58,5 @@ def named_weights(config: Config) -> dict[str, str | None]:
 
 
 def joined_identity(hashes: Iterable[str]) -> str | None:
-    """Return the hashes of the runs that a key names as one text; None for none."""
-    return "+".join(hashes) or None
+    """Return the hashes of the runs that a key names as one text, in any order; None for none."""
+    return "+".join(sorted(hashes)) or None

@@ -25,7 +25,7 @@ from engine.training.summary import Summary
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
 # A change of these is reported and kept in the summary: it can change a number.
-WATCHED = ("code_hash", "precision", "threads", "compiled", "processes", "device")
+WATCHED = ("code_hash", "precision", "threads", "compiled", "features", "processes", "device")
 # Facts of a run: hashes of the weights of other runs that it is made with.
 NAMED_RUNS = {
     "teacher_weights": "its teacher",
@@ -147,9 +147,9 @@ def add_segment(
     if environment["segments"]:
         before = environment["segments"][-1]
         for key in WATCHED:
-            if before.get(key) != segment[key]:
-                was = before.get(key, "not recorded")
-                say(f"note: {key} was {was} and is {segment[key]} from here on")
+            was, now = (stretch.get(key, "not recorded") for stretch in (before, segment))
+            if was != now:
+                say(f"note: {key} was {was} and is {now} from here on")
     environment["segments"].append(
         {
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -189,6 +189,7 @@ def describe_segment(
     precision: str,
     threads: int,
     compiled: str = "nothing",
+    features: str | None = None,
     code: str,
     files: Sequence[Path] = (),
     processes: int = 1,
@@ -204,6 +205,7 @@ def describe_segment(
         precision: of the model's arithmetic.
         threads: of torch.
         compiled: which parts of the run call a compiled model: training, evaluation.
+        features: ``cached`` or ``computed`` in every epoch; None where they change.
         code: the hash of ``files``.
         files: that can change a number of the run.
         processes: that share it.
@@ -225,6 +227,7 @@ def describe_segment(
         "precision": precision,
         "threads": threads,
         "compiled": compiled,
+        **({} if features is None else {"features": features}),
         "processes": processes,
     }
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from engine.analysis.table_rows import analyse_table
+from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.tables import tuned
-from engine.tables.cells import cells
+from engine.tables.cells import Cell, cells
 from engine.tables.record import read
-from engine.tables.table_file import read_table_file
-from engine.tables.tuned import identity, read_tuned, searches
+from engine.tables.table_file import PAPERS, read_table_file
+from engine.tables.tuned import TunedCell, identity, read_tuned, searches
+from engine.tuning.search import Search
 from reproduce import main
 from tests.tables._tables import write_table
 
@@ -50,14 +54,14 @@ def keep(table: Path, **changes: Any) -> None:
     found: dict[str, dict[str, Any]] = {}
     for (row, setting), search in searches(read_table_file(table)).items():
         cell = {"base": identity(search), "trials": 1, "value": 0.5, "words": ["optim.lr=0.02"]}
-        found.setdefault(setting, {})[row] = cell | changes
+        found.setdefault(setting, {})[row] = cell | deepcopy(changes)
     tuned.TUNED.mkdir(exist_ok=True)
     (tuned.TUNED / "tiny.yaml").write_text(yaml.safe_dump(found, sort_keys=False))
 
 
 def mistakes(table: Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        read_tuned(read_table_file(table))
+        read_tuned(read_table_file(table), table)
     return str(caught.value)
 
 
@@ -79,7 +83,7 @@ def test_every_cell_is_searched_alike_in_all_but_what_only_it_has(table: Path) -
 
 def test_tuned_words_are_those_of_every_run_of_their_cell(table: Path) -> None:
     keep(table)
-    words = {pair: cell.words for pair, cell in read_tuned(read_table_file(table)).items()}
+    words = {pair: cell.words for pair, cell in read_tuned(read_table_file(table), table).items()}
     runs = cells(read_table_file(table), tuned=words)
     assert {run.config.optim.lr for run in runs} == {0.02}
     assert all("optim.lr=0.02" in run.words for run in runs)
@@ -103,7 +107,9 @@ def test_words_that_were_found_in_another_space_are_refused(table: Path) -> None
     keep(table)
     wider = {"optim.lr": {"float": [0.01, 0.5], "log": True}}
     written(table.parent, search={"space": wider})
-    assert "cross_entropy in plain was tuned with other words" in mistakes(table)
+    said = mistakes(table)
+    assert "cross_entropy in plain was tuned with other words" in said
+    assert said.endswith(f"python reproduce.py {table} --tune makes it again")
 
 
 def test_a_cell_without_tuned_words_is_named(table: Path) -> None:
@@ -115,7 +121,74 @@ def test_a_cell_without_tuned_words_is_named(table: Path) -> None:
 def test_a_seed_that_was_tuned_on_is_no_fresh_one(table: Path) -> None:
     keep(table)
     written(table.parent, seeds=[0, 5])
-    assert mistakes(table) == "seeds: 0 has been tuned on; give the table fresh seeds"
+    assert mistakes(table) == "seeds: 0 is that of a trial; give the table fresh seeds"
+
+
+def test_words_that_lack_what_the_search_sets_are_refused(table: Path) -> None:
+    written(table.parent, search={"set": {"optim.momentum": 0.5}})
+    keep(table)
+    assert "cross_entropy in plain was tuned with other words" in mistakes(table)
+    keep(table, words=["optim.momentum=0.5", "optim.lr=0.02"])
+    assert len(read_tuned(read_table_file(table), table)) == 4
+
+
+def test_a_seed_of_a_trial_is_refused_before_the_first_trial(
+    table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuned, "_searched", None)  # no trial is made
+    written(table.parent, seeds=[0, 5])
+    assert main([str(table), "--tune"]) == 2
+    assert "seeds: 0 is that of a trial" in capsys.readouterr().err
+
+
+def found_without_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    def searched(search: Search, *_: Any, **__: Any) -> TunedCell:
+        return TunedCell(base=identity(search), trials=1, value=0.5, words=("optim.lr=0.02",))
+
+    monkeypatch.setattr(tuned, "_searched", searched)
+
+
+def test_a_subset_that_is_tuned_on_is_said_and_no_absolute_path_is_kept(
+    table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_without_trials(monkeypatch)
+    assert main([str(table), "--tune"]) == 0
+    assert "subset_seeds: 0 is tuned on" in capsys.readouterr().out
+    head = (tuned.TUNED / "tiny.yaml").read_text().splitlines()[0]
+    assert head.startswith("# Found by `python reproduce.py tiny.yaml --tune`: of 1 trials")
+    written(table.parent, subset_seeds=[1])
+    assert main([str(table), "--tune"]) == 0
+    assert "subset_seeds" not in capsys.readouterr().out
+
+
+def test_the_command_of_a_table_of_the_repository_is_the_same_from_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = tuned.command_of(PAPERS / "digits_duel.yaml")
+    assert command == "python reproduce.py experiments/papers/digits_duel.yaml --tune"
+
+
+def test_what_was_found_and_cannot_be_written_is_one_line(
+    table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_without_trials(monkeypatch)
+    tuned.TUNED.write_text("a file where the folder would be")
+    assert main([str(table), "--tune"]) == 1
+    assert "tiny.yaml: cannot be written: " in capsys.readouterr().err
+
+
+def test_an_analysis_reads_the_runs_with_their_tuned_words(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"is not tuned yet: .* --tune"):
+        analyse_table(table)
+    keep(table)
+    looked_at = []
+    monkeypatch.setattr(Cell, "folder", property(lambda cell: looked_at.append(cell) or table))
+    with pytest.raises(ConfigError, match=r"none of its 4 runs is finished"):
+        analyse_table(table)
+    assert {cell.config.optim.lr for cell in looked_at} == {0.02}
 
 
 @pytest.mark.parametrize("text", ["plain: 3\n", "plain: {cross_entropy: {words: [a=1]}}\n"])
@@ -133,9 +206,19 @@ def test_a_file_that_holds_no_tuned_words_is_said(table: Path, text: str) -> Non
             {"sampler": "grid", "budget": {}, "space": {"optim.lr": {"choice": [0.01, 0.1]}}},
             "sampler=grid: a grid's size is not a budget",
         ),
+        (
+            {"budget": {"trials": 1, "epochs": 1}},
+            "budget.epochs=1: the runs of the table have schedule.epochs=2; leave budget.epochs",
+        ),
+        (
+            {"metric": "val/accuracy"},
+            "metric=val/accuracy: the runs of the table have evaluate.metric=val/balanced_accuracy",
+        ),
+        ({"metric": ["val/balanced_accuracy", "val/nll"]}, "a cell is tuned by one"),
+        ({"set": {"seed": 3}}, "set.seed: the trials and the table have seeds of their own"),
     ],
 )
-def test_what_gives_a_cell_more_than_another_is_refused(
+def test_what_gives_a_cell_more_or_other_than_the_table_has_is_refused(
     table: Path, search: dict[str, Any], said: str
 ) -> None:
     written(table.parent, search=search)
@@ -180,14 +263,20 @@ def test_a_table_without_a_search_has_nothing_to_tune(
 def test_a_table_is_tuned_and_then_made_on_its_own_seeds(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written(table.parent, settings={"plain": ["data.imbalance.factor=8"]})
+    written(
+        table.parent,
+        search={"set": {"optim": {"momentum": 0.5}}},
+        settings={"plain": ["data.imbalance.factor=8"]},
+    )
     assert main([str(table), "--tune"]) == 0
-    found = read_tuned(read_table_file(table))
-    assert {len(cell.words) for cell in found.values()} == {1, 2}
+    found = read_tuned(read_table_file(table), table)
+    assert {len(cell.words) for cell in found.values()} == {2, 3}
+    assert all("optim.momentum=0.5" in cell.words for cell in found.values())
     assert main([str(table), "--tune"]) == 0  # finished: no trial is added
-    assert read_tuned(read_table_file(table)) == found
+    assert read_tuned(read_table_file(table), table) == found
     results = table.with_name("lines.jsonl")
     assert main([str(table), "--results", str(results)]) == 0
     for record in read(results):
+        assert load(overrides=record.words).optim.momentum == 0.5
         assert set(found[record.method, "plain"].words) <= set(record.words)
         assert record.seed == 5

@@ -51,8 +51,12 @@ class Search:
 
         Its ``track`` section is that of the base config: see :meth:`StudyFolder.trial_config`.
         """
-        values = {**self._common(), **self.file.fixed, **self._unspelled(params)}
+        values = {**self._common(), **self.values(params)}
         return settled(load(self.files, self.overrides, values=values))
+
+    def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the config keys that the file gives a trial: those of ``set``, and its own."""
+        return {**self.file.fixed, **self._unspelled(params)}
 
     def identity(self) -> dict[str, Any]:
         """Return what a study must have been made with to be resumed; a budget may grow."""

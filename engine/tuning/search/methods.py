@@ -68,12 +68,20 @@ def methods(paths: Sequence[Path], *, lead: Search, is_shared: bool) -> tuple[Se
     return tuple(found)
 
 
-def check_epochs(methods: Sequence[Search], configs: Sequence[Sequence[Config]]) -> None:
+def check_epochs(
+    methods: Sequence[Search],
+    configs: Sequence[Sequence[Config]],
+    *,
+    who: str = "--compare: the methods",
+    advice: str = "set budget.epochs",
+) -> None:
     """Refuse methods that train for different times.
 
     Args:
         methods: the searches.
         configs: of the corners of each one's space.
+        who: trains for different times, in the words of the command.
+        advice: what to do about it.
 
     Raises:
         ConfigError: naming each one's epochs.
@@ -84,9 +92,7 @@ def check_epochs(methods: Sequence[Search], configs: Sequence[Sequence[Config]])
     }
     if len(set().union(*epochs.values())) > 1:
         each = ", ".join(f"{name} {'/'.join(map(str, sorted(n)))}" for name, n in epochs.items())
-        raise ConfigError(
-            [f"--compare: the methods train for different epochs ({each}); set budget.epochs"]
-        )
+        raise ConfigError([f"{who} train for different epochs ({each}); {advice}"])
 
 
 def _method(path: Path, lead: Search, *, is_shared: bool) -> Search:
