@@ -122,8 +122,9 @@ class Processes:
 
     def apart(self, model: nn.Module) -> contextlib.AbstractContextManager[Any]:
         """Let no backward pass of a :meth:`sharing_gradients` model wait for other processes."""
-        is_shared = isinstance(model, DistributedDataParallel)
-        return model.no_sync() if is_shared else contextlib.nullcontext()
+        if isinstance(model, DistributedDataParallel):
+            return model.no_sync()
+        return contextlib.nullcontext()
 
     def scaled_for_mean(self, loss: Tensor) -> Tensor:
         """Scale a share of the loss so that the average of gradients becomes their sum."""
