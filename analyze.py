@@ -100,7 +100,7 @@ def _page_of_run(given: Arguments, folder: Path, found: dict[str, Any]) -> Path:
     from engine.training.files import writing
 
     shown = images_or_remark(read_run(folder))
-    if shown.images is not None:
+    if hasattr(shown.images, "path"):  # images in memory have no files
         for row in found["confusions"]["surest_mistakes"]:
             row["file"] = name_of(shown.images, row["position"], number=row["index"])
     to = folder.expanduser() if given.out is None else given.folder_of(folder)

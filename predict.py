@@ -89,12 +89,12 @@ def _predict(given: Arguments) -> int:
         answers = Answers(files, whole, model.class_names, kept, inside)
         if given.features is not None:
             _write_features(given.features, answers)
+        if sets is not None:
+            print(sets.sentence)
         if labels is not None:
             _show_scores(model, answers, labels, given)
         else:
             print(f"{given.run}: {model.origin}")
-            if sets is not None:
-                print(sets.sentence)
             if model.run.threshold is not None:
                 limit, positive = model.run.threshold, model.class_names[1]
                 print(

@@ -102,12 +102,13 @@ def run(
             return finished
 
         # --- model, loss, optimizer --------------------------------------------------------------
+        config = journal.as_begun(fresh=fresh)
         setup = stack.enter_context(contextlib.closing(set_up(config, dataset, computer)))
         trainer, evaluator, steps = setup.trainer, setup.evaluator, setup.steps
         selection = Selection.of(config, has_validation=dataset.val is not None)
 
         # --- run folder, resume ------------------------------------------------------------------
-        stack.enter_context(journal.owned(fresh=fresh))
+        stack.enter_context(journal.owned(setup, fresh=fresh))
         progress = Progress()
         checkpoints = Checkpointer(
             journal.folder.checkpoints,
@@ -138,7 +139,7 @@ def run(
                     poll=checkpoints.poll,
                     after_step=screen.step,
                 )
-                setup.average(positions, epoch=epoch, totals=progress.totals)
+                setup.average(positions, epoch=epoch, totals=progress.totals, poll=checkpoints.poll)
                 row = progress.totals.row(epoch, steps=steps, rate=trainer.current_rate)
                 row["train/class_histogram"] = setup.histogram(positions)
                 val = None

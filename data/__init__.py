@@ -22,7 +22,7 @@ from data._base import (
 )
 from data._class_index import ClassIndex, class_histogram
 from data._classes import Names, by_label, find_class
-from data._decode import FileFact, decode, file_fact, quiet_pillow
+from data._decode import FileFact, decode, decoder_versions, file_fact, quiet_pillow
 from data._feature_loader import FeatureLoader
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
@@ -31,6 +31,7 @@ from data._notes import OWN_SHARES, SHARED_GROUPS, Validation
 from data._overlaps import content_digests
 from data._progress import progress
 from data._split import build
+from data._statistics import content_key
 from data.samplers._base import Sampler
 
 __all__ = [
@@ -62,8 +63,10 @@ __all__ = [
     "by_label",
     "class_histogram",
     "content_digests",
+    "content_key",
     "data_root",
     "decode",
+    "decoder_versions",
     "file_fact",
     "find_class",
     "image_hashes",

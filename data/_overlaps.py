@@ -1,4 +1,4 @@
-"""Images of one split that are in another, too: the same pixels, or images that look alike."""
+"""Images of one split that are in another, too: equal pixels or files, or alike to look at."""
 
 from __future__ import annotations
 

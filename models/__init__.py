@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._backbone import ModelError, Normalization, normalization
+from ._backbone import ModelError, Normalization, normalization, source_weights
 from ._classifier import Classifier, Output, build
 from ._layers import layers_of
 from ._text import text_directions
@@ -19,5 +19,6 @@ __all__ = [
     "layers_of",
     "merged",
     "normalization",
+    "source_weights",
     "text_directions",
 ]

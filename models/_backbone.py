@@ -107,6 +107,32 @@ def create_backbone(
     return backbone
 
 
+def source_weights(name: str, *, pretrained: bool | str) -> Mapping[str, torch.Tensor]:
+    """Return pretrained weights by name, before they are fitted to the images of a run.
+
+    Of a file all that it holds, nothing where it is JAX's; of timm's own those of the model as it
+    comes, for images of its own size and channels.
+
+    Args:
+        name: A name of timm's registry.
+        pretrained: As in :func:`create_backbone`.
+
+    Raises:
+        ModelError: They cannot be had.
+    """
+    if not isinstance(pretrained, str):
+        with torch.random.fork_rng(devices=[]):
+            model = _create_pretrained({"model_name": name, "num_classes": 0}, name=name)
+        return model.state_dict()
+    file = Path(pretrained).expanduser()
+    try:
+        return {} if file.suffix == ".npz" else read_state(file)
+    except LOADING_ERRORS as error:
+        raise ModelError(
+            f"model.pretrained={pretrained} is not a file of weights ({one_line(error)})"
+        ) from error
+
+
 def check_name(name: str) -> None:
     """Check that timm has a model of this name.
 

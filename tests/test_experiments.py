@@ -28,7 +28,8 @@ def test_there_are_experiments() -> None:
 def test_every_part_goes_on_top_of_every_data_set_and_changes_it(data: Path, part: Path) -> None:
     # A second stage needs a first, which a table names.
     planned = {"runs/first": "0" * 12}
-    stage = ["model.init_from=runs/first"] if part.stem == "crt" else []
+    stages = {"crt", "lws", "tau_normalised"}
+    stage = ["model.init_from=runs/first"] if part.stem in stages else []
     alone, together = load([data]), load([data, part], stage, planned=planned)
     baselines = {"cross_entropy"}
     if alone.data.validation.per_class is alone.data.validation.fraction is None:

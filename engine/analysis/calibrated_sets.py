@@ -12,7 +12,7 @@ from engine.analysis.adjustment import offsets_of
 from engine.analysis.blocks import Doubles, Floats, Mask, blocks
 from engine.analysis.groups import REFUSED
 from engine.analysis.readout import log_softmax
-from engine.analysis.stored_run import read_stored_run
+from engine.analysis.stored_run import StoredRun, read_stored_run
 from engine.config.mistakes import ConfigError
 
 
@@ -21,6 +21,7 @@ class CalibratedSets:
     """A rule that gives every image its set of classes.
 
     Attributes:
+        chose_epoch: whether the held-out images chose the epoch of the model as well.
         way: one of :func:`engine.analysis.conformal.thresholds`.
         alpha: share of images that may miss their class.
         limits: (C,) least log-probability with which a class is in.
@@ -28,6 +29,7 @@ class CalibratedSets:
         num_always: classes that are in every set, as too few held-out images are theirs.
     """
 
+    chose_epoch: bool
     way: str
     alpha: float
     limits: Doubles
@@ -47,6 +49,8 @@ class CalibratedSets:
         """What the sets promise, and on what that rests."""
         promise = f"{self.way} sets for {100 * (1 - self.alpha):.4g} %, from {self.num_images:,}"
         said = f"{promise} validation images; it holds for images like those"
+        if self.chose_epoch:
+            said += ", but not exactly: they chose the epoch as well"
         if self.num_always:
             said += f"; classes with too few of them, in every set: {self.num_always}"
         return said
@@ -77,4 +81,9 @@ def calibrated_sets(
     found = conformal.thresholds(held_out, run.val.targets, run.class_counts, alpha=alpha)
     limits = found[way]
     always = int(np.isneginf(limits).sum())
-    return CalibratedSets(way, alpha, limits, len(run.val.targets), always)
+    return CalibratedSets(chose_epoch(run), way, alpha, limits, len(run.val.targets), always)
+
+
+def chose_epoch(run: StoredRun) -> bool:
+    """Return whether validation chose the epoch, as a rule's best one or by stopping early."""
+    return run.rule != "last" or run.config.schedule.patience is not None

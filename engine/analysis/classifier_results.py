@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.analysis import classifiers
-from engine.analysis.blocks import Integers, mean_where, recalls
+from engine.analysis.blocks import Doubles, Integers, mean_where, recalls
 from engine.analysis.comparison import recall_difference
 from engine.analysis.groups import REFUSED
 from engine.analysis.stored_run import SplitName, StoredRun
@@ -38,7 +38,9 @@ def classifier_section(run: StoredRun) -> Section:
     if run.num_outputs == 1:
         return {"refused": "needs a model of one output a class"}
     stored = run.classifier
-    found: Section = {"weight_scaling": _chosen(run, _weight_scaling(run))}
+    scales = classifiers.weight_scales(run.logits("val"), run.val.targets)
+    scaled = _chosen(run, _weight_scaling(run, scales.factors))
+    found: Section = {"weight_scaling": {**scaled, "converged": scales.converged}}
     if stored is None:
         return found | {name: {"refused": NOT_STORED} for name in WITH_FEATURES}
     for name, candidates in WITH_FEATURES.items():
@@ -49,10 +51,8 @@ def classifier_section(run: StoredRun) -> Section:
     return found
 
 
-def _weight_scaling(run: StoredRun) -> Iterator[Candidate]:
-    assert run.val is not None
-    scales = classifiers.weight_scales(run.logits("val"), run.val.targets)
-    yield Candidate(None, lambda split: (run.logits(split) * scales).argmax(axis=1))
+def _weight_scaling(run: StoredRun, factors: Doubles) -> Iterator[Candidate]:
+    yield Candidate(None, lambda split: (run.logits(split) * factors).argmax(axis=1))
 
 
 def _tau_normalisation(run: StoredRun, stored: ClassifierFile) -> Iterator[Candidate]:

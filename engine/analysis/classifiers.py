@@ -5,7 +5,7 @@ Kang et al. (2020), "Decoupling Representation and Classifier for Long-Tailed Re
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,14 @@ def tau_normalised(logits: Floats, *, norms: Doubles, bias: Doubles, tau: float)
     return found
 
 
-def weight_scales(logits: Floats, targets: Integers) -> Doubles:
+class WeightScales(NamedTuple):
+    """Factors (C,) of the classes' logits, and whether their fit reached its tolerance."""
+
+    factors: Doubles
+    converged: bool
+
+
+def weight_scales(logits: Floats, targets: Integers) -> WeightScales:
     """Fit the factor f_c of each class's logit, (C,): learnable weight scaling.
 
     Kang et al. (2020), section 4.2, learn f on training images drawn equally often from each class;
@@ -77,8 +84,7 @@ def weight_scales(logits: Floats, targets: Integers) -> Doubles:
         bounds=[(0, None)] * num_classes,
         options={"maxiter": ITERATIONS},
     )
-    scales: Doubles = found.x
-    return scales
+    return WeightScales(found.x, bool(found.success))
 
 
 def nearness(

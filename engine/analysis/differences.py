@@ -11,7 +11,7 @@ from engine.config.load import flatten, load_run_config
 from engine.config.messages import shown
 from engine.config.mistakes import ConfigError
 from engine.training.files import read_json
-from engine.training.provenance import NAMED_RUNS
+from engine.training.provenance import NAMED
 from engine.training.run_folder import RunFolder
 
 MACHINE = ("device", "precision", "threads", "processes", "processor", "cores", "platform")
@@ -106,7 +106,7 @@ def _data(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Cause]:
 
 def _weights(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield whether other weights went in than the same named run has now."""
-    yield from _differing("weights", one["facts"], two["facts"], tuple(NAMED_RUNS))
+    yield from _differing("weights", one["facts"], two["facts"], tuple(NAMED))
 
 
 def _code(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Cause]:

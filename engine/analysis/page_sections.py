@@ -16,6 +16,7 @@ from engine.report.page import charts, parts
 
 SHOWN = 6
 """Curves that one chart can tell apart without colour."""
+SECONDS = "training, s a run, first stages included"
 
 
 class _Collected:
@@ -96,7 +97,7 @@ def _setting(setting: Found, found: Found) -> Iterator[parts.Part]:
     yield from collected.parts[1:]
     yield parts.Table(
         "Cost",
-        ["method", "runs", "training, s a run", "standard deviation"],
+        ["method", "runs", SECONDS, "standard deviation"],
         [_seconds(row) for row in rows],
     )
     yield parts.Line(setting["scope"])
@@ -132,7 +133,7 @@ def _cost(rows: Sequence[Any]) -> parts.Points | None:
     return parts.points(
         "Balanced accuracy on test (%), as it is",
         values,
-        x_title="training, s a run",
+        x_title=SECONDS,
         styles={"method": ("circle", "many")},
     )
 
@@ -143,13 +144,14 @@ def _curves(rows: Sequence[Any], *, baseline: str) -> Iterator[parts.Part]:
     if not known:
         return
     best = sorted(known, key=lambda row: (row["method"] != baseline, -row["curve"]["mean"][-1]))
-    longest = max((row["curve"]["epochs"] for row in best[:SHOWN]), key=len)
-    values = {
-        row["method"]: [*row["curve"]["mean"], *[None] * (len(longest) - len(row["curve"]["mean"]))]
+    curves = {
+        row["method"]: dict(zip(row["curve"]["epochs"], row["curve"]["mean"], strict=True))
         for row in best[:SHOWN]
     }
+    epochs = sorted(set().union(*curves.values()))
+    values = {method: [curve.get(e) for e in epochs] for method, curve in curves.items()}
     chart = charts.curves_against(
-        "epoch", longest, values, title="Balanced accuracy on validation, mean over runs"
+        "epoch", epochs, values, title="Balanced accuracy on validation, mean over runs"
     )
     if chart is not None:
         yield chart

@@ -154,6 +154,8 @@ class RunScreen(Screen):
                 word = f"{setting:.2f}" if isinstance(setting, float) else str(setting or "")
                 add_row(table, label, word, *shares_of(row["test"], LINES))
         self.show(table)
+        if not section["weight_scaling"]["converged"]:
+            self.say("weight scaling has not converged: its numbers are those of the last step")
         for why, names in refused.items():
             self.say(f"{', '.join(names)}: {why}")
 

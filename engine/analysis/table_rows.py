@@ -20,6 +20,7 @@ from engine.analysis.stored_run import StoredRun, check_alpha, read_stored_run
 from engine.config.mistakes import ConfigError
 from engine.report.statistics import mean_and_std, paired_difference
 from engine.tables.cells import Cell
+from engine.tables.costs import mean_costs
 from engine.tables.pairing import Scope, paired, scope_of, value_of
 from engine.tables.record import RuleRecord, RunRecord, from_run_folder
 from engine.tables.table_file import TableFile, read_table_file
@@ -73,7 +74,7 @@ def analyse_table(file: Path, *, alpha: float | None = None) -> dict[str, Any]:
     for setting in table.settings:
         found = [record for record in records if record.setting == setting]
         if found:
-            settings.append(_setting(found, table, folders=folders))
+            settings.append(_setting(found, table, folders=folders, of_table=records))
     return {
         "table": table.name,
         "title": table.title,
@@ -140,7 +141,11 @@ def _ece(run: StoredRun, fitted: scaling.Scaling | None) -> float:
 
 
 def _setting(
-    records: Sequence[RunRecord], table: TableFile, *, folders: Mapping[str, Path]
+    records: Sequence[RunRecord],
+    table: TableFile,
+    *,
+    folders: Mapping[str, Path],
+    of_table: Sequence[RunRecord],
 ) -> dict[str, Any]:
     scope = scope_of(records)
     baseline = [record for record in records if record.method == table.baseline]
@@ -162,7 +167,10 @@ def _setting(
                 },
                 # How much the choice of tau gives this method, run by run.
                 "gain": _gain(runs, rule=table.rule, scope=scope),
-                **_training(runs, [folders[record.fingerprint] for record in runs]),
+                "seconds": training_seconds(runs, of_table),
+                "curve": mean_curve(
+                    [RunFolder(folders[record.fingerprint]).rows() for record in runs]
+                ),
             }
         )
     return {
@@ -174,22 +182,41 @@ def _setting(
     }
 
 
-def _training(runs: Sequence[RunRecord], folders: Sequence[Path]) -> dict[str, Any]:
-    """Return seconds of training a run, and the mean curve of validation over the epochs.
+def training_seconds(
+    runs: Sequence[RunRecord], records: Sequence[RunRecord]
+) -> dict[str, Any] | None:
+    """Return mean and spread of the seconds of training a run, earlier stages included.
 
-    The curve goes as far as the shortest of the runs; None without validation.
+    Args:
+        runs: of the row.
+        records: of the table, in which the earlier stages are found.
+
+    Returns:
+        None where the cost of a stage is not known.
     """
-    seconds = [run.seconds for run in runs if run.seconds]
+    spent = [mean_costs([run], records)["seconds"] for run in runs]
+    known = [seconds for seconds in spent if seconds is not None]
+    return mean_and_std(known)._asdict() if known and len(known) == len(spent) else None
+
+
+def mean_curve(histories: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any] | None:
+    """Return the mean of balanced accuracy on validation, at the epochs that every run has.
+
+    Args:
+        histories: of each run its lines of ``metrics.jsonl``.
+
+    Returns:
+        None where there is no such epoch.
+    """
     lines = [
-        [row[VALIDATION] for row in RunFolder(folder).rows() if row.get(VALIDATION) is not None]
-        for folder in folders
+        {row["epoch"]: row[VALIDATION] for row in rows if row.get(VALIDATION) is not None}
+        for rows in histories
     ]
-    length = min(map(len, lines))
-    curve = None
-    if length:
-        mean = np.mean([line[:length] for line in lines], axis=0)
-        curve = {"epochs": list(range(1, length + 1)), "mean": mean.tolist()}
-    return {"seconds": mean_and_std(seconds)._asdict() if seconds else None, "curve": curve}
+    epochs = sorted(set.intersection(*map(set, lines)))
+    if not epochs:
+        return None
+    mean = np.mean([[line[epoch] for epoch in epochs] for line in lines], axis=0)
+    return {"epochs": epochs, "mean": mean.tolist()}
 
 
 def _spread(runs: Sequence[RunRecord], field: str, *, rule: str) -> dict[str, Any] | None:

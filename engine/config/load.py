@@ -179,7 +179,8 @@ def fingerprint(
             else fingerprint(load_run_config(run), without_seeds=without_seeds)
             for run in named_runs(value)
         ]
-        identity[key] = found[0] if isinstance(value, str) else found
+        # The mean of runs does not depend on their order.
+        identity[key] = found[0] if isinstance(value, str) else sorted(found)
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

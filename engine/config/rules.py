@@ -7,6 +7,7 @@ is checked right after they are loaded, in the same form.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.config import components
@@ -297,7 +298,8 @@ def _several_runs_are_averaged(config: Config) -> Iterator[str]:
         return
     if len(runs) < 2:
         yield "model.init_from: a list is averaged; name two run folders or more, or one by itself"
-    for run in sorted({run for run in runs if runs.count(run) > 1}):
+    folders = [Path(run).expanduser().resolve() for run in runs]
+    for run in sorted({runs[folders.index(f)] for f in folders if folders.count(f) > 1}):
         yield f"model.init_from: names {run} twice"
 
 
@@ -385,6 +387,19 @@ def _features_are_kept_where_they_stay(config: Config) -> Iterator[str]:
         yield f"runtime.cache_features=true: cannot be, {reason}"
     if kept is False and reason:
         yield f"runtime.cache_features=false: has no effect, {reason}"
+
+
+def keeps_features(config: Config) -> bool:
+    """Return whether the features of an image are computed once, and kept."""
+    return config.runtime.cache_features is not False and not why_features_change(config)
+
+
+def _compiling_needs_images(config: Config) -> Iterator[str]:
+    if config.runtime.compile is True and keeps_features(config):
+        yield (
+            "runtime.compile=true: has no effect, the head alone is trained, on features that are "
+            "kept; leave it out, or set runtime.cache_features=false"
+        )
 
 
 def _a_backbone_is_tuned_in_one_way(config: Config) -> Iterator[str]:
@@ -576,6 +591,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _a_frozen_backbone_has_been_trained,
     _views_are_of_changed_images,
     _features_are_kept_where_they_stay,
+    _compiling_needs_images,
     _a_backbone_is_tuned_in_one_way,
     _arguments_are_those_of_the_constructor,
     _parameter_groups_differ,

@@ -54,7 +54,8 @@ options:
   --sets WAY          also give each image a set of classes that holds the true one for a share of
                       1 - alpha of images like those of the run's validation split, from whose
                       predictions the thresholds come: marginal, class-conditional,
-                      prevalence-adjusted or interpolated (see docs/analysis.md)
+                      prevalence-adjusted or interpolated (see docs/analysis.md); with --evaluate
+                      the share that holds the true class, and the mean size
   --alpha A           with --sets: share of images whose set may miss it, 0.001 to 0.5 (default 0.1)
   --export FILE       write the model, from uint8 images (N, channels, H, W) to probabilities, as
                       .pt2 (torch.export) or .onnx, and check that it says what the run says

@@ -101,7 +101,7 @@ def _named_runs(record: RunRecord, *, keys: Sequence[str] = RUNS) -> list[str]:
 
     Those that a YAML file among the words names are not looked for.
     """
-    found = []
+    found: list[str] = []
     for key, _, text in (word.partition("=") for word in record.words):
         if key in keys:
             value = parse(text)

@@ -11,9 +11,9 @@ import numpy as np
 
 from engine.config.metrics import metrics
 from engine.config.mistakes import ConfigError
-from engine.report.statistics import DASH
-from engine.report.variance import Source, chance_of, decompose, pooled
+from engine.report.statistics import DASH, FEWEST_FOR_A_CLAIM
 from engine.tables.aggregate import Block
+from engine.tables.analysis_of_variance import Source, chance_in_blocks, decompose, pooled
 from engine.tables.layout import Entry, Sheet
 from engine.tables.pairing import value_of
 from engine.tables.record import RunRecord
@@ -39,7 +39,7 @@ class Share:
     Attributes:
         name: in words.
         source: its sum of squares and degrees of freedom.
-        p: of its F test; None where nothing is tested.
+        p: of its F test; None where nothing is tested, or n is too small for a claim.
     """
 
     name: str
@@ -65,7 +65,11 @@ def variance_sheet(
     rule = blocks[0].rule
     levels = _levels(runs, names)
     values = _array(runs, levels, metric=metric, rule=rule)
-    shares = _shares(values, list(levels))
+    block = _block(runs, levels)
+    if block == SEED:
+        levels[SEED] = Factor("seed", tuple(sorted({run.seed for run in runs})))
+        values = values[..., None]
+    shares = _shares(values, list(levels), block=block)
     total = sum(share.source.squares for share in shares)
     degrees = values.size - 1
     rows = [
@@ -84,7 +88,7 @@ def variance_sheet(
         caption=f"{heading}, {blocks[0].title}: test, rule {rule}, {values.size} runs: {spread}",
         headings=("source", "df", "share of the squares", "by chance", "p"),
         rows=tuple(rows),
-        notes=tuple(("", note) for note in _notes(list(levels), values)),
+        notes=tuple(("", note) for note in _notes(values, list(levels), block=block)),
     )
 
 
@@ -132,44 +136,66 @@ def _array(
     return np.array([cells[place] for place in np.ndindex(*shape)]).reshape(*shape, wanted)
 
 
-def _shares(values: np.ndarray, factors: Sequence[str]) -> list[Share]:
+def _block(runs: Sequence[RunRecord], factors: Mapping[str, Factor]) -> str | None:
+    """Return what is drawn anew and has runs in every cell: subsets, or seeds of one subset.
+
+    None where the cells of one subset do not share their seeds, or have one each.
+    """
+    if SUBSET in factors:
+        return SUBSET
+    seeds: dict[tuple[Any, ...], set[int]] = {}
+    for run in runs:
+        seeds.setdefault(tuple(getattr(run, f.field) for f in factors.values()), set()).add(
+            run.seed
+        )
+    first, *others = seeds.values()
+    return SEED if len(first) > 1 and all(found == first for found in others) else None
+
+
+def _shares(values: np.ndarray, factors: Sequence[str], *, block: str | None) -> list[Share]:
     """Return the sources with the F test of each fixed one.
 
-    Subsets are drawn: an effect is tested against how much it differs between them, and against
-    the runs of a cell where there is one subset alone.
+    Blocks are drawn: an effect is tested against how much it differs between them, where there
+    are enough for a claim.
     """
     found = decompose(values, factors)
     within = [source for source in found if not source.factors]
-    fixed = [s for s in found if s.factors and SUBSET not in s.factors]
-    subset = [s for s in found if s.factors == (SUBSET,)]
-    together = [s for s in found if SUBSET in s.factors and len(s.factors) > 1]
+    alone = [s for s in found if s.factors == (block,)]
+    together = [s for s in found if block in s.factors and len(s.factors) > 1]
+    has_p = block is not None and values.shape[factors.index(block)] >= FEWEST_FOR_A_CLAIM
     shares = []
-    for source in fixed:
-        errors = [s for s in together if set(s.factors) == {*source.factors, SUBSET}]
-        error = next(iter([*errors, *within]), None)
-        p = None if error is None else chance_of(source, error)
-        shares.append(Share(" × ".join(source.factors), source, p))
+    for source in found:
+        if source.factors and block not in source.factors:
+            p = None
+            if block is not None and has_p:
+                p = chance_in_blocks(values, source.factors, factors=factors, block=block)
+            shares.append(Share(" × ".join(source.factors), source, p))
     # Seeds that go with subsets one by one are part of them.
-    has_seeds = bool(within)
-    tail = "" if has_seeds or not subset else f" and {SEED}"
-    shares += [Share(f"{SUBSET}{tail}", source, None) for source in subset]
+    name = f"{SUBSET} and {SEED}" if block == SUBSET and not within else str(block)
+    shares += [Share(name, source, None) for source in alone]
     if together:
-        name = f"{SUBSET}{tail} × the others"
-        shares.append(Share(name, pooled(together, (SUBSET, "others")), None))
+        shares.append(Share(f"{name} × the others", pooled(together, (name, "others")), None))
     shares += [Share(SEED, source, None) for source in within]
     return shares
 
 
-def _notes(factors: Sequence[str], values: np.ndarray) -> list[str]:
-    seeds = values.shape[-1]
+def _notes(values: np.ndarray, factors: Sequence[str], *, block: str | None) -> list[str]:
+    """Return what to know of the shares, of p and of its absence."""
     notes = [BY_CHANCE]
-    against = "the runs of a cell, one a seed" if seeds > 1 else ""
-    if SUBSET in factors:
-        against = f"its own differences between the {values.shape[-2]} subsets"
-    if against:
-        notes.append(f"p: of an F test against {against}")
-    if SUBSET in factors and seeds == 1:
+    if block is None:
+        notes.append("no p: that takes subsets, or seeds that all cells share, several of them")
+    elif (blocks := values.shape[factors.index(block)]) < FEWEST_FOR_A_CLAIM:
+        notes.append(f"no p: {blocks} {block}s; a claim takes {FEWEST_FOR_A_CLAIM} or more")
+    else:
+        notes.append(
+            f"p: of an F test against the effect's own differences between the {blocks} {block}s, "
+            "which takes them to be normal; unequal variances are allowed for (Greenhouse and "
+            "Geisser 1959)"
+        )
+    if block == SUBSET and values.shape[-1] == 1:
         notes.append("each subset has a seed of its own: the two cannot be told apart")
+    if block == SEED:
+        notes.append("all ran on one subset, and others may differ")
     return notes
 
 

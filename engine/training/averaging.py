@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -62,6 +62,8 @@ class EpochMean:
     def __init__(self, model: nn.Module, *, first_epoch: int) -> None:
         self.first_epoch = first_epoch
         self._average = AveragedModel(model)
+        # False while the statistics of batch normalisation are not yet those of the mean.
+        self.is_renewed = True
 
     @property
     def module(self) -> nn.Module:
@@ -85,6 +87,7 @@ class EpochMean:
     def add(self, model: nn.Module) -> None:
         """Take the weights of the moment into the mean."""
         self._average.update_parameters(model)
+        self.is_renewed = False
 
 
 def renew_statistics(
@@ -93,6 +96,7 @@ def renew_statistics(
     *,
     forward: Callable[[Tensor], object],
     with_frozen: bool = False,
+    after_batch: Callable[[], None] | None = None,
 ) -> int:
     """Make the statistics of batch normalisation those of a model's own weights; leave it in eval.
 
@@ -100,25 +104,31 @@ def renew_statistics(
     in training too.
 
     Args:
-        model: whose statistics are means over all batches afterwards.
+        model: whose statistics are means over all images afterwards: each batch's count by how
+            many it has.
         batches: images (N, C, H, W); not looked at where nothing is to be renewed.
         forward: takes the images through the model.
         with_frozen: renew those that rest in training as well.
+        after_batch: called between batches; it may stop by raising.
 
     Returns:
         How many images went through it.
     """
-    with _renewing(model, with_frozen=with_frozen) as is_any, torch.no_grad():
+    with _renewing(model, with_frozen=with_frozen) as norms, torch.no_grad():
         number = 0
-        for images in batches if is_any else ():
-            forward(images)
+        for images in batches if norms else ():
             number += len(images)
+            for norm in norms:
+                norm.momentum = len(images) / number
+            forward(images)
+            if after_batch is not None:
+                after_batch()
     return number
 
 
 @contextlib.contextmanager
-def _renewing(model: nn.Module, *, with_frozen: bool) -> Iterator[bool]:
-    """Reset the statistics that training would move, and let them be means inside the block."""
+def _renewing(model: nn.Module, *, with_frozen: bool) -> Iterator[Sequence[_BatchNorm]]:
+    """Reset the statistics that training would move; yield their layers, which move them."""
     model.train()
     norms = [
         module
@@ -131,10 +141,9 @@ def _renewing(model: nn.Module, *, with_frozen: bool) -> Iterator[bool]:
     momenta = [module.momentum for module in norms]
     for module in norms:
         module.reset_running_stats()
-        module.momentum = None  # the mean over batches
         module.training = True
     try:
-        yield bool(norms)
+        yield norms
     finally:
         for module, momentum in zip(norms, momenta, strict=True):
             module.momentum = momentum

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +12,9 @@ from torch import Tensor
 
 import models
 from engine.config import choices, rules
-from engine.config.mistakes import ConfigError
+from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config
-from engine.training.weights_hash import weights_hash
+from engine.training.weights_hash import bytes_of
 
 WEIGHTS = ("model", "ema")  # the state dicts of a checkpoint, beside those that rules keep
 
@@ -23,20 +23,21 @@ WEIGHTS = ("model", "ema")  # the state dicts of a checkpoint, beside those that
 class Base:
     """The tensors of a model that training leaves alone, as they were before it.
 
+    They are those that the source has byte for byte. What is computed from it, as a filter for
+    grey images, a position embedding of another size or a merged product, may come out otherwise
+    in the last bit on another kind of processor, and is kept in the checkpoints.
+
     Attributes:
         name: where they can be had again, in words.
+        hash: 12 hex digits over all tensors of the source, before anything is done to them.
         state: by their names in the model; buffers too, of which some may change.
         order: the names of all tensors of the model.
     """
 
     name: str
+    hash: str
     state: Mapping[str, Tensor]
     order: tuple[str, ...]
-
-    @functools.cached_property
-    def hash(self) -> str:
-        """12 hex digits over the tensors."""
-        return weights_hash(self.state)
 
     def without(self, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         """Return a checkpoint without the tensors that are still those of the base."""
@@ -46,7 +47,7 @@ class Base:
         """Return a checkpoint with the tensors that were left out of it.
 
         Args:
-            checkpoint: what :meth:`without` returned, of a base with the same tensors.
+            checkpoint: what :meth:`without` returned, of a base with the same source.
             where: begins the message.
 
         Raises:
@@ -82,28 +83,57 @@ def _each(checkpoint: Mapping[str, Any], change: Any) -> dict[str, Any]:
     return {**checkpoint, **changed, "best": best}
 
 
-def base_of(config: Config, model: models.Classifier) -> Base | None:
+def base_of(
+    config: Config, model: models.Classifier, *, named: Mapping[str, Tensor] | None
+) -> Base | None:
     """Return what the checkpoints of a run need not hold; None where they must hold all.
 
     A backbone that begins with random weights is kept whole: another version of a library might
-    draw others. So is the mean of several runs.
+    draw others. So are the mean of several runs and weights of JAX, which have other shapes.
 
     Args:
         config: of the run.
         model: at the weights that it starts from.
+        named: weights of the one run that ``model.init_from`` names, as they were trained.
+
+    Raises:
+        ConfigError: the pretrained weights are not there any more.
     """
     is_light = config.model.freeze or config.model.tune != choices.of("model.tune").default
     is_mean = isinstance(config.model.init_from, tuple)
     if not is_light or is_mean or not rules.begins_trained(config):
         return None
+    source = _source(config) if named is None else named
+    if not source:
+        return None
+    digests = {key: _digest(value) for key, value in source.items()}
+    known = frozenset(digests.values())
     trained = {key for key, value in model.named_parameters() if value.requires_grad}
     whole = model.state_dict()
-    frozen = {
+    copied = {
         key: value.detach().to("cpu", copy=True)
         for key, value in whole.items()
-        if key.startswith("backbone.") and key not in trained
+        if key.startswith("backbone.") and key not in trained and _digest(value) in known
     }
-    return Base(_origin(config), frozen, tuple(whole))
+    return Base(_origin(config), _joined(digests), copied, tuple(whole))
+
+
+def _source(config: Config) -> Mapping[str, Tensor]:
+    with mistakes_of(models.ModelError):
+        return models.source_weights(config.model.name, pretrained=config.model.pretrained)
+
+
+def _digest(value: Tensor) -> bytes:
+    """Hash the values of a tensor, which a file may hold in another precision or shape."""
+    value = value.float() if value.is_floating_point() else value
+    return hashlib.sha256(bytes_of(value)).digest()
+
+
+def _joined(digests: Mapping[str, bytes]) -> str:
+    joined = hashlib.sha256()
+    for key in sorted(digests):
+        joined.update(key.encode() + b"\0" + digests[key])
+    return joined.hexdigest()[:12]
 
 
 def _origin(config: Config) -> str:

@@ -85,9 +85,9 @@ class Checkpointer:
         if state is None:
             return problems
         if "base" in state and self.trainer.base is not None:
-            state = self.trainer.base.within(state, where=str(self.folder))
+            state = self.trainer.base.within(state, where=str(self.folder.parent))
         self.trainer.load_state_dict(state)
-        progress.epoch, progress.totals = state["epoch"], EpochTotals(**state["totals"])
+        progress.epoch, progress.totals = state["epoch"], EpochTotals.of(state["totals"])
         progress.best = state["best"]
         if not progress.has_begun:
             return problems
@@ -107,6 +107,7 @@ class Checkpointer:
             DivergenceError: the checkpoint of before stays.
         """
         self.trainer.settle()
+        self.trainer.note_peaks()
         self.trainer.check_weights()
         progress = self.progress
         where = {"epoch": progress.epoch, "totals": asdict(progress.totals), "best": progress.best}

@@ -44,7 +44,7 @@ class Cost:
 
     def pays(self, calls: int) -> bool:
         """Return whether it pays for ``calls`` to come."""
-        return calls >= MIN_CALLS and self.saved(calls) > MARGIN * self.calls
+        return self.saved(calls) > MARGIN * self.calls
 
 
 def expected(model: nn.Module, *, seconds: float) -> Cost:

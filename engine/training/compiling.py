@@ -12,7 +12,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from engine.training.compile_costs import Cost, compilation_key, expected, record, recorded
+from engine.training.compile_costs import (
+    MIN_CALLS,
+    Cost,
+    compilation_key,
+    expected,
+    record,
+    recorded,
+)
 from engine.training.processes import Processes
 
 TRAINING, EVALUATION = "training", "evaluation"
@@ -89,7 +96,7 @@ class Compiler:
         backend: that of ``torch.compile``.
 
     Attributes:
-        compiled: names of the parts that are compiled.
+        compiled: names of the parts that are compiled, or were until nothing of them was left.
     """
 
     def __init__(
@@ -113,7 +120,11 @@ class Compiler:
                 a resumed run computes as it began; None at its beginning.
         """
         is_training = part.name == TRAINING
-        if self._asked is False or not part.calls:
+        if not part.calls:
+            # Its batches are behind: what they were computed with does not change any more.
+            self.compiled += (part.name,) if part.name in (past or ()) else ()
+            return
+        if self._asked is False:
             return
         if self._asked is True and is_training:
             yield from self._kept(part)
@@ -130,15 +141,17 @@ class Compiler:
 
         The main process decides for all, whose batches may differ by an image.
         """
+        if (calls := self._processes.on_main(lambda: part.calls)) < MIN_CALLS:
+            return f"{calls:,} batches are to come, and {MIN_CALLS} are the fewest that pay for it"
         eager = self._timed(part, part.model)
 
         def decide() -> str | None:
             known = recorded(part.key) or expected(part.model, seconds=eager.wall)
-            if known.pays(part.calls):
+            if known.pays(calls):
                 return None
             return (
                 f"compiling takes as long as some {known.calls:,.0f} batches, and would save some "
-                f"{max(known.saved(part.calls), 0):,.0f} of the {part.calls:,} to come"
+                f"{max(known.saved(calls), 0):,.0f} of the {calls:,} to come"
             )
 
         return self._processes.on_main(decide)
@@ -149,7 +162,8 @@ class Compiler:
         yield f"compiling {part.name} for batches of {part.shape[0]}"
         began, failure = time.perf_counter(), ""
         try:
-            with settings(self._device):
+            # Where one process fails, no other may wait for its gradients.
+            with settings(self._device), self._processes.apart(part.model):
                 part.rehearse(model)
         except (RuntimeError, OSError, ImportError) as error:
             failure = " ".join(str(error).split())[:200] or type(error).__name__

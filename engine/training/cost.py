@@ -48,13 +48,13 @@ class Meter:
         # The packages of a machine are counted once, by the first of its processes.
         is_first = os.environ.get("LOCAL_RANK", "0") == "0"
         self._packages = _packages() if device.type == "cpu" and is_first else ()
-        self._before = self._now()
-        _forget_peak()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        self.start()
 
     def start(self) -> None:
-        """Begin a lap here: what was spent since the last one is nobody's."""
+        """Begin a lap here, and the peak anew: what was spent since the last one is nobody's."""
+        _forget_peak()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self._before = self._now()
 
     def lap(self) -> Lap:
@@ -84,7 +84,7 @@ class Meter:
         )
 
     def peaks(self) -> Peaks:
-        """Return the bytes in use at the peak, those of the process which had most.
+        """Return the bytes in use at the peak since :meth:`start`, of the process which had most.
 
         Memory of the system is all that the process holds; that of a GPU is what torch had
         allocated there for tensors.

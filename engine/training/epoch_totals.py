@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 PASSES = ("forward", "backward")
@@ -36,7 +37,7 @@ class EpochTotals:
     """Sums over the part of an epoch that is done; kept in checkpoints inside an epoch.
 
     ``forward`` and ``backward`` are passes of one image through a network, ``images`` those that
-    were drawn. Memory is a peak and no sum.
+    were drawn. Memory is a peak and no sum. None is unknown: a checkpoint of older code lacks it.
     """
 
     loss: float = 0.0
@@ -45,24 +46,39 @@ class EpochTotals:
     steps: int = 0
     seconds: float = 0.0
     grad_norm: float = 0.0
-    forward: int = 0
-    backward: int = 0
-    cpu_seconds: float = 0.0
+    forward: int | None = 0
+    backward: int | None = 0
+    cpu_seconds: float | None = 0.0
     gpu_seconds: float | None = 0.0
     energy: float | None = 0.0
-    memory: int = 0
-    gpu_memory: int = 0
+    memory: int | None = 0
+    gpu_memory: int | None = 0
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> EpochTotals:
+        """Return the sums that a checkpoint keeps; inside an epoch what it lacks is unknown."""
+        lacking = {field.name for field in fields(cls)} - kept.keys() if kept["steps"] else ()
+        return cls(**{**kept, **dict.fromkeys(lacking)})
 
     def spend(self, lap: Lap) -> None:
         """Add what was spent; the sum of anything unknown is unknown."""
         for name, value in lap._asdict().items():
-            before = getattr(self, name)
-            setattr(self, name, None if value is None or before is None else before + value)
+            self._add(name, value)
+
+    def pass_through(self, *, forward: int, backward: int) -> None:
+        """Add passes of one image through a network."""
+        self._add("forward", forward)
+        self._add("backward", backward)
 
     def reach(self, peaks: Peaks) -> None:
         """Note the memory in use at the peak."""
-        self.memory = max(self.memory, peaks.memory)
-        self.gpu_memory = max(self.gpu_memory, peaks.gpu_memory)
+        for name, value in peaks._asdict().items():
+            before = getattr(self, name)
+            setattr(self, name, None if before is None else max(before, value))
+
+    def _add(self, name: str, value: float | None) -> None:
+        before = getattr(self, name)
+        setattr(self, name, None if value is None or before is None else before + value)
 
     def metrics(self) -> dict[str, float]:
         """Return means over the images seen: loss, accuracy (of unmixed labels), gradient norm."""
@@ -75,7 +91,11 @@ class EpochTotals:
     def row(self, epoch: int, *, steps: int, rate: float) -> dict[str, Any]:
         """Return the beginning of the line of an epoch (0-based) of ``steps`` steps."""
         means = {f"train/{name}": value for name, value in self.metrics().items()}
-        passes = {f"train/{name}": getattr(self, name) for name in ("images", *PASSES)}
+        passes = {
+            f"train/{name}": value
+            for name in ("images", *PASSES)
+            if (value := getattr(self, name)) is not None
+        }
         line = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": rate}
         return {**line, **means, **passes}
 

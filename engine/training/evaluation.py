@@ -17,7 +17,7 @@ from engine.training.logits import LogitFile
 from engine.training.metrics import Limits, Metrics, evaluate
 from engine.training.predict_loop import Predictions, predict
 from engine.training.probabilities import PredictsProbabilities, Probabilities
-from engine.training.runtime import autocast
+from engine.training.runtime import autocast, in_eval_mode
 from engine.training.summary import defined
 from engine.training.train_loop import Trainer
 
@@ -59,7 +59,8 @@ class Evaluator:
     Args:
         trainer: whose evaluated weights predict.
         splits: the held-out splits by name, and the training images as ``train``.
-        make_loader: called with the name of a split when it is first predicted.
+        make_loader: called when a split is first predicted, with its name and with what to call
+            between the batches of a pass that the loader itself needs.
         readout: its ``predict`` turns logits into probabilities.
         class_counts: (C,) training images.
         whole_counts: (C,) images of each class in the data set's whole training list: how frequent
@@ -75,7 +76,7 @@ class Evaluator:
         trainer: Trainer,
         splits: Mapping[str, Split],
         *,
-        make_loader: Callable[[str], Loader],
+        make_loader: Callable[[str, Callable[[], None]], Loader],
         readout: PredictsProbabilities,
         class_counts: np.ndarray,
         whole_counts: np.ndarray,
@@ -95,11 +96,8 @@ class Evaluator:
     def rehearse(self, forward: Callable[[Tensor], Any], *, shape: Sequence[int]) -> None:
         """Call the evaluated model on black images (B, C, H, W); nothing is left of it."""
         trainer = self.trainer
-        was_training = trainer.evaluated.training
-        trainer.evaluated.eval()
-        with autocast(trainer.device, trainer.precision):
+        with in_eval_mode(trainer.evaluated), autocast(trainer.device, trainer.precision):
             forward(torch.zeros(*shape, device=trainer.device))
-        trainer.evaluated.train(was_training)
 
     def assess(
         self,
@@ -124,7 +122,9 @@ class Evaluator:
         trainer, num_images = self.trainer, len(self.splits[split])
         predictions = predict(
             trainer.evaluated,
-            self._loader(split).epoch(trainer.processes.share(torch.arange(num_images)), epoch=0),
+            self._loader(split, after_batch=after_batch).epoch(
+                trainer.processes.share(torch.arange(num_images)), epoch=0
+            ),
             num_images=num_images,
             device=trainer.device,
             precision=trainer.precision,
@@ -156,35 +156,33 @@ class Evaluator:
         """
         processes, num_images = self.trainer.processes, len(self.splits[split])
         model, device = self.trainer.evaluated, self.trainer.device
-        was_training, done = model.training, 0
-        model.eval()
-        positions = processes.share(torch.arange(num_images))
-        for batch in self._loader(split).epoch(positions, epoch=0):
-            with torch.no_grad(), autocast(device, self.trainer.precision):
-                share = model(batch.images).features.float()
-            left = min(num_images - done, processes.world * len(share))
-            joined = processes.joined_shares(share, num_rows=left).cpu().numpy()
-            done += len(joined)
-            yield joined
-            after_batch()
-        model.train(was_training)
+        positions, done = processes.share(torch.arange(num_images)), 0
+        with in_eval_mode(model):
+            for batch in self._loader(split, after_batch=after_batch).epoch(positions, epoch=0):
+                with torch.no_grad(), autocast(device, self.trainer.precision):
+                    share = model(batch.images).features.float()
+                left = min(num_images - done, processes.world * len(share))
+                joined = processes.joined_shares(share, num_rows=left).cpu().numpy()
+                done += len(joined)
+                yield joined
+                after_batch()
 
     def close(self) -> None:
         """End the processes that prepare images, and remove what was not kept."""
         for loader in self._loaders.values():
             loader.close()
         for split in self.splits:
-            if (file := self._large_file(split)) is not None:
-                file.unlink(missing_ok=True)
+            if (file := self._large_file(split)) is not None and file.exists():
+                file.unlink()
 
     def _large_file(self, split: str) -> Path | None:
         if self._scratch is None:
             return None
         return self._scratch / f".{split}.{self.trainer.processes.rank}.logits.tmp"
 
-    def _loader(self, split: str) -> Loader:
+    def _loader(self, split: str, *, after_batch: Callable[[], None]) -> Loader:
         if split not in self._loaders:
-            self._loaders[split] = self._make_loader(split)
+            self._loaders[split] = self._make_loader(split, after_batch)
         return self._loaders[split]
 
 

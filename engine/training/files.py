@@ -83,7 +83,7 @@ def array_file(
             write_array_header_2_0(file, header)
 
             def append(rows: np.ndarray) -> None:
-                file.write(rows.astype(kind, copy=False).tobytes())
+                file.write(np.ascontiguousarray(rows, dtype=kind).data)
 
             yield append
             file.flush()

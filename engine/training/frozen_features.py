@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,21 @@ import models
 from engine.config.components import ROOT
 from engine.config.load import flatten
 from engine.config.schema import Config
+from engine.training.build import weight_layout
 from engine.training.code_hash import code_files
+from engine.training.files import array_file
 from engine.training.machine import Machine
-from engine.training.provenance import PACKAGES, package_version
-from engine.training.runtime import autocast, device_name
+from engine.training.provenance import package_version
+from engine.training.runtime import autocast, device_name, in_eval_mode
 from engine.training.weights_hash import weights_hash
 
 BATCH_SIZE = 64  # whatever that of training is: the last bits of features depend on it
-PACKAGE_FOLDERS = ("data", "models")  # whose code makes features
+# The code that makes features: files of folders, and those that say how a batch goes through.
+CODE_FOLDERS = ("data", "models", "models/tuning")
+CODE_FILES = tuple(
+    f"engine/training/{name}.py" for name in ("frozen_features", "loaders", "runtime")
+)
+PACKAGES = ("torch", "timm", "numpy")  # beside those that decode images
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,19 @@ class FeatureStore:
             "normalization": [dataset.mean, dataset.std],
             "machine": [device_name(machine.device), machine.precision, machine.threads],
             "processes": machine.processes.world,
+            "layout": str(weight_layout(machine.device, precision=machine.precision)),
             "packages": {name: package_version(name) for name in PACKAGES},
+            "decoders": data.decoder_versions(),
             "code": _code(config),
         }
 
     def features(
-        self, split: str, loader: Callable[[], data.Loader], *, views: int = 0
+        self,
+        split: str,
+        loader: Callable[[], data.Loader],
+        *,
+        views: int = 0,
+        after_batch: Callable[[], None] | None = None,
     ) -> Features:
         """Return the features of a split: from their file where there is one.
 
@@ -82,6 +96,7 @@ class FeatureStore:
             split: ``train``, ``val`` or ``test``.
             loader: makes the loader whose epoch v serves view v of every image.
             views: how many changed views of an image there are; 0: the images as they are.
+            after_batch: called between batches; it may stop by raising.
         """
         file, num_images = self._file(split, views=views), len(getattr(self.dataset, split))
         shape, processes = (max(views, 1), num_images), self.machine.processes
@@ -92,33 +107,58 @@ class FeatureStore:
         if not is_missing and known is not None:
             return Features(known, f"{said}: read from {file}")
         with contextlib.closing(loader()) as opened:
-            table = self._computed(opened, split, shape=shape)
-        if file is not None and processes.is_main and not _write(file, table):
-            return Features(table, f"{said}: computed once; {file} cannot be written")
-        return Features(table, f"{said}: computed once" + (f", kept in {file}" if file else ""))
+            table = self._computed(opened, split, shape=shape, after_batch=after_batch)
+        said += ": computed once"
+        if file is None:
+            return Features(table, said)
+        if not table.isfinite().all():  # float16 has no number beyond 65,504
+            return Features(table, f"{said}; not kept, since some are infinite or NaN")
+        (is_lost,) = processes.largest(int(processes.is_main and not _write(file, table)))
+        if is_lost:
+            return Features(table, f"{said}; {file} cannot be written")
+        written = _read(file, shape=shape)  # a map of the file: the table's memory is free again
+        return Features(table if written is None else written, f"{said}, kept in {file}")
 
     @torch.no_grad()
-    def _computed(self, loader: data.Loader, split: str, *, shape: tuple[int, int]) -> Tensor:
+    def _computed(
+        self,
+        loader: data.Loader,
+        split: str,
+        *,
+        shape: tuple[int, int],
+        after_batch: Callable[[], None] | None,
+    ) -> Tensor:
+        """Return the features (views, N, D), which are in memory once."""
         views, num_images = shape
         processes, model, device = self.machine.processes, self.model, self.machine.device
-        was_training = model.training
-        model.eval()
-        table = []
+        table = torch.empty(0)
         positions = processes.share(torch.arange(num_images))
-        with _progress(f"features of {split}", views * num_images, is_on=processes.is_main) as tell:
+        said, total = f"features of {split}", views * num_images
+        with in_eval_mode(model), _progress(said, total, is_on=processes.is_main) as tell:
             for view in range(views):
-                rows = []
+                done = 0
                 for batch in loader.epoch(positions, epoch=view):
                     with autocast(device, self.machine.precision):
-                        rows.append(model.backbone(batch.images).float().cpu())
-                    tell(len(rows[-1]) * processes.world)
-                table.append(processes.joined_shares(torch.cat(rows), num_rows=num_images))
-        model.train(was_training)
-        return torch.stack(table)
+                        rows = model.backbone(batch.images).float().cpu()
+                    if not table.numel():
+                        table = torch.empty(views, len(positions), rows.shape[1])
+                    table[view, done : done + len(rows)] = rows
+                    done += len(rows)
+                    tell(len(rows) * processes.world)
+                    if after_batch is not None:
+                        after_batch()
+        if processes.world == 1:
+            return table
+        joined = torch.empty(views, num_images, table.shape[2])
+        for view in range(views):
+            joined[view] = processes.joined_shares(table[view], num_rows=num_images)
+        return joined
 
     def _file(self, split: str, *, views: int) -> Path | None:
         """Return where the features are kept; None where nothing says where data go."""
-        facts: dict[str, Any] = {**self._facts, "part": split, "views": views}
+        part: data.Split = getattr(self.dataset, split)
+        contents = [data.content_key(i) for i in (part.images, part.files) if i is not None]
+        facts = {**self._facts, "part": split, "contents": contents, "views": views}
         if views:
             facts |= {"augment": self.config.data.augment.model_dump(), "seed": self.config.seed}
         canonical = json.dumps(facts, sort_keys=True, default=str)
@@ -139,13 +179,17 @@ def _image_keys(config: Config) -> dict[str, Any]:
     }
 
 
+def code_of_features(config: Config) -> list[Path]:
+    """Return the files of code that read images and make features of them, sorted."""
+    folders, files = ({ROOT / name for name in names} for names in (CODE_FOLDERS, CODE_FILES))
+    return [f for f in code_files(config) if f.parent in folders or f in files]
+
+
 def _code(config: Config) -> str:
-    """Return a hash of the code that reads images and makes features of them."""
-    folders = [ROOT / name for name in PACKAGE_FOLDERS]
     digest = hashlib.sha256()
-    for file in code_files(config):
-        if file.parent in folders:
-            digest.update(file.read_bytes())
+    for file in code_of_features(config):
+        digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0")
+        digest.update(file.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -161,10 +205,11 @@ def _read(file: Path, *, shape: tuple[int, int]) -> Tensor | None:
 
 def _write(file: Path, table: Tensor) -> bool:
     """Write a file of features whole or not at all; return whether it could be written."""
-    unfinished = file.with_name(f".{file.stem}.{os.getpid()}.npy")
+    # Of its own name, since another run may be writing the same features.
+    unfinished = file.with_name(f".{file.stem}.{secrets.token_hex(4)}.npy")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(unfinished, table.numpy())
+        with array_file(unfinished, shape=tuple(table.shape), dtype=np.float32) as append:
+            append(table.numpy())
         unfinished.replace(file)
     except OSError:
         with contextlib.suppress(OSError):

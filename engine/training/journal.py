@@ -21,7 +21,7 @@ from engine.training.machine import Machine
 from engine.training.run_folder import RunFolder
 from engine.training.runtime import device_name
 from engine.training.selection import Selection
-from engine.training.setup import Setup
+from engine.training.setup import COMPUTED, Setup
 from engine.training.summarise import RuleAssessment, summarise
 from engine.training.summary import Summary
 
@@ -89,14 +89,16 @@ class Journal:
         return self.processes.on_main(past)
 
     @contextlib.contextmanager
-    def owned(self, *, fresh: bool) -> Iterator[None]:
+    def owned(self, setup: Setup, *, fresh: bool) -> Iterator[None]:
         """Hold the folder inside the block.
 
         Args:
+            setup: what is to train the run.
             fresh: rename a folder that is there, and begin a new one.
 
         Raises:
             BusyError: another process is writing this run.
+            ConfigError: it began with other weights than it would today.
             WriteError: the folder cannot be written any more.
         """
         with contextlib.ExitStack() as stack:
@@ -105,6 +107,9 @@ class Journal:
                 if fresh and (aside := self.folder.set_aside()) is not None:
                     self.say(f"--fresh: the earlier run is kept in {aside}")
                 stack.enter_context(self.folder.owned())
+                self._check_weights(
+                    {key: setup.facts[key] for key in provenance.NAMED if key in setup.facts}
+                )
 
             self.processes.on_main(own)
             yield
@@ -124,8 +129,7 @@ class Journal:
             command: what was typed.
 
         Raises:
-            ConfigError: the folder does not agree with its checkpoint, or with the runs that
-                it names.
+            ConfigError: the folder does not agree with its checkpoint.
         """
         for line in setup.compile(progress, past=self._compiled_before()):
             self.say(line)
@@ -137,13 +141,13 @@ class Journal:
             precision=self.machine.precision,
             threads=self.machine.threads,
             compiled=" and ".join(setup.compiler.compiled) or "nothing",
+            features=setup.features,
             code=self.code,
             files=code_files(self.config),
             processes=self.processes.world,
         )
 
         def write() -> dict[str, Any]:
-            self._check_weights({key: facts[key] for key in provenance.NAMED_RUNS})
             self.folder.cut_rows(progress.epoch)
             environment = provenance.add_segment(
                 self.folder,
@@ -159,13 +163,35 @@ class Journal:
 
         self.environment = self.processes.on_main(write)
 
+    def as_begun(self, *, fresh: bool) -> Config:
+        """Return the config with features cached or not as in the last stretch of the run.
+
+        Either way is the same run but for the last bits. What the user asks for goes first.
+
+        Args:
+            fresh: whether the run is to begin anew.
+        """
+        config = self.config
+        if fresh or config.runtime.cache_features is not None:
+            return config
+        if self._before("features") != COMPUTED:
+            return config
+        self.say("features are computed in every epoch, as they were when the run was interrupted")
+        runtime = config.runtime.model_copy(update={"cache_features": False})
+        return config.model_copy(update={"runtime": runtime})
+
     def _compiled_before(self) -> tuple[str, ...] | None:
         """Return which parts the last stretch of the run had compiled; None if that is unknown."""
+        found = self._before("compiled")
+        return None if found is None else tuple(found.split(" and "))
 
-        def past() -> tuple[str, ...] | None:
+    def _before(self, key: str) -> str | None:
+        """Return what the last stretch of the run has recorded; None if that is unknown."""
+
+        def past() -> str | None:
             segments = (read_json(self.folder.environment) or {}).get("segments") or [{}]
-            found = segments[-1].get("compiled")
-            return None if found is None else tuple(found.split(" and "))
+            found: str | None = segments[-1].get(key)
+            return found
 
         return self.processes.on_main(past)
 

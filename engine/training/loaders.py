@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -47,7 +49,7 @@ class Loaders:
         self.remarks: list[str] = []
         self._known: dict[tuple[str, int], Features] = {}
         reason = rules.why_features_change(config)
-        self._are_kept = not reason and config.runtime.cache_features is not False
+        self._are_kept = rules.keeps_features(config)
         self._store = functools.cache(
             lambda: FeatureStore(config, dataset, machine=machine, model=model)
         )
@@ -62,11 +64,27 @@ class Loaders:
         """
         processes = self.machine.processes
         return self._loader(
-            "train",
+            self.dataset.train,
             augment=augmentation(self.config),
             rank=processes.rank,
             world=processes.world,
             smallest_share=smallest_share,
+        )
+
+    def renewing(self) -> data.Loader:
+        """Return a loader of the training images for statistics of batch normalisation.
+
+        Its batches have two images for each process at least, also where training needs no two.
+        """
+        processes = self.machine.processes
+        batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
+        return self._loader(
+            self.dataset.train,
+            augment=augmentation(self.config),
+            batch_size=max(batch_size, 2 * processes.world),
+            rank=processes.rank,
+            world=processes.world,
+            smallest_share=2,
         )
 
     def training(self, *, smallest_share: int) -> data.Loader | data.FeatureLoader:
@@ -81,11 +99,25 @@ class Loaders:
         augment = augmentation(self.config)
         return data.FeatureLoader(loader, self._features("train", augment=augment))
 
-    def evaluating(self, split: str) -> data.Loader | data.FeatureLoader:
-        """Return the loader of a split whose images are taken as they are tested."""
+    def evaluating(
+        self, split: str, after_batch: Callable[[], None]
+    ) -> data.Loader | data.FeatureLoader:
+        """Return the loader of a split whose images are taken as they are tested.
+
+        Args:
+            split: ``val``, ``test`` or ``train``.
+            after_batch: called between batches where features are computed first; it may stop
+                this by raising.
+        """
+        chosen: data.Split = getattr(self.dataset, split)
+        tested = dataclasses.replace(chosen, files=None)
         batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
-        loader = self._loader(split, batch_size=batch_size)
-        return data.FeatureLoader(loader, self._features(split)) if self._are_kept else loader
+        loader = self._loader(tested, batch_size=batch_size)
+        # Features that are kept are of the images as they are trained on.
+        is_known = tested.images is chosen.trained_on(whole=False)
+        if not self._are_kept or not is_known:
+            return loader
+        return data.FeatureLoader(loader, self._features(split, after_batch=after_batch))
 
     def plain_features(self) -> Tensor:
         """Return the features (N, D) of the training images, unchanged, in the split's order."""
@@ -94,23 +126,32 @@ class Loaders:
             self._known.clear()
         return found
 
-    def _features(self, split: str, *, augment: data.Augment | None = None) -> Tensor:
+    def _features(
+        self,
+        split: str,
+        *,
+        augment: data.Augment | None = None,
+        after_batch: Callable[[], None] | None = None,
+    ) -> Tensor:
         """Return the features (views, N, D) of a split."""
         views = 0 if not augment else augment.views or 1
         if (split, views) not in self._known:
             found = self._store().features(
                 split,
-                lambda: self._loader(split, augment=augment, batch_size=BATCH_SIZE),
+                lambda: self._loader(
+                    getattr(self.dataset, split), augment=augment, batch_size=BATCH_SIZE
+                ),
                 views=views,
+                after_batch=after_batch,
             )
             self._known[split, views] = found
             self.remarks.append(found.sentence)
         return self._known[split, views].table
 
-    def _loader(self, split: str, **options: Any) -> data.Loader:
+    def _loader(self, split: data.Split, **options: Any) -> data.Loader:
         config, dataset = self.config, self.dataset
         return data.Loader(
-            getattr(dataset, split),
+            split,
             mean=dataset.mean,
             std=dataset.std,
             device=self.machine.device,

@@ -11,7 +11,7 @@ from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training import trained
 from engine.training.facts import read_facts
-from engine.training.weights_hash import weights_hash
+from engine.training.weights_hash import file_hashes, weights_hash
 
 
 def teacher_facts(run: str) -> dict[str, Any]:
@@ -49,14 +49,15 @@ def named_weights(config: Config) -> dict[str, str | None]:
         "teacher_weights": ("teacher", config.teacher),
         "start_weights": ("model.init_from", config.model.init_from),
     }
-    return {
+    hashes = {
         fact: joined_identity(
             weights_hash(finished_weights(key, run).state) for run in named_runs(runs)
         )
         for fact, (key, runs) in named.items()
     }
+    return {**hashes, **file_hashes(config)}
 
 
 def joined_identity(hashes: Iterable[str]) -> str | None:
-    """Return the hashes of the runs that a key names as one text; None for none."""
-    return "+".join(hashes) or None
+    """Return the hashes of the runs that a key names as one text, in any order; None for none."""
+    return "+".join(sorted(hashes)) or None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from engine.training.divergence import NonFinitePredictionsError
 from engine.training.logits import LogitFile
 from engine.training.processes import Processes
-from engine.training.runtime import Precision, autocast
+from engine.training.runtime import Precision, autocast, in_eval_mode
 
 
 @dataclass(frozen=True)
@@ -55,33 +55,32 @@ def predict(
     Raises:
         NonFinitePredictionsError: some logits are not finite.
     """
-    processes, was_training = processes or Processes(), model.training
-    model.eval()
+    processes = processes or Processes()
     call = model if forward is None else forward
     kept: list[np.ndarray] | LogitFile | None = None
     targets = np.empty(num_images, dtype=np.int64)
     index = np.empty(num_images, dtype=np.int64)
     done = 0
-    for batch in batches:
-        with autocast(device, precision):
-            output = call(batch.images)[0].float()
-        if output.shape[1] == 1:
-            output = torch.cat([torch.zeros_like(output), output], dim=1)
-        # Shares are equally long, so that every process has a batch for every batch.
-        here = slice(done, min(done + len(output) * processes.world, num_images))
-        logits, targets[here], index[here] = (
-            processes.joined_shares(part.cpu(), num_rows=here.stop - done).numpy()
-            for part in (output, batch.targets, batch.index)
-        )
-        if not np.isfinite(logits).all():
-            raise NonFinitePredictionsError("the model's outputs are not finite")
-        if kept is None:
-            kept = _keeper((num_images, logits.shape[1]), large_file)
-        kept.append(logits)
-        done = here.stop
-        if after_batch is not None:
-            after_batch()
-    model.train(was_training)
+    with in_eval_mode(model):
+        for batch in batches:
+            with autocast(device, precision):
+                output = call(batch.images)[0].float()
+            if output.shape[1] == 1:
+                output = torch.cat([torch.zeros_like(output), output], dim=1)
+            # Shares are equally long, so that every process has a batch for every batch.
+            here = slice(done, min(done + len(output) * processes.world, num_images))
+            logits, targets[here], index[here] = (
+                processes.joined_shares(part.cpu(), num_rows=here.stop - done).numpy()
+                for part in (output, batch.targets, batch.index)
+            )
+            if not np.isfinite(logits).all():
+                raise NonFinitePredictionsError("the model's outputs are not finite")
+            if kept is None:
+                kept = _keeper((num_images, logits.shape[1]), large_file)
+            kept.append(logits)
+            done = here.stop
+            if after_batch is not None:
+                after_batch()
     assert kept is not None and done == num_images, (done, num_images)
     return Predictions(np.concatenate(kept) if isinstance(kept, list) else kept, targets, index)
 

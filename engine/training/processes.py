@@ -120,6 +120,12 @@ class Processes:
         # Buffers are copied once an epoch: in training BatchNorm uses the batch's own statistics.
         return DistributedDataParallel(model, forward_sync_buffers=False)
 
+    def apart(self, model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+        """Let no backward pass of a :meth:`sharing_gradients` model wait for other processes."""
+        if isinstance(model, DistributedDataParallel):
+            return model.no_sync()
+        return contextlib.nullcontext()
+
     def scaled_for_mean(self, loss: Tensor) -> Tensor:
         """Scale a share of the loss so that the average of gradients becomes their sum."""
         return loss if self.world == 1 else loss * self.world

@@ -25,11 +25,13 @@ from engine.training.summary import Summary
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
 # A change of these is reported and kept in the summary: it can change a number.
-WATCHED = ("code_hash", "precision", "threads", "compiled", "processes", "device")
-# Facts of a run: hashes of the weights of other runs that it is made with.
-NAMED_RUNS = {
+WATCHED = ("code_hash", "precision", "threads", "compiled", "features", "processes", "device")
+# Facts of a run: hashes of the weights of other runs, and of the files, that it is made with.
+NAMED = {
     "teacher_weights": "its teacher",
     "start_weights": "the run that model.init_from names",
+    "pretrained_file": "the file that model.pretrained names",
+    "text_file": "the file that model.text_encoder names",
 }
 # What makes a checkout differ from its commit: anything but the results that runs add to it.
 CODE_PATHS = (".", ":(exclude)experiments/results")
@@ -69,27 +71,32 @@ def check_weights(folder: RunFolder, weights: Mapping[str, str | None]) -> tuple
 
     Args:
         folder: the run folder.
-        weights: their hashes today, by the names of ``NAMED_RUNS``.
+        weights: their hashes today, by the names of ``NAMED``; a file that is not there any more
+            is not compared.
 
     Returns:
         A line for the user on each that was not recorded when the run began.
 
     Raises:
-        ConfigError: a run that it names was made again, and came out differently.
+        ConfigError: a run that it names was made again, and came out differently, or a file has
+            changed.
     """
     past = _environment(folder)
     facts = {} if past is None else past.get("facts", {})
     lines = []
-    for key, run in NAMED_RUNS.items():
-        if past is None or facts.get(key) == weights[key]:
+    for key, today in weights.items():
+        if past is None or facts.get(key) == today:
             continue
         if key not in facts:
-            lines.append(f"note: with which weights of {run} it began is not recorded")
+            lines.append(f"note: with which weights of {NAMED[key]} it began is not recorded")
             continue
+        changed, old = "was made again", "run"
+        if key.endswith("_file"):
+            changed, old = "has changed", "file"
         raise ConfigError(
             [
-                f"{folder.path}: began with other weights of {run}, which was made again since; "
-                "put the old run back, or use --fresh"
+                f"{folder.path}: began with other weights of {NAMED[key]}, which {changed} since; "
+                f"put the old {old} back, or use --fresh"
             ]
         )
     return tuple(lines)
@@ -147,9 +154,9 @@ def add_segment(
     if environment["segments"]:
         before = environment["segments"][-1]
         for key in WATCHED:
-            if before.get(key) != segment[key]:
-                was = before.get(key, "not recorded")
-                say(f"note: {key} was {was} and is {segment[key]} from here on")
+            was, now = (stretch.get(key, "not recorded") for stretch in (before, segment))
+            if was != now:
+                say(f"note: {key} was {was} and is {now} from here on")
     environment["segments"].append(
         {
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -189,6 +196,7 @@ def describe_segment(
     precision: str,
     threads: int,
     compiled: str = "nothing",
+    features: str | None = None,
     code: str,
     files: Sequence[Path] = (),
     processes: int = 1,
@@ -204,6 +212,7 @@ def describe_segment(
         precision: of the model's arithmetic.
         threads: of torch.
         compiled: which parts of the run call a compiled model: training, evaluation.
+        features: ``cached`` or ``computed`` in every epoch; None where they change.
         code: the hash of ``files``.
         files: that can change a number of the run.
         processes: that share it.
@@ -225,6 +234,7 @@ def describe_segment(
         "precision": precision,
         "threads": threads,
         "compiled": compiled,
+        **({} if features is None else {"features": features}),
         "processes": processes,
     }
 

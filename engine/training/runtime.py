@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from engine.config.mistakes import ConfigError
 
@@ -184,6 +185,17 @@ def precision_note(precision: Precision, device: torch.device) -> str | None:
             "slower than float32"
         )
     return None
+
+
+@contextlib.contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode inside the block, and back as it was however the block is left."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def autocast(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 import data
 import models
+from engine.config import rules
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.base_weights import base_of
@@ -21,7 +22,7 @@ from engine.training.compiling import EVALUATION, TRAINING, Compiler, Part
 from engine.training.epoch_totals import EpochTotals
 from engine.training.evaluation import Evaluator
 from engine.training.head_start import start_head
-from engine.training.loaders import Loaders
+from engine.training.loaders import Loaders, evaluation_batch
 from engine.training.machine import Machine
 from engine.training.parameter_groups import described
 from engine.training.pieces import piece_sizes
@@ -30,6 +31,9 @@ from engine.training.run_folder import RunFolder
 from engine.training.runtime import derive_seed, device_name
 from engine.training.start_weights import start_weights
 from engine.training.train_loop import Trainer
+
+# What is recorded of the features of a backbone that leaves them as they are.
+CACHED, COMPUTED = "cached", "computed"
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,13 @@ class Setup:
     config: Config
     dataset: data.LongTailed
 
+    @property
+    def features(self) -> str | None:
+        """Whether features are cached or computed in every epoch; None where they change."""
+        if rules.why_features_change(self.config):
+            return None
+        return CACHED if isinstance(self.loader, data.FeatureLoader) else COMPUTED
+
     def draw(self, epoch: int) -> Tensor:
         """Draw the positions (M,) of an epoch (0-based), in the order they are served."""
         return build.build_sampler(self.config, epoch=epoch).draw(
@@ -76,10 +87,12 @@ class Setup:
             length=self.config.sampler.length,
         )
 
-    def average(self, positions: Tensor, *, epoch: int, totals: EpochTotals) -> None:
+    def average(
+        self, positions: Tensor, *, epoch: int, totals: EpochTotals, poll: Callable[[], None]
+    ) -> None:
         """Take the weights after an epoch (0-based) into ``model.swa``'s mean, where it is on."""
         batches = self.loader.epoch(positions, epoch=epoch)
-        self.trainer.average(batches, epoch=epoch, totals=totals)
+        self.trainer.average(batches, epoch=epoch, totals=totals, poll=poll)
 
     def histogram(self, positions: Tensor) -> list[int]:
         """Return how often each class was drawn, C numbers."""
@@ -93,11 +106,16 @@ class Setup:
             progress: where training is.
             past: what was compiled when the steps so far were made.
         """
-        if self.config.runtime.compile is False:
-            return
+        is_asked = self.config.runtime.compile is not False
         if not isinstance(self.loader, data.Loader):
-            yield "runtime.compile: not compiled: the head alone is trained, on stored features"
+            if is_asked:
+                yield "runtime.compile: not compiled: the head alone is trained, on stored features"
             return
+        if is_asked and self.trainer.swa is not None:
+            yield (
+                "runtime.compile: evaluation as it is: model.swa evaluates another model once its "
+                "mean has begun"
+            )
         epochs = self.config.schedule.epochs - progress.epoch
         for part in (self._training(self.loader, epochs=epochs), self._evaluation(epochs)):
             yield from self.compiler.compile(part, past=past if progress.has_begun else None)
@@ -120,7 +138,8 @@ class Setup:
 
     def _evaluation(self, epochs: int) -> Part:
         """Return the model as validation and test call it."""
-        trainer, batch_size = self.trainer, self.config.optim.batch_size
+        trainer = self.trainer
+        batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
         val, test = self.dataset.val, self.dataset.test
         each_epoch = [test] if self.config.evaluate.test_every_epoch else []
         splits = [split for split in (val, *each_epoch) if split is not None] * epochs + [test]
@@ -180,13 +199,13 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
     assert isinstance(trainer.model, models.Classifier)
-    trainer.base = base_of(config, trainer.model)
+    trainer.base = base_of(config, trainer.model, named=None if start is None else start.trained)
     class_weights = build.build_class_weights(config, dataset)
     loaders = Loaders(config, dataset, machine=machine, model=trainer.model)
     smallest_share = data_checks.smallest_share(trainer.model)
     if isinstance(config.model.init_from, tuple):  # a mean of weights has no statistics yet
         every = torch.arange(len(dataset.train))
-        with contextlib.closing(loaders.images(smallest_share=smallest_share)) as images:
+        with contextlib.closing(loaders.renewing()) as images:
             trainer.renew_statistics(trainer.model, images.epoch(every, epoch=0), with_frozen=True)
     loader = loaders.training(smallest_share=smallest_share)
     epoch_length = config.sampler.length or len(dataset.train)

@@ -30,11 +30,13 @@ class StartWeights:
         state: the weights as they go into this run's model.
         identity: hash of the named run's weights, before anything was moved.
         sentence: which weights they are, and what was done to them.
+        trained: the named run's weights themselves; None for the mean of several.
     """
 
     state: dict[str, Tensor]
     identity: str
     sentence: str
+    trained: Mapping[str, Tensor] | None = None
 
 
 def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | None:
@@ -56,7 +58,7 @@ def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | No
     if len(found) < 2:
         return next(iter(found.values()), None)
     return StartWeights(
-        _mean_of({run: start.state for run, start in found.items()}, config),
+        _mean_of(found, config),
         identity=str(joined_identity(start.identity for start in found.values())),
         sentence=f"starts from the mean of {len(found)} runs: "
         + "; ".join(start.sentence.removeprefix("starts from ") for start in found.values()),
@@ -78,18 +80,19 @@ def _weights_of(run: str, config: Config, dataset: data.LongTailed) -> StartWeig
         state,
         identity=weights_hash(weights.state),
         sentence=_sentence(config, weights, facts=facts, dataset=dataset, is_moved=is_moved),
+        trained=weights.state,
     )
 
 
-def _mean_of(states: Mapping[str, Mapping[str, Tensor]], config: Config) -> dict[str, Tensor]:
-    """Return the mean of the weights of several runs, in float64; whole numbers are the first's.
+def _mean_of(starts: Mapping[str, StartWeights], config: Config) -> dict[str, Tensor]:
+    """Return the mean of the weights of several runs, in float64; whole numbers are of one of them.
 
     Raises:
         ConfigError: they are not of the same names and shapes.
     """
     (first, shapes), *others = (
-        (run, {k: v.shape for k, v in state.items() if _is_wanted(k, config)})
-        for run, state in states.items()
+        (run, {k: v.shape for k, v in start.state.items() if _is_wanted(k, config)})
+        for run, start in starts.items()
     )
     for run, theirs in others:
         differing = [k for k in shapes.keys() | theirs.keys() if shapes.get(k) != theirs.get(k)]
@@ -100,7 +103,8 @@ def _mean_of(states: Mapping[str, Mapping[str, Tensor]], config: Config) -> dict
                     "is to be averaged; name runs of one model"
                 ]
             )
-    every = list(states.values())
+    # The last bit of a sum depends on the order: that of the hashes, however the runs are named.
+    every = [start.state for start in sorted(starts.values(), key=lambda start: start.identity)]
     mean = {}
     for key in shapes:
         value = every[0][key]

@@ -141,6 +141,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.averaged is None else self.averaged.state_dict(),
             "averaged": 0 if self.swa is None else self.swa.number,
+            "renewed": self.swa is None or self.swa.is_renewed,
             "scaler": self.scaler.state_dict(),
         }
 
@@ -160,6 +161,7 @@ class Trainer:
         """Continue from :meth:`state_dict`; of a run that is over only the weights are left."""
         if self.swa is not None:
             self.swa.number = state.get("averaged", 0)
+            self.swa.is_renewed = state.get("renewed", True)
         if state["optimizer"] is None:
             is_plain = self.averaged is None
             self.evaluated.load_state_dict(state["model"] if is_plain else state["ema"])
@@ -250,27 +252,49 @@ class Trainer:
             if after_step is not None:
                 after_step(Step(epoch, totals.steps, steps, self.current_rate, totals))
         self.settle()
-        totals.reach(self._meter.peaks())
+        self.note_peaks()
         self.processes.copy_buffers(self.model, *([] if self.ema is None else [self.ema.module]))
         return totals
 
-    def average(self, batches: Iterable[Batch], *, epoch: int, totals: EpochTotals) -> None:
+    def average(
+        self,
+        batches: Iterable[Batch],
+        *,
+        epoch: int,
+        totals: EpochTotals,
+        poll: Callable[[], None] | None = None,
+    ) -> None:
         """Take the weights after an epoch into the mean over epochs, where there is one.
+
+        A checkpoint that ``poll`` makes holds the new mean; from there its statistics are renewed
+        over all batches again.
 
         Args:
             batches: of the epoch, by which the statistics of batch normalisation are renewed.
             epoch: its number (0-based).
             totals: of the epoch; what this costs is added.
+            poll: called after every batch; it may stop by raising.
         """
-        if self.swa is None or epoch < self.swa.first_epoch or not self.swa.lacks(epoch):
+        if self.swa is None or epoch < self.swa.first_epoch:
+            return
+        if self.swa.lacks(epoch):
+            self.swa.add(self.model)
+        if self.swa.is_renewed:
             return
         self._begin(totals, epoch)
-        self.swa.add(self.model)
-        totals.forward += self.renew_statistics(self.swa.module, batches)
+        number = self.renew_statistics(self.swa.module, batches, after_batch=poll)
+        self.swa.is_renewed = True
+        totals.pass_through(forward=number, backward=0)
         totals.spend(self._meter.lap())
+        self.note_peaks()
 
     def renew_statistics(
-        self, model: nn.Module, batches: Iterable[Batch], *, with_frozen: bool = False
+        self,
+        model: nn.Module,
+        batches: Iterable[Batch],
+        *,
+        with_frozen: bool = False,
+        after_batch: Callable[[], None] | None = None,
     ) -> int:
         """Give a model the batch-normalisation statistics of its own weights; return the images.
 
@@ -278,6 +302,7 @@ class Trainer:
             model: of averaged weights, with which no step of training was made.
             batches: of training images.
             with_frozen: renew those too that rest in training.
+            after_batch: called between batches.
         """
 
         def forward(images: Tensor) -> None:
@@ -289,6 +314,7 @@ class Trainer:
             (batch.images for batch in batches),
             forward=forward,
             with_frozen=with_frozen,
+            after_batch=after_batch,
         )
         self.processes.copy_buffers(model)
         return round(self.processes.total(torch.tensor(float(number))).item())
@@ -322,9 +348,13 @@ class Trainer:
             self._totals.grad_norm += 0.0 if is_skipped else float(norm)
             self._totals.images += round(images)
             passes = round(images) * self.passes * made.is_through
-            self._totals.forward += passes * (1 + (self.teacher is not None))
-            self._totals.backward += passes
+            forward = passes * (1 + (self.teacher is not None))
+            self._totals.pass_through(forward=forward, backward=passes)
         self._totals.spend(self._meter.lap())
+
+    def note_peaks(self) -> None:
+        """Move the memory in use at the peak into the epoch's totals; all processes together."""
+        self._totals.reach(self._meter.peaks())
 
     def _begin(self, totals: EpochTotals, epoch: int) -> None:
         self._totals, self._epoch = totals, epoch

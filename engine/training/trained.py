@@ -25,7 +25,7 @@ from engine.training.image_checks import brightest
 from engine.training.probabilities import Readout
 from engine.training.runtime import preserved_randomness
 from engine.training.selection import Kept, headline_of
-from engine.training.weights_hash import weights_hash
+from engine.training.weights_hash import file_hashes, weights_hash
 
 
 @dataclass(frozen=True)
@@ -191,18 +191,21 @@ def _base_of_run(run: Path) -> Base:
         ConfigError: they are not there any more.
     """
     config, facts = load_run_config(run, check_named_runs=False), read_facts(run)
+    named = None
     try:
         with mistakes_of(models.ModelError), preserved_randomness():
             model = _built(config, facts, pretrained=config.model.pretrained)
         if isinstance(config.model.init_from, str):
-            start, own = start_state(config.model.init_from), model.state_dict()
+            weights = load_weights(config.model.init_from)
+            start, own = start_state(config.model.init_from, weights), model.state_dict()
+            named = weights.state
             below = {key: start[key] for key in own if key in start and not key.startswith("head.")}
             model.load_state_dict({**own, **below})
+        base = base_of(config, model, named=named)
     except ConfigError as error:
         raise ConfigError(
             [f"{run}: holds only what it has trained, and of the rest: {error.mistakes[0]}"]
         ) from error
-    base = base_of(config, model)
     assert base is not None
     return base
 
@@ -291,4 +294,5 @@ def facts_of(
         "predicted_classes": list(dataset.classes.predicted),
         "teacher_weights": None if teacher is None else weights_hash(teacher.state_dict()),
         "start_weights": start,
+        **file_hashes(config),
     }

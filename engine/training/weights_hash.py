@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
+import torch
 from torch import Tensor
+
+from engine.config.schema import Config
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
@@ -13,5 +17,33 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in state.items():
         digest.update(name.encode() + b"\0")
-        digest.update(value.cpu().contiguous().numpy().tobytes())
+        digest.update(bytes_of(value))
     return digest.hexdigest()[:12]
+
+
+def bytes_of(value: Tensor) -> memoryview:
+    """Return the bytes of a tensor in the order of its elements; NumPy has no name for bfloat16."""
+    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def file_hash(path: str | Path) -> str | None:
+    """Return 12 hex digits over the bytes of a file; None where there is none to read."""
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    except OSError:
+        return None
+
+
+def file_hashes(config: Config) -> dict[str, str | None]:
+    """Return the hashes of the weight files that a config names, under the keys of its facts.
+
+    None for a key without a file; one whose file is not there any more is left out.
+    """
+    named = {
+        "pretrained_file": config.model.pretrained,
+        "text_file": getattr(config.model, "text_encoder", None),
+    }
+    files = {fact: file if isinstance(file, str) else None for fact, file in named.items()}
+    found = {fact: None if file is None else file_hash(file) for fact, file in files.items()}
+    return {fact: found[fact] for fact, file in files.items() if file is None or found[fact]}

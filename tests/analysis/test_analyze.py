@@ -168,7 +168,8 @@ def test_a_page_has_the_analysis_and_names_the_files_of_mistakes(
     assert not (runs.plain / "report.html").exists()
     section = content(tmp_path)["confusions"]
     mistakes = section["surest_mistakes"]
-    assert [row["file"] for row in mistakes] == [f"image {row['index']}" for row in mistakes]
+    assert mistakes and not any("file" in row for row in mistakes)
+    assert ">index<" in page
     assert [row["superclass"] for row in section["superclasses"]] == ["a", "b"]
     logits, targets = stored(runs.plain, "test")
     found = logits.argmax(axis=1)

@@ -14,6 +14,8 @@ from sklearn.neighbors import NearestCentroid
 
 from engine.analysis import classifiers
 from engine.analysis.classifier_results import classifier_section
+from engine.analysis.results import analyse
+from engine.analysis.run_screen import RunScreen
 from engine.analysis.stored_run import read_stored_run
 from engine.config.mistakes import ConfigError
 from engine.training.features import linear_layer
@@ -82,7 +84,7 @@ def test_scaled_weights_are_a_minimum_in_which_classes_count_equally(
 ) -> None:
     targets = np.array([0] * 60 + [1] * 20 + [2] * 10)
     logits = generator.normal(size=(90, 3)) + 1.5 * np.eye(3)[targets] + [2, 1, 0]
-    found = classifiers.weight_scales(logits, targets)
+    found = classifiers.weight_scales(logits, targets).factors
 
     def mean_of_classes(scales: np.ndarray) -> float:
         scaled = torch.from_numpy(logits * scales)
@@ -96,6 +98,17 @@ def test_scaled_weights_are_a_minimum_in_which_classes_count_equally(
     for label in range(3):
         for step in (-0.02, 0.02):
             assert best <= mean_of_classes(found + step * np.eye(3)[label]) + 1e-9
+
+
+def test_weight_scaling_that_is_cut_short_says_so(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert classifier_section(read_stored_run(runs.plain))["weight_scaling"]["converged"]
+    monkeypatch.setattr(classifiers, "ITERATIONS", 1)
+    found = analyse(read_stored_run(runs.plain))
+    assert not found["classifiers"]["weight_scaling"]["converged"]
+    RunScreen().run(found)
+    assert "weight scaling has not converged" in capsys.readouterr().out
 
 
 # --- files ----------------------------------------------------------------------------------------

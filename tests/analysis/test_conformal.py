@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 from scipy.stats import beta
 
 from engine.analysis import conformal
+from engine.analysis.calibrated_sets import chose_epoch
+from engine.analysis.stored_run import read_stored_run
 from tests.analysis._drawn import COUNTS, drawn, probabilities
+from tests.analysis.conftest import Runs
 
 PRIOR = COUNTS / COUNTS.sum()
 
@@ -118,3 +122,11 @@ def test_the_number_of_images_needed_is_the_first_that_suffices_from_there_on() 
 
     assert not suffices(number - 1)
     assert all(suffices(n) for n in range(number, number + 20))
+
+
+def test_validation_chooses_the_epoch_by_a_rule_or_by_stopping_early(runs: Runs) -> None:
+    found = [read_stored_run(runs.plain, rule=rule) for rule in ("val", "last")]
+    assert [chose_epoch(run) for run in found] == [True, False]
+    schedule = found[1].config.schedule.model_copy(update={"patience": 1})
+    config = found[1].config.model_copy(update={"schedule": schedule})
+    assert chose_epoch(replace(found[1], config=config))

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from data import Imbalance, Labelled, LongTailed, Pool, Validation, build
+from data import Imbalance, Labelled, LongTailed, Pool, Validation, build, content_key
 from tests.data._pools import PoolOf
 
 OFF = Validation(per_class=None)
@@ -52,6 +52,18 @@ def test_a_large_set_is_fingerprinted_by_evenly_spaced_images(
     assert _statistics._content(images) == before
     images[4] = 1
     assert _statistics._content(images) != before
+
+
+def test_a_file_made_of_a_large_set_is_named_by_every_image_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from data import _statistics
+
+    monkeypatch.setattr(_statistics, "_HASHED_BYTES", 16 * 25)
+    images = torch.zeros(100, 1, 4, 4, dtype=torch.uint8)
+    before = content_key(images)
+    images[1] = 1
+    assert content_key(images) != before
 
 
 def test_drawing_other_copies_of_the_same_image_changes_the_fingerprint() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,16 @@ def test_the_test_folder_of_a_run_gets_the_numbers_of_its_summary(
     assert found["group_sizes"] == own["group_sizes"]
     assert (found["rule"], found["epoch"]) == (rule, own["rules"][rule]["epoch"])
     assert (found["num_images"], found["remarks"]) == (10, [])
+
+
+def test_sets_are_evaluated_on_the_screen_with_what_they_promise(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = str(photos / "pets" / "test")
+    assert predict.main([str(run_of(photos)), images, "--evaluate", "--sets", "marginal"]) == 0
+    said = capsys.readouterr().out
+    assert "marginal sets for 90 %, from" in said
+    assert re.search(r"marginal sets: [\d.]+% hold the true class, [\d.]+ classes each", said)
 
 
 def test_the_numbers_are_those_that_scikit_learn_makes_of_the_runs_logits(

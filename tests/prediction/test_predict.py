@@ -237,7 +237,17 @@ def test_sets_hold_the_classes_above_the_thresholds_of_validation(
         least = dict(zip(names, limits, strict=True))
         inside = {name for name in names if float(line[name]) >= least[name] - 1e-8}
         assert set(line["set"].split("|")) - {""} == inside
-    assert "class-conditional sets for 80 %, from 200 validation images" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "class-conditional sets for 80 %, from 200 validation images" in said
+    assert "not exactly: they chose the epoch as well" in said
+
+
+def test_validation_images_that_chose_nothing_make_exact_sets(
+    digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predicted(digits, digits / "images", "--sets", "marginal", "--rule", "last")
+    said = capsys.readouterr().out
+    assert "marginal sets for 90 %" in said and "exactly" not in said
 
 
 @pytest.mark.parametrize("name", ["list.txt", "list.csv"])

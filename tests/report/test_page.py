@@ -282,6 +282,23 @@ def test_a_search_without_a_page_is_one_line(
     assert capsys.readouterr().err == f"{tmp_path / 'trials.csv'}: {says}\n"
 
 
+def test_a_search_whose_confirmation_has_no_row_yet_has_a_page(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "study")
+    (folder / "confirm.csv").write_text("setting,seed,val/balanced_accuracy\n", encoding="utf-8")
+    assert main([str(folder)]) == 0
+    assert "Confirmed" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_best_yaml_that_is_no_text_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_study(tmp_path / "study")
+    (folder / "best.yaml").write_bytes(b"# found by\xff\n")
+    assert main([str(folder)]) == 1
+    assert capsys.readouterr().err.startswith(f"{folder / 'best.yaml'}: cannot be read: 'utf-8'")
+    assert not (folder / "report.html").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -35,6 +35,7 @@ SHAPES = {
 }
 WITH_FACTOR = ("exponential", "step", "pareto")
 SMALL_NETWORK = {"model.name": "cifar_resnet8"}
+OF_OTHERS = ("learnable_scaling", "tau_normalised")  # heads that go on from another run's
 # Distinct runs on drawn images: a method on a data set with a shape of imbalance.
 NUM_KINDS = {
     "balanced_softmax_logit_adjustment": 9 * 4,
@@ -42,16 +43,20 @@ NUM_KINDS = {
     "cifar10_jpeg_200": 8,
     "chula_rbc12": 6,
     "class_balanced": 13 * 2,
+    "digits_decoupling": 3,  # heads of second stages need a first, which is not made here
+    "digits_duel": 9,
     "digits_lt": 27,
     "digits_lt_factor_10": 12,
     "digits_profiles": 3 * 4,  # shapes without a factor are cut like the exponential one
     "digits_small": 4,
     "fashion_mnist_lt": 8,
+    "fine_tuning": 3 * 2 * 2,  # three losses, two rates: ways of light tuning need weights
     "focal_gamma": 10 * 2,
     "ib_cifar": 11 * 4,
     "imagenet_lt_resnet10": 4,
     "imagenet_lt_resnext50": 7,  # class-balanced sampling is cRT without its first stage
     "inaturalist18": 6,
+    "infrared_duel": 3 * 2,  # its recipes differ in batch size, which is the same here
     "infrared_solar": 8,
     "ldam_drw": 12 * 4,
     "places_lt": 5,
@@ -67,6 +72,8 @@ def stand_in(cell: Cell, root: Path, **changes: Any) -> Config:
     is_by_image = bool(augment.resized_crop or augment.color_jitter or augment.policy != "none")
     values = {k: v for k, v in flatten(cell.config).items() if not k.startswith("data.")}
     values |= {k: v for k, v in flatten(cell.config).items() if k.startswith("data.augment.")}
+    if cell.config.model.tune != "full" or cell.config.model.head in OF_OTHERS:
+        values = {k: v for k, v in values.items() if not k.startswith("model.")}
     values |= {
         "data.name": "synthetic",
         "data.num_classes": num_classes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from engine.tables.__main__ import main
 from engine.tables.record import RunRecord
@@ -13,6 +14,10 @@ from tests.tables._lines import line, write_lines
 SETTINGS = {"plain": 0.0, "sam": 0.1}
 METHODS = {"cross_entropy": 0.0, "focal": 0.02}
 NOISE = [0.01, -0.01, -0.01, 0.01]
+SHARED = {
+    "cross_entropy": [0.50, 0.60, 0.70, 0.55, 0.65],
+    "focal": [0.51, 0.62, 0.71, 0.565, 0.67],
+}
 
 
 def runs(seeds: tuple[int, ...] = (0, 1), subsets: tuple[int, ...] = (0,)) -> list[RunRecord]:
@@ -52,8 +57,47 @@ def test_shares_are_those_of_the_effects_that_were_put_in(
     for name, value in squares.items():
         assert found[name][1] == f"{value / total:.1%}"
     assert found["setting × row"][1] == "0.0%"
-    assert [row[0] for row in found.values()] == ["df", "1", "1", "1", "4"]
-    assert found["setting"][3] == "\\< 0.001" and found["row"][3] == "0.116"
+    assert found["seed × the others"][1] == "0.0%"
+    assert [row[0] for row in found.values()] == ["df", "1", "1", "1", "1", "3"]
+
+
+def test_seeds_that_all_cells_share_are_what_a_row_is_tested_against(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where every cell has the luck of its seeds, p of two rows is that of the paired t test."""
+    found = [
+        line(method, seed=seed, value=value, fingerprint=f"{method[0]}{seed:011x}")
+        for method, values in SHARED.items()
+        for seed, value in enumerate(values)
+    ]
+    expected = stats.ttest_rel(*SHARED.values()).pvalue
+    assert stats.ttest_ind(*SHARED.values()).pvalue > 0.5
+    assert rows(write_lines(tmp_path / "tiny.jsonl", found), capsys)["row"][3] == f"{expected:.3f}"
+
+
+@pytest.mark.parametrize("subsets", [(0,), (0, 1)])
+def test_fewer_than_five_seeds_or_subsets_have_no_p(
+    subsets: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = write_lines(tmp_path / "tiny.jsonl", runs(subsets=subsets))
+    assert {row[3] for row in rows(results, capsys).values()} == {"p", "–"}
+    assert main([str(results), "--variance"]) == 0
+    unit = "seeds" if len(subsets) == 1 else "subsets"
+    assert f"no p: 2 {unit}; a claim takes 5 or more" in capsys.readouterr().out
+
+
+def test_cells_with_seeds_of_their_own_have_no_p(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [
+        line(method, seed=seed + first, value=value, fingerprint=f"{method[0]}{seed:011x}")
+        for first, (method, values) in zip((0, 5), SHARED.items(), strict=True)
+        for seed, value in enumerate(values)
+    ]
+    results = write_lines(tmp_path / "tiny.jsonl", found)
+    assert {row[3] for row in rows(results, capsys).values()} == {"p", "–"}
+    assert main([str(results), "--variance"]) == 0
+    assert "no p: that takes subsets, or seeds that all cells share" in capsys.readouterr().out
 
 
 def test_crossed_subsets_are_a_source_and_what_goes_with_them_is_another(

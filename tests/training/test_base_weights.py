@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 
+import models
 from engine.config.mistakes import ConfigError
 from engine.training.checkpoint import Checkpointer
 from engine.training.signals import Interrupted
 from engine.training.trained import load_run, load_weights
+from models import _hub
 from tests._runs import folder_of, small_run, weights_of
 
 # Its statistics change, which are no parameters.
 NORM = ("model=cifar_resnet8", "model.tune=norm", "schedule.epochs=1")
 
 
-def weights_file(path: Path, *, seed: int = 0) -> Path:
+def weights_file(path: Path, *, seed: int = 0, channels: int = 1) -> Path:
     torch.manual_seed(seed)
-    torch.save(timm.create_model("cifar_resnet8", in_chans=1).state_dict(), path)
+    torch.save(timm.create_model("cifar_resnet8", in_chans=channels).state_dict(), path)
     return path
 
 
@@ -88,8 +91,28 @@ def test_a_run_does_not_go_on_with_other_weights(
         small_run(tmp_path, *words)
     monkeypatch.setattr(Checkpointer, "poll", poll)
     weights_file(tmp_path / "weights.pth", seed=1)
-    with pytest.raises(ConfigError, match="checkpoints: was trained on other weights"):
+    with pytest.raises(ConfigError) as caught:
         small_run(tmp_path, *words)
+    assert caught.value.mistakes == (
+        f"{folder_of(tmp_path, *words)}: began with other weights of the file that "
+        "model.pretrained names, which has changed since; put the old file back, or use --fresh",
+    )
+
+
+def test_a_finished_run_is_not_shown_for_another_file_of_weights(
+    norm: Path, tmp_path: Path
+) -> None:
+    """Two files of one name are one run by its fingerprint; a file that is gone is not missed."""
+    root, words = norm.parent.parent, (*NORM, f"model.pretrained={file_of(norm)}")
+    kept = shutil.copy(file_of(norm), tmp_path / "kept.pth")
+    try:
+        weights_file(file_of(norm), seed=1)
+        with pytest.raises(ConfigError, match=r"file that model\.pretrained names, which has chan"):
+            small_run(root, *words)
+        file_of(norm).unlink()
+        small_run(root, *words)
+    finally:
+        shutil.copy(kept, file_of(norm))
 
 
 def test_a_light_run_on_a_light_run_is_put_together_from_both(norm: Path, tmp_path: Path) -> None:
@@ -100,3 +123,46 @@ def test_a_light_run_on_a_light_run_is_put_together_from_both(norm: Path, tmp_pa
     ours, theirs = load_weights(second).state, load_weights(norm).state
     below = [key for key in ours if key.startswith("backbone.")]
     assert below and all(torch.equal(ours[key], theirs[key]) for key in below)
+
+
+def test_what_is_computed_from_the_weights_need_not_be_computed_alike_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The filters for grey images are sums over colours, in an order that processors choose."""
+    file = weights_file(tmp_path / "weights.pth", channels=3)
+    words = ("model=cifar_resnet8", "model.tune=head", f"model.pretrained={file}", NORM[-1])
+    small_run(tmp_path, *words)
+    run = folder_of(tmp_path, *words)
+    assert weights_of(run).keys() == {"backbone.conv1.weight", "head.weight", "head.bias"}
+    whole, build = load_weights(run).state, models.build
+
+    def build_elsewhere(*args: Any, **kwargs: Any) -> models.Classifier:
+        model = build(*args, **kwargs)
+        with torch.no_grad():
+            model.get_parameter("backbone.conv1.weight").mul_(1 + 2**-23)
+        return model
+
+    monkeypatch.setattr(models, "build", build_elsewhere)
+    state = load_weights(run).state
+    assert all(torch.equal(state[key], value) for key, value in whole.items())
+
+
+def test_weights_that_timm_downloads_are_compared_as_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = weights_file(tmp_path / "weights.pth", channels=3)
+    monkeypatch.setattr(_hub, "trouble", lambda name: "")
+    create = timm.create_model
+
+    def create_from_file(*args: Any, pretrained: bool = False, **kwargs: Any) -> Any:
+        overlay = {"pretrained_cfg_overlay": {"file": str(file)}} if pretrained else {}
+        return create(*args, pretrained=pretrained, **overlay, **kwargs)
+
+    monkeypatch.setattr(timm, "create_model", create_from_file)
+    words = ("model=cifar_resnet8", "model.tune=head", "model.pretrained=true", NORM[-1])
+    small_run(tmp_path, *words)
+    run = folder_of(tmp_path, *words)
+    assert weights_of(run).keys() == {"backbone.conv1.weight", "head.weight", "head.bias"}
+    state, theirs = load_weights(run).state, torch.load(file, weights_only=True)
+    key = "layer1.0.conv1.weight"
+    assert torch.equal(state[f"backbone.{key}"], theirs[key])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from engine.report.terminal import Terminal
+from engine.training.checkpoint import Progress
 from engine.training.compile_costs import Cost, compilation_key, expected, record, recorded
 from engine.training.compiling import EVALUATION, TRAINING, Compiler, ForOneShape, Part
 from engine.training.epoch_totals import EpochTotals
+from engine.training.loaders import evaluation_batch
+from engine.training.machine import machine
 from engine.training.processes import Processes
+from engine.training.setup import Setup, load_dataset, set_up
 from engine.training.train_loop import StepOptions, Trainer
 from losses.cross_entropy import CrossEntropy
 from tests._runs import folder_of, rows_of, small_config, small_run
@@ -173,10 +178,21 @@ def test_false_compiles_nothing_and_says_nothing() -> None:
 def test_auto_leaves_a_short_run_as_it_is_and_says_why() -> None:
     given = trainer()
     made = compiler("auto")
-    (line,) = made.compile(part(given, calls=99))
+    (line,) = made.compile(part(given, calls=150))
     assert line.startswith("runtime.compile=auto: training as it is: compiling takes as long as ")
-    assert line.endswith(" of the 99 to come")
+    assert line.endswith(" of the 150 to come")
     assert made.compiled == ()
+
+
+def test_auto_tries_nothing_where_few_batches_are_to_come() -> None:
+    def rehearse(forward: object) -> None:
+        pytest.fail("a batch was tried")
+
+    (line,) = compiler("auto").compile(replace(part(trainer(), calls=99), rehearse=rehearse))
+    assert line == (
+        "runtime.compile=auto: training as it is: 99 batches are to come, and 100 are the fewest "
+        "that pay for it"
+    )
 
 
 def test_auto_compiles_where_an_earlier_compilation_shows_that_it_pays() -> None:
@@ -205,9 +221,43 @@ def test_a_resumed_run_of_auto_computes_as_it_began(
     assert (made.compiled == (TRAINING,)) is is_compiled
 
 
+@pytest.mark.parametrize("asked", [True, "auto", False])
+def test_what_is_behind_stays_recorded_as_it_was_computed(asked: Any) -> None:
+    made = compiler(asked)
+    for name in (TRAINING, EVALUATION):
+        assert list(made.compile(part(trainer(), name=name, calls=0), past=(TRAINING,))) == []
+    assert made.compiled == (TRAINING,)
+
+
+def test_a_process_that_compiles_waits_for_the_gradients_of_no_other() -> None:
+    reduced: list[Tensor] = []
+
+    def counted(bucket: torch.distributed.GradBucket) -> torch.futures.Future[Tensor]:
+        reduced.append(bucket.buffer())
+        future: torch.futures.Future[Tensor] = torch.futures.Future()
+        future.set_result(bucket.buffer())
+        return future
+
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        given = trainer()
+        model = nn.parallel.DistributedDataParallel(given.model, forward_sync_buffers=False)
+        model.register_comm_hook(None, lambda _, bucket: counted(bucket))
+        made = compiler(True)
+        list(made.compile(replace(part(given), model=model)))
+        assert made.compiled == (TRAINING,) and not reduced
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            given.rehearse(given.forward, shape=SHAPE)
+        assert reduced
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 @pytest.mark.parametrize(
     ("calls", "share", "to_come", "pays"),
-    [(100, 0.75, 801, True), (100, 0.75, 800, False), (1, 1.1, 9999, False), (1, 0.1, 99, False)],
+    [(100, 0.75, 801, True), (100, 0.75, 800, False), (1, 1.1, 9999, False)],
 )
 def test_compiling_pays_where_it_saves_twice_its_cost(
     calls: float,
@@ -287,6 +337,74 @@ def test_a_short_run_of_auto_and_auto_is_recorded_as_what_they_became(tmp_path: 
     named = yaml.safe_load((folder / "config.yaml").read_text())["runtime"]["precision"]
     assert folder == folder_of(tmp_path, *words[:2], f"runtime.precision={named}")
     assert f"runtime.precision=auto: {named} on this " in out.getvalue()
-    assert "runtime.compile=auto: training as it is: compiling takes as long as" in out.getvalue()
+    assert "runtime.compile=auto: training as it is: 4 batches are to come" in out.getvalue()
     (segment,) = segments(folder)
     assert (segment["precision"], segment["compiled"]) == (named, "nothing")
+
+
+class Listed:
+    """Takes the place of a compiler and keeps what it is given."""
+
+    compiled: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Part] = {}
+
+    def compile(self, part: Part, *, past: object) -> Iterator[str]:
+        self.parts[part.name] = part
+        yield from ()
+
+
+def set_up_with(listed: Listed, root: Path, *words: str) -> tuple[Setup, list[str]]:
+    """A small run before its first step, and what is said of its compilation."""
+    config = small_config(root, "runtime.compile=auto", *words)
+    with machine(config.runtime) as computer:
+        setup = replace(set_up(config, load_dataset(config), computer), compiler=listed)  # type: ignore[arg-type]
+        return setup, list(setup.compile(Progress()))
+
+
+def test_evaluation_is_compiled_for_the_batches_that_it_comes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Listed()
+    pixels = 2**16 // evaluation_batch(1, load_dataset(small_config(tmp_path)))
+    monkeypatch.setattr("engine.training.loaders.EVALUATED_PIXELS", 20 * pixels)  # 20 images
+    setup, _ = set_up_with(listed, tmp_path)
+    shapes: list[tuple[int, ...]] = []
+
+    def forward(images: Tensor) -> Any:
+        shapes.append(tuple(images.shape))
+        return setup.trainer.model(images)
+
+    setup.evaluator.forward = forward
+    for split in ("val", "val", "val", "test"):
+        setup.evaluator.assess(split, after_batch=lambda: None)
+    part = listed.parts[EVALUATION]
+    assert part.shape[0] == 20
+    assert shapes.count(part.shape) == part.calls == 5
+
+
+def test_an_average_over_epochs_leaves_evaluation_as_it_is_and_says_so(tmp_path: Path) -> None:
+    listed = Listed()
+    _, lines = set_up_with(listed, tmp_path, "model.swa=0.5")
+    assert listed.parts[EVALUATION].calls == 0
+    (line,) = lines
+    assert line.startswith("runtime.compile: evaluation as it is: model.swa ")
+
+
+@pytest.mark.usefixtures("_light_backend")
+def test_a_run_resumed_after_its_last_epoch_has_not_changed_how_it_was_compiled(
+    tmp_path: Path,
+) -> None:
+    def stop(epoch: int, row: object) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    words = ("model=cifar_resnet8", "schedule.epochs=1", "runtime.compile=true")
+    with pytest.raises(KeyboardInterrupt):
+        small_run(tmp_path, *words, report=stop)
+    small_run(tmp_path, *words)
+    folder = folder_of(tmp_path, *words)
+    assert [s["from_epoch"] for s in segments(folder)] == [0, 1]
+    assert [s["compiled"] for s in segments(folder)] == [TRAINING, TRAINING]
+    assert "changed during the run" not in (folder / "summary.json").read_text()

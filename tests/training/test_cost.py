@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 from engine.training import cost
+from engine.training.checkpoint import Checkpointer
 from engine.training.cost import Meter, cost_of
 from engine.training.epoch_totals import EpochTotals, Lap, Peaks
 from engine.training.run_folder import RunFolder
+from engine.training.signals import Interrupted
 from tests._runs import folder_of, small_run
 
 WORDS = (
@@ -90,6 +93,44 @@ def test_sums_of_an_epoch_go_on_from_those_of_its_checkpoint() -> None:
     assert (totals.seconds, totals.cpu_seconds, totals.memory) == (3.0, 4.0, 80)
     assert totals.gpu_seconds is totals.energy is None
     assert not {"time/energy", "time/gpu_seconds", "time/gpu_memory"} & totals.timing().keys()
+
+
+def test_what_a_checkpoint_of_older_code_lacks_of_a_begun_epoch_is_unknown() -> None:
+    older = {"loss": 1.0, "correct": 2.0, "images": 8, "steps": 1, "seconds": 0.5, "grad_norm": 1.0}
+    totals = EpochTotals.of(older)
+    totals.spend(Lap(1.0, 1.0, None, None))
+    totals.pass_through(forward=8, backward=8)
+    totals.reach(Peaks(70, 0))
+    row = totals.row(0, steps=2, rate=0.1) | totals.timing()
+    assert (row["train/images"], row["time/epoch_seconds"]) == (8, 1.5)
+    unknown = {"train/forward", "train/backward", "time/cpu_seconds", "time/memory"}
+    assert not unknown & row.keys()
+    assert EpochTotals.of({**older, "steps": 0}).forward == 0  # an epoch that has not begun
+
+
+def test_a_signal_inside_an_epoch_keeps_the_peak_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poll = Checkpointer.poll
+
+    def poll_after_a_signal(self: Checkpointer) -> None:
+        self.interruption.signal_number = signal.SIGTERM
+        poll(self)
+
+    monkeypatch.setattr(Checkpointer, "poll", poll_after_a_signal)
+    with pytest.raises(Interrupted):
+        small_run(tmp_path, *WORDS, "optim.batch_size=8")
+    file = folder_of(tmp_path, *WORDS, "optim.batch_size=8") / "checkpoints" / "last.pt"
+    assert torch.load(file, weights_only=True)["totals"]["memory"] > 50 * 2**20
+
+
+def test_memory_that_was_given_back_before_a_lap_is_no_part_of_its_peak() -> None:
+    meter = Meter(torch.device("cpu"))
+    passing = bytearray(b"1") * 2**28
+    before = meter.peaks().memory
+    del passing
+    meter.start()
+    assert meter.peaks().memory < before - 2**27
 
 
 def test_work_takes_cpu_seconds_and_waiting_takes_none() -> None:

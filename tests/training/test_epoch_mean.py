@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.training.averaging import EpochMean, renew_statistics
+from engine.training.checkpoint import Checkpointer
+from engine.training.signals import Interrupted
 from tests._runs import assert_same_run, folder_of, small_run
 
 WORDS = (
@@ -70,6 +73,13 @@ def test_statistics_are_means_over_the_batches_of_these_weights() -> None:
     assert (number, model[1].momentum, model.training) == (12, 0.1, False)
 
 
+def test_an_image_of_a_smaller_last_batch_counts_as_much_as_any_other() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1))
+    images = torch.tensor([0.0, 0.0, 0.0, 0.0, 10.0])[:, None, None, None].expand(5, 1, 2, 2)
+    renew_statistics(model, images.split(4), forward=model)
+    torch.testing.assert_close(model[0].running_mean, torch.tensor([2.0]))
+
+
 def test_frozen_statistics_and_models_without_any_are_left_alone() -> None:
     class Frozen(nn.BatchNorm2d):
         def train(self, mode: bool = True) -> Frozen:  # noqa: FBT001, FBT002
@@ -111,6 +121,27 @@ def test_a_run_that_was_stopped_equals_the_uninterrupted_one_bit_for_bit(
     for _ in range(2):
         with pytest.raises(Stop):
             small_run(tmp_path, *WORDS, report=stop)
+    small_run(tmp_path, *WORDS)
+    assert_same_run(folder_of(tmp_path, *WORDS), run[0])
+
+
+def test_a_signal_while_statistics_are_renewed_stops_the_run_and_changes_nothing(
+    tmp_path: Path,
+    run: tuple[Path, list[dict[str, Tensor]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    poll = Checkpointer.poll
+
+    def poll_while_renewing(self: Checkpointer) -> None:
+        swa = self.trainer.swa
+        assert swa is not None
+        self.interruption.signal_number = None if swa.is_renewed else signal.SIGTERM
+        poll(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpointer, "poll", poll_while_renewing)
+        with pytest.raises(Interrupted):
+            small_run(tmp_path, *WORDS)
     small_run(tmp_path, *WORDS)
     assert_same_run(folder_of(tmp_path, *WORDS), run[0])
 

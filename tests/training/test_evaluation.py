@@ -22,6 +22,22 @@ def test_a_split_that_the_run_does_not_have_is_never_another_one(tmp_path: Path)
         assert len(evaluator.assess("test", after_batch=lambda: None).predictions.targets) == 40
 
 
+def test_an_error_in_a_pass_leaves_the_model_in_the_mode_it_was_in(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise RuntimeError("between batches")
+
+    config = small_config(tmp_path, "data.validation.per_class=null")
+    with machine(config.runtime) as computer:
+        evaluator = set_up(config, load_dataset(config), computer).evaluator
+        model = evaluator.trainer.evaluated.train()
+        with pytest.raises(RuntimeError, match="between batches"):
+            evaluator.assess("test", after_batch=fail)
+        assert model.training
+        with pytest.raises(RuntimeError, match="between batches"):
+            list(evaluator.features("test", after_batch=fail))
+        assert model.training
+
+
 def test_tiny_images_are_evaluated_many_at_once_and_never_fewer_than_trained(
     tmp_path: Path,
 ) -> None:

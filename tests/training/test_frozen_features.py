@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,15 @@ from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.report.terminal import Terminal
 from engine.training.trained import load_run
-from tests._runs import assert_same_run, folder_of, rows_of, small_config, small_run, weights_of
+from tests._runs import (
+    assert_same_run,
+    folder_of,
+    rows_of,
+    small_config,
+    small_run,
+    summary_of,
+    weights_of,
+)
 
 # With all that goes with features: an average, pieces of a batch, images drawn more than once.
 WORDS = (
@@ -105,6 +115,28 @@ def test_a_run_interrupted_in_an_epoch_ends_as_one_that_was_not(
     assert_same_run(folder_of(tmp_path, *words), cached)
 
 
+def test_a_run_without_the_cache_resumes_without_it_to_the_same_bits_unless_told_otherwise(
+    root: Path, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    def stop(epoch: int, row: Mapping[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    uncached = (*words, "runtime.cache_features=false")
+    small_run(tmp_path / "whole", *uncached)
+    ends = {}
+    for name, last in {"as begun": "null", "asked": "true"}.items():
+        with pytest.raises(KeyboardInterrupt):
+            small_run(tmp_path / name, *uncached, report=stop)
+        ends[name] = said(tmp_path / name, *words, f"runtime.cache_features={last}")
+    assert "features are computed in every epoch, as they were when" in ends["as begun"]
+    whole, as_begun, asked = (
+        folder_of(tmp_path / name, *words) for name in ("whole", "as begun", "asked")
+    )
+    assert_same_run(as_begun, whole)
+    assert "note: features was computed and is cached from here on" in ends["asked"]
+    assert "features changed during the run: computed -> cached" in summary_of(asked)["notes"]
+
+
 def said(root: Path, *words: str) -> str:
     """What a run prints."""
     out = io.StringIO()
@@ -182,6 +214,11 @@ HEAD = ("model.tune=head", "model.pretrained=true")
             [*HEAD, "runtime.cache_features=true", "data.augment.flip=true"],
             "runtime.cache_features=true: cannot be, every epoch has new images; needs "
             "data.augment off, or a number of views of it",
+        ),
+        (
+            [*HEAD, "runtime.compile=true"],
+            "runtime.compile=true: has no effect, the head alone is trained, on features that are "
+            "kept; leave it out, or set runtime.cache_features=false",
         ),
         (
             ["runtime.cache_features=false"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import torch
 
 from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError
+from engine.training.build import build_model
+from engine.training.loaders import Loaders
+from engine.training.machine import machine
 from engine.training.setup import load_dataset
 from engine.training.start_weights import start_weights
 from tests._runs import folder_of, small_config, small_run, weights_of
@@ -55,11 +59,28 @@ def test_it_is_told_by_all_its_runs_and_their_weights(runs: list[Path], tmp_path
     facts = json.loads((folder / "environment.json").read_text())["facts"]
     assert len(facts["start_weights"].split("+")) == 2
     assert fingerprint(load([folder / "config.yaml"])) == folder.name
-    others = [[from_runs(runs[1], runs[0])], [f"model.init_from={runs[0]}"], []]
+    others = [[from_runs(*runs)], [f"model.init_from={runs[0]}"], []]
     names = {fingerprint(small_config(tmp_path, *WORDS, "optim.lr=1e-9", *w)) for w in others}
     assert len(names | {folder.name}) == 4
     small_run(tmp_path, *words)  # finished: its runs are compared and not averaged again
     assert len(json.loads((folder / "environment.json").read_text())["segments"]) == 1
+
+
+def test_the_order_in_which_runs_are_named_is_no_part_of_their_mean(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    both = [small_config(tmp_path, *WORDS, from_runs(*order)) for order in (runs[:2], runs[1::-1])]
+    assert fingerprint(both[0]) == fingerprint(both[1])
+    first, second = (start_weights(config, load_dataset(config)) for config in both)
+    assert first is not None and second is not None
+    assert first.identity == second.identity
+    assert all(torch.equal(value, second.state[key]) for key, value in first.state.items())
+
+
+def test_one_run_under_two_spellings_is_refused(runs: list[Path], tmp_path: Path) -> None:
+    again = runs[0].parent / "." / ".." / runs[0].parent.name / runs[0].name
+    with pytest.raises(ConfigError, match=f"names {runs[0]} twice"):
+        small_config(tmp_path, *WORDS, from_runs(runs[0], again))
 
 
 def test_a_frozen_mean_has_statistics_of_its_own(runs: list[Path], tmp_path: Path) -> None:
@@ -70,6 +91,19 @@ def test_a_frozen_mean_has_statistics_of_its_own(runs: list[Path], tmp_path: Pat
     first, second = (weights_of(run)[name] for run in runs[:2])
     assert not torch.equal(kept, torch.ones_like(kept))  # as they are when they are reset
     assert not torch.allclose(kept, (first + second) / 2)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2048])
+def test_no_image_is_alone_in_a_batch_that_renews_statistics(
+    tmp_path: Path, batch_size: int
+) -> None:
+    config = small_config(tmp_path, *WORDS, f"optim.batch_size={batch_size}")
+    dataset = load_dataset(config)
+    with machine(config.runtime) as computer:
+        model = build_model(config, dataset)
+        loader = Loaders(config, dataset, machine=computer, model=model).renewing()
+        with contextlib.closing(loader):
+            assert min(loader.batch_sizes(loader.batch_size + 1)) > 1
 
 
 def test_runs_of_other_shapes_are_refused_in_one_line(runs: list[Path], tmp_path: Path) -> None:

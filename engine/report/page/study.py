@@ -34,9 +34,11 @@ def study_page(folder: Path) -> parts.Document:
     """Return the page of a search's folder.
 
     Raises:
-        ConfigError: its table of trials is damaged, or no trial has ended.
+        ConfigError: one of its files is damaged, or no trial has ended.
     """
     trials = _rows(folder / TRIALS)
+    if not trials:
+        raise ConfigError([f"{folder / TRIALS}: no trial has ended yet"])
     columns = list(trials[0])
     last = next((columns.index(name) for name in AFTER_KEYS if name in columns), len(columns))
     names = [name for name in columns[:last] if name.startswith("val/")]
@@ -49,8 +51,8 @@ def study_page(folder: Path) -> parts.Document:
         sections.append(parts.Section("Slices", list(_slices(done, names[0], keys[:MOST_KEYS]))))
     if pictures := list(_pictures(folder / "figures")):
         sections.append(parts.Section("Figures", pictures))
-    if (folder / CONFIRMED).is_file():
-        sections.append(parts.Section("Confirmed", [_table(_rows(folder / CONFIRMED), "")]))
+    if (folder / CONFIRMED).is_file() and (confirmed := _rows(folder / CONFIRMED)):
+        sections.append(parts.Section("Confirmed", [_table(confirmed, "")]))
     sections.append(parts.Section("Every trial", [_table(trials, "")]))
     subtitle = f"a search by {', '.join(names)}"
     return parts.Document(folder.name, subtitle, list(_facts(folder, trials, names[0])), sections)
@@ -62,11 +64,16 @@ def _rows(file: Path) -> list[Trial]:
             rows: list[Trial] = list(csv.DictReader(opened))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError([f"{file}: cannot be read: {error}"]) from error
-    if not rows:
-        raise ConfigError([f"{file}: no trial has ended yet"])
     if any(None in row or None in row.values() for row in rows):
         raise ConfigError([f"{file}: is damaged: its lines differ in length"])
     return rows
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{file}: cannot be read: {error}"]) from error
 
 
 def _facts(folder: Path, trials: Sequence[Trial], metric: str) -> Iterator[tuple[str, str]]:
@@ -82,8 +89,7 @@ def _facts(folder: Path, trials: Sequence[Trial], metric: str) -> Iterator[tuple
             f"{best['trial']}, {metric} {_short(best[metric])}, chosen by validation",
         )
     if (folder / BEST).is_file():
-        with (folder / BEST).open(encoding="utf-8") as file:
-            said = [line[1:].strip() for line in file if line.startswith("#")]
+        said = [line[1:].strip() for line in _lines(folder / BEST) if line.startswith("#")]
         if said:
             yield BEST, "; ".join(said)
 

@@ -24,11 +24,6 @@ class Source(NamedTuple):
     degrees: int
     squares: float
 
-    @property
-    def mean_square(self) -> float:
-        """Sum of squares over degrees of freedom."""
-        return self.squares / self.degrees
-
 
 def decompose(values: np.ndarray, factors: Sequence[str]) -> list[Source]:
     """Return the analysis of variance of a balanced factorial experiment.
@@ -87,19 +82,45 @@ def pooled(sources: Sequence[Source], factors: Sequence[str]) -> Source:
     )
 
 
-def chance_of(effect: Source, error: Source) -> float | None:
-    """Return p of an F test: how often chance alone gives so large a mean square, or larger.
+def chance_in_blocks(
+    values: np.ndarray, effect: Sequence[str], *, factors: Sequence[str], block: str
+) -> float | None:
+    """Return p of an F test of an effect against how much it differs between blocks.
+
+    A block, such as a training subset, has a number for every cell. Levels that vary more than
+    others from block to block make the plain test reject too often; its degrees of freedom are
+    therefore multiplied by how equal the variances of the effect's contrasts are (Greenhouse and
+    Geisser 1959, "On methods in the analysis of profile data"). A single contrast needs no such
+    correction: its test is the paired t test.
 
     Args:
-        effect: what is tested.
-        error: what its mean square would be like without an effect.
+        values: (levels of the first factor, of the second, ..., runs of each cell).
+        effect: factors of the effect, without ``block``.
+        factors: names of all axes but the last.
+        block: the factor whose levels are drawn independently.
 
     Returns:
-        None where the error has no spread.
+        None for a single block, and where the effect does not differ between blocks.
     """
-    if error.squares <= 0 or effect.degrees == 0 or error.degrees == 0:
+    kept = [factors.index(name) for name in (block, *effect)]
+    scores = np.moveaxis(values, kept, range(len(kept))).mean(
+        axis=tuple(range(len(kept), values.ndim))
+    )
+    for axis in range(1, scores.ndim):
+        scores = scores - scores.mean(axis=axis, keepdims=True)
+    degrees = math.prod(size - 1 for size in scores.shape[1:])
+    scores = scores.reshape(len(scores), -1)
+    num_blocks, mean = len(scores), scores.mean(axis=0)
+    if num_blocks < 2:
         return None
+    covariance = (scores - mean).T @ (scores - mean) / (num_blocks - 1)
+    spread = float(np.trace(covariance))
+    # Rounding alone makes up this much of numbers that do not differ.
+    if spread <= 1e-24 * float((values**2).mean()):
+        return None
+    equality = spread**2 / (degrees * float((covariance**2).sum()))
     # Not scipy.stats, whose import takes as long as everything else here.
     from scipy.special import fdtrc
 
-    return float(fdtrc(effect.degrees, error.degrees, effect.mean_square / error.mean_square))
+    ratio = num_blocks * float(mean @ mean) / spread
+    return float(fdtrc(degrees * equality, degrees * equality * (num_blocks - 1), ratio))

@@ -6,8 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import linalg, stats
 
-from engine.report.variance import Source, chance_of, decompose, pooled
+from engine.tables.analysis_of_variance import chance_in_blocks, decompose, pooled
 
 SHAPE = (3, 2, 4, 3)
 FACTORS = ("recipe", "loss", "subset")
@@ -58,11 +59,37 @@ def test_one_run_a_cell_leaves_no_source_within_cells() -> None:
     assert () not in {source.factors for source in decompose(VALUES[..., :1], FACTORS)}
 
 
-def test_p_is_that_of_the_f_distribution_on_2_and_2_degrees() -> None:
-    """Its survival function there is 1 / (1 + F)."""
-    p = chance_of(Source(("recipe",), 2, 12.0), Source((), 2, 4.0))
-    assert p == pytest.approx(1 / (1 + 3))
-    assert chance_of(Source(("recipe",), 2, 12.0), Source((), 2, 0.0)) is None
+def test_p_of_two_levels_is_that_of_the_paired_t_test() -> None:
+    p = chance_in_blocks(VALUES, ["loss"], factors=FACTORS, block="subset")
+    means = VALUES.mean(axis=(0, 3))  # (loss, subset)
+    assert p == pytest.approx(stats.ttest_rel(means[0], means[1]).pvalue)
+
+
+def test_p_of_an_interaction_is_that_of_its_orthonormal_contrasts() -> None:
+    """Greenhouse and Geisser's factor from the eigenvalues of the contrasts' covariance."""
+    p = chance_in_blocks(VALUES, ["recipe", "loss"], factors=FACTORS, block="subset")
+    contrasts = np.kron(linalg.helmert(3), linalg.helmert(2))
+    scores = VALUES.mean(axis=3).transpose(2, 0, 1).reshape(4, 6) @ contrasts.T  # (subset, 2)
+    eigenvalues = np.linalg.eigvalsh(np.cov(scores.T))
+    factor = eigenvalues.sum() ** 2 / (2 * (eigenvalues**2).sum())
+    squares = {source.factors: source for source in decompose(VALUES, FACTORS)}
+    effect, error = squares["recipe", "loss"], squares["recipe", "loss", "subset"]
+    ratio = (effect.squares / effect.degrees) / (error.squares / error.degrees)
+    assert p == pytest.approx(stats.f.sf(ratio, 2 * factor, 6 * factor))
+
+
+def test_levels_of_unequal_spread_are_not_found_to_differ_too_often() -> None:
+    """The uncorrected test rejects a true null hypothesis in more than one of ten such tables."""
+    spreads = np.array([1.0, 1.0, 1.0, 1.0, 8.0]).reshape(5, 1, 1)
+    draws = np.random.default_rng(0).normal(size=(1000, 5, 5, 1)) * spreads
+    found = [chance_in_blocks(draw, "r", factors="rs", block="s") for draw in draws]
+    assert np.mean([p is not None and p < 0.05 for p in found]) < 0.08
+
+
+def test_an_effect_that_is_the_same_in_all_blocks_has_no_p() -> None:
+    same = np.broadcast_to(np.array([0.1, 0.2, 0.7]).reshape(3, 1, 1), (3, 6, 1))
+    assert chance_in_blocks(same, "r", factors="rs", block="s") is None
+    assert chance_in_blocks(same[:, :1], "r", factors="rs", block="s") is None
 
 
 @pytest.mark.parametrize("broken", [VALUES[0], np.full(SHAPE, np.nan), np.zeros((0, 2, 4, 3))])
