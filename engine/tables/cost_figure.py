@@ -30,6 +30,8 @@ PANEL_WIDTH, PANEL_HEIGHT, NAME_HEIGHT = 7.2, 3.4, 0.2
 WIDE = 3.0
 """Costs that far apart, as a factor, are drawn on a logarithmic scale."""
 
+BY_THE_MEANS = "by the means; differences may be noise"
+
 
 class Point(NamedTuple):
     """A row: what it costs, how good it is, and how far its runs lie apart."""
@@ -52,7 +54,8 @@ def draw(
     """Draw one panel a block: mean of a metric against mean cost, with one standard deviation.
 
     Rows on the Pareto front are filled, their names bold, and joined by a line that climbs in
-    steps: at any cost it shows the best that is to be had for it. All others are hollow.
+    steps: at any cost it shows the best that is to be had for it. All others are hollow. The front
+    goes by the means, whose differences may be noise: no test is behind it.
 
     Args:
         blocks: of one table.
@@ -72,7 +75,8 @@ def draw(
         )
     said = f"{title or blocks[0].table}: best at equal cost, rule {blocks[0].rule}"
     heights = [max(PANEL_HEIGHT, len(found) * NAME_HEIGHT + 0.8) for found in points]
-    figure = new_figure(PANEL_WIDTH, sum(heights) + 0.4, title=said)
+    figure = new_figure(PANEL_WIDTH, sum(heights) + 0.6, title=said)
+    figure.suptitle(f"{figure.get_suptitle()}\n{BY_THE_MEANS}", x=0.01, ha="left")
     panels = figure.subplots(len(blocks), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[
         :, 0
     ]

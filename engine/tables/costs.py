@@ -112,6 +112,8 @@ def checked(measure: str) -> str:
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
     """Say of each point whether no other is at least as cheap and as good, and better in one.
 
+    It compares the numbers alone: of two means, one may be above the other by chance.
+
     Args:
         costs: less is better.
         values: more is better.

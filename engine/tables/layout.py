@@ -19,9 +19,10 @@ from engine.training.metrics import groups
 
 DAGGER = "†"
 COSTS = (
-    "cost: means over runs, of training alone, earlier stages included; forward and backward: "
-    "passes of one image through the network; memory: at the peak; seconds go by the machine and "
-    "by what else it does, the counts do not"
+    "cost: means over runs, of training alone, earlier stages and teachers included; forward and "
+    "backward: passes of one image through the network, without those of a head on cached features "
+    "and without the pass that made the features; memory: at the peak; seconds go by the machine "
+    "and by what else it does, the counts do not"
 )
 
 

@@ -89,9 +89,9 @@ options:
   --command ROW[/S]   print the commands that make this row's runs again (in setting S), and stop
   --figure FILE       draw balanced accuracy, head and tail of every row: .png or .pdf
   --against MEASURE   with --figure: draw the metric (of --columns the first) against this cost
-                      instead, with the rows that no other beats at equal cost: cpu_seconds,
-                      gpu_seconds, seconds, images, forward, backward, memory, gpu_memory, energy
-                      or trained_parameters
+                      instead, with the rows that no other beats at equal cost by the means, whose
+                      differences may be noise: cpu_seconds, gpu_seconds, seconds, images, forward,
+                      backward, memory, gpu_memory, energy or trained_parameters
   --readme            write the tables of all committed results into docs/results.md, and six rows
                       of one into README.md
   -h, --help          this text

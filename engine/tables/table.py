@@ -19,6 +19,7 @@ from engine.tables.published import SPLITS
 from engine.tables.record import RunRecord
 from engine.tables.style import Style
 from engine.tables.table_file import Reference, TableFile, read_table_file
+from engine.tables.tuned import tuned_file
 
 WIDE = 1000
 """Columns of characters where output goes to a file."""
@@ -50,7 +51,7 @@ def read_table(source: Path) -> Table:
     is_described = described == source or described.exists()
     description = read_table_file(described) if is_described else None
     if not results.exists():
-        how = "" if description is None else f"; python reproduce.py {source} makes it"
+        how = "" if description is None else f"; {_making(description, source)}"
         raise ConfigError([f"{results}: no such file{how}"])
     records = record.read(results)
     if not records:
@@ -59,6 +60,13 @@ def read_table(source: Path) -> Table:
     if len(tables) > 1:
         raise ConfigError([f"{results}: lines of several tables: {', '.join(tables)}"])
     return Table(records, description)
+
+
+def _making(table: TableFile, path: Path) -> str:
+    """Say which command makes the lines of a table, or has to come before it."""
+    if table.tune is not None and not tuned_file(table).exists():
+        return f"it is not tuned yet: python reproduce.py {path} --tune, and then without --tune"
+    return f"python reproduce.py {path} makes it"
 
 
 def title_of(table: Table) -> str:

@@ -127,6 +127,15 @@ def test_the_front_is_what_nothing_cheaper_beats_and_equal_points_are_both_on_it
     assert pareto_front([1, 1, 2, 3, 3], [5, 5, 4, 6, 5]) == [True, True, False, True, False]
 
 
+def test_what_the_counts_leave_out_and_what_the_front_goes_by_is_said(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(results), "--cost"]) == 0
+    assert "without the pass that made the features" in capsys.readouterr().out
+    title = cost_figure.draw(blocks_of(read_table(results)), measure="cpu_seconds").get_suptitle()
+    assert "by the means" in title and "may be noise" in title
+
+
 def test_the_figure_fills_the_front_joins_it_and_names_every_point(results: Path) -> None:
     (axes,) = cost_figure.draw(blocks_of(read_table(results)), measure="cpu_seconds").axes
     (front, *points) = [drawn for drawn in axes.lines if len(drawn.get_xdata()) > 0]

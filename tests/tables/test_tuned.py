@@ -15,6 +15,7 @@ from engine.config.mistakes import ConfigError
 from engine.tables import tuned
 from engine.tables.cells import Cell, cells
 from engine.tables.record import read
+from engine.tables.table import read_table
 from engine.tables.table_file import PAPERS, read_table_file
 from engine.tables.tuned import TunedCell, identity, read_tuned, searches
 from engine.tuning.search import Search
@@ -95,6 +96,14 @@ def test_a_table_that_is_to_be_tuned_makes_no_run_before(
     assert main([str(table)]) == 2
     said = f"{table}: is not tuned yet: python reproduce.py {table} --tune\n"
     assert capsys.readouterr().err == said
+
+
+def test_the_lines_of_a_table_that_is_not_tuned_yet_want_the_tuning_first(table: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"not tuned yet: python reproduce.py {table} --tune"):
+        read_table(table)
+    keep(table)
+    with pytest.raises(ConfigError, match=rf"; python reproduce.py {table} makes it"):
+        read_table(table)
 
 
 def test_words_that_were_found_over_another_recipe_are_refused(table: Path) -> None:
