@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.analysis import classifiers
+from engine.analysis import classifiers, reranking
 from engine.analysis.blocks import Doubles, Integers, mean_where, recalls
 from engine.analysis.comparison import recall_difference
 from engine.analysis.groups import REFUSED
@@ -30,8 +30,8 @@ class Candidate(NamedTuple):
 def classifier_section(run: StoredRun) -> Section:
     """Choose each kind of classifier on validation, and return its recall on test.
 
-    ``weight_scaling`` needs logits alone, ``tau_normalisation`` also the head's weights and
-    ``nearest_mean`` features and class means, which ``evaluate.store_features`` keeps.
+    ``weight_scaling`` and ``reranking`` need logits alone, ``tau_normalisation`` also the head's
+    weights and ``nearest_mean`` features and class means, which ``evaluate.store_features`` keeps.
     """
     if run.val is None:
         return {"refused": REFUSED}
@@ -41,6 +41,14 @@ def classifier_section(run: StoredRun) -> Section:
     scales = classifiers.weight_scales(run.logits("val"), run.val.targets)
     scaled = _chosen(run, _weight_scaling(run, scales.factors))
     found: Section = {"weight_scaling": {**scaled, "converged": scales.converged}}
+    reranker = reranking.fit(run.logits("val"), run.val.targets, run.class_counts)
+    ranked = _chosen(run, _reranking(run, reranker))
+    found["reranking"] = {
+        **ranked,
+        "converged": reranker.converged,
+        "offsets": reranker.offsets.tolist(),
+        "pair_weights": reranker.pair_weights.tolist(),
+    }
     if stored is None:
         return found | {name: {"refused": NOT_STORED} for name in WITH_FEATURES}
     for name, candidates in WITH_FEATURES.items():
@@ -53,6 +61,10 @@ def classifier_section(run: StoredRun) -> Section:
 
 def _weight_scaling(run: StoredRun, factors: Doubles) -> Iterator[Candidate]:
     yield Candidate(None, lambda split: (run.logits(split) * factors).argmax(axis=1))
+
+
+def _reranking(run: StoredRun, reranker: reranking.Reranker) -> Iterator[Candidate]:
+    yield Candidate(None, lambda split: reranker.predict(run.logits(split), run.class_counts))
 
 
 def _tau_normalisation(run: StoredRun, stored: ClassifierFile) -> Iterator[Candidate]:

@@ -109,7 +109,7 @@ class RunScreen(Screen):
         for row in section["rows"]:
             if row["prior"] in PRIORS:
                 cells = (
-                    f"{100 * row[way]['value']:.1f} ± {100 * row[way]['error']:.1f}"
+                    f"{share(row[way]['value'])} ± {share(row[way]['error'])}"
                     for way in ("as_is", "known")
                 )
                 add_row(table, row["prior"], *cells)
@@ -154,8 +154,10 @@ class RunScreen(Screen):
                 word = f"{setting:.2f}" if isinstance(setting, float) else str(setting or "")
                 add_row(table, label, word, *shares_of(row["test"], LINES))
         self.show(table)
-        if not section["weight_scaling"]["converged"]:
-            self.say("weight scaling has not converged: its numbers are those of the last step")
+        for name in ("weight_scaling", "reranking"):
+            if not section[name]["converged"]:
+                label = name.replace("_", " ")
+                self.say(f"{label} has not converged: its numbers are those of the last step")
         for why, names in refused.items():
             self.say(f"{', '.join(names)}: {why}")
 

@@ -54,8 +54,12 @@ def add_row(table: Table, *cells: str) -> None:
 
 
 def share(value: float | None) -> str:
-    """Return a share in per cent."""
-    return DASH if value is None else f"{100 * value:.1f}"
+    """Return a share in per cent; the last bits of a half never decide how it is rounded.
+
+    >>> share(0.5695), share(0.5695 - 2e-16)
+    ('57.0', '57.0')
+    """
+    return DASH if value is None else f"{round(100 * value, 9):.1f}"
 
 
 def shares_of(values: Section, names: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine.training.class_means import ClassSums
 from engine.training.evaluation import Evaluator
 from engine.training.files import array_file, write_bytes
 
@@ -74,24 +75,17 @@ def _means(
     evaluator: Evaluator, targets: Tensor, *, num_classes: int, after_batch: Callable[[], None]
 ) -> Mapping[str, np.ndarray]:
     """Return means of features and of features of length 1; zeros for a class without images."""
-    sums, unit_sums, done = None, None, 0
+    sums, unit_sums, done = ClassSums(num_classes), ClassSums(num_classes), 0
     for batch in evaluator.features("train", after_batch=after_batch):
         features = torch.from_numpy(batch).double()
-        if sums is None or unit_sums is None:
-            shape = (num_classes, features.shape[1])
-            sums = torch.zeros(shape, dtype=torch.float64)
-            unit_sums = torch.zeros(shape, dtype=torch.float64)
         labels = targets[done : done + len(features)]
-        sums.index_add_(0, labels, features)
-        unit_sums.index_add_(0, labels, nn.functional.normalize(features))
+        sums.add(features, labels)
+        unit_sums.add(nn.functional.normalize(features), labels)
         done += len(features)
-    assert sums is not None and unit_sums is not None
-    counts = targets.bincount(minlength=num_classes)
-    images = counts.clamp(min=1)[:, None]
     return {
-        "means": (sums / images).float().numpy(),
-        "unit_means": (unit_sums / images).float().numpy(),
-        "counts": counts.numpy(),
+        "means": sums.means(empty=0.0).numpy(),
+        "unit_means": unit_sums.means(empty=0.0).numpy(),
+        "counts": sums.counts.numpy(),
     }
 
 

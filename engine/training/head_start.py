@@ -9,6 +9,7 @@ import data
 import models
 from engine.config.mistakes import mistakes_of
 from engine.config.schema import Config
+from engine.training.class_means import ClassSums
 from engine.training.loaders import Loaders
 from engine.training.runtime import preserved_randomness
 from engine.training.train_loop import Trainer
@@ -56,7 +57,6 @@ def class_means(features: Tensor, targets: Tensor, *, num_classes: int) -> Tenso
         targets: (N,).
         num_classes: C.
     """
-    sums = torch.zeros(num_classes, features.shape[1], dtype=torch.float64)
-    sums.index_add_(0, targets, features.double())
-    counts = targets.bincount(minlength=num_classes)
-    return (sums / counts[:, None]).float()
+    sums = ClassSums(num_classes)
+    sums.add(features, targets)
+    return sums.means(empty=torch.nan)

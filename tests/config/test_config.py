@@ -579,6 +579,7 @@ def test_a_config_cannot_be_changed() -> None:
         "runtime.workers=0",
         "runtime.compile=true",
         "runtime.checkpoint_seconds=1",
+        "evaluate.store_features=true",
     ],
 )
 def test_keys_that_change_no_number_leave_the_fingerprint_alone(word: str) -> None:
