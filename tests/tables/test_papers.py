@@ -148,7 +148,7 @@ def test_the_first_epoch_of_every_method_runs(path: Path, tmp_path: Path) -> Non
     assert len(chosen) == len(table.methods)
     for cell in chosen:
         epochs = {"schedule.epochs": cell.config.schedule.epochs}
-        # Folders of their own: two rows that differ in what another run leaves alone are one run here.
+        # In one folder, rows that differ in what the stand-in leaves out would resume each other.
         config = stand_in(cell, tmp_path / cell.method, **SMALL_NETWORK, **epochs)
         row = first_row(config)
         assert row["epoch"] == 1
