@@ -1,9 +1,9 @@
 """One process at work on the runs of a table, beside others that may work on the same ones.
 
 A run that another process is writing is passed over and looked at again at the end; so is one that
-starts from a run which is not finished, or is trained as one. A results line is added as soon as a run has finished. Any
-process may be killed at any moment: the lock on its run falls with it, and whoever comes next
-resumes the run.
+starts from a run which is not finished, or is trained as one. A results line is added as soon as a
+run has finished. Any process may be killed at any moment: the lock on its run falls with it, and
+whoever comes next resumes the run.
 """
 
 from __future__ import annotations
