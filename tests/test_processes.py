@@ -19,16 +19,27 @@ import torch
 
 from engine.config.components import ROOT
 from engine.training.processes import Processes
+from engine.training.setup import load_dataset
+from engine.training.trained import load_run
 from losses.cross_entropy import CrossEntropy
 from losses.sigmoid_focal import SigmoidFocal
 from losses.softmax_focal import SoftmaxFocal
-from tests._runs import assert_same_run, folder_of, rows_of, small_run, small_words
+from tests._runs import (
+    assert_same_run,
+    folder_of,
+    rows_of,
+    small_config,
+    small_run,
+    small_words,
+)
 
 # No BatchNorm, whose statistics are of a process's own images.
 COMPARABLE = (
     *("model.norm=group", "optim.lr=0.01", "reweight=inverse", "loss.normalize=weights"),
     "schedule.epochs=2",
 )
+
+STORING = "evaluate.store_features=true"  # changes no number, and so no fingerprint
 
 
 def environment(rank: int, *, world: int, port: int) -> dict[str, str]:
@@ -164,7 +175,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path, words: tuple[str, .
 def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a run that two processes made."""
     root = tmp_path_factory.mktemp("shared")
-    with two(["train.py", *small_words(root, *COMPARABLE)]) as processes:
+    with two(["train.py", *small_words(root, *COMPARABLE), STORING]) as processes:
         printed = finished(processes)
     assert [process.returncode for process in processes] == [0, 0], printed
     (root / "printed.json").write_text(json.dumps(printed))
@@ -191,6 +202,25 @@ def test_only_the_main_process_writes_and_speaks(shared_run: Path) -> None:
     assert segment["processes"] == 2
     predictions = np.load(folder / "predictions" / "test.last.npz")
     assert len(predictions["targets"]) == 40
+
+
+def test_features_of_two_processes_are_in_the_order_of_the_images(shared_run: Path) -> None:
+    folder = folder_of(shared_run, *COMPARABLE)
+    dataset = load_dataset(small_config(shared_run, *COMPARABLE))
+    run = load_run(folder, rule="last")
+    stored = np.load(folder / "predictions/classifier.last.npz")
+    for split in ("val", "test"):
+        features = np.load(folder / f"predictions/{split}.last.features.npy")
+        logits = np.load(folder / f"predictions/{split}.last.npz")["logits"]
+        np.testing.assert_allclose(
+            features @ stored["weight"].T + stored["bias"], logits, atol=1e-4
+        )
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (run.mean, run.std))
+    with torch.no_grad():
+        features = run.model((dataset.train.images.float() / 255 - mean) / std).features.numpy()
+    for label, found in enumerate(stored["means"]):
+        own = features[dataset.train.targets.numpy() == label].mean(axis=0)
+        np.testing.assert_allclose(found, own, atol=1e-4)
 
 
 @pytest.mark.slow
