@@ -22,6 +22,7 @@ from data._folder import readable
 from data._list_file import ListFile
 
 _CHUNK = 100_000  # paths looked at as a matrix at a time
+_LONGEST = 200  # characters of a path in a message
 _MOST_NAMED = 5  # files named in one message
 _DRIVE = re.compile(rb"[A-Za-z]:[\\/]")
 
@@ -223,10 +224,17 @@ def _files(root: Path, name: bytes, *, key: str) -> dict[bytes, os.DirEntry[byte
 def _missing(listed: ListFile, missing: list[int], folder: Path) -> str:
     """Return the message about files that are not there, with the folder that has them if near."""
     named = [os.fsdecode(listed.paths[position]) for position in missing[:_MOST_NAMED]]
+    shown = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in named]
     line = (
         f"{listed.key}: {len(missing)} of {len(listed)} files of {listed.file.name} are not in "
-        f"{folder}: {', '.join(named)}{', ...' if len(missing) > _MOST_NAMED else ''}"
+        f"{folder}: {', '.join(shown)}{', ...' if len(missing) > _MOST_NAMED else ''}"
     )
+    if len(named[0]) > _LONGEST:
+        return f"{line}; see {listed.place(missing[0])}"
+    if named[0].endswith("/"):
+        return f"{line}; the path of a file does not end in /"
+    if named[0][0] in "\"'":
+        return f"{line}; paths in lines of text take no quotes, even where they hold spaces"
     if "\\" in named[0] and "/" not in named[0]:
         return f"{line}; folders are separated by / in a list"
     with readable(folder, key="data.root"):

@@ -147,7 +147,8 @@ class Batches:
             if self._requests.waiting is not requests:
                 raise RuntimeError("another epoch of this loader has begun")
             if isinstance(images, DataError):
-                raise images
+                # Raised itself, it would hold the frame that holds it, and the workers with that.
+                raise DataError(*images.args)
             yield images
 
 
