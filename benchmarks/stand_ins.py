@@ -10,20 +10,28 @@ order; 20 validation and 50 test images of every class. ``--like even`` gives ev
 
 A few files of each class are drawn, in a colour and a pattern of the class, so that there is
 something to learn; every line of a list has a path of its own, which is a hard link to one of
-them. So a whole epoch of the real size takes minutes:
+them. So a whole epoch of the real size, with validation and test, takes minutes:
 
-    python train.py data=image_list data.root=/scratch/imagenet_lt data.train=train.txt
-        data.val=val.txt data.test=test.txt data.size=32 model=test_resnet schedule.epochs=1
+    python -m benchmarks.stand_ins /scratch/imagenet_lt --epoch
+
+trains a small network on them by ``train.py``, in a process of its own, shows what that prints, and
+then the seconds and the numbers of images and classes of the finished run.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import resource
 import shutil
+import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -97,6 +105,40 @@ def write_lists(
     return {split: int(own.sum()) for split, own in counts.items()}
 
 
+def train_epoch(folder: Path) -> int:
+    """Train an epoch on what was written; print what it took; return the exit code."""
+    runs = folder / "runs"
+    lists = [f"data.{split}={split}.txt" for split in ("train", "val", "test")]
+    data = ["data=image_list", f"data.root={folder.resolve()}", *lists, "data.size=32"]
+    run = ["model=test_resnet", "schedule.epochs=1", "optim.batch_size=512", "track.to=[]"]
+    quiet = ["track.figures=false", f"track.root={runs}", "track.name=epoch", "runtime.threads=1"]
+    command = [sys.executable, "train.py", *data, *run, *quiet]
+    started, used = time.perf_counter(), _seconds_of_children()
+    code = subprocess.run(command, cwd=Path(__file__).parents[1], check=False).returncode
+    wall, cpu = time.perf_counter() - started, _seconds_of_children() - used
+    for file in runs.glob("epoch/*/summary.json"):
+        print(f"{_described(json.loads(file.read_text()))}; {wall:.0f} s, {cpu:.0f} s of CPU time")
+    return code
+
+
+def _described(summary: dict[str, Any]) -> str:
+    """Return how many images and classes of each kind a finished run has measured."""
+    classes = summary["rules"][summary["headline"]]["classes"]
+    sizes = Counter(own["group"] for own in classes)
+    groups = " / ".join(str(sizes[name]) for name in ("many", "medium", "few"))
+    images = sum(own["train_images"] for own in classes)
+    tested = sum(own["support"] for own in classes)
+    return (
+        f"{images:,} training images, {tested:,} test images, {len(classes):,} classes, "
+        f"{groups} of them many / medium / few"
+    )
+
+
+def _seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
@@ -129,8 +171,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--like", choices=("imagenet_lt", "even"), default="imagenet_lt")
     parser.add_argument("--train", type=int, help="training images, with --like even")
     parser.add_argument("--files", type=int, default=3, help="drawn files of a class (3)")
-    parser.add_argument("--side", type=int, default=64, help="height of these in pixels (64)")
+    parser.add_argument("--side", type=int, default=32, help="height of these in pixels (32)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of all counts (1)")
+    parser.add_argument("--epoch", action="store_true", help="then train an epoch on them")
     given = parser.parse_args(argv)
     if (given.train is None) == (given.like == "even"):
         parser.error("--train goes with --like even, and that needs it")
@@ -148,8 +191,8 @@ def main(argv: Sequence[str]) -> int:
     given = arguments(argv)
     lines = write_lists(given.folder, counts_of(given), files=given.files, side=given.side)
     sizes = ", ".join(f"{split}.txt {number:,} lines" for split, number in lines.items())
-    print(f"{given.folder}: {sizes}; {CLASSES * given.files:,} files drawn")
-    return 0
+    print(f"{given.folder}: {sizes}; {CLASSES * given.files:,} files drawn", flush=True)
+    return train_epoch(given.folder) if given.epoch else 0
 
 
 if __name__ == "__main__":

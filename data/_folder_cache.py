@@ -132,8 +132,10 @@ class FolderCache:
 
     def _check_shapes(self, listing: Listing, shape: ImageShape) -> None:
         """Read the headers of all files and refuse sizes that differ; once for a listing."""
+        if self.decoding.size is not None:
+            return
         checked = self._entry(listing).with_suffix(".checked")
-        if self.decoding.size is not None or checked.is_dir():
+        if checked.is_dir():
             return
         paths = [path for name in listing.splits for path in _paths(listing, name)]
         header = functools.partial(stored_shape, exif_orientation=self.decoding.exif_orientation)

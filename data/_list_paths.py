@@ -21,6 +21,8 @@ from data._base import DataError
 from data._folder import readable
 from data._list_file import ListFile
 
+_CHUNK = 100_000  # paths looked at as a matrix at a time
+_LONGEST = 200  # characters of a path in a message
 _MOST_NAMED = 5  # files named in one message
 _DRIVE = re.compile(rb"[A-Za-z]:[\\/]")
 
@@ -35,6 +37,44 @@ class Found(NamedTuple):
 
     sizes: np.ndarray
     times: np.ndarray
+
+
+class Folders(NamedTuple):
+    """The folders of N paths.
+
+    Args:
+        names: F folders without a slash at their end, in the order of their first path.
+        index: (N,) int64, which of them each path is in.
+    """
+
+    names: list[bytes]
+    index: np.ndarray
+
+
+def folders_of(paths: np.ndarray) -> Folders:
+    """Return the folders of paths (N,), bytes.
+
+    Looked at as a matrix of bytes: a million objects of Python take ten times as long. Lists name
+    the images of a folder together more often than not, so that of a run one path is looked at.
+    """
+    numbers: dict[bytes, int] = {}
+    index = np.empty(len(paths), dtype=np.int64)
+    for start in range(0, len(paths), _CHUNK):
+        folders = _up_to_the_last_slash(paths[start : start + _CHUNK])
+        is_first = np.concatenate([[True], folders[1:] != folders[:-1]])
+        own = [numbers.setdefault(name, len(numbers)) for name in folders[is_first].tolist()]
+        index[start : start + _CHUNK] = np.array(own)[np.cumsum(is_first) - 1]
+    return Folders(list(numbers), index)
+
+
+def _up_to_the_last_slash(paths: np.ndarray) -> np.ndarray:
+    """Return what is before the last slash of each path, nothing where there is none."""
+    width = paths.dtype.itemsize
+    letters = np.ascontiguousarray(paths).view(np.uint8).reshape(len(paths), width)
+    is_slash = letters == ord("/")
+    last = np.where(is_slash.any(1), width - 1 - is_slash[:, ::-1].argmax(1), 0)
+    kept = np.where(np.arange(width) < last[:, None], letters, 0).astype(np.uint8)
+    return kept.view(paths.dtype).reshape(len(paths))
 
 
 def relative_paths(listed: ListFile, folder: Path) -> tuple[ListFile, tuple[str, ...]]:
@@ -115,9 +155,10 @@ def check_apart(lists: Mapping[str, ListFile]) -> None:
         DataError: Naming the first, and how many there are.
     """
     hashes = {listed.key: _hashes(listed.paths) for listed in lists.values()}
-    together = np.concatenate(list(hashes.values()))
-    if len(np.unique(together)) == len(together):
-        return  # as is usual: one sort of all is much faster than looking each list up in another
+    # As is usual: one sort of all is much faster than looking each list up in another.
+    together = np.sort(np.concatenate(list(hashes.values())))
+    if (together[1:] != together[:-1]).all():
+        return
     for one, other in itertools.combinations(lists.values(), 2):
         there = np.flatnonzero(np.isin(hashes[other.key], hashes[one.key]))
         if not len(there):
@@ -144,35 +185,36 @@ def look_up(listed: ListFile, folder: Path, *, with_facts: bool) -> Found:
     """
     sizes, times = (np.zeros(len(listed), dtype=np.int64) for _ in range(2))
     missing: list[int] = []
-    paths = listed.paths.tolist()
-    for place, positions in _by_folder(paths).items():
-        files = _files(folder / os.fsdecode(place), key=listed.key)
-        start = len(place) + 1 if place else 0
-        for position in positions:
-            entry = files.get(paths[position][start:])
-            if entry is None:
-                missing.append(position)
-            elif with_facts:
-                with readable(folder, key=listed.key):
-                    facts = entry.stat()
-                sizes[position], times[position] = facts.st_size, facts.st_mtime_ns
+    folders = folders_of(listed.paths)
+    by_folder = np.argsort(folders.index, kind="stable")
+    ends = np.bincount(folders.index, minlength=len(folders.names)).cumsum()
+    for name, positions in zip(folders.names, np.split(by_folder, ends[:-1]), strict=True):
+        files = _files(folder, name, key=listed.key)
+        paths = listed.paths[positions].tolist()
+        if not files.keys() >= set(paths):
+            missing += [
+                at for at, path in zip(positions.tolist(), paths, strict=True) if path not in files
+            ]
+        elif with_facts:
+            with readable(folder, key=listed.key):
+                facts = [files[path].stat() for path in paths]
+            sizes[positions] = [own.st_size for own in facts]
+            times[positions] = [own.st_mtime_ns for own in facts]
     if missing:
         raise DataError(_missing(listed, sorted(missing), folder))
     return Found(sizes, times)
 
 
-def _by_folder(paths: list[bytes]) -> dict[bytes, list[int]]:
-    folders: dict[bytes, list[int]] = {}
-    for position, path in enumerate(paths):
-        folders.setdefault(path.rpartition(b"/")[0], []).append(position)
-    return folders
+def _files(root: Path, name: bytes, *, key: str) -> dict[bytes, os.DirEntry[bytes]]:
+    """Return the files of a folder by their path from ``root``, links to files among them.
 
-
-def _files(folder: Path, *, key: str) -> dict[bytes, os.DirEntry[bytes]]:
-    """Return the files of a folder, links to files among them; none where there is no folder."""
+    There are none where there is no folder.
+    """
+    start = name + b"/" if name else b""
+    folder = os.fsencode(root / os.fsdecode(name))
     try:
-        with readable(folder, key=key), os.scandir(os.fsencode(folder)) as entries:
-            return {entry.name: entry for entry in entries if entry.is_file()}
+        with readable(root, key=key), os.scandir(folder) as entries:
+            return {start + entry.name: entry for entry in entries if entry.is_file()}
     except DataError as error:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
             return {}
@@ -182,10 +224,17 @@ def _files(folder: Path, *, key: str) -> dict[bytes, os.DirEntry[bytes]]:
 def _missing(listed: ListFile, missing: list[int], folder: Path) -> str:
     """Return the message about files that are not there, with the folder that has them if near."""
     named = [os.fsdecode(listed.paths[position]) for position in missing[:_MOST_NAMED]]
+    shown = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in named]
     line = (
         f"{listed.key}: {len(missing)} of {len(listed)} files of {listed.file.name} are not in "
-        f"{folder}: {', '.join(named)}{', ...' if len(missing) > _MOST_NAMED else ''}"
+        f"{folder}: {', '.join(shown)}{', ...' if len(missing) > _MOST_NAMED else ''}"
     )
+    if len(named[0]) > _LONGEST:
+        return f"{line}; see {listed.place(missing[0])}"
+    if named[0].endswith("/"):
+        return f"{line}; the path of a file does not end in /"
+    if named[0][0] in "\"'":
+        return f"{line}; paths in lines of text take no quotes, even where they hold spaces"
     if "\\" in named[0] and "/" not in named[0]:
         return f"{line}; folders are separated by / in a list"
     with readable(folder, key="data.root"):

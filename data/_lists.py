@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from data._folder import Files, Listing, move_test
 from data._known_lists import Recognised, recognise
 from data._list_file import ListFile
 from data._list_labels import ListClasses, list_classes
-from data._list_paths import check_apart, look_up, relative_paths, without_repeats
+from data._list_paths import check_apart, folders_of, look_up, relative_paths, without_repeats
 
 
 class CheckedLists(NamedTuple):
@@ -121,16 +120,15 @@ def class_folders(paths: np.ndarray, targets: np.ndarray) -> list[str | None]:
         paths: (N,) bytes.
         targets: (N,) int64, class of each image.
     """
-    pairs = {
-        (path.rpartition(b"/")[0], target)
-        for path, target in zip(paths.tolist(), targets.tolist(), strict=True)
-    }
-    num_classes_in = Counter(folder for folder, _ in pairs)
-    num_folders_of = Counter(target for _, target in pairs)
-    folders: list[bytes | None] = [None] * len(num_folders_of)
-    for folder, target in pairs:
-        if num_classes_in[folder] == num_folders_of[target] == 1:
-            folders[target] = folder
+    held = folders_of(paths)
+    num_classes = int(targets.max()) + 1
+    pairs = np.unique(held.index * num_classes + targets)
+    folder_of, target_of = pairs // num_classes, pairs % num_classes
+    is_own = np.bincount(folder_of)[folder_of] == 1
+    is_own &= np.bincount(target_of)[target_of] == 1
+    folders: list[bytes | None] = [None] * num_classes
+    for folder, target in zip(folder_of[is_own].tolist(), target_of[is_own].tolist(), strict=True):
+        folders[target] = held.names[folder]
     common = os.path.commonpath([own for own in folders if own] or [b""])
     start = len(common) + 1 if common else 0
     names = [None if own is None else os.fsdecode(own)[start:] for own in folders]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -118,17 +119,20 @@ class Batches:
         self, images: PreparedImages, *, workers: int, pin_memory: bool, seed: int
     ) -> None:
         self._requests = _Requests()
-        # A generator of its own: without one DataLoader draws from torch's global generator.
-        self._loader: DataLoader[Tensor | DataError] = DataLoader(
-            images,
-            batch_size=None,
-            sampler=self._requests,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            collate_fn=_as_is,
-            pin_memory=pin_memory,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        with warnings.catch_warnings():
+            # More workers than cores: a run says so in a line of its own.
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            # A generator of its own: without one DataLoader draws from torch's global generator.
+            self._loader: DataLoader[Tensor | DataError] = DataLoader(
+                images,
+                batch_size=None,
+                sampler=self._requests,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                collate_fn=_as_is,
+                pin_memory=pin_memory,
+                generator=torch.Generator().manual_seed(seed),
+            )
 
     def epoch(self, requests: Sequence[Request]) -> Iterator[Tensor]:
         """Yield uint8 (B, C, H, W) for each request, in their order.
@@ -143,7 +147,8 @@ class Batches:
             if self._requests.waiting is not requests:
                 raise RuntimeError("another epoch of this loader has begun")
             if isinstance(images, DataError):
-                raise images
+                # Raised itself, it would hold the frame that holds it, and the workers with that.
+                raise DataError(*images.args)
             yield images
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from engine.config.cores import num_cores
 from engine.config.mistakes import ConfigError, nearest
 from engine.tables.cells import Cell, select, with_stages
 from engine.tables.table_file import RESULTS, TableFile, read_table_file, schema
@@ -176,13 +176,6 @@ def _first_seeds(table: TableFile, num: int) -> set[tuple[int, int]]:
     if num > len(table.seeds):
         raise ConfigError([f"--seeds {num}: the table has {len(table.seeds)}"])
     return {pair for pair in table.seed_pairs if pair[0] in table.seeds[:num]}
-
-
-def num_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _seconds(text: str | None) -> float | None:

@@ -383,6 +383,13 @@ def group_limits(config: Config) -> Limits:
     return Limits(config.evaluate.many_above, config.evaluate.few_below)
 
 
+def needs_workers(config: Config, dataset: data.LongTailed) -> bool:
+    """Return whether worker processes have something to do: decoding, or changing single images."""
+    augment = augmentation(config)
+    images = dataset.train.trained_on(whole=augment.resized_crop > 0)
+    return isinstance(images, data.DiskImages) or augment.is_by_image
+
+
 def augmentation(config: Config) -> data.Augment:
     """Build the augmentation of ``data.augment``."""
     return data.Augment(**config.data.augment.model_dump())

@@ -187,11 +187,8 @@ def _adjusted_classes_have_a_prior(config: Config, dataset: data.LongTailed) -> 
 
 
 def _workers_need_work(config: Config, dataset: data.LongTailed) -> Iterator[str]:
-    augment = build.augmentation(config)
-    images = dataset.train.trained_on(whole=augment.resized_crop > 0)
     default = type(config.runtime).model_fields["workers"].default
-    is_needed = isinstance(images, data.DiskImages) or augment.is_by_image
-    if not is_needed and config.runtime.workers != default:
+    if not build.needs_workers(config, dataset) and config.runtime.workers != default:
         yield (
             f"runtime.workers={config.runtime.workers}: has no effect, the images of "
             f"data={config.data.name} are in memory"

@@ -11,11 +11,13 @@ from torch import Tensor
 import data
 import models
 from engine.config import choices, components, rules
+from engine.config.cores import num_cores
 from engine.config.schema import Config
 from engine.training import averaging
-from engine.training.build import group_limits, num_outputs
+from engine.training.build import group_limits, needs_workers, num_outputs
 from engine.training.class_values import loss_keys
 
+_FEW_WORKERS = 2  # so many disturb nobody, also on one core
 _SAME_STATISTICS = 0.005  # as far apart as the rounding of published ones
 
 TRAINS = "trains "  # begins the note on how much of a model is trained
@@ -94,6 +96,11 @@ def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -
         notes += (
             "every second training image is mirrored (data.augment.flip=true); set it to false "
             "where left and right matter, as for digits, signs and sides of a body",
+        )
+    if needs_workers(config, dataset) and config.runtime.workers > max(num_cores(), _FEW_WORKERS):
+        notes += (
+            f"runtime.workers={config.runtime.workers} for {num_cores()} cores: they take turns, "
+            "and each of them holds batches in memory",
         )
     if (remark := averaging.remark(config.model.ema, num_steps=num_steps)) is not None:
         notes += (remark,)

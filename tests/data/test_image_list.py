@@ -362,6 +362,18 @@ MISTAKES: dict[str, tuple[Spoil, str]] = {
         lambda s: s.write("train.txt", *TRAIN[1:], "A/0.PNG 0"),
         "1 of 5 files of train.txt are not in SHELF: A/0.PNG; there is a/0.png: capitals and small",
     ),
+    "a slash at the end": (
+        lambda s: s.write("train.txt", *TRAIN[1:], "a/0.png/ 0"),
+        "are not in SHELF: a/0.png/; the path of a file does not end in /",
+    ),
+    "quotes": (
+        lambda s: s.write("train.txt", *TRAIN[1:], '"a/0 .png" 0'),
+        "paths in lines of text take no quotes, even where they hold spaces",
+    ),
+    "a path longer than a file can have": (
+        lambda s: s.write("train.txt", *TRAIN[1:], f"a/{'x' * 5000}.png 0"),
+        f"are not in SHELF: a/{'x' * 198}...; see train.txt, line 5",
+    ),
     "an endless number": (
         lambda s: s.write("train.txt", *TRAIN[1:], "a/0.png 12345678901234567890"),
         "line 5: the label 12345678901234567890 has more than 9 digits",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import multiprocessing
 from pathlib import Path
@@ -22,6 +23,7 @@ from data import (
     Imbalance,
     Loader,
     LongTailed,
+    Split,
     Validation,
     build,
     image_hashes,
@@ -336,6 +338,20 @@ def test_workers_are_started_once_and_ended_by_close(photos: Path) -> None:
     assert len(started[0]) == 2
     assert started[0] == started[1] == started[2]
     del batches
+    subject.close()
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_a_file_that_cannot_be_read_leaves_no_worker_behind(photos: Path, tmp_path: Path) -> None:
+    before = set(multiprocessing.active_children())
+    files = dataset(photos, cache_gb=0, size=8).train.images
+    assert isinstance(files, DiskImages)
+    (tmp_path / "cut.jpg").write_bytes(jpeg(photograph())[:300])
+    images = dataclasses.replace(files, folder=tmp_path, names=np.array([b"cut.jpg"]))
+    one = torch.zeros(1, dtype=torch.int64)
+    subject = loader(Split(images, one, one), workers=1, augment=RECIPE)
+    with pytest.raises(DataError, match=r"cut\.jpg cannot be read as an image"):
+        next(subject.epoch(one, epoch=0))
     subject.close()
     assert set(multiprocessing.active_children()) <= before
 

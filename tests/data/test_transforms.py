@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +16,13 @@ import train
 from data import Augment, DataError, Loader, Split
 from data._augment import image_seed
 from data._base import ImageShape
+from data._prepared import Batches, PreparedImages
 from data._transforms import ImageTransform
 from data.image_folder import ImageFolder
+from engine.config.cores import num_cores
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
-from engine.training import build
+from engine.training import build, notes
 from engine.training.notes import opening_notes
 from tests._runs import assert_same_run, quiet_screen, small_run
 from tests.data._files import write_folder, write_image
@@ -351,3 +354,23 @@ def test_the_run_names_the_key_by_which_it_tests_otherwise_than_it_trains(
     config = load(overrides=[*words, "data.validation.fraction=0.4", *set_keys])
     said = opening_notes(config, build.build_dataset(config), num_steps=1)
     assert any(note.startswith(f"{named} as it does not test, and the cache") for note in said)
+
+
+@pytest.mark.parametrize("cores", [3, 4])
+def test_the_run_says_in_one_line_that_there_are_more_workers_than_cores(
+    cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notes, "num_cores", lambda: cores)
+    config = load(overrides=["data.augment.resized_crop=0.3", "runtime.workers=4"])
+    said = opening_notes(config, build.build_dataset(config), num_steps=1)
+    found = [note for note in said if note.startswith("runtime.workers=4 for 3 cores:")]
+    assert len(found) == (cores == 3)
+
+
+def test_torch_does_not_say_it_again() -> None:
+    whole = split()
+    made = PreparedImages(whole.images, EACH[0], seed=0, interpolation="bilinear")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        Batches(made, workers=num_cores() + 1, pin_memory=False, seed=0)
+    assert said == []

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.config.components import ROOT
+from engine.config.cores import num_cores
 from engine.config.mistakes import ConfigError
 from engine.training.signals import Interrupted, interruptions
 from engine.tuning.search import command_line
@@ -125,9 +126,8 @@ def share(index: int, *, number: int) -> dict[str, str]:
 
     Threads are set here and not by ``runtime.threads``, which stays what the config says.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    most = int(os.environ.get("OMP_NUM_THREADS") or cores or 1)
-    found = {"OMP_NUM_THREADS": str(max(1, min(most, (cores or 1) // number)))}
+    most = int(os.environ.get("OMP_NUM_THREADS") or num_cores())
+    found = {"OMP_NUM_THREADS": str(max(1, min(most, num_cores() // number)))}
     if gpus := _gpus():
         found["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
     return found
