@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 from engine.config.components import ROOT, parsed
@@ -64,6 +64,7 @@ def heading(name: str) -> str:
     return known.heading if known else name.replace("_", " ")
 
 
+@lru_cache(maxsize=4)
 def without_headings(source: str) -> str:
     """Return the source of the catalogue without what its rows only show: heading and column."""
     lines = source.encode().splitlines(keepends=True)

@@ -196,6 +196,8 @@ class Terminal:
         if self._is_brief:
             self._summary_line(summary, folder)
             return
+        if self.console.quiet:  # it would lay the tables out all the same
+            return
         self.console.print()
         self.console.print(_class_table(summary))
         self.console.print(_rule_table(summary))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,20 @@ def _with_siblings(file: Path) -> set[Path]:
     found, new = set[Path](), {file}
     while new:
         found |= new
-        modules = {
-            node.module
-            for path in new
-            for node in ast.walk(ast.parse(path.read_bytes()))
-            if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
-        }
+        modules = {name for path in new for name in _siblings_in(path.read_bytes())}
         new = {path for m in modules if (path := file.with_name(f"{m}.py")).exists()} - found
     return {path for path in found if not path.stem.startswith("_")}
+
+
+@functools.lru_cache(maxsize=256)
+def _siblings_in(source: bytes) -> frozenset[str]:
+    """Return the modules of its own folder that a module's source imports.
+
+    Kept by the source itself: a process that makes many runs reads each file anew, and parses it
+    once.
+    """
+    return frozenset(
+        node.module
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import secrets
@@ -248,6 +249,7 @@ def _untracked(files: Sequence[Path]) -> list[str]:
     return sorted(names - set(known.split("\0")))
 
 
+@functools.cache
 def package_version(package: str) -> str | None:
     """Return the version of a package, or None if it is missing, as W&B may be."""
     try:

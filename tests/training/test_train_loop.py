@@ -345,3 +345,11 @@ def test_predictions_that_are_not_finite_are_an_error() -> None:
 def test_one_logit_decides_by_its_sign_and_several_by_the_largest() -> None:
     assert predicted_classes(torch.tensor([[-0.1], [0.1]])).tolist() == [0, 1]
     assert predicted_classes(torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]])).tolist() == [1, 0]
+
+
+def test_weights_whose_sum_overflows_are_finite() -> None:
+    given = trainer()
+    with torch.no_grad():
+        for parameter in given.model.parameters():
+            parameter.fill_(torch.finfo(torch.float32).max)
+    given.check_weights()
