@@ -28,7 +28,7 @@ def test_there_are_experiments() -> None:
 def test_every_part_goes_on_top_of_every_data_set_and_changes_it(data: Path, part: Path) -> None:
     # A second stage needs a first, which a table names.
     planned = {"runs/first": "0" * 12}
-    stages = {"crt", "lws", "tau_normalised"}
+    stages = {"crt", "lws", "nearest_mean", "tau_normalised"}
     stage = ["model.init_from=runs/first"] if part.stem in stages else []
     alone, together = load([data]), load([data, part], stage, planned=planned)
     baselines = {"cross_entropy"}

@@ -292,6 +292,16 @@ def _a_head_starts_in_one_way(config: Config) -> Iterator[str]:
         )
 
 
+def _means_are_not_another_runs_weights(config: Config) -> Iterator[str]:
+    model = config.model
+    begins_at = of("model.head").fact(model.head, "begins_at")
+    if begins_at and model.init_from is not None and model.init_head:
+        yield (
+            f"model.init_head: has no effect with model.head={model.head}, which begins at the "
+            "class means of this run; set model.init_head=false"
+        )
+
+
 def _several_runs_are_averaged(config: Config) -> Iterator[str]:
     runs = config.model.init_from
     if not isinstance(runs, tuple):
@@ -584,6 +594,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,
     _a_head_starts_in_one_way,
+    _means_are_not_another_runs_weights,
     _several_runs_are_averaged,
     _weights_are_averaged_in_one_way,
     _a_head_that_goes_on_has_a_start,

@@ -1,9 +1,9 @@
 """One process at work on the runs of a table, beside others that may work on the same ones.
 
 A run that another process is writing is passed over and looked at again at the end; so is one that
-starts from a run which is not finished. A results line is added as soon as a run has finished. Any
-process may be killed at any moment: the lock on its run falls with it, and whoever comes next
-resumes the run.
+starts from a run which is not finished, or is trained as one. A results line is added as soon as a
+run has finished. Any process may be killed at any moment: the lock on its run falls with it, and
+whoever comes next resumes the run.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import train
 from engine.config.mistakes import ConfigError
 from engine.tables.cells import Cell
 from engine.tables.record import append, from_run_folder, read
+from engine.tables.shared_training import begin_where_it_ended, source_of
 from engine.training.code_hash import code_hash
 from engine.training.files import read_json
 from engine.training.run_folder import BusyError, RunFolder
@@ -155,7 +156,7 @@ def _attempt(
     guard: Callable[[], None],
     notify: Callable[[Event], None],
 ) -> Outcome:
-    """Run a cell if it is left, nobody else has it, and the run that it starts from is there."""
+    """Run a cell if it is left, nobody else has it, and the runs that it builds on are there."""
     left = {c.fingerprint for c in task.left_of(cells)}
     if cell.fingerprint not in left:
         return "done"
@@ -165,7 +166,10 @@ def _attempt(
             return "busy"
         notify(Event("failed", cell.label, f"it starts from {before.label}, which failed"))
         return "failed"
-    return _run(cell, task, guard=guard, notify=notify)
+    source = source_of(cell, cells)
+    if source is not None and source.fingerprint in left - failed:
+        return "busy"
+    return _run(cell, task, source=source, guard=guard, notify=notify)
 
 
 def _guard(interruption: Interruption, task: Task) -> None:
@@ -180,9 +184,17 @@ def _guard(interruption: Interruption, task: Task) -> None:
 
 
 def _run(
-    cell: Cell, task: Task, *, guard: Callable[[], None], notify: Callable[[Event], None]
+    cell: Cell,
+    task: Task,
+    *,
+    source: Cell | None,
+    guard: Callable[[], None],
+    notify: Callable[[Event], None],
 ) -> Outcome:
-    """Run, resume or merely read one cell, and add its line; ``busy`` if another process has it."""
+    """Run, resume or merely read one cell, and add its line; ``busy`` if another process has it.
+
+    Weights of ``source`` by the code of today are not trained again.
+    """
     import torch
 
     from engine.report.terminal import Terminal
@@ -196,11 +208,17 @@ def _run(
         guard()
 
     notify(Event("began", cell.label))
+    fresh = task.renew and is_outdated(cell)
     try:
+        if source is not None and is_finished(source) and not is_outdated(source):
+            if fresh:
+                folder.set_aside()
+                fresh = False
+            begin_where_it_ended(cell, source)
         train.run(
             cell.config,
             report=report,
-            fresh=task.renew and is_outdated(cell),
+            fresh=fresh,
             command=("reproduce.py", *sys.argv[1:]),
             screen=Terminal.silent(),
         )

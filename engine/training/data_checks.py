@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import data
+from engine.config.choices import of
 from engine.config.mistakes import ConfigError
 from engine.config.rules import NO_VALIDATION
 from engine.config.schema import Config
@@ -206,11 +207,13 @@ def _an_epoch_has_a_length_of_its_own(config: Config, dataset: data.LongTailed) 
 
 
 def _a_head_starts_at_a_row_a_class(config: Config, dataset: data.LongTailed) -> Iterator[str]:
-    init = config.model.head_init
+    known = of("model.head").fact(config.model.head, "begins_at")
+    init = known or config.model.head_init
     if init != "uniform" and build.num_outputs(config, dataset.num_classes) == 1:
+        said = f"model.head={config.model.head}" if known else f"model.head_init={init}"
         yield (
-            f"model.head_init={init}: needs an output for each class, loss={config.loss.name} has "
-            "one for both; choose another loss, or uniform"
+            f"{said}: needs an output for each class, loss={config.loss.name} has one for both; "
+            f"choose another loss, or {'another head' if known else 'uniform'}"
         )
 
 

@@ -88,6 +88,7 @@ class FeatureStore:
         loader: Callable[[], data.Loader],
         *,
         views: int = 0,
+        as_tested: bool = False,
         after_batch: Callable[[], None] | None = None,
     ) -> Features:
         """Return the features of a split: from their file where there is one.
@@ -96,9 +97,11 @@ class FeatureStore:
             split: ``train``, ``val`` or ``test``.
             loader: makes the loader whose epoch v serves view v of every image.
             views: how many changed views of an image there are; 0: the images as they are.
+            as_tested: whether the loader serves training images as they would be tested, where
+                training reads them in another way.
             after_batch: called between batches; it may stop by raising.
         """
-        file, num_images = self._file(split, views=views), len(getattr(self.dataset, split))
+        file, num_images = self._file(split, views=views, as_tested=as_tested), len(getattr(self.dataset, split))
         shape, processes = (max(views, 1), num_images), self.machine.processes
         known = None if file is None else _read(file, shape=shape)
         (is_missing,) = processes.largest(int(known is None))
@@ -154,13 +157,15 @@ class FeatureStore:
             joined[view] = processes.joined_shares(table[view], num_rows=num_images)
         return joined
 
-    def _file(self, split: str, *, views: int) -> Path | None:
+    def _file(self, split: str, *, views: int, as_tested: bool) -> Path | None:
         """Return where the features are kept; None where nothing says where data go."""
         part: data.Split = getattr(self.dataset, split)
         contents = [data.content_key(i) for i in (part.images, part.files) if i is not None]
         facts = {**self._facts, "part": split, "contents": contents, "views": views}
         if views:
             facts |= {"augment": self.config.data.augment.model_dump(), "seed": self.config.seed}
+        if as_tested:
+            facts |= {"as_tested": True}
         canonical = json.dumps(facts, sort_keys=True, default=str)
         name = hashlib.sha256(canonical.encode()).hexdigest()[:24]
         try:

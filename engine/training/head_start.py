@@ -1,4 +1,4 @@
-"""Where a cosine head starts: at the mean feature of each class, or at its name."""
+"""Where a head of directions starts: at the mean feature of each class, or at its name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 import data
 import models
+from engine.config import components
 from engine.config.mistakes import mistakes_of
 from engine.config.schema import Config
 from engine.training.loaders import Loaders
@@ -17,7 +18,7 @@ from engine.training.train_loop import Trainer
 def start_head(
     config: Config, dataset: data.LongTailed, *, trainer: Trainer, loaders: Loaders
 ) -> None:
-    """Let the head start as ``model.head_init`` says, and the average of it too.
+    """Let the head start as it or ``model.head_init`` says, and the average of it too.
 
     Args:
         config: of the run.
@@ -28,10 +29,11 @@ def start_head(
     Raises:
         ConfigError: the names of the classes cannot be embedded.
     """
-    if getattr(config.model, "head_init", "uniform") == "uniform":
-        return
     assert isinstance(trainer.model, models.Classifier)
-    if config.model.head_init == "class_mean":
+    init = head_init(config)
+    if init == "uniform":
+        return
+    if init == "class_mean":
         directions = class_means(
             loaders.plain_features(), dataset.train.targets, num_classes=dataset.num_classes
         )
@@ -46,6 +48,14 @@ def start_head(
             )
     for model in (trainer.model, *([] if trainer.ema is None else [trainer.ema.module])):
         model.head.begin_at(directions)
+
+
+def head_init(config: Config) -> str:
+    """Return where the head starts: ``uniform``, ``class_mean`` or ``text``."""
+    model = config.model
+    known = components.read("models.heads", model.head).class_facts.get("begins_at")
+    init: str = known or getattr(model, "head_init", "uniform")
+    return init
 
 
 def class_means(features: Tensor, targets: Tensor, *, num_classes: int) -> Tensor:

@@ -47,7 +47,7 @@ class Loaders:
         splits = {"val": dataset.val, "test": dataset.test, "train": dataset.train}
         self.splits = {name: split for name, split in splits.items() if split is not None}
         self.remarks: list[str] = []
-        self._known: dict[tuple[str, int], Features] = {}
+        self._known: dict[tuple[str, int, bool], Features] = {}
         reason = rules.why_features_change(config)
         self._are_kept = rules.keeps_features(config)
         self._store = functools.cache(
@@ -113,15 +113,14 @@ class Loaders:
         tested = dataclasses.replace(chosen, files=None)
         batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
         loader = self._loader(tested, batch_size=batch_size)
-        # Features that are kept are of the images as they are trained on.
-        is_known = tested.images is chosen.trained_on(whole=False)
-        if not self._are_kept or not is_known:
+        # Features that are kept for training are of the images as they are trained on.
+        if not self._are_kept or not _is_trained_as_tested(chosen):
             return loader
         return data.FeatureLoader(loader, self._features(split, after_batch=after_batch))
 
     def plain_features(self) -> Tensor:
-        """Return the features (N, D) of the training images, unchanged, in the split's order."""
-        found = self._features("train")[0]
+        """Return the features (N, D) of the training images as tested, in the split's order."""
+        found = self._features("train", as_tested=not _is_trained_as_tested(self.dataset.train))[0]
         if not self._are_kept:
             self._known.clear()
         return found
@@ -131,22 +130,25 @@ class Loaders:
         split: str,
         *,
         augment: data.Augment | None = None,
+        as_tested: bool = False,
         after_batch: Callable[[], None] | None = None,
     ) -> Tensor:
         """Return the features (views, N, D) of a split."""
         views = 0 if not augment else augment.views or 1
-        if (split, views) not in self._known:
+        key, chosen = (split, views, as_tested), getattr(self.dataset, split)
+        if as_tested:
+            chosen = dataclasses.replace(chosen, files=None)
+        if key not in self._known:
             found = self._store().features(
                 split,
-                lambda: self._loader(
-                    getattr(self.dataset, split), augment=augment, batch_size=BATCH_SIZE
-                ),
+                lambda: self._loader(chosen, augment=augment, batch_size=BATCH_SIZE),
                 views=views,
+                as_tested=as_tested,
                 after_batch=after_batch,
             )
-            self._known[split, views] = found
+            self._known[key] = found
             self.remarks.append(found.sentence)
-        return self._known[split, views].table
+        return self._known[key].table
 
     def _loader(self, split: data.Split, **options: Any) -> data.Loader:
         config, dataset = self.config, self.dataset
@@ -160,6 +162,11 @@ class Loaders:
             workers=config.runtime.workers,
             **{"batch_size": config.optim.batch_size, **options},
         )
+
+
+def _is_trained_as_tested(split: data.Split) -> bool:
+    """Return whether training, where it changes nothing, takes the images that are tested."""
+    return split.images is split.trained_on(whole=False)
 
 
 def evaluation_batch(batch_size: int, dataset: data.LongTailed) -> int:

@@ -41,6 +41,39 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
+@pytest.fixture(scope="module")
+def nearest(stages: dict[str, Path]) -> Path:
+    """A run that classifies by the class means of the first stage's features."""
+    root = stages["first"].parents[2]
+    words = (
+        *SECOND,
+        "model.head=nearest_mean",
+        "model.init_head=false",
+        "evaluate.store_features=true",
+        f"model.init_from={stages['first']}",
+    )
+    small_run(root, *words)
+    return folder_of(root, *words)
+
+
+def test_the_class_whose_mean_feature_is_nearest_is_predicted(nearest: Path) -> None:
+    stored = nearest / "predictions"
+    features = torch.from_numpy(np.load(stored / "test.last.features.npy"))
+    means = torch.from_numpy(np.load(stored / "classifier.last.npz")["means"])
+    features, means = F.normalize(features, dim=1), F.normalize(means, dim=1)
+    head = weights_of(nearest)
+    torch.testing.assert_close(head["head.weight"], means, atol=1e-4, rtol=1e-4)
+    assert head["head.log_temperature"] != 0
+    logits = torch.from_numpy(np.load(stored / "test.last.npz")["logits"])
+    assert torch.equal(logits.argmax(1), torch.cdist(features, means).argmin(1))
+
+
+def test_class_means_are_not_taken_over_from_another_run(stages: dict[str, Path]) -> None:
+    words = ["model.head=nearest_mean", "model.freeze=true", f"model.init_from={stages['first']}"]
+    with pytest.raises(ConfigError, match=r"model\.init_head: has no effect with model\.head="):
+        load(overrides=words)
+
+
 def test_scaling_multiplies_each_logit_bias_included() -> None:
     head, plain = LearnableScaling(5, 3), Linear(5, 3, "default", None)
     head.load_state_dict(plain.state_dict(), strict=False)
