@@ -1,11 +1,12 @@
 """What a large tail costs: 10 million images of 8,142 classes, and tables of 10,000 lines.
 
-    python -m benchmarks.scale start draw metrics table --rounds 5
+    python -m benchmarks.scale start draw metrics table study --rounds 5
 
   start    a list of 10 million lines read, the splits drawn, the loader made, its first batch
   draw     the positions of an epoch, by instance and by class-balanced sampling
   metrics  every metric and the per-class tables of 24,426 predictions (float32)
   table    10,000 result lines read, averaged, compared and printed
+  study    a search of 5,000 trials read from its file, reported and drawn, nothing confirmed
 
 The classes are as large as a power law makes them, from 1 image up. The images of ``start`` are
 one grey pixel each and in memory, so that it measures what grows with their number; that all files
@@ -24,8 +25,9 @@ import resource
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +41,11 @@ from data.samplers.instance import Instance
 from engine.config.components import ROOT
 from engine.tables import __main__ as tables
 from engine.training.metrics import evaluate
+
+if TYPE_CHECKING:
+    import optuna
+
+    from engine.tuning.search.schema import Range
 
 NUM_CLASSES = 8142
 RESULTS = ROOT / "experiments" / "results" / "digits_lt.jsonl"
@@ -188,7 +195,58 @@ def _of_setting(record: dict[str, object], setting: int) -> dict[str, object]:
     return {**record, **made, "table": "large", "setting": f"setting {setting}"}
 
 
-PARTS = {"start": start, "draw": draw, "metrics": metrics, "table": table}
+def study(num_trials: int) -> Iterator[Callable[[], object]]:
+    """Yield the report of a search over four keys, a fifth of whose trials were pruned."""
+    import optuna
+
+    from engine.tuning.confirm.study_report import report
+    from engine.tuning.search import Search
+    from engine.tuning.search.schema import Confirm, Range, SearchFile
+    from engine.tuning.study.folder import StudyFolder
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = {
+        "loss.gamma": Range(kind="float", low=0, high=5),
+        "reweight.power": Range(kind="float", low=0, high=1),
+        "optim.lr": Range(kind="float", low=0.001, high=1, log=True),
+        "optim.weight_decay": Range(kind="float", low=1e-5, high=1e-2, log=True),
+    }
+    file = SearchFile(metrics=("val/balanced_accuracy",), space=space, confirm=Confirm(top=0))
+    words = ("loss=softmax_focal", "reweight.scheme=power")
+    search = Search(file, path=Path("drawn.yaml"), files=(), overrides=words, study="drawn")
+    with tempfile.TemporaryDirectory() as root:
+        folder = StudyFolder(Path(root))
+        address = {"study_name": search.study, "storage": f"sqlite:///{folder.database}"}
+        optuna.create_study(**address, direction="maximize").add_trials(_ended(space, num_trials))
+
+        def reported() -> None:
+            report(search, optuna.load_study(**address), folder)
+
+        yield reported
+
+
+def _ended(space: Mapping[str, Range], num_trials: int) -> Iterator[optuna.trial.FrozenTrial]:
+    from optuna.distributions import FloatDistribution
+    from optuna.trial import TrialState, create_trial
+
+    generator = np.random.default_rng(0)
+    ranges = {key: FloatDistribution(r.low, r.high, log=r.log) for key, r in space.items()}
+    for number in range(num_trials):
+        shares = dict(zip(space, generator.random(len(space)), strict=True))
+        yield create_trial(
+            state=TrialState.PRUNED if number % 5 == 0 else TrialState.COMPLETE,
+            value=0.8 - (shares["loss.gamma"] - 0.4) ** 2 + 0.02 * generator.standard_normal(),
+            params={
+                key: r.low * (r.high / r.low) ** shares[key]
+                if r.log
+                else r.low + (r.high - r.low) * shares[key]
+                for key, r in ranges.items()
+            },
+            distributions=ranges,
+        )
+
+
+PARTS = {"start": start, "draw": draw, "metrics": metrics, "table": table, "study": study}
 
 
 def main() -> None:
@@ -202,12 +260,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=10_000_000)
     parser.add_argument("--lines", type=int, default=10_000)
+    parser.add_argument("--trials", type=int, default=5_000)
     options = parser.parse_args()
-    if options.rounds < 1 or options.images < 100_000 or options.lines < 270:
-        parser.error("at least 1 round, 100,000 images and 270 lines")
+    if options.rounds < 1 or options.images < 100_000 or options.lines < 270 or options.trials < 10:
+        parser.error("at least 1 round, 100,000 images, 270 lines and 10 trials")
     torch.set_num_threads(1)
     for part in options.parts or PARTS:
-        size = options.lines if part == "table" else options.images
+        size = {"table": options.lines, "study": options.trials}.get(part, options.images)
         for timed in PARTS[part](size):
             seconds, above = [], []
             for _ in range(options.rounds):

@@ -458,8 +458,13 @@ def tree(data: str, loss: str, trackers: tuple[str, ...] = ("wandb",)) -> type[C
 
 
 def standard(data: str, loss: str, trackers: tuple[str, ...] = ("wandb",)) -> Config:
-    """Return the default config of a data set, a loss and trackers."""
-    return tree(data, loss, trackers).model_validate({})
+    """Return the default config of a data set, a loss and trackers, which nobody may change."""
+    return _defaults_of(tree(data, loss, trackers))
+
+
+@cache
+def _defaults_of(model: type[Config]) -> Config:
+    return model.model_validate({})
 
 
 def tracker_field(tracker: str, key: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,12 @@ def parse(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is not of it.
     """
+    # A table or a sweep reads the same few files and words once a run.
+    return deepcopy(_parsed(text))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Any:
     # _Loader is a SafeLoader: it constructs plain values only.
     return yaml.load(text, Loader=_Loader)
 

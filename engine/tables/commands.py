@@ -51,6 +51,8 @@ def stages_of(record: RunRecord, records: Sequence[RunRecord]) -> list[RunRecord
     Raises:
         ConfigError: one of them has no line, or the lines lead back to where they began.
     """
+    if not _named_runs(record):
+        return [record]
     made = {known.fingerprint: known for known in records}
     found: dict[str, RunRecord] = {}
 
@@ -85,6 +87,8 @@ def first_stage_of(record: RunRecord, records: Sequence[RunRecord]) -> Config | 
     None for a run of one stage, for the mean of several runs, and where the first has no line or
     its words no longer give it.
     """
+    if not _named_runs(record, keys=(INIT_FROM,)):
+        return None
     made = {known.fingerprint: known for known in records}
     first, seen = record, {record.fingerprint}
     while starts := _named_runs(first, keys=(INIT_FROM,)):

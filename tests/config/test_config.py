@@ -20,6 +20,7 @@ from engine.config.components import names, read
 from engine.config.load import CONFIG_VERSION, defaults, dump, fingerprint, flatten, load
 from engine.config.mistakes import ConfigError
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, standard
+from engine.config.strict_yaml import parse
 
 Write = Callable[[str], Path]
 GOLDEN = Path(__file__).with_name("golden_defaults.json")
@@ -667,3 +668,9 @@ def test_the_golden_file_knows_every_key_of_its_components() -> None:
 
 def test_yaml_values_of_a_dump_are_plain() -> None:
     assert yaml.safe_load(dump(load()))["schedule"]["steps"] == [0.8, 0.9]
+
+
+def test_a_value_that_was_changed_after_reading_is_read_again_as_written() -> None:
+    text = "{rates: [0.1]}"
+    parse(text)["rates"].append(0.2)
+    assert parse(text) == {"rates": [0.1]}

@@ -248,6 +248,17 @@ def test_importance_ranks_the_key_that_matters_first(hills: optuna.Study) -> Non
     assert widths == [found["loss.alpha"].value, found["loss.gamma"].value]
 
 
+def test_importance_is_what_optuna_finds_in_a_study_of_these_trials(hills: optuna.Study) -> None:
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    quantile = max(0.1, 5 / len(hills.trials))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
+    expected = get_param_importances(hills, evaluator=evaluator)
+    found = importances(hills.trials, BALANCED)
+    assert found is not None
+    assert {key: share.value for key, share in found.items()} == pytest.approx(expected)
+
+
 def test_importance_for_a_metric_to_be_small_ranks_the_same(hills: optuna.Study) -> None:
     turned = [
         optuna.trial.create_trial(

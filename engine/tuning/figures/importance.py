@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -45,14 +45,15 @@ def importances(
     done = complete(trials)
     if len(done) < FEWEST_TRIALS:
         return None
-    value = _shares(done, objective, index=index)
+    study = _study_of_given_trials(objective)
+    value = _shares(done, study, index=index)
     if value is None:
         return None
     generator = np.random.default_rng(0)
     resampled = [
         shares
         for rows in generator.integers(len(done), size=(RESAMPLES, len(done)))
-        if (shares := _shares([done[row] for row in rows], objective, index=index)) is not None
+        if (shares := _shares([done[row] for row in rows], study, index=index)) is not None
     ]
     ends = {
         key: np.quantile([shares.get(key, 0.0) for shares in resampled or [value]], [0.1, 0.9])
@@ -68,20 +69,51 @@ def importances(
     }
 
 
-def _shares(
-    trials: Sequence[FrozenTrial], objective: Objective, *, index: int
-) -> dict[str, float] | None:
-    """Return importances that sum to 1, or None where all are 0."""
-    import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+def _study_of_given_trials(objective: Objective) -> Any:
+    """Return a study that has the complete trials of its attribute ``given``.
 
-    study = optuna.create_study(direction=objective.direction)
-    study.add_trials(
-        optuna.trial.create_trial(
-            params=trial.params, distributions=trial.distributions, value=trial.values[index]
+    A trial that is added to a study is checked and copied: 50 resamples of some thousand trials
+    would spend nearly all their time on that.
+    """
+    import optuna
+
+    class Given(optuna.Study):
+        given: Sequence[FrozenTrial] = ()
+
+        def get_trials(self, *_: object, **__: object) -> list[FrozenTrial]:
+            return list(self.given)
+
+    made = optuna.create_study(direction=objective.direction)
+    return Given(made.study_name, made._storage)
+
+
+def _shares(trials: Sequence[FrozenTrial], study: Any, *, index: int) -> dict[str, float] | None:
+    """Return importances that sum to 1, or None where all are 0.
+
+    Args:
+        trials: complete ones, perhaps several times the same.
+        study: of `_study_of_given_trials`.
+        index: which of the trials' values.
+    """
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.trial import FrozenTrial
+
+    study.given = [
+        FrozenTrial(
+            number=number,
+            trial_id=number,
+            state=trial.state,
+            value=trial.values[index],
+            datetime_start=None,
+            datetime_complete=None,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
         )
-        for trial in trials
-    )
+        for number, trial in enumerate(trials)
+    ]
     best = min(max(0.1, TOP_TRIALS / len(trials)), 0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on its experimental state, and on ties
