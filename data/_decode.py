@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import struct
 import warnings
 import zlib
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from data._base import DEEPEST, DataError, ImageShape, Interpolation, Size
-from data._jpeg import JPEG, decode_jpeg
+from data._jpeg import decode_jpeg, read_jpeg
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,12 +84,9 @@ def _usual_jpeg(path: Path, *, exif_orientation: bool) -> Tensor | None:
     """Decode the usual kind of JPEG, of which photographs are; None for any other file."""
     from PIL import Image
 
-    with path.open("rb", buffering=0) as file:
-        if file.read(len(JPEG)) != JPEG:
-            return None
-        content = bytearray(os.fstat(file.fileno()).st_size)
-        file.seek(0)
-        file.readinto(content)
+    content = read_jpeg(path)
+    if content is None:
+        return None
     pixels = decode_jpeg(content, most_pixels=Image.MAX_IMAGE_PIXELS)
     if pixels is None or not exif_orientation:
         return pixels

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -13,23 +16,49 @@ from torch import Tensor
 from data._base import Size
 
 JPEG = b"\xff\xd8\xff"  # how such a file begins (ITU-T T.81, section B.1)
-_FRAMES = (0xC0, 0xC1, 0xC2)  # Huffman-coded baseline, extended and progressive (table B.1)
+_SEQUENTIAL = (0xC0, 0xC1)  # Huffman-coded baseline and extended (table B.1)
+_FRAMES = (*_SEQUENTIAL, 0xC2)  # and progressive
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)  # tables and a reserved code among the frame codes C0 to CF
 _RGB = 3  # torchvision.io.ImageReadMode.RGB
 _ENDS = (0xD9, 0xDA)  # end of image; start of scan, after which no header follows
 
 
+_STDERR = 2  # its file descriptor
+
+
 class Frame(NamedTuple):
-    """The frame header of a JPEG file."""
+    """The frame header of a JPEG file.
+
+    Args:
+        size: Height and width in pixels.
+        bits: Of a sample.
+        components: Number of colour components.
+        is_sequential: Whether rows follow each other in the file; in a progressive one, all of
+            them become sharper together.
+        at: Where in the file the two bytes of the height are.
+    """
 
     size: Size
     bits: int
     components: int
+    is_sequential: bool
+    at: int
 
     @property
     def is_usual(self) -> bool:
         """Whether it is 8-bit grey or colour of three components, which all decoders agree on."""
         return self.bits == 8 and self.components in (1, 3)
+
+
+def read_jpeg(path: Path) -> bytearray | None:
+    """Read a file that begins as a JPEG does; None for any other."""
+    with path.open("rb", buffering=0) as file:
+        if file.read(len(JPEG)) != JPEG:
+            return None
+        content = bytearray(os.fstat(file.fileno()).st_size)
+        file.seek(0)
+        file.readinto(content)
+        return content
 
 
 def decode_jpeg(content: bytearray, *, most_pixels: int | None) -> Tensor | None:
@@ -45,15 +74,74 @@ def decode_jpeg(content: bytearray, *, most_pixels: int | None) -> Tensor | None
         None for anything but a usual frame, and for a damaged or truncated file.
     """
     frame = frame_of(content)
+    if frame is None or not is_fast(frame, most_pixels=most_pixels):
+        return None
+    return _decoded(content)
+
+
+def is_fast(frame: Frame, *, most_pixels: int | None) -> bool:
+    """Return whether files of such a frame are decoded here; ``most_pixels`` as above."""
+    if _operator() is None or not frame.is_usual:
+        return False
+    return most_pixels is None or frame.size.height * frame.size.width <= most_pixels
+
+
+def decode_upper_rows(content: bytearray, frame: Frame, *, rows: int) -> Tensor | None:
+    """Decode at least the first rows of a JPEG file, the same pixels as of the whole.
+
+    Two thirds of the work is reading the codes, one after the other from the top. The header is
+    made to state a height at which the decoder stops: one row more than asked for, since where
+    the colours have half of the rows, each of these takes part in a pixel row of its neighbour.
+
+    libjpeg then prints to the standard error that bytes are left over, so that is closed
+    meanwhile, for the whole process: call this in one that has no other threads.
+
+    Args:
+        content: The whole file; it is as before when this returns.
+        frame: Its header, for which :func:`is_fast` holds.
+        rows: Number of rows.
+
+    Returns:
+        uint8 (3, rows or more, W); None for a damaged or truncated file.
+    """
+    height = frame.size.height
+    if not frame.is_sequential or rows + 1 >= height:
+        return _decoded(content)
+    struct.pack_into(">H", content, frame.at, rows + 1)
+    with _silent_stderr():
+        pixels = _decoded(content)
+    struct.pack_into(">H", content, frame.at, height)
+    return pixels
+
+
+def _decoded(content: bytearray) -> Tensor | None:
     operator = _operator()
-    if operator is None or frame is None or not frame.is_usual:
-        return None
-    if most_pixels is not None and frame.size.height * frame.size.width > most_pixels:
-        return None
+    assert operator is not None
     try:
         return operator(torch.frombuffer(content, dtype=torch.uint8), _RGB, False)
     except RuntimeError:
         return None
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Send to nowhere what C code prints to the standard error."""
+    try:
+        kept = os.dup(_STDERR)
+    except OSError:  # it is closed already
+        yield
+        return
+    os.dup2(_nowhere(), _STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+
+
+@cache
+def _nowhere() -> int:
+    return os.open(os.devnull, os.O_WRONLY)
 
 
 @cache
@@ -83,6 +171,6 @@ def frame_of(content: bytearray) -> Frame | None:
             if code not in _FRAMES or at + 10 > len(content):
                 return None
             bits, height, width, components = struct.unpack_from(">BHHB", content, at + 4)
-            return Frame(Size(height, width), bits, components)
+            return Frame(Size(height, width), bits, components, code in _SEQUENTIAL, at + 5)
         at += 2 + length
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from data._augment import Augment
-from data._base import DataError, Images, Interpolation, image_shape
+from data._base import DataError, DiskImages, Images, Interpolation, image_shape
+from data._decode_part import Part, decode_part
 from data._transforms import ImageTransform
 
 
@@ -46,6 +46,7 @@ class PreparedImages(Dataset[Tensor | DataError]):
     ) -> None:
         self._images, self._augment, self._seed = images, augment, seed
         self._interpolation = interpolation
+        self._takes_whole = augment.resized_crop > 0
         self._transform: ImageTransform | None = None
         self._epoch: int | None = None
 
@@ -77,20 +78,28 @@ class PreparedImages(Dataset[Tensor | DataError]):
         return batch
 
     def _image(self, position: int, key: int) -> Tensor:
+        transform = self._transform
+        if isinstance(self._images, DiskImages) and transform is not None and self._takes_whole:
+            return transform.of_part(self._part(self._images, transform, position, key), key)
         image = self._stored(position)
-        return image if self._transform is None else self._transform(image, key)
+        return image if transform is None else transform(image, key)
+
+    def _part(self, images: DiskImages, transform: ImageTransform, position: int, key: int) -> Part:
+        return decode_part(
+            images.path(position),
+            lambda whole: transform.box(whole, key),
+            exif_orientation=images.decoding.exif_orientation,
+            grey_bits=images.decoding.grey_bits,
+        )
 
     def _stored(self, position: int) -> Tensor:
         if isinstance(self._images, Tensor):
             return self._images[position]
         from data._decode import decode
 
-        path, decoding = self._images.path(position), self._images.decoding
-        takes_whole = self._augment.resized_crop > 0
-        if takes_whole:
-            decoding = dataclasses.replace(decoding, size=None)
-        image = decode(path, **vars(decoding))
-        if tuple(image.shape) != self._images.shape and not takes_whole:
+        path = self._images.path(position)
+        image = decode(path, **vars(self._images.decoding))
+        if tuple(image.shape) != self._images.shape:
             raise DataError(f"{path} has changed its size since it was listed")
         return image
 

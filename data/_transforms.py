@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -11,8 +12,11 @@ from torch.nn.functional import interpolate
 
 from data._augment import Augment, image_seed
 from data._base import ImageShape, Interpolation, Size
+from data._decode_part import Box, Part
 
 _LARGEST_SHIFT = 32  # pixels, torchvision's for TrivialAugmentWide at every size
+_RATIOS = (3 / 4, 4 / 3)  # narrowest and widest crop, width / height, torchvision's
+_TRIES = 10  # boxes drawn before the centre is taken, torchvision's
 _LARGEST_SHIFT_SHARE = 150 / 331  # of the side, torchvision's for RandAugment and AutoAugment
 
 
@@ -42,10 +46,11 @@ class ImageTransform:
     ) -> None:
         from torchvision.transforms import v2
 
-        steps: list[Callable[[Tensor], Tensor]] = []
+        self._crop = None
         if augment.resized_crop:
             size = Size(shape.height, shape.width)
-            steps.append(_ResizedCrop(size, augment.resized_crop, interpolation=interpolation))
+            self._crop = _ResizedCrop(size, augment.resized_crop, interpolation=interpolation)
+        steps: list[Callable[[Tensor], Tensor]] = []
         if augment.policy == "randaugment":
             steps.append(v2.RandAugment())
         if augment.policy == "trivialaugment":
@@ -60,13 +65,35 @@ class ImageTransform:
             width = augment.color_jitter
             steps.append(v2.ColorJitter(brightness=width, contrast=width, saturation=width))
         self._steps, self._seed, self._epoch = steps, seed, epoch
+        self._generator = torch.Generator()
 
     def __call__(self, image: Tensor, key: int) -> Tensor:
         """Return the image (C, H, W), uint8, of any size, as the one that ``key`` stands for."""
-        with _seeded(image_seed(key, seed=self._seed, epoch=self._epoch)):
+        whole = Size(*image.shape[1:])
+        if self._crop is not None:
+            image = self.box(whole, key).of(image)
+        return self.of_part(Part(image, whole), key)
+
+    def box(self, whole: Size, key: int) -> Box:
+        """Return which part of an image of this size the random crop shows."""
+        assert self._crop is not None, "there is no random crop"
+        return self._crop.draw(whole, self._seeded(key))
+
+    def of_part(self, part: Part, key: int) -> Tensor:
+        """Return the same as for the whole image, of the part that :meth:`box` has chosen."""
+        image = part.pixels if self._crop is None else self._crop.resized(part.pixels)
+        if not self._steps:
+            return image
+        generator = self._seeded(key)
+        if self._crop is not None:
+            self._crop.draw(part.whole, generator)  # what follows is drawn after the box
+        with _drawing_from(generator):
             for step in self._steps:
                 image = step(image)
         return image
+
+    def _seeded(self, key: int) -> torch.Generator:
+        return self._generator.manual_seed(image_seed(key, seed=self._seed, epoch=self._epoch))
 
 
 def _shifts_across(num_bins: int, _height: int, width: int) -> Tensor:
@@ -82,20 +109,37 @@ class _ResizedCrop:
     """torchvision's RandomResizedCrop, to the same pixels at half of the cost.
 
     Decoded photographs have their channels last in memory. Told so, torch resizes a crop where it
-    lies; torchvision's own call makes it copy to planes and back.
+    lies; torchvision's own call makes it copy to planes and back. The box can be drawn before the
+    image is decoded.
     """
 
     def __init__(self, size: Size, smallest: float, *, interpolation: Interpolation) -> None:
-        from torchvision.transforms import v2
+        self._size, self._smallest, self._interpolation = size, smallest, interpolation
+        self._logs = torch.tensor(_RATIOS).log().tolist()  # in float32, as torchvision has them
 
-        self._drawn = v2.RandomResizedCrop(size, (smallest, 1.0))
-        self._size, self._interpolation = size, interpolation
+    def draw(self, whole: Size, generator: torch.Generator) -> Box:
+        """Draw a box by the numbers that torchvision draws."""
 
-    def __call__(self, image: Tensor) -> Tensor:
-        box = self._drawn.make_params([image])
-        rows = slice(box["top"], box["top"] + box["height"])
-        columns = slice(box["left"], box["left"] + box["width"])
-        crop = image[:, rows, columns]
+        def uniform(low: float, high: float) -> Tensor:
+            return torch.empty(1).uniform_(low, high, generator=generator)
+
+        def position(num: int) -> int:
+            return int(torch.randint(0, num, (1,), generator=generator).item())
+
+        for _ in range(_TRIES):
+            area = whole.height * whole.width * uniform(self._smallest, 1.0).item()
+            ratio = uniform(*self._logs).exp_().item()
+            height, width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+            if 0 < height <= whole.height and 0 < width <= whole.width:
+                top = position(whole.height - height + 1)
+                return Box(top, position(whole.width - width + 1), height, width)
+        narrowest, widest = _RATIOS
+        height = min(whole.height, round(whole.width / narrowest))
+        width = min(whole.width, round(whole.height * widest))
+        return Box((whole.height - height) // 2, (whole.width - width) // 2, height, width)
+
+    def resized(self, crop: Tensor) -> Tensor:
+        """Resize a crop (C, height, width)."""
         if tuple(crop.shape[1:]) == self._size:
             return crop
         alone = crop.permute(1, 2, 0)[None].permute(0, 3, 1, 2)  # strides as of a batch of such
@@ -103,13 +147,10 @@ class _ResizedCrop:
 
 
 @contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's generator of the CPU, which torchvision draws from, and put it back.
-
-    ``torch.manual_seed`` would seed every device as well.
-    """
+def _drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """Put a generator in the place of torch's own of the CPU, which torchvision draws from."""
     before = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
+    torch.default_generator.set_state(generator.get_state())
     try:
         yield
     finally:

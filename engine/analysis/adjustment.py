@@ -10,7 +10,7 @@ from engine.analysis.blocks import (
     Doubles,
     Floats,
     Integers,
-    argmax_with,
+    argmax_along,
     check,
     mean_where,
     recalls,
@@ -86,11 +86,12 @@ def tau_curve(
         logits: (N, C) log-probabilities, not adjusted yet.
         targets: (N,) labels.
         class_counts: (C,) training images: the prior that is taken out.
-        taus: (T,) strengths; 1 is the theory's for a cross-entropy model and balanced accuracy.
+        taus: (T,) strengths in order; 1 is the theory's for a cross-entropy model and balanced
+            accuracy.
         limits: How many training images are many and few.
     """
     check(logits, targets, class_counts)
     num_classes = logits.shape[1]
-    predicted = argmax_with(logits, offsets_of(class_counts, taus))
+    predicted = argmax_along(logits, offsets_of(class_counts, taus))
     recall = np.stack([recalls(targets, row, num_classes=num_classes) for row in predicted])
     return TauCurve(taus, recall, class_counts, limits)

@@ -83,6 +83,47 @@ def argmax_with(logits: Floats, offsets: Doubles) -> npt.NDArray[np.int64]:
     return found
 
 
+def argmax_along(logits: Floats, offsets: Doubles) -> npt.NDArray[np.int64]:
+    """Return what :func:`argmax_with` does for offsets on a straight line, in less time.
+
+    Each class's ``logits + offsets`` is linear along the line, and where one linear function is the
+    largest at two points it is so between them: only images whose class changes are looked at in
+    the middle, again and again.
+
+    Args:
+        logits: (N, C).
+        offsets: (K, C), points of a line in their order.
+
+    Returns:
+        (K, N) labels.
+    """
+    found = np.empty((len(offsets), len(logits)), dtype=np.int64)
+    shifts = offsets.astype(logits.dtype)
+    for rows in blocks(logits):
+        _fill(found[:, rows], logits[rows], shifts)
+    return found
+
+
+def _fill(found: npt.NDArray[np.int64], block: Floats, shifts: Floats) -> None:
+    last = len(shifts) - 1
+    for end in {0, last}:
+        found[end] = (block + shifts[end]).argmax(axis=1)
+    parts = [(0, last, np.arange(len(block)))]
+    while parts:
+        low, high, images = parts.pop()
+        if high - low < 2:
+            continue
+        stays = found[low, images] == found[high, images]
+        found[low + 1 : high, images[stays]] = found[low, images[stays]]
+        images = images[~stays]
+        if images.size:
+            middle = (low + high) // 2
+            shifted = block[images]
+            shifted += shifts[middle]
+            found[middle, images] = shifted.argmax(axis=1)
+            parts += [(low, middle, images), (middle, high, images)]
+
+
 def recalls(targets: Integers, predictions: Integers, *, num_classes: int) -> Doubles:
     """Return the share of each class's images that are predicted right, (C,); NaN without images.
 

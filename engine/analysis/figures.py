@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.analysis.frames import LABELS, LEGEND, TOP, framed, save, widen
 from engine.config.messages import counted
 from engine.report.figures.style import (
     BLUE,
@@ -24,7 +24,6 @@ from engine.report.figures.style import (
     shorten,
     styled,
 )
-from engine.training.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,6 +47,9 @@ EVERY = 8
 
 CONFUSIONS_SHOWN = 15
 
+TICKS, LINE, HEADING, GAP = 0.28, 0.17, 0.2, 0.7
+"""Inches: tick labels, a second line under them, titles of axes, and between two scales."""
+
 
 def draw(found: Section, folder: Path) -> list[Path]:
     """Draw all figures of an analysis into a folder as PNG, and return their paths."""
@@ -62,15 +64,7 @@ def draw(found: Section, folder: Path) -> list[Path]:
     if found["confusions"]["towards_the_head"]:
         figures["confusions"] = confusion_figure(found["confusions"], title=title)
     folder.mkdir(parents=True, exist_ok=True)
-    return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
-
-
-@styled
-def _save(figure: Figure, file: Path) -> Path:
-    content = BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
-    write_bytes(file, content.getvalue())
-    return file
+    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
 @styled
@@ -78,8 +72,8 @@ def tau_figure(section: Section, *, title: str) -> Figure:
     """Draw recall against tau: of validation, which chooses, or of test as an oracle."""
     chosen = section["chosen"]
     split = "test: an oracle, which chooses nothing" if chosen is None else "validation"
-    figure = new_figure(7.2, 4.4, title=f"Recall against tau on {split} · {title}")
-    axes = figure.add_subplot()
+    figure = framed(7.2, 4.4, title=f"Recall against tau on {split} · {title}")
+    (axes,) = figure.axes
     curve = section["oracle_curve" if chosen is None else "val_curve"]
     for name, (colour, dash, marker) in LINES.items():
         values = [np.nan if value is None else value for value in curve[name]]
@@ -107,7 +101,7 @@ def tau_figure(section: Section, *, title: str) -> Figure:
         )  # fmt: skip
     axes.set(xlabel="tau: how much of the training prior is taken out", ylabel="Mean recall")
     axes.set_ylim(top=1.02)
-    figure.legend(loc="outside lower left", ncols=5)
+    figure.legend(loc="lower left", ncols=5)
     grid(axes, axis="y")
     return figure
 
@@ -116,10 +110,12 @@ def tau_figure(section: Section, *, title: str) -> Figure:
 def reliability_figure(section: Section, *, title: str) -> Figure:
     """Draw confidence less accuracy by bin for all images and each group, as is and scaled."""
     groups = {g: row for g, row in section["ways"]["as is"]["groups"].items() if row is not None}
-    figure = new_figure(
-        2.7 * len(groups) + 0.4, 3.6, title=f"Reliability on test by group · {title}"
-    )
-    axes_of = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    figure = framed(
+        2.7 * len(groups) + 0.4, 3.6, title=f"Reliability on test by group · {title}",
+        columns=len(groups), gap=0.3, below=LABELS + LINE + LEGEND, above=TOP + HEADING,
+        shares_y=True,
+    )  # fmt: skip
+    axes_of = figure.axes
     marks = {"as is": (VERMILLION, "o", "full"), "temperature": (BLUE, "s", "none")}
     for axes, group in zip(axes_of, groups, strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="calibrated")
@@ -143,15 +139,16 @@ def reliability_figure(section: Section, *, title: str) -> Figure:
         axes.set_xlabel(f"Confidence\nECE {', scaled '.join(ece)}")
         grid(axes, axis="both")
     axes_of[0].set_ylabel("Accuracy")
-    figure.legend(*axes_of[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    figure.legend(*axes_of[0].get_legend_handles_labels(), loc="lower left", ncols=3)
     return figure
 
 
 @styled
 def prior_figure(section: Section, *, title: str) -> Figure:
     """Draw accuracy against the test prior, from a forward to a backward long tail."""
-    figure = new_figure(7.2, 4.0, title=f"Accuracy under other test priors · {title}")
-    axes = figure.add_subplot()
+    heading = f"Accuracy under other test priors · {title}"
+    figure = framed(7.2, 4.0, title=heading, below=LABELS)
+    (axes,) = figure.axes
     names = [row["prior"] for row in section["rows"]]
     places = np.arange(len(names))
     for way, label, colour, dash, marker in (
@@ -176,8 +173,10 @@ def set_figure(section: Section, *, title: str) -> Figure:
     """Draw coverage and mean size of the prediction sets by group."""
     promise = 1 - section["alpha"]
     heading = f"Prediction sets for {100 * promise:.4g} % on test · {title}"
-    figure = new_figure(8.2, 3.8, title=heading)
-    left, right = figure.subplots(1, 2)
+    figure = framed(
+        8.2, 3.8, title=heading, columns=2, gap=GAP, below=TICKS + LEGEND, above=TOP + HEADING
+    )
+    left, right = figure.axes
     first = next(iter(section["ways"].values()))
     groups = [name for name, row in first["groups"].items() if row is not None]
     for number, (name, (colour, marker)) in enumerate(WAYS.items()):
@@ -194,7 +193,7 @@ def set_figure(section: Section, *, title: str) -> Figure:
     for axes in (left, right):
         axes.set_xticks(np.arange(len(groups)), groups)
         grid(axes, axis="y")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4)
+    figure.legend(*left.get_legend_handles_labels(), loc="lower left", ncols=4)
     return figure
 
 
@@ -225,6 +224,7 @@ def confusion_figure(section: Section, *, title: str) -> Figure:
     figure = new_figure(
         7.2, height, title=f"Share of a class taken for a more frequent one · {title}"
     )
+    widen(figure)
     axes = figure.add_subplot()
     places = np.arange(len(rows))[::-1]
     shares = [row["share"] for row in rows]

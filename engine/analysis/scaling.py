@@ -153,7 +153,8 @@ def vector(logits: Floats, targets: Integers) -> Scaling:
         value, gradient = -float((true[0] * factor + true[1] * bias).sum()), -true
         for rows in blocks(logits):
             block = logits[rows]
-            scaled = block * factor.astype(block.dtype) + bias.astype(block.dtype)
+            scaled = block * factor.astype(block.dtype)
+            scaled += bias.astype(block.dtype)
             top = scaled.max(axis=1, keepdims=True)
             scaled -= top
             np.exp(scaled, out=scaled)

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from engine.analysis.adjustment import TauCurve, tau_curve
-from engine.analysis.blocks import blocks
+from engine.analysis.blocks import argmax_along, blocks
 from tests.analysis._drawn import COUNTS, drawn
 
 
@@ -80,3 +80,14 @@ def test_arrays_that_do_not_belong_together_are_refused(
     given = {"logits": logits, "targets": targets, "class_counts": COUNTS} | changes
     with pytest.raises(ValueError, match=said):
         tau_curve(given["logits"], given["targets"], given["class_counts"])
+
+
+def test_looking_only_where_the_class_changes_finds_the_class_of_every_tau() -> None:
+    # Whole numbers tie often, and equal counts have equal offsets.
+    counts = np.array([640, 160, 160, 40, 10, 10, 10])
+    logits = np.random.default_rng(0).integers(-4, 4, size=(400, 7)).astype(np.float64)
+    offsets = np.linspace(-1, 3, 33)[:, None] * -np.log2(counts / 10)
+    each = np.stack([(logits + offset).argmax(axis=1) for offset in offsets])
+    assert len(np.unique(each, axis=0)) > 10
+    np.testing.assert_array_equal(argmax_along(logits, offsets), each)
+    np.testing.assert_array_equal(argmax_along(logits, offsets[:1]), each[:1])

@@ -28,7 +28,7 @@ from data import (
 )
 from data._base import Decoding, ImageShape, Interpolation, Size
 from data._decode import decode, stored_shape
-from data._jpeg import decode_jpeg, frame_of
+from data._jpeg import decode_jpeg, decode_upper_rows, frame_of
 from data.image_folder import ImageFolder
 
 RECIPE = Augment(resized_crop=0.2, flip=True, color_jitter=0.3)
@@ -70,7 +70,65 @@ def test_the_fast_decoder_gives_pillows_pixels(
         assert found is not None
         assert np.array_equal(found.numpy(), by_pillow(content))
         frame = frame_of(content)
-        assert frame == ((43, 61), 8, len(mode))
+        assert frame is not None
+        assert (frame.size, frame.bits, frame.components) == ((43, 61), 8, len(mode))
+        assert frame.is_sequential is not progressive
+
+
+def scan_by_colour() -> bytearray:
+    """Put the three planes of a photograph into a sequential JPEG one after the other."""
+    planes = [jpeg(plane) for plane in photograph().convert("YCbCr").split()]
+    start = planes[0].index(b"\xff\xc0")  # the frame header: 8 bits, 43 x 61, 1 component
+    frame = b"\xff\xc0\0\x11" + planes[0][start + 4 : start + 9] + b"\3"
+    frame += b"".join(bytes([number, 0x11, 0]) for number in (1, 2, 3))
+    content = planes[0][:start] + frame
+    for number, plane in enumerate(planes, 1):
+        scan = plane.index(b"\xff\xda")
+        if number == 1:
+            content += plane[start + 13 : scan]  # the Huffman tables
+        content += plane[scan : scan + 5] + bytes([number]) + plane[scan + 6 : -2]
+    return content + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 3])
+@pytest.mark.parametrize("subsampling", ["grey", "4:4:4", "4:2:2", "4:2:0", "4:1:1"])
+def test_the_upper_rows_are_those_of_the_whole_image(
+    subsampling: str, restarts: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """For every last row of a crop; and of what libjpeg has to say about it, nothing is shown."""
+    image = photograph(width=37, height=53)
+    kind = {} if subsampling == "grey" else {"subsampling": subsampling}
+    image = image.convert("L") if subsampling == "grey" else image
+    content = jpeg(image, quality=95, restart_marker_blocks=restarts, **kind)
+    before = bytes(content)
+    frame = frame_of(content)
+    whole = by_pillow(content)
+    assert frame is not None
+    for rows in range(1, 54):
+        found = decode_upper_rows(content, frame, rows=rows)
+        assert found is not None
+        assert found.shape[1] == min(rows + 1, 53) if rows < 52 else 53
+        assert np.array_equal(found[:, :rows].numpy(), whole[:, :rows])
+    assert content == before
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("scans", ["progressive", "one a colour"])
+def test_the_upper_rows_are_right_where_a_file_has_several_scans(scans: str) -> None:
+    is_progressive = scans == "progressive"
+    content = jpeg(photograph(), progressive=True) if is_progressive else scan_by_colour()
+    frame = frame_of(content)
+    assert frame is not None
+    found = decode_upper_rows(content, frame, rows=9)
+    assert found is not None
+    assert np.array_equal(found[:, :9].numpy(), by_pillow(content)[:, :9])
+
+
+def test_a_file_cut_below_the_upper_rows_is_found_out() -> None:
+    whole = jpeg(photograph(), quality=95)
+    frame = frame_of(whole)
+    assert frame is not None
+    assert decode_upper_rows(whole[: len(whole) * 3 // 4], frame, rows=3) is None
 
 
 def test_a_comment_fill_bytes_and_bytes_after_the_end_do_not_matter() -> None:
