@@ -364,7 +364,7 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run_it(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "evil.pth"
     path.write_bytes(pickle.dumps({"conv1.weight": Intruder()}, protocol=2))
-    with pytest.raises(ModelError, match="not a file of weights .refused: it holds more"):
+    with pytest.raises(ModelError, match="is not a file of weights"):
         build("cifar_resnet20", pretrained=str(path), **SMALL)
     assert not (tmp_path / "intruder-was-here").exists()
 
