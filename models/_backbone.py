@@ -246,6 +246,11 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
     try:
         # JAX weights come as .npz, which timm reads another way.
         state = {} if file.suffix == ".npz" else read_state(file)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model.pretrained={weights} is not a file of weights ({one_line(error)})"
+        ) from error
+    try:
         source = {"state_dict": state} if state else {"file": str(file), "custom_load": True}
         with unlogged():
             model = timm.create_model(**kwargs, pretrained=True, pretrained_cfg_overlay=source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -63,7 +64,14 @@ def build_optimizer(
     _check_step(given, settings)
     # One group of plain parameters has no key but torch's own, as in the checkpoints of before.
     is_plain = len(given) == 1 and given[0].keys() == {"params"}
-    return create_optimizer_v2(given[0]["params"] if is_plain else given, **settings)
+    return _created(given[0]["params"] if is_plain else given, settings)
+
+
+def _created(given: Any, settings: dict[str, Any]) -> torch.optim.Optimizer:
+    """Create timm's optimizer; kron's advice to install a package is in our documentation."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*opt_einsum")
+        return create_optimizer_v2(given, **settings)
 
 
 def _given(
@@ -116,7 +124,7 @@ def _check_step(groups: Sequence[dict[str, Any]], settings: dict[str, Any]) -> N
     devices = [p.device for trial in trials for p in trial["params"] if p.is_cuda][:1]
     try:
         with torch.random.fork_rng(devices=devices):
-            create_optimizer_v2(trials, **settings).step()
+            _created(trials, settings).step()
     except REFUSALS as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         name = settings["opt"]

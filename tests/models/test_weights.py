@@ -61,7 +61,7 @@ def test_weights_are_found_in_their_wrapping(tmp_path: Path, state: State, kind:
 def test_a_file_without_tensors_by_name_is_refused(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "weights.pth"
     torch.save(content, path)
-    with pytest.raises(ModelError, match=r"does not fit .*\(it holds no tensor by name\)$"):
+    with pytest.raises(ModelError, match=r"\(it holds no tensor by name\)$"):
         build("cifar_resnet8", pretrained=str(path), **SMALL)
 
 

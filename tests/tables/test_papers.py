@@ -35,7 +35,8 @@ SHAPES = {
 }
 WITH_FACTOR = ("exponential", "step", "pareto")
 SMALL_NETWORK = {"model.name": "cifar_resnet8"}
-OF_OTHERS = ("learnable_scaling", "tau_normalised")  # heads that go on from another run's
+# Heads of second stages.
+OF_OTHERS = ("learnable_scaling", "nearest_mean", "tau_normalised")
 # Distinct runs on drawn images: a method on a data set with a shape of imbalance.
 NUM_KINDS = {
     "balanced_softmax_logit_adjustment": 9 * 4,

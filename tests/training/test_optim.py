@@ -176,7 +176,6 @@ def trained(name: str, *, momentum: float) -> list[torch.Tensor]:
     return [p.detach() for p in model.parameters()]
 
 
-@pytest.mark.filterwarnings("ignore:.*opt_einsum")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_of_timm_trains_or_is_refused_in_one_line(name: str) -> None:
     for momentum in (0.9, 0.0) if get_optimizer_info(name).has_momentum else (0.9,):
