@@ -82,14 +82,13 @@ def is_drawn_for_test(
         seed: Seed of the draw.
 
     Raises:
-        DataError: One of the two splits would have no image.
+        DataError: The test split would have no image.
     """
     is_test = split_groups(labels, groups, shares=(1 - fraction, fraction), seed=seed) == 1
-    if is_test.all() or not is_test.any():
-        empty, change = ("test", "raise") if not is_test.any() else ("training", "lower")
+    if not is_test.any():
         raise DataError(
-            f"data.test_fraction={fraction:g} leaves the {empty} split of {len(labels):,} images "
-            f"empty: {change} it"
+            f"data.test_fraction={fraction:g} leaves the test split of {len(labels):,} images empty: "
+            "raise it, or bring more groups"
         )
     return is_test
 
