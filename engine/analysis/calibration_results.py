@@ -68,7 +68,10 @@ def _calibration(
             "accuracy": float(correct[rows].mean()),
             "confidence": float(conf.confidence[rows].mean()),
             **_top_errors(
-                conf.confidence[rows], correct[rows], times=samples[group], is_by_class=name != "all"
+                conf.confidence[rows],
+                correct[rows],
+                times=samples[group],
+                is_by_class=name != "all",
             ),
             "ece_classwise": None if each is None else asdict(each),
             "reliability": _reliability(conf.confidence[rows], correct[rows]),

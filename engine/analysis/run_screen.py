@@ -196,8 +196,8 @@ class RunScreen(Screen):
                 *(size or DASH for size in sizes),
             )
         self.show(table)
-        self.say("all, many, medium, few: of all their images; macro: mean over classes; worst: the")
-        self.say("class with the least; size: mean of all images, and of those of few classes")
+        self.say("all, many, medium, few: of all their images; macro: mean over classes; worst:")
+        self.say("the class with the least; size: mean of all images, and of those of few classes")
         fewest = section["held_out"]["fewest"]
         self.say(
             f"a class needs {section['least_images']} validation images for a threshold of its own,"
@@ -209,7 +209,9 @@ class RunScreen(Screen):
         )
 
     def _confusions(self, section: Section) -> None:
-        table = table_of("Where the images of a group go, shares of all of them", "group", "right", *GROUPS)
+        table = table_of(
+            "Where the images of a group go, shares of all of them", "group", "right", *GROUPS
+        )
         for name, row in section["groups"].items():
             add_row(table, name, *shares_of(row, ("right", *GROUPS)))
         self.show(table)

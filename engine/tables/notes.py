@@ -135,6 +135,11 @@ def provenance(records: Sequence[RunRecord], *, baseline: str) -> list[str]:
         which = "all" if dirty == len(records) else f"{dirty} of {len(records)}"
         runs = "its run" if len(records) == 1 else f"{which} runs"
         notes.append(f"{runs} from a checkout with uncommitted changes")
+    if shared := sum(record.trained_as is not None for record in records):
+        have = "has" if shared == 1 else "have"
+        notes.append(
+            f"{shared} of {len(records)} runs {have} the training of another row, and its cost"
+        )
     notes += _own_shares(records)
     subsets = {record.subset_seed for record in records}
     splits = set(usual_splits(records).values())

@@ -13,6 +13,7 @@ from rich.text import Text
 from engine.config.messages import one_line
 from engine.tables.cells import Cell
 from engine.tables.record import RunRecord, read
+from engine.tables.shared_training import trained_apart
 from engine.tables.table_file import TableFile
 from engine.tables.worker import Event, Task, is_finished
 
@@ -78,6 +79,7 @@ def time_left(cells: Sequence[Cell], task: Task, *, workers: int) -> str:
     known, left = read(task.results), task.left_of(cells)
     if not task.renew:
         left = [cell for cell in left if not is_finished(cell)]
+    left = trained_apart(cells, left=left)
     if not known or not left:
         return ""
     seconds = sum(_estimate(cell, known) for cell in left) / workers

@@ -11,6 +11,7 @@ from engine.config.mistakes import ConfigError
 from engine.tables import formats, table_file
 from engine.tables.aggregate import Block
 from engine.tables.layout import sheet_of
+from engine.tables.record import training_seconds
 from engine.tables.style import Style
 from engine.tables.table import Table, blocks_of, read_table, sheets_of
 from engine.training.files import write_text
@@ -115,7 +116,7 @@ def _tables(file: Path) -> str:
 
 
 def _made(file: Path, table: Table) -> str:
-    num, hours = len(table.records), sum(record.seconds for record in table.records) / 3600
+    num, hours = len(table.records), training_seconds(table.records) / 3600
     runs = "1 run" if num == 1 else f"{num} runs"
     made = f"{runs}, {hours:.1f} hours of training: `experiments/results/{file.name}`"
     if table.description:

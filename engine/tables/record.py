@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError
@@ -56,8 +56,11 @@ class RunRecord(BaseModel):
         notes: what the run had to say about its splits and its segments.
         verified: the published data set whose lists the run read, checked line by line; empty where
             nothing says so.
+        trained_as: the run whose training this one has; None, and then in no line, where it was
+            trained itself.
         cost: of training, all segments together; None in lines made before it was kept.
-        seconds: spent in training epochs, all segments together.
+        seconds: spent in training epochs, all segments together; with ``trained_as`` those of that
+            run, as is the cost.
         hardware: processor, cores, device, precision, threads and processes of the last segment.
         versions: of Python and the packages that compute.
     """
@@ -86,6 +89,7 @@ class RunRecord(BaseModel):
     oracle: Oracle | None
     notes: tuple[str, ...]
     verified: str = ""
+    trained_as: str | None = Field(default=None, exclude_if=lambda value: value is None)
     cost: Cost | None = None
     seconds: float
     hardware: dict[str, str | int | None]
@@ -139,6 +143,7 @@ def from_run_folder(
             oracle=summary.oracle,
             notes=summary.notes,
             verified=summary.verified,
+            trained_as=environment.get("trained_as"),
             cost=summary.cost,
             seconds=sum(row["time/epoch_seconds"] for row in folder.rows()),
             hardware={key: segment[key] for key in HARDWARE},
@@ -146,6 +151,11 @@ def from_run_folder(
         )
     except (KeyError, IndexError, ValidationError) as error:
         raise ConfigError([f"{path}: not a run of this version; use train.py --fresh"]) from error
+
+
+def training_seconds(records: Sequence[RunRecord]) -> float:
+    """Return the seconds of all training of some runs; what several of them have counts once."""
+    return sum({r.trained_as or r.fingerprint: r.seconds for r in records}.values())
 
 
 def read(path: Path) -> list[RunRecord]:

@@ -7,10 +7,9 @@ and predicts test by itself.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from engine.config.load import fingerprint
 from engine.config.rules import has_validation
@@ -37,33 +36,66 @@ def source_of(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
     return None if first.fingerprint == cell.fingerprint else first
 
 
+def trained_apart(cells: Sequence[Cell], *, left: Sequence[Cell]) -> list[Cell]:
+    """Return the runs that are left without those that will have the weights of another.
+
+    Args:
+        cells: all runs, in the order in which they are made.
+        left: those of them that are still to be made.
+    """
+    waiting, sources = {cell.fingerprint for cell in left}, list[tuple[Config, Cell]]()
+    apart = []
+    for cell in cells:
+        training = _training(cell.config)
+        source = next((first for known, first in sources if known == training), None)
+        if training is not None and source is None:
+            sources.append((training, cell))
+        is_shared = source is not None and (
+            source.fingerprint in waiting or RunFolder(source.folder).summary.exists()
+        )
+        if cell.fingerprint in waiting and not is_shared:
+            apart.append(cell)
+    return apart
+
+
 def begin_where_it_ended(cell: Cell, source: Cell) -> None:
     """Give a run that has not begun the weights and epochs of one that has finished.
 
-    Its environment.json then names that run as ``trained_as``.
+    Its environment.json then names that run as ``trained_as``. Where the copy cannot be written,
+    there is none, and the run trains as any other does.
 
     Args:
         cell: the run; where its folder exists, nothing is done.
         source: from :func:`source_of`.
+
+    Raises:
+        BusyError: another process is making the copy.
+        ConfigError: the folder cannot be written.
     """
     ours, theirs = RunFolder(cell.folder), RunFolder(source.folder)
     environment = read_json(theirs.environment)
     if ours.path.exists() or environment is None or not any(theirs.checkpoints.glob("*.pt")):
         return
-    partial = RunFolder(ours.path.with_name(f".{ours.path.name}.{os.getpid()}.tmp"))
-    partial.path.mkdir(parents=True)
-    try:
-        shutil.copytree(theirs.checkpoints, partial.checkpoints)
-        for file in (theirs.metrics, theirs.parameters):
-            shutil.copy2(file, partial.path)
-        own = {"fingerprint": cell.fingerprint, "wandb_id": new_run_id(cell.fingerprint)}
-        own |= {"group": fingerprint(cell.config, without_seeds=True)}
-        own |= {"trained_as": source.fingerprint}
-        write_json(partial.environment, {**environment, **own})
-        with contextlib.suppress(OSError):  # another process was faster, and has the run now
-            partial.path.rename(ours.path)
-    finally:
-        shutil.rmtree(partial.path, ignore_errors=True)
+    partial = RunFolder(ours.path.with_name(f".{ours.path.name}.tmp"))
+    with partial.owned():  # one process at a time; the lock of a killed one has fallen with it
+        try:
+            if not ours.path.exists():
+                _copy(partial, cell=cell, source=source, environment=environment)
+                partial.path.rename(ours.path)
+        except OSError:  # a full disk, say
+            shutil.rmtree(partial.path, ignore_errors=True)
+
+
+def _copy(partial: RunFolder, *, cell: Cell, source: Cell, environment: Mapping[str, Any]) -> None:
+    """Write what the run takes over, whatever a killed process has left there."""
+    theirs = RunFolder(source.folder)
+    shutil.rmtree(partial.checkpoints, ignore_errors=True)
+    shutil.copytree(theirs.checkpoints, partial.checkpoints)
+    shutil.copy2(theirs.metrics, partial.metrics)
+    own = {"fingerprint": cell.fingerprint, "wandb_id": new_run_id(cell.fingerprint)}
+    own |= {"group": fingerprint(cell.config, without_seeds=True)}
+    own |= {"trained_as": source.fingerprint}
+    write_json(partial.environment, {**environment, **own})
 
 
 def _training(config: Config) -> Config | None:

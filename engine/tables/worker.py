@@ -167,7 +167,10 @@ def _attempt(
         notify(Event("failed", cell.label, f"it starts from {before.label}, which failed"))
         return "failed"
     source = source_of(cell, cells)
-    if source is not None and source.fingerprint in left - failed:
+    if source is not None and source.fingerprint in failed:
+        notify(Event("failed", cell.label, f"it is trained as {source.label}, which failed"))
+        return "failed"
+    if source is not None and source.fingerprint in left:
         return "busy"
     return _run(cell, task, source=source, guard=guard, notify=notify)
 

@@ -75,6 +75,19 @@ def test_records_come_back_as_they_were_and_the_latest_of_a_run_wins(
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_only_a_line_without_training_of_its_own_names_another_run(
+    tmp_path: Path, record: RunRecord
+) -> None:
+    path = tmp_path / "t.jsonl"
+    shared = record.model_copy(update={"fingerprint": "0" * 12, "trained_as": record.fingerprint})
+    for written in (record, shared):
+        append(path, written)
+    before, after = (json.loads(line) for line in path.read_text().splitlines())
+    assert "trained_as" not in before
+    assert after == before | {"fingerprint": "0" * 12, "trained_as": record.fingerprint}
+    assert read(path) == [record, shared]
+
+
 def test_a_torn_last_line_is_dropped_when_read_and_when_added_to(
     tmp_path: Path, record: RunRecord
 ) -> None:

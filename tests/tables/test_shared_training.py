@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,13 @@ import pytest
 import train
 from engine.report.terminal import Terminal
 from engine.tables.cells import Cell
+from engine.tables.readme import generated
 from engine.tables.record import from_run_folder, read
-from engine.tables.shared_training import source_of
-from engine.training.run_folder import RunFolder
+from engine.tables.shared_training import begin_where_it_ended, source_of, trained_apart
+from engine.tables.worker import Event, Task, work
+from engine.training.divergence import DivergenceError
+from engine.training.files import write_json
+from engine.training.run_folder import BusyError, RunFolder
 from reproduce import main
 from tests.tables._tables import cells_of, content, without_clock, write_table
 
@@ -38,6 +45,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def begun(made: Path, tmp_path: Path) -> Path:
+    """The same table before the row that another trains has begun."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    adjusted = cell_of(tmp_path, "adjusted")
+    shutil.rmtree(adjusted.folder)
+    lines = (tmp_path / "lines.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["fingerprint"] != adjusted.fingerprint]
+    (tmp_path / "lines.jsonl").write_text("".join(kept))
+    return tmp_path
+
+
 def table_in(folder: Path, **changes: Any) -> Path:
     """Write the table, with its runs below ``folder``."""
     root = f"track.root={folder / 'runs'}"
@@ -47,6 +66,11 @@ def table_in(folder: Path, **changes: Any) -> Path:
 
 def cell_of(folder: Path, method: str) -> Cell:
     return next(cell for cell in cells_of(table_in(folder)) if cell.method == method)
+
+
+def copy_of(cell: Cell) -> RunFolder:
+    """Where the copy stands that is renamed once it is whole."""
+    return RunFolder(cell.folder.with_name(f".{cell.folder.name}.tmp"))
 
 
 def environment_of(cell: Cell) -> dict[str, Any]:
@@ -61,6 +85,8 @@ def test_its_line_is_that_of_the_run_trained_by_itself(made: Path, tmp_path: Pat
     names = {"table": "tiny", "method": cell.method, "setting": cell.setting}
     expected = from_run_folder(alone.folder, words=cell.words, **names)
     found = [record for record in read(made / "lines.jsonl") if record.method == "adjusted"]
+    assert expected.trained_as is None and found[0].trained_as is not None
+    found = [record.model_copy(update={"trained_as": None}) for record in found]
     assert without_clock(found) == without_clock([expected])
 
 
@@ -82,16 +108,139 @@ def test_a_row_that_logs_by_its_predictions_is_trained_by_itself(tmp_path: Path)
         assert [source_of(cell, cells) for cell in cells] == [None] * 3
 
 
-def test_runs_of_other_code_are_made_again_and_shared_again(
-    made: Path, monkeypatch: pytest.MonkeyPatch
+def test_shared_training_counts_once_and_the_table_says_so(made: Path, tmp_path: Path) -> None:
+    records = [
+        record.model_copy(update={"seconds": 3600.0}) for record in read(made / "lines.jsonl")
+    ]
+    (tmp_path / "tiny.jsonl").write_text("".join(f"{r.model_dump_json()}\n" for r in records))
+    text = generated(tmp_path)
+    assert "3 runs, 2.0 hours of training" in text
+    assert "1 of 3 runs has the training of another row" in text
+
+
+def test_the_time_left_has_no_training_that_another_row_does(begun: Path) -> None:
+    cells = cells_of(table_in(begun))
+    first, focal, adjusted = cells
+    assert trained_apart(cells, left=cells) == [first, focal]
+    assert trained_apart(cells, left=[adjusted]) == []
+    shutil.rmtree(first.folder)
+    assert trained_apart(cells, left=[adjusted]) == [adjusted]
+
+
+def test_what_a_killed_copy_has_left_is_replaced(begun: Path) -> None:
+    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+    leftover = copy_of(adjusted)
+    leftover.checkpoints.mkdir(parents=True)
+    (leftover.checkpoints / "half.pt").write_bytes(b"half")
+    begin_where_it_ended(adjusted, trained)
+    assert environment_of(adjusted)["trained_as"] == trained.fingerprint
+    names = [
+        {file.name for file in RunFolder(c.folder).checkpoints.iterdir()}
+        for c in (adjusted, trained)
+    ]
+    assert names[0] == names[1]
+    assert not leftover.path.exists()
+
+
+def test_a_copy_that_another_process_is_making_is_waited_for(begun: Path) -> None:
+    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+    with copy_of(adjusted).owned(), pytest.raises(BusyError):
+        begin_where_it_ended(adjusted, trained)
+    assert not adjusted.folder.exists()
+
+
+def test_workers_that_copy_at_once_leave_one_whole_folder(begun: Path) -> None:
+    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+
+    def copy(_number: int) -> bool:
+        try:
+            begin_where_it_ended(adjusted, trained)
+        except BusyError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert any(pool.map(copy, range(8)))
+    whole = {"checkpoints", "metrics.jsonl", "environment.json", "lock"}
+    assert {file.name for file in adjusted.folder.iterdir()} == whole
+    assert not copy_of(adjusted).path.exists()
+
+
+def test_a_run_that_began_during_the_copy_is_left_alone(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+
+    def begin_and_write(path: Path, content: dict[str, Any]) -> None:
+        write_json(path, content)
+        adjusted.folder.mkdir()
+        (adjusted.folder / "lock").touch()
+
+    monkeypatch.setattr("engine.tables.shared_training.write_json", begin_and_write)
+    begin_where_it_ended(adjusted, trained)
+    assert [file.name for file in adjusted.folder.iterdir()] == ["lock"]
+    assert not copy_of(adjusted).path.exists()
+
+
+def test_a_run_that_has_begun_by_itself_goes_on_by_itself(begun: Path) -> None:
+    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+    adjusted.folder.mkdir()
+    begin_where_it_ended(adjusted, trained)
+    assert list(adjusted.folder.iterdir()) == []
+
+
+def test_a_full_disk_during_the_copy_leaves_nothing_behind(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+
+    def full(_source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("engine.tables.shared_training.shutil.copy2", full)
+    begin_where_it_ended(adjusted, trained)
+    assert not adjusted.folder.exists() and not copy_of(adjusted).path.exists()
+
+
+def test_weights_by_older_code_are_not_taken_over(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engine.tables.worker._CODE_NOW", {})
     monkeypatch.setattr("engine.tables.worker.code_hash", lambda _config: "0" * 12)
+    assert main([str(begun / "tiny.yaml"), "--results", str(begun / "lines.jsonl")]) == 0
+    adjusted = environment_of(cell_of(begun, "adjusted"))
+    assert "trained_as" not in adjusted
+    assert [segment["from_epoch"] for segment in adjusted["segments"]] == [0]
+
+
+def test_a_row_fails_with_the_row_that_would_have_trained_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: Any, **__: Any) -> None:
+        raise DivergenceError("the loss is nan")
+
+    monkeypatch.setattr("train.run", diverge)
+    told: list[Event] = []
+    work(cells_of(table_in(tmp_path)), Task("tiny", tmp_path / "lines.jsonl"), notify=told.append)
+    reasons = [event.text for event in told if event.kind == "failed"]
+    assert reasons[:2] == ["the loss is nan"] * 2
+    assert reasons[2].startswith("it is trained as cross_entropy / factor 8")
+    assert reasons[2].endswith("which failed")
+
+
+def test_runs_of_other_code_are_made_again_and_shared_again(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, lines = table_in(begun), begun / "lines.jsonl"
+    assert main([str(table), "--results", str(lines)]) == 0
+    monkeypatch.setattr("engine.tables.worker._CODE_NOW", {})
+    monkeypatch.setattr("engine.tables.worker.code_hash", lambda _config: "0" * 12)
     monkeypatch.setattr("engine.training.journal.code_hash", lambda _config: "0" * 12)
-    before = read(made / "lines.jsonl")
-    assert main([str(made / "tiny.yaml"), "--results", str(made / "lines.jsonl"), "--renew"]) == 0
-    renewed = environment_of(cell_of(made, "adjusted"))
-    assert renewed["trained_as"] == cell_of(made, "cross_entropy").fingerprint
+    before = read(lines)
+    assert main([str(table), "--results", str(lines), "--renew"]) == 0
+    renewed = environment_of(cell_of(begun, "adjusted"))
+    assert renewed["trained_as"] == cell_of(begun, "cross_entropy").fingerprint
     assert {segment["code_hash"] for segment in renewed["segments"]} == {"0" * 12}
-    after = {record.fingerprint: record.rules for record in read(made / "lines.jsonl")}
+    after = {record.fingerprint: record.rules for record in read(lines)}
     assert after == {record.fingerprint: record.rules for record in before}
