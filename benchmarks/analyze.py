@@ -1,4 +1,4 @@
-"""What ``python analyze.py RUN`` costs here and in another checkout of this project, in turns.
+"""What ``analyze.py RUN`` costs here and in another checkout of this project, in turns.
 
     git worktree add ../before 8be1ecf
     python -m benchmarks.analyze ../before runs/digits/0123456789ab

@@ -44,7 +44,8 @@ def decode_part(
 ) -> Part:
     """Decode the part of an image file that is chosen once its size is known.
 
-    In a worker process of a loader, the rows of a usual JPEG below the part are not decoded.
+    In a worker process of a loader, the rows below the part are not decoded where the file is a
+    usual JPEG, not progressive, and shown as stored (without ``exif_orientation``).
 
     Args:
         path: The file.
@@ -58,7 +59,7 @@ def decode_part(
     Raises:
         DataError: As for :func:`data.decode`.
     """
-    # Elsewhere there may be threads, whose messages decode_upper_rows() would lose.
+    # Elsewhere several threads may decode at once, which decode_upper_rows() is not made for.
     if get_worker_info() is not None and not exif_orientation:
         part = _part_of_jpeg(path, choose)
         if part is not None:
@@ -69,7 +70,7 @@ def decode_part(
 
 
 def _part_of_jpeg(path: Path, choose: Callable[[Size], Box]) -> Part | None:
-    """Decode the part of a usual and sound JPEG; None for all that decode() must look at."""
+    """Decode the part of a usual JPEG that libjpeg can read; None for all others."""
     from PIL import Image
 
     try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data._base import DataError
 from data._permutation import fixed_permutation
 
 _DRAW = 0x6B0F  # keeps these draws apart from those of images and tails
@@ -79,8 +80,17 @@ def is_drawn_for_test(
         groups: (N,) number of the group of each image.
         fraction: Share of each class that is wanted.
         seed: Seed of the draw.
+
+    Raises:
+        DataError: The test split would have no image.
     """
-    return split_groups(labels, groups, shares=(1 - fraction, fraction), seed=seed) == 1
+    is_test = split_groups(labels, groups, shares=(1 - fraction, fraction), seed=seed) == 1
+    if not is_test.any():
+        raise DataError(
+            f"data.test_fraction={fraction:g} leaves the test split of {len(labels):,} images empty: "
+            "raise it, or bring more groups"
+        )
+    return is_test
 
 
 class _Filling:

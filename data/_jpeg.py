@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +24,9 @@ _FRAMES = (*_SEQUENTIAL, 0xC2)  # and progressive
 _NO_FRAMES = (0xC4, 0xC8, 0xCC)  # tables and a reserved code among the frame codes C0 to CF
 _RGB = 3  # torchvision.io.ImageReadMode.RGB
 _ENDS = (0xD9, 0xDA)  # end of image; start of scan, after which no header follows
-
-
 _STDERR = 2  # its file descriptor
+# What libjpeg prints where a file has more rows than its header states.
+_LEFT_OVER = re.compile(rb"Corrupt JPEG data: \d+ extraneous bytes before marker 0x[0-9a-f]+\r?\n")
 
 
 class Frame(NamedTuple):
@@ -71,7 +74,8 @@ def decode_jpeg(content: bytearray, *, most_pixels: int | None) -> Tensor | None
         most_pixels: Images of more pixels are left to Pillow, which warns of them; None for none.
 
     Returns:
-        None for anything but a usual frame, and for a damaged or truncated file.
+        None for anything but a usual frame, and where libjpeg gives up, as it does on a file that
+        ends early. Of other damage it only prints a hint, and goes on.
     """
     frame = frame_of(content)
     if frame is None or not is_fast(frame, most_pixels=most_pixels):
@@ -93,8 +97,9 @@ def decode_upper_rows(content: bytearray, frame: Frame, *, rows: int) -> Tensor 
     made to state a height at which the decoder stops: one row more than asked for, since where
     the colours have half of the rows, each of these takes part in a pixel row of its neighbour.
 
-    libjpeg then prints to the standard error that bytes are left over, so that is closed
-    meanwhile, for the whole process: call this in one that has no other threads.
+    libjpeg then prints to the standard error that bytes are left over. That line is taken out of
+    what the process prints there meanwhile; the rest, of other threads and of libjpeg about damage,
+    comes out when this is done. Only one thread of a process may be in here at a time.
 
     Args:
         content: The whole file; it is as before when this returns.
@@ -102,15 +107,16 @@ def decode_upper_rows(content: bytearray, frame: Frame, *, rows: int) -> Tensor 
         rows: Number of rows.
 
     Returns:
-        uint8 (3, rows or more, W); None for a damaged or truncated file.
+        uint8 (3, rows or more, W); None where libjpeg gives up, as it does on a file that ends
+        early. Of other damage it only prints a hint, and goes on.
     """
     height = frame.size.height
     if not frame.is_sequential or rows + 1 >= height:
         return _decoded(content)
-    struct.pack_into(">H", content, frame.at, rows + 1)
-    with _silent_stderr():
+    with _silent_about_left_over_bytes():
+        struct.pack_into(">H", content, frame.at, rows + 1)
         pixels = _decoded(content)
-    struct.pack_into(">H", content, frame.at, height)
+        struct.pack_into(">H", content, frame.at, height)
     return pixels
 
 
@@ -124,24 +130,52 @@ def _decoded(content: bytearray) -> Tensor | None:
 
 
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Send to nowhere what C code prints to the standard error."""
+def _silent_about_left_over_bytes() -> Iterator[None]:
+    """Collect what is printed to the standard error, and pass it on without that line."""
     try:
         kept = os.dup(_STDERR)
-    except OSError:  # it is closed already
-        yield
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        yield  # it is closed: nothing is printed
         return
-    os.dup2(_nowhere(), _STDERR)
     try:
-        yield
+        collected = _collector(os.getpid())
+        os.dup2(collected, _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(kept, _STDERR)
     finally:
-        os.dup2(kept, _STDERR)
         os.close(kept)
+    if os.lseek(collected, 0, os.SEEK_CUR):
+        _pass_on(collected)
+
+
+def _pass_on(collected: int) -> None:
+    """Print all of a file but that line, and empty it."""
+    os.lseek(collected, 0, os.SEEK_SET)
+    with open(collected, "rb", closefd=False) as file:
+        printed = _LEFT_OVER.sub(b"", file.read())
+    os.lseek(collected, 0, os.SEEK_SET)
+    os.ftruncate(collected, 0)
+    # As in C, a standard error that nobody reads any more is no reason to stop.
+    with suppress(OSError), open(_STDERR, "wb", closefd=False) as stderr:
+        stderr.write(printed)
 
 
 @cache
-def _nowhere() -> int:
-    return os.open(os.devnull, os.O_WRONLY)
+def _collector(process: int) -> int:
+    """Open an empty file for a process, in memory where the system has such.
+
+    Args:
+        process: Its number: a forked one would share the position in the file.
+    """
+    name = f"stderr-{process}-"
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    with tempfile.TemporaryFile(prefix=name) as file:
+        return os.dup(file.fileno())
 
 
 @cache

@@ -246,7 +246,7 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
     try:
         # JAX weights come as .npz, which timm reads another way.
         state = {} if file.suffix == ".npz" else read_state(file)
-    except (OSError, ValueError) as error:
+    except LOADING_ERRORS as error:
         raise ModelError(
             f"model.pretrained={weights} is not a file of weights ({one_line(error)})"
         ) from error

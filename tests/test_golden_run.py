@@ -1,6 +1,7 @@
 """Numbers of one short run on digits, which no change of the code may move.
 
-On the processor and the torch that wrote ``golden_run.json`` they are the same to the last digit.
+Where the processor, its instructions and caches, torch and NumPy are those that wrote
+``golden_run.json``, they are the same to the last digit.
 Others add up in another order: there all that is drawn is still the same, and the first epoch's
 loss and gradient norm are within ``FAR``, since eleven steps leave rounding little time to grow:
 without oneDNN's kernels they were off by 0.0008 and 0.0033 of their values. A change that is meant
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +30,7 @@ WORDS = (
     *("runtime.threads=1", "runtime.device=cpu", "track.wandb=disabled", "track.figures=false"),
 )
 DRAWN = ("epoch", "step", "lr", "train/class_histogram", "train/images", "train/forward")
+MACHINE = ("processor", "instructions", "caches", "torch", "numpy")  # what the last digit hangs on
 FAR = 0.03  # of the value
 NEAR_AT_FIRST = ("train/loss", "train/grad_norm")
 
@@ -38,10 +41,14 @@ def made(root: Path) -> dict[str, Any]:
     summary = train.run(config, screen=Terminal.silent())
     segment = describe_segment(command=(), device="cpu", precision="float32", threads=1, code="")
     results = {name: rule.test for name, rule in summary.rules.items()}
+    facts = torch.cpu.get_capabilities()  # flags, and values such as the number of cores
     return {
         "processor": segment["processor"],
-        "instructions": sorted(name for name, has in torch.cpu.get_capabilities().items() if has),
+        "instructions": sorted(name for name, value in facts.items() if value is True),
+        # How a product of matrices is cut into blocks, and so the order of additions.
+        "caches": {name: value for name, value in facts.items() if name.endswith("_cache_size")},
         "torch": torch.__version__,
+        "numpy": np.__version__,
         "rows": rows_of(RunFolder.of(config).path),
         "test": results,
     }
@@ -59,7 +66,7 @@ def assert_near(now: dict[str, Any], golden: dict[str, Any]) -> None:
 def test_a_short_run_has_the_numbers_it_had_before(tmp_path: Path) -> None:
     golden, now = json.loads(GOLDEN.read_text()), made(tmp_path)
     assert_near(now, golden)
-    if all(now[key] == golden[key] for key in ("processor", "instructions", "torch")):
+    if all(now[key] == golden[key] for key in MACHINE):
         assert now == golden
 
 

@@ -39,7 +39,7 @@ COMPARABLE = (
     "schedule.epochs=2",
 )
 
-STORING = "evaluate.store_features=true"  # changes no number, and so no fingerprint
+SHARED = (*COMPARABLE, "evaluate.store_features=true")
 
 
 def environment(rank: int, *, world: int, port: int) -> dict[str, str]:
@@ -175,7 +175,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path: Path, words: tuple[str, .
 def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a run that two processes made."""
     root = tmp_path_factory.mktemp("shared")
-    with two(["train.py", *small_words(root, *COMPARABLE), STORING]) as processes:
+    with two(["train.py", *small_words(root, *SHARED)]) as processes:
         printed = finished(processes)
     assert [process.returncode for process in processes] == [0, 0], printed
     (root / "printed.json").write_text(json.dumps(printed))
@@ -185,7 +185,7 @@ def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_metrics_of_two_processes_are_those_of_one(tmp_path: Path, shared_run: Path) -> None:
     small_run(tmp_path, *COMPARABLE)
     one = rows_of(folder_of(tmp_path, *COMPARABLE))[0]
-    two = rows_of(folder_of(shared_run, *COMPARABLE))[0]
+    two = rows_of(folder_of(shared_run, *SHARED))[0]
     assert one.keys() == two.keys()
     assert two["train/class_histogram"] == one["train/class_histogram"]
     for key in one:
@@ -197,7 +197,7 @@ def test_only_the_main_process_writes_and_speaks(shared_run: Path) -> None:
     assert "run folder:" in first
     assert second == ""
     (folder,) = shared_run.glob("*/*")
-    assert folder == folder_of(shared_run, *COMPARABLE)
+    assert folder == folder_of(shared_run, *SHARED)
     (segment,) = json.loads((folder / "environment.json").read_text())["segments"]
     assert segment["processes"] == 2
     predictions = np.load(folder / "predictions" / "test.last.npz")
@@ -205,8 +205,8 @@ def test_only_the_main_process_writes_and_speaks(shared_run: Path) -> None:
 
 
 def test_features_of_two_processes_are_in_the_order_of_the_images(shared_run: Path) -> None:
-    folder = folder_of(shared_run, *COMPARABLE)
-    dataset = load_dataset(small_config(shared_run, *COMPARABLE))
+    folder = folder_of(shared_run, *SHARED)
+    dataset = load_dataset(small_config(shared_run, *SHARED))
     run = load_run(folder, rule="last")
     stored = np.load(folder / "predictions/classifier.last.npz")
     for split in ("val", "test"):
@@ -225,7 +225,7 @@ def test_features_of_two_processes_are_in_the_order_of_the_images(shared_run: Pa
 
 @pytest.mark.slow
 def test_a_finished_run_is_shown_by_the_main_process(shared_run: Path) -> None:
-    with two(["train.py", *small_words(shared_run, *COMPARABLE)]) as processes:
+    with two(["train.py", *small_words(shared_run, *SHARED)]) as processes:
         first, second = finished(processes)
     assert first.startswith("this run is finished")
     assert (second, [process.returncode for process in processes]) == ("", [0, 0])

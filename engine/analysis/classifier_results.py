@@ -41,7 +41,7 @@ def classifier_section(run: StoredRun) -> Section:
     scales = classifiers.weight_scales(run.logits("val"), run.val.targets)
     scaled = _chosen(run, _weight_scaling(run, scales.factors))
     found: Section = {"weight_scaling": {**scaled, "converged": scales.converged}}
-    reranker = reranking.fit(run.logits("val"), run.val.targets, run.class_counts)
+    reranker = reranking.fit(run.val.log_probabilities, run.val.targets, run.class_counts)
     ranked = _chosen(run, _reranking(run, reranker))
     found["reranking"] = {
         **ranked,
@@ -64,7 +64,15 @@ def _weight_scaling(run: StoredRun, factors: Doubles) -> Iterator[Candidate]:
 
 
 def _reranking(run: StoredRun, reranker: reranking.Reranker) -> Iterator[Candidate]:
-    yield Candidate(None, lambda split: reranker.predict(run.logits(split), run.class_counts))
+    # Log-probabilities, as a loss may scale its logits, and the penalties would be others.
+    parts = {"val": run.val, "test": run.test}
+
+    def predict(split: SplitName) -> Integers:
+        part = parts[split]
+        assert part is not None
+        return reranker.predict(part.log_probabilities, run.class_counts)
+
+    yield Candidate(None, predict)
 
 
 def _tau_normalisation(run: StoredRun, stored: ClassifierFile) -> Iterator[Candidate]:

@@ -54,7 +54,6 @@ NOT_IDENTITY = (
     "data.download",
     "data.cache_gb",
     "data.title",
-    "evaluate.store_features",
 )
 # Keys that name another run, which counts as that run's fingerprint.
 RUNS = ("model.init_from", "teacher")

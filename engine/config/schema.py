@@ -309,8 +309,7 @@ class EvaluateConfig(Section):
         False,
         description="at the end also keep what the head was given (D numbers an image) of "
         "validation and test, and its mean over each class's training images: analyze.py then "
-        "tries classifiers that need them; changes no number, so --fresh adds them to a "
-        "finished run",
+        "tries classifiers that need them",
     )
 
 

@@ -77,19 +77,25 @@ def class_half_widths(
 
 
 def mean_half_width(parts: Sequence[HalfWidth | None]) -> HalfWidth | None:
-    """Return the half-width of a mean of recalls: root of the sum of squares over number.
+    """Return the half-width of a mean of recalls, None where no class has a test image.
 
-    None where no class has a test image.
+    The mean of K recalls over n_k images varies as a share of K^2 / sum(1 / n_k) images does, and
+    has the half-width of that. Widths are not to be added up: Wilson's is short where n is small,
+    and their sum of squares would cover 74 % at two images in each of ten classes.
     """
     known = [part for part in parts if part is not None]
     if not known:
         return None
     together = [part.groups for part in known if part.groups is not None]
-    num = len(known)
     return HalfWidth(
-        math.hypot(*(part.images for part in known)) / num,
-        math.hypot(*together) / num if len(together) == num else None,
+        _half_width_of_mean([part.images for part in known]),
+        _half_width_of_mean(together) if len(together) == len(known) else None,
     )
+
+
+def _half_width_of_mean(widths: Sequence[float]) -> float:
+    numbers = [(_normal() / (2 * width)) ** 2 - _normal() ** 2 for width in widths]
+    return half_width(len(numbers) ** 2 / sum(1 / number for number in numbers))
 
 
 def overall_half_width(groups: npt.NDArray[np.integer] | None, *, num: int) -> HalfWidth:

@@ -15,6 +15,8 @@ from engine.training.loaders import Loaders
 from engine.training.runtime import preserved_randomness
 from engine.training.train_loop import Trainer
 
+BLOCK = 4096
+
 
 def start_head(
     config: Config, dataset: data.LongTailed, *, trainer: Trainer, loaders: Loaders
@@ -68,5 +70,7 @@ def class_means(features: Tensor, targets: Tensor, *, num_classes: int) -> Tenso
         num_classes: C.
     """
     sums = ClassSums(num_classes)
-    sums.add(features, targets)
+    # The sums are in double precision: of a block at a time, the whole table is never copied.
+    for block, labels in zip(features.split(BLOCK), targets.split(BLOCK), strict=True):
+        sums.add(block, labels)
     return sums.means(empty=torch.nan)

@@ -84,19 +84,9 @@ class Journal:
             summary = provenance.finished_summary(self.folder, test=test)
             if summary is not None:
                 self._check_weights(named_runs.named_weights(self.config))
-                self._check_features(summary)
             return summary
 
         return self.processes.on_main(past)
-
-    def _check_features(self, summary: Summary) -> None:
-        """Say that a finished run lacks the features that are asked for now."""
-        kept = self.folder.predictions / f"classifier.{summary.headline}.npz"
-        if self.config.evaluate.store_features and summary.result.test and not kept.is_file():
-            self.say(
-                "evaluate.store_features: the run was made without it and has no features; "
-                "--fresh makes them"
-            )
 
     @contextlib.contextmanager
     def owned(self, setup: Setup, *, fresh: bool) -> Iterator[None]:

@@ -12,7 +12,6 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestCentroid
 
-import train
 from engine.analysis import classifiers
 from engine.analysis.classifier_results import classifier_section
 from engine.analysis.results import analyse
@@ -20,7 +19,6 @@ from engine.analysis.run_screen import RunScreen
 from engine.analysis.stored_run import read_stored_run
 from engine.config.mistakes import ConfigError
 from engine.training.features import linear_layer
-from engine.training.run_folder import RunFolder
 from engine.training.setup import load_dataset
 from engine.training.trained import load_run
 from tests._runs import folder_of, small_config, small_run
@@ -200,13 +198,3 @@ def test_damaged_features_are_one_line(storing: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"val\.val\.features\.npy: is damaged"):
         classifier_section(read_stored_run(copy))
     assert json.loads((copy / "summary.json").read_text())
-
-
-def test_a_finished_run_without_the_features_that_are_asked_for_says_so(
-    runs: Runs, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = small_config(runs.plain.parents[1], *STORING)
-    assert RunFolder.of(config).path == runs.plain
-    train.run(config)
-    assert "evaluate.store_features: the run was made without it" in capsys.readouterr().out
-    assert not (runs.plain / "predictions/classifier.val.npz").exists()

@@ -59,12 +59,22 @@ def test_groups_of_equal_outcomes_are_worth_one_image_each() -> None:
     assert (width.images, width.groups) == (half_width(14), half_width(2))
 
 
-def test_the_half_width_of_a_mean_of_equal_ones_falls_with_the_root_of_their_number() -> None:
+def test_the_half_width_of_a_mean_of_equally_many_images_is_that_of_all_of_them() -> None:
     widths = class_half_widths(np.arange(40) % 4, None, num_classes=5)
     assert widths[4] is None
     mean = mean_half_width(widths)
     assert mean is not None
-    assert mean.images == pytest.approx(half_width(10) / 2)
+    assert mean.images == pytest.approx(half_width(40))
+
+
+@pytest.mark.parametrize("counts", [[2] * 10, [15, 10, 10, 10]])
+def test_the_half_width_of_a_mean_covers_what_it_promises(counts: list[int]) -> None:
+    draws = np.random.default_rng(0).binomial(counts, 0.5, size=(100_000, len(counts)))
+    targets = np.repeat(np.arange(len(counts)), counts)
+    mean = mean_half_width(class_half_widths(targets, None, num_classes=len(counts)))
+    assert mean is not None
+    covered = np.abs((draws / counts).mean(axis=1) - 0.5) <= mean.images
+    assert 0.94 < covered.mean() < 0.97
 
 
 @pytest.mark.parametrize("std", [0.004, 0.01, 0.03])
@@ -96,7 +106,7 @@ def test_digits_have_the_numbers_that_are_counted_by_hand(digits: Card) -> None:
     assert digits.noise is None
     width = digits.means["balanced accuracy"]
     assert width is not None
-    assert width.images == pytest.approx(half_width(50) / math.sqrt(10))
+    assert width.images == pytest.approx(half_width(500))
 
 
 def test_groups_are_those_of_the_configs_limits(tmp_path: Path) -> None:

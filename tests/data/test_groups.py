@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import data
 from data import SHARED_GROUPS, DataError, Imbalance, LongTailed, Pool, Validation, build
-from data._groups import balanced_subset, split_groups
+from data._groups import balanced_subset, is_drawn_for_test, split_groups
 from tests.data._pools import PoolOf
 
 NATURAL = Imbalance("none")
@@ -166,3 +166,14 @@ def test_groups_follow_their_images_where_classes_are_left_out() -> None:
     pool = Grouped().load()
     assert pool.train.groups is not None and dataset.train.groups is not None
     assert dataset.train.groups.tolist() == pool.train.groups[dataset.train.index].tolist()
+
+
+@pytest.mark.parametrize(("fraction", "num_groups"), [(0.01, 6), (0.9, 1)])
+def test_a_test_split_that_would_be_empty_is_refused_by_its_key(
+    fraction: float, num_groups: int
+) -> None:
+    groups = np.arange(12) % num_groups
+    with pytest.raises(
+        DataError, match=rf"^data\.test_fraction={fraction} leaves the test split of"
+    ):
+        is_drawn_for_test(groups % 3, groups, fraction=fraction, seed=0)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import multiprocessing
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 from timm.data.transforms_factory import transforms_imagenet_eval
+from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
@@ -25,6 +30,7 @@ from data import (
     LongTailed,
     Split,
     Validation,
+    _jpeg,
     build,
     image_hashes,
 )
@@ -131,6 +137,55 @@ def test_a_file_cut_below_the_upper_rows_is_found_out() -> None:
     frame = frame_of(whole)
     assert frame is not None
     assert decode_upper_rows(whole[: len(whole) * 3 // 4], frame, rows=3) is None
+
+
+def test_damage_within_the_upper_rows_is_hinted_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    content = jpeg(photograph(), quality=95)
+    middle = len(content) // 2
+    content[middle : middle + 2] = b"\xff\xd9"  # the end of the image, too early
+    frame = frame_of(content)
+    assert frame is not None
+    assert decode_upper_rows(content, frame, rows=35) is not None
+    assert capfd.readouterr().err == "Corrupt JPEG data: premature end of data segment\n"
+
+
+def test_what_another_thread_prints_while_upper_rows_are_decoded_comes_out(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = jpeg(photograph(), quality=95)
+    frame = frame_of(content)
+    assert frame is not None
+    decoded = _jpeg._decoded
+
+    def decoded_beside_a_failing_thread(content: bytearray) -> Tensor | None:
+        thread = threading.Thread(target=os.write, args=(2, b"a thread has failed\n"))
+        thread.start()
+        thread.join()
+        return decoded(content)
+
+    monkeypatch.setattr(_jpeg, "_decoded", decoded_beside_a_failing_thread)
+    for _ in range(2):
+        assert decode_upper_rows(content, frame, rows=3) is not None
+        assert capfd.readouterr().err == "a thread has failed\n"
+
+
+def test_only_a_closed_standard_error_is_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = jpeg(photograph(), quality=95)
+    before, frame = bytes(content), frame_of(content)
+    assert frame is not None
+
+    def failing(number: int) -> Callable[[int], int]:
+        def dup(_: int) -> int:
+            raise OSError(number, os.strerror(number))
+
+        return dup
+
+    monkeypatch.setattr(os, "dup", failing(errno.EMFILE))
+    with pytest.raises(OSError, match="Too many open files"):
+        decode_upper_rows(content, frame, rows=3)
+    assert content == before
+    monkeypatch.setattr(os, "dup", failing(errno.EBADF))
+    assert decode_upper_rows(content, frame, rows=3) is not None
 
 
 def test_a_comment_fill_bytes_and_bytes_after_the_end_do_not_matter() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from engine.tuning.study.trials import Objective, complete
 
 if TYPE_CHECKING:
+    from optuna import Study
     from optuna.trial import FrozenTrial
 
 FEWEST_TRIALS = 10
@@ -45,15 +46,15 @@ def importances(
     done = complete(trials)
     if len(done) < FEWEST_TRIALS:
         return None
-    study = _study_of_given_trials(objective)
-    value = _shares(done, study, index=index)
+    study_of = _studies(objective)
+    value = _shares(done, study_of, index=index)
     if value is None:
         return None
     generator = np.random.default_rng(0)
     resampled = [
         shares
         for rows in generator.integers(len(done), size=(RESAMPLES, len(done)))
-        if (shares := _shares([done[row] for row in rows], study, index=index)) is not None
+        if (shares := _shares([done[row] for row in rows], study_of, index=index)) is not None
     ]
     ends = {
         key: np.quantile([shares.get(key, 0.0) for shares in resampled or [value]], [0.1, 0.9])
@@ -69,8 +70,8 @@ def importances(
     }
 
 
-def _study_of_given_trials(objective: Objective) -> Any:
-    """Return a study that has the complete trials of its attribute ``given``.
+def _studies(objective: Objective) -> Callable[[Sequence[FrozenTrial]], Study]:
+    """Return a function that gives complete trials a study, until its next call.
 
     A trial that is added to a study is checked and copied: 50 resamples of some thousand trials
     would spend nearly all their time on that.
@@ -83,22 +84,34 @@ def _study_of_given_trials(objective: Objective) -> Any:
         def get_trials(self, *_: object, **__: object) -> list[FrozenTrial]:
             return list(self.given)
 
-    made = optuna.create_study(direction=objective.direction)
-    return Given(made.study_name, made._storage)
+    storage = optuna.storages.InMemoryStorage()
+    name = optuna.create_study(storage=storage, direction=objective.direction).study_name
+    study = Given(name, storage)
+
+    def study_of(trials: Sequence[FrozenTrial]) -> Study:
+        study.given = trials
+        return study
+
+    return study_of
 
 
-def _shares(trials: Sequence[FrozenTrial], study: Any, *, index: int) -> dict[str, float] | None:
+def _shares(
+    trials: Sequence[FrozenTrial],
+    study_of: Callable[[Sequence[FrozenTrial]], Study],
+    *,
+    index: int,
+) -> dict[str, float] | None:
     """Return importances that sum to 1, or None where all are 0.
 
     Args:
         trials: complete ones, perhaps several times the same.
-        study: of `_study_of_given_trials`.
+        study_of: of `_studies`.
         index: which of the trials' values.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import FrozenTrial
 
-    study.given = [
+    rescored = [
         FrozenTrial(
             number=number,
             trial_id=number,
@@ -118,7 +131,9 @@ def _shares(trials: Sequence[FrozenTrial], study: Any, *, index: int) -> dict[st
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on its experimental state, and on ties
         found = get_param_importances(
-            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=best), normalize=False
+            study_of(rescored),
+            evaluator=PedAnovaImportanceEvaluator(target_quantile=best),
+            normalize=False,
         )
     total = sum(found.values())
     return {key: value / total for key, value in found.items()} if total > 0 else None
