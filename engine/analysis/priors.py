@@ -20,8 +20,8 @@ from engine.analysis.blocks import (
 
 FACTORS = (2, 5, 10, 25, 50)
 ITERATIONS = 2000
-TOLERANCE = 1e-9
-"""A step this small is below 1e-5 from the end where steps shrink by 1 in 10,000 or more."""
+TOLERANCE = 1e-7
+"""A step this small is below 1e-5 from the end where steps shrink by 1 in 100 or more."""
 LEAST_BEND = 1e-12
 
 
@@ -89,7 +89,7 @@ class PriorEstimate:
     Attributes:
         prior: (C,) or, for several weightings, (K, C).
         iterations: steps of EM that were made, () or (K,).
-        has_converged: whether the last one changed the frequencies by less than 1e-9 in all, () or
+        has_converged: whether the last one changed the frequencies by less than 1e-7 in all, () or
             (K,).
     """
 

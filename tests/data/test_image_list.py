@@ -436,7 +436,7 @@ def test_a_mistake_in_a_table_is_one_line_that_says_where(
     ("name", "text"),
     [
         ("t.csv", "path,label\n'a/0.png',0\nb/1.png,1\n"),
-        ("t.json", "{\"'a/0.png'\": 0, \"b/1.png\": 1}"),
+        ("t.json", '{"\'a/0.png\'": 0, "b/1.png": 1}'),
     ],
 )
 def test_quotes_that_a_table_has_within_a_path_are_not_laid_to_lines_of_text(
