@@ -47,11 +47,11 @@ class Folders(NamedTuple):
 
     Args:
         names: F folders without a slash at their end, in the order of their first path.
-        index: (N,) int64, which of them each path is in.
+        number_of: (N,) int64, which of them each path is in.
     """
 
     names: list[bytes]
-    index: np.ndarray
+    number_of: np.ndarray
 
 
 def folders_of(paths: np.ndarray) -> Folders:
@@ -189,8 +189,8 @@ def look_up(listed: ListFile, folder: Path, *, with_facts: bool) -> Found:
     sizes, times = (np.zeros(len(listed), dtype=np.int64) for _ in range(2))
     missing: list[int] = []
     folders = folders_of(listed.paths)
-    by_folder = np.argsort(folders.index, kind="stable")
-    ends = np.bincount(folders.index, minlength=len(folders.names)).cumsum()
+    by_folder = np.argsort(folders.number_of, kind="stable")
+    ends = np.bincount(folders.number_of, minlength=len(folders.names)).cumsum()
     for name, positions in zip(folders.names, np.split(by_folder, ends[:-1]), strict=True):
         files = _files(folder, name, key=listed.key)
         paths = listed.paths[positions].tolist()

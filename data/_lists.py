@@ -122,7 +122,7 @@ def class_folders(paths: np.ndarray, targets: np.ndarray) -> list[str | None]:
     """
     held = folders_of(paths)
     num_classes = int(targets.max()) + 1
-    pairs = np.unique(held.index * num_classes + targets)
+    pairs = np.unique(held.number_of * num_classes + targets)
     folder_of, target_of = pairs // num_classes, pairs % num_classes
     is_own = np.bincount(folder_of)[folder_of] == 1
     is_own &= np.bincount(target_of)[target_of] == 1

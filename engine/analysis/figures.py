@@ -128,10 +128,10 @@ def reliability_figure(section: Section, *, title: str) -> Figure:
             row = section["ways"][name]["groups"][group]
             bins = row["reliability"]
             size = 12 + 150 * np.sqrt(np.array(bins["images"]) / sum(bins["images"]))
-            points = np.array([bins["confidence"], bins["accuracy"]], dtype=float)
-            axes.plot(*points, color=colour, linewidth=0.9, alpha=0.7)
+            x, y = np.array([bins["confidence"], bins["accuracy"]], dtype=float)
+            axes.plot(x, y, color=colour, linewidth=0.9, alpha=0.7)
             axes.scatter(
-                *points, s=size, marker=marker, edgecolors=colour,
+                x, y, s=size, marker=marker, edgecolors=colour,
                 facecolors=colour if fill == "full" else "none", label=name, clip_on=False,
                 zorder=3,
             )  # fmt: skip

@@ -115,7 +115,7 @@ def fit(
     image, place = np.nonzero(labels == targets[:, None])
     labels, scores, gaps, own = labels[image], scores[image], gaps[image], targets[image]
     images = np.bincount(own, minlength=num_classes)
-    share = 1 / images[own] / max(1, np.count_nonzero(images))
+    share = 1 / images[own] / max(1, int(np.count_nonzero(images)))
     rows = np.arange(len(own))
     penalties = np.r_[np.full(num_classes, OFFSET_PENALTY), np.full(3, PAIR_PENALTY)]
 
