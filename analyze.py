@@ -86,7 +86,10 @@ def _analyze_runs(given: Arguments) -> int:
 
     # --- compare -----------------------------------------------------------------------------
     if len(outcomes) > 1:
-        ComparisonScreen().comparison(compare(outcomes))
+        compared, file = compare(outcomes), given.comparison_file
+        ComparisonScreen().comparison(compared)
+        _write(compared, file)
+        screen.say(f"written: {file}")
     return 0
 
 

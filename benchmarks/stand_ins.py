@@ -107,9 +107,10 @@ def write_lists(
 
 def train_epoch(folder: Path) -> int:
     """Train an epoch on what was written; print what it took; return the exit code."""
+    folder = folder.resolve()  # train.py starts elsewhere
     runs = folder / "runs"
     lists = [f"data.{split}={split}.txt" for split in ("train", "val", "test")]
-    data = ["data=image_list", f"data.root={folder.resolve()}", *lists, "data.size=32"]
+    data = ["data=image_list", f"data.root={folder}", *lists, "data.size=32"]
     run = ["model=test_resnet", "schedule.epochs=1", "optim.batch_size=512", "track.to=[]"]
     quiet = ["track.figures=false", f"track.root={runs}", "track.name=epoch", "runtime.threads=1"]
     command = [sys.executable, "train.py", *data, *run, *quiet]
@@ -161,7 +162,7 @@ def counts_of(given: argparse.Namespace) -> dict[str, np.ndarray]:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line."""
+    """Parse the command line; make the folder."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.stand_ins",
         description=__doc__,
@@ -177,12 +178,17 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     given = parser.parse_args(argv)
     if (given.train is None) == (given.like == "even"):
         parser.error("--train goes with --like even, and that needs it")
-    if given.folder.exists() and (not given.folder.is_dir() or any(given.folder.iterdir())):
-        parser.error(f"{given.folder} is not empty: name a new folder")
     if given.files < 1 or given.side < 8 or not 0 < given.scale <= 1:
         parser.error("--files is at least 1, --side at least 8, --scale above 0 and at most 1")
     if given.train is not None and given.train < CLASSES:
         parser.error(f"--train is at least {CLASSES}, one image a class")
+    try:
+        given.folder.mkdir(parents=True, exist_ok=True)
+        is_empty = not any(given.folder.iterdir())
+    except OSError as error:
+        parser.error(f"{given.folder} cannot be made a folder ({error.strerror}): name a new one")
+    if not is_empty:
+        parser.error(f"{given.folder} is not empty: name a new folder")
     return given
 
 

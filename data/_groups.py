@@ -87,8 +87,8 @@ def is_drawn_for_test(
     is_test = split_groups(labels, groups, shares=(1 - fraction, fraction), seed=seed) == 1
     if not is_test.any():
         raise DataError(
-            f"data.test_fraction={fraction:g} leaves the test split of {len(labels):,} images empty: "
-            "raise it, or bring more groups"
+            f"data.test_fraction={fraction:g} leaves the test split of {len(labels):,} images "
+            "empty: raise it, or bring more groups"
         )
     return is_test
 

@@ -6,6 +6,7 @@ files take minutes where the files are far away.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import posixpath
@@ -24,6 +25,8 @@ from data._list_file import ListFile
 _CHUNK = 100_000  # paths looked at as a matrix at a time
 _LONGEST = 200  # characters of a path in a message
 _MOST_NAMED = 5  # files named in one message
+# What opening a folder fails with that is not there, or cannot be there under such a name.
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _DRIVE = re.compile(rb"[A-Za-z]:[\\/]")
 
 
@@ -216,7 +219,7 @@ def _files(root: Path, name: bytes, *, key: str) -> dict[bytes, os.DirEntry[byte
         with readable(root, key=key), os.scandir(folder) as entries:
             return {start + entry.name: entry for entry in entries if entry.is_file()}
     except DataError as error:
-        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_FOLDER:
             return {}
         raise
 
@@ -233,7 +236,7 @@ def _missing(listed: ListFile, missing: list[int], folder: Path) -> str:
         return f"{line}; see {listed.place(missing[0])}"
     if named[0].endswith("/"):
         return f"{line}; the path of a file does not end in /"
-    if named[0][0] in "\"'":
+    if named[0][0] in "\"'" and not listed.has_columns:
         return f"{line}; paths in lines of text take no quotes, even where they hold spaces"
     if "\\" in named[0] and "/" not in named[0]:
         return f"{line}; folders are separated by / in a list"

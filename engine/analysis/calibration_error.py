@@ -30,14 +30,15 @@ class CalibrationError:
     Attributes:
         ece: The error, in [0, 1].
         expected_if_calibrated: Mean of what chance alone gives with these confidences: the error of
-            a calibrated classifier is not 0 but about this.
+            a calibrated classifier is not 0 but about this. None where the images were chosen by
+            their true class: among those even a calibrated classifier is wrong about itself.
         low: Lower end of the bootstrap interval over images.
         high: Upper end.
         num_images: Images behind it.
     """
 
     ece: float
-    expected_if_calibrated: float
+    expected_if_calibrated: float | None
     low: float
     high: float
     num_images: int

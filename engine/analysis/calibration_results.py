@@ -67,7 +67,12 @@ def _calibration(
             "nll": float(-conf.true_log[rows].mean()),
             "accuracy": float(correct[rows].mean()),
             "confidence": float(conf.confidence[rows].mean()),
-            **_top_errors(conf.confidence[rows], correct[rows], times=samples[group]),
+            **_top_errors(
+                conf.confidence[rows],
+                correct[rows],
+                times=samples[group],
+                is_by_class=name != "all",
+            ),
             "ece_classwise": None if each is None else asdict(each),
             "reliability": _reliability(conf.confidence[rows], correct[rows]),
         }
@@ -75,15 +80,21 @@ def _calibration(
     return {"balanced_accuracy": float(np.nanmean(recall)), "groups": groups}
 
 
-def _top_errors(confidence: Doubles, correct: Mask, *, times: errors.Singles) -> Section:
+def _top_errors(
+    confidence: Doubles, correct: Mask, *, times: errors.Singles, is_by_class: bool
+) -> Section:
+    """Return the errors of the predicted class; of images chosen by class, chance is not known."""
     kinds = {
         "ece_equal_width": errors.equal_width_bins(confidence),
         "ece_equal_mass": errors.equal_mass_bins(confidence),
     }
-    return {
+    found = {
         name: asdict(errors.calibration_error(confidence, correct, bins=bins, times=times))
         for name, bins in kinds.items()
     }
+    if is_by_class:
+        found = {name: {**row, "expected_if_calibrated": None} for name, row in found.items()}
+    return found
 
 
 def _reliability(confidence: Doubles, correct: Mask) -> Section:

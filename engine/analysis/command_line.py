@@ -31,8 +31,9 @@ scalings), decision thresholds, accuracy under other test priors, label-shift co
 prediction sets, confusions of the tail with the head. Tables on the screen; all numbers in
 the folder analysis of the run (analysis.json), figures beside them.
 
-Several runs on the same test images are compared with the first: McNemar's test and an interval
-over images; runs of the same seeds of two configs are also paired by seed.
+Several runs on the same test images are compared with the first: balanced accuracy with an interval
+over images, accuracy with McNemar's test; runs of the same seeds of two configs are also paired by
+seed. These numbers are in comparison.json, in the folder analysis of the first run or in --out.
 
 A table is one of reproduce.py: a line for each method over its finished runs, and the paired
 difference to its baseline, as it is and with tau chosen on validation.
@@ -89,6 +90,12 @@ class Arguments(argparse.Namespace):
             return run / "analysis"
         out = self.out.expanduser()
         return out if len(self.words) == 1 else out / run.name
+
+    @property
+    def comparison_file(self) -> Path:
+        """Where the comparison of several runs goes: beside their folders, or with the first."""
+        folder = self.folder_of(self.words[0]) if self.out is None else self.out.expanduser()
+        return folder / "comparison.json"
 
 
 class _Parser(argparse.ArgumentParser):

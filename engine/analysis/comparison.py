@@ -32,11 +32,14 @@ class McNemar:
     Attributes:
         only_first: Images that the first alone has right.
         only_second: Images that the second alone has right.
+        accuracy_difference: Second - first in accuracy over all images, which is what is tested:
+            frequent classes count more than in balanced accuracy, and may say the opposite.
         p: Two-sided exact p-value of both numbers having the same expectation.
     """
 
     only_first: int
     only_second: int
+    accuracy_difference: float
     p: float
 
 
@@ -48,13 +51,13 @@ def mcnemar(first: Mask, second: Mask) -> McNemar:
         second: (N,) whether the second is right, of the same images.
 
     >>> mcnemar(np.array([True, True, True, False]), np.array([False, False, False, False]))
-    McNemar(only_first=3, only_second=0, p=0.25)
+    McNemar(only_first=3, only_second=0, accuracy_difference=-0.75, p=0.25)
     """
     from scipy.special import bdtr
 
     one, other = int((first & ~second).sum()), int((second & ~first).sum())
     p = min(1.0, 2 * float(bdtr(min(one, other), one + other, 0.5))) if one + other else 1.0
-    return McNemar(one, other, p)
+    return McNemar(one, other, (other - one) / len(first), p)
 
 
 def recall_difference(

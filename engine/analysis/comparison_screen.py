@@ -13,6 +13,7 @@ from engine.analysis.screen import (
 )
 from engine.report.statistics import DASH
 
+AT = {"as_is": "as it is", "chosen": "chosen tau"}
 CALIBRATION = (
     ("ece", 1, "{:.3f}"),
     ("ece_temperature", 1, "{:.3f}"),
@@ -35,8 +36,12 @@ class ComparisonScreen(Screen):
             return
         self.say(f"beside {found['first']['folder']}, on the same test images")
         table = table_of(
-            "Differences in recall, run - first", "run", "at", "balanced", "interval over images",
-            "few", "McNemar p",
+            "Difference in mean recall over classes, run - first",
+            "run", "at", "balanced", "interval over images", "few",
+        )  # fmt: skip
+        tests = table_of(
+            "Difference in accuracy over all images, run - first, and McNemar's test of it",
+            "run", "at", "accuracy", "right: first alone", "run alone", "p",
         )  # fmt: skip
         for pair in found["pairs"]:
             about = pair["run"]
@@ -45,16 +50,14 @@ class ComparisonScreen(Screen):
                 change = row["difference"]
                 low, high = (f"{100 * x:+.1f}" for x in change["balanced"][1:])
                 few = change["few"] and f"{100 * change['few'][0]:+.1f}"
-                add_row(
-                    table,
-                    label,
-                    "own tau" if way == "as_is" else "chosen tau",
-                    f"{100 * change['balanced'][0]:+.1f}",
-                    f"{low} to {high}",
-                    few or DASH,
-                    f"{row['mcnemar']['p']:.2g}",
-                )
+                balanced = f"{100 * change['balanced'][0]:+.1f}"
+                add_row(table, label, AT[way], balanced, f"{low} to {high}", few or DASH)
+                test = row["mcnemar"]
+                accuracy = f"{100 * test['accuracy_difference']:+.1f}"
+                alone = (str(test[f"only_{side}"]) for side in ("first", "second"))
+                add_row(tests, label, AT[way], accuracy, *alone, f"{test['p']:.2g}")
         self.show(table)
+        self.show(tests)
         for pair in found["pairs"]:
             row = pair["ways"]["as_is"]
             most = row["most_disagreement"]
@@ -65,9 +68,8 @@ class ComparisonScreen(Screen):
         if found["seeds"] is not None:
             units = {"seed": "seeds", "split": "subsets"}[found["seeds"]["unit"]]
             for way, difference in found["seeds"]["differences"].items():
-                label = "own tau" if way == "as_is" else "chosen tau"
-                said = difference_of(difference)
-                self.say(f"over {difference['n']} {units}, {label}: {said} points")
+                said = f"{difference_of(difference)} points of balanced accuracy"
+                self.say(f"over {difference['n']} {units}, {AT[way]}: {said}")
             self.say(found["seeds"]["scope"])
 
     def table(self, found: Section) -> None:

@@ -107,8 +107,12 @@ def shift_section(run: StoredRun) -> Section:
         for way, estimate in estimates.items():
             distance = float(np.abs(estimate - truth).sum()) / 2
             row["estimates"][way] = {"prior": estimate.tolist(), "total_variation": distance}
+        row["estimates"]["em"] |= {
+            "iterations": int(by_em.iterations[number]),
+            "has_converged": bool(by_em.has_converged[number]),
+        }
         found["rows"].append(row)
-    return {**found, "em_iterations": by_em.iterations, "em_has_converged": by_em.has_converged}
+    return found
 
 
 def _shifts(class_counts: Integers, targets: Integers) -> Mapping[str, Doubles]:

@@ -47,7 +47,7 @@ class RunScreen(Screen):
             self.say(f"note: {note}")
 
     def _adjustment(self, section: Section) -> None:
-        table = table_of("Logit adjustment: recall on test", "", "tau", *LINES)
+        table = table_of("Logit adjustment: mean recall of the classes, test", "", "tau", *LINES)
         own, oracle = section["own_tau"], section["oracle"]
         add_row(table, "as it is", f"{own:.2f}", *shares_of(section["as_is"], LINES))
         chosen = section["chosen"]
@@ -84,7 +84,10 @@ class RunScreen(Screen):
                     add_row(table, f"{group}, {name}", *_errors(row))
         self.show(table)
         self.say("chance: the ECE of a calibrated classifier on so many images, by luck alone")
-        self.say("mass: bins of equally many images; class: mean over the classes' probabilities")
+        self.say("mass: bins of equally many images; class: mean over the classes' probabilities,")
+        self.say("each against all images")
+        self.say("many, medium, few: all images of these classes; as they are picked by the true")
+        self.say("class, a calibrated classifier has an ECE above 0 there: no 0 to read against")
         if "vector" in section["ways"]:
             own, other = (
                 100 * section["ways"][way]["balanced_accuracy"] for way in ("as is", "vector")
@@ -99,7 +102,10 @@ class RunScreen(Screen):
         if "refused" in section:
             self.say(f"no threshold is chosen: {section['refused']}")
             return
-        table = table_of("F1 on test, a class against the rest", "threshold", *LINES)
+        table = table_of(
+            "F1 on test, a class against the rest, mean over classes",
+            "threshold", "macro F1", *GROUPS,
+        )  # fmt: skip
         for name, label in (("half", "0.5"), ("chosen", "chosen on validation, by class")):
             add_row(table, label, *shares_of(section["macro_f1"][name], LINES))
         self.show(table)
@@ -133,6 +139,15 @@ class RunScreen(Screen):
                 ),
             )
         self.show(table)
+        self.say("off: half the sum of absolute differences to the true prior (total variation)")
+        if "temperature" in section:
+            self.say(
+                f"log-probabilities are divided by {section['temperature']:.2f} first, fitted to "
+                "validation weighted"
+            )
+            self.say("to the training shares: numbers need not be those of the table above")
+        if not all(row["estimates"]["em"]["has_converged"] for row in section["rows"]):
+            self.say("EM has not converged: its numbers are those of the last step")
         if "refused" in section:
             self.say(f"{section['refused']}")
 
@@ -168,7 +183,7 @@ class RunScreen(Screen):
         promise = 100 * (1 - section["alpha"])
         table = table_of(
             f"Prediction sets for {promise:.4g} %: coverage on test, mean size",
-            "", "all", *GROUPS, "worst", "size", "size few",
+            "", "all", *GROUPS, "macro", "worst", "size", "few",
         )  # fmt: skip
         for name, way in section["ways"].items():
             groups = way["groups"]
@@ -177,10 +192,12 @@ class RunScreen(Screen):
                 table,
                 name,
                 *(share(groups[g] and groups[g]["coverage"]) for g in ("all", *GROUPS)),
-                share(way["least_class_coverage"]),
+                *shares_of(way, ("macro_coverage", "least_class_coverage")),
                 *(size or DASH for size in sizes),
             )
         self.show(table)
+        self.say("all, many, medium, few: of all their images; macro: mean over classes; worst:")
+        self.say("the class with the least; size: mean of all images, and of those of few classes")
         fewest = section["held_out"]["fewest"]
         self.say(
             f"a class needs {section['least_images']} validation images for a threshold of its own,"
@@ -192,7 +209,9 @@ class RunScreen(Screen):
         )
 
     def _confusions(self, section: Section) -> None:
-        table = table_of("Where the images of a group go", "group", "right", *GROUPS)
+        table = table_of(
+            "Where the images of a group go, shares of all of them", "group", "right", *GROUPS
+        )
         for name, row in section["groups"].items():
             add_row(table, name, *shares_of(row, ("right", *GROUPS)))
         self.show(table)
@@ -240,7 +259,8 @@ def _errors(row: Section) -> list[str]:
     """Return likelihood and calibration errors of one line."""
     width, mass, each = (row[f"ece_{kind}"] for kind in ("equal_width", "equal_mass", "classwise"))
     interval = f"{width['low']:.3f} to {width['high']:.3f}"
-    chance = f"{width['expected_if_calibrated']:.3f}"
+    expected = width["expected_if_calibrated"]
+    chance = DASH if expected is None else f"{expected:.3f}"
     by_class = DASH if each is None else f"{each['ece']:.3f}"
     ece = [f"{error['ece']:.3f}" for error in (width, mass)]
     return [f"{row['nll']:.3f}", ece[0], interval, chance, ece[1], by_class]

@@ -101,10 +101,8 @@ class FeatureStore:
                 training reads them in another way.
             after_batch: called between batches; it may stop by raising.
         """
-        file, num_images = (
-            self._file(split, views=views, as_tested=as_tested),
-            len(getattr(self.dataset, split)),
-        )
+        file = self._file(split, views=views, as_tested=as_tested)
+        num_images = len(getattr(self.dataset, split))
         shape, processes = (max(views, 1), num_images), self.machine.processes
         known = None if file is None else _read(file, shape=shape)
         (is_missing,) = processes.largest(int(known is None))

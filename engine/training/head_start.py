@@ -7,7 +7,7 @@ from torch import Tensor
 
 import data
 import models
-from engine.config import components
+from engine.config.choices import of
 from engine.config.mistakes import mistakes_of
 from engine.config.schema import Config
 from engine.training.class_means import ClassSums
@@ -56,7 +56,7 @@ def start_head(
 def head_init(config: Config) -> str:
     """Return where the head starts: ``uniform``, ``class_mean`` or ``text``."""
     model = config.model
-    known = components.read("models.heads", model.head).class_facts.get("begins_at")
+    known = of("model.head").fact(model.head, "begins_at")
     init: str = known or getattr(model, "head_init", "uniform")
     return init
 

@@ -145,10 +145,15 @@ def test_two_runs_are_compared_image_by_image(
     words = [str(runs.plain), str(runs.balanced), "--no-figures", "--out", str(tmp_path)]
     assert analyze.main(words) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        run.name for run in (runs.plain, runs.balanced)
+        ["comparison.json", *(run.name for run in (runs.plain, runs.balanced))]
     )
     shown = capsys.readouterr().out
-    assert "McNemar p" in shown
+    pair = json.loads((tmp_path / "comparison.json").read_text())["pairs"][0]
+    right = [stored(run, "test") for run in (runs.plain, runs.balanced)]
+    one, two = (float((logits.argmax(axis=1) == targets).mean()) for logits, targets in right)
+    test = pair["ways"]["as_is"]["mcnemar"]
+    assert test["accuracy_difference"] == pytest.approx(two - one)
+    assert "McNemar's test of it" in shown
     assert "not compared" not in shown
     assert "other answers on" in shown
 

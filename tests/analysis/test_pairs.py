@@ -52,13 +52,13 @@ def test_seeds_of_few_subsets_are_averaged_and_count_once(
     found = compare([*theirs, *ours])
     assert found["seeds"]["differences"]["as_is"]["n"] == 5
     ComparisonScreen().comparison(found)
-    assert "over 5 seeds, own tau" in capsys.readouterr().out
+    assert "over 5 seeds, as it is" in capsys.readouterr().out
 
 
 def test_runs_on_a_subset_each_count_subsets(capsys: pytest.CaptureFixture[str]) -> None:
     theirs, ours = ([outcome(g, seed, split=f"s{seed}") for seed in range(5)] for g in "ab")
     ComparisonScreen().comparison(compare([*theirs, *ours]))
-    assert "over 5 subsets, own tau" in capsys.readouterr().out
+    assert "over 5 subsets, as it is" in capsys.readouterr().out
 
 
 def test_one_config_has_no_pairs_of_seeds() -> None:
@@ -78,3 +78,24 @@ def test_the_difference_is_that_of_balanced_accuracies() -> None:
     assert row["difference"]["balanced"][0] == pytest.approx(change)
     differ = first.predictions["as_is"] != other.predictions["as_is"]
     assert row["disagreement"] == pytest.approx(differ.mean())
+
+
+def test_a_gain_in_balanced_accuracy_stands_beside_the_loss_in_accuracy_that_p_tests(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # The second loses 20 of 40 head images, and gains 5 of 10 in each of two rare classes.
+    targets = np.repeat([0, 1, 2], [40, 10, 10])
+    one, two = np.zeros(60, dtype=int), targets.copy()
+    two[:20], two[40:45], two[50:55] = 1, 0, 0
+    about = outcome("a", 0).about
+    first, other = (
+        Outcome(about, targets, np.arange(60), {"as_is": labels}, {"as_is": 0.0})
+        for labels in (one, two)
+    )
+    found = compare([first, other])
+    row = found["pairs"][0]["ways"]["as_is"]
+    assert row["difference"]["balanced"][0] == pytest.approx((-0.5 + 0.5 + 0.5) / 3)
+    assert row["mcnemar"]["accuracy_difference"] == pytest.approx((10 - 20) / 60)
+    ComparisonScreen().comparison(found)
+    line = capsys.readouterr().out.partition("McNemar")[2]
+    assert ["-16.7", "20", "10"] == line.partition("as it is")[2].split()[:3]

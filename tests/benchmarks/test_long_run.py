@@ -1,12 +1,15 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import long_run
-from benchmarks.long_run import Cost, Found, Turn
+from benchmarks.long_run import Found, Turn
 from benchmarks.steps import Bench
+from benchmarks.timing import Cost
 from engine.config.load import load
 from engine.training import build
 
@@ -51,6 +54,39 @@ def test_the_words_of_the_command_line_replace_those_of_the_recipe() -> None:
     assert asked["runtime.precision"] == "auto"
     assert asked["sampler.length"] == "256"
     assert asked["schedule.epochs"] == "200"
+
+
+@pytest.mark.parametrize(
+    "word", ["schedule.epochs=3", "data.path=elsewhere", "runtime.threads=4", "track.root=runs"]
+)
+def test_a_word_that_the_benchmark_sets_is_refused(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        long_run.arguments([word])
+    assert f"{word.partition('=')[0]} is set by the benchmark" in capsys.readouterr().err
+
+
+def test_a_folder_is_looked_up_where_the_benchmark_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "copy").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert long_run.arguments(["--folder", "copy"]).folder == str(tmp_path / "copy")
+    assert long_run.arguments(["--folder", "cifar10-jpeg"]).folder == "cifar10-jpeg"
+
+
+def test_the_cpu_time_of_a_process_has_that_of_what_it_has_started() -> None:
+    busy = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
+    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", starts], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        used = long_run._cpu_of(process.pid)
+        process.communicate(b"\n")
+    assert used >= 0.48  # its clock ticks every 0.01 s
 
 
 # Its worker processes are forks of a process with threads.

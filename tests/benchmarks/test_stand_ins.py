@@ -35,6 +35,30 @@ def test_a_run_on_stand_ins_has_their_counts_and_groups(tmp_path: Path) -> None:
     assert sum(row.support for row in summary.result.classes) == 15
 
 
+def test_an_epoch_tells_what_it_has_measured_wherever_it_is_started(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    counts = {"train": [105, 40, 9, 21], "val": [1] * 4, "test": [2] * 4}
+    arrays = {split: np.array(own) for split, own in counts.items()}
+    stand_ins.write_lists(Path("stand_ins"), arrays, files=1, side=8)
+    assert stand_ins.train_epoch(Path("stand_ins")) == 0
+    assert (
+        "175 training images, 8 test images, 4 classes, 1 / 2 / 1 of them many / medium / few; "
+    ) in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("taken", ["a file", "a full folder", "below a file"])
+def test_a_folder_that_cannot_be_filled_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], taken: str
+) -> None:
+    (tmp_path / "file").touch()
+    names = {"a file": "file", "a full folder": ".", "below a file": "file/new"}
+    with pytest.raises(SystemExit, match="2"):
+        stand_ins.main([str(tmp_path / names[taken])])
+    assert "name a new" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -374,6 +374,10 @@ MISTAKES: dict[str, tuple[Spoil, str]] = {
         lambda s: s.write("train.txt", *TRAIN[1:], f"a/{'x' * 5000}.png 0"),
         f"are not in SHELF: a/{'x' * 198}...; see train.txt, line 5",
     ),
+    "a folder longer than one can be": (
+        lambda s: s.write("train.txt", *TRAIN[1:], f"{'x' * 5000}/0.png 0"),
+        f"1 of 5 files of train.txt are not in SHELF: {'x' * 200}...; see train.txt, line 5",
+    ),
     "an endless number": (
         lambda s: s.write("train.txt", *TRAIN[1:], "a/0.png 12345678901234567890"),
         "line 5: the label 12345678901234567890 has more than 9 digits",
@@ -426,6 +430,20 @@ def test_a_mistake_in_a_table_is_one_line_that_says_where(
 ) -> None:
     (shelf.path / name).write_text(text)
     assert says in refused(shelf, train=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "path,label\n'a/0.png',0\nb/1.png,1\n"),
+        ("t.json", '{"\'a/0.png\'": 0, "b/1.png": 1}'),
+    ],
+)
+def test_quotes_that_a_table_has_within_a_path_are_not_laid_to_lines_of_text(
+    shelf: Shelf, name: str, text: str
+) -> None:
+    (shelf.path / name).write_text(text)
+    assert refused(shelf, train=name).endswith("are not in SHELF: 'a/0.png'")
 
 
 @pytest.mark.parametrize(
