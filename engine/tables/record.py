@@ -193,7 +193,7 @@ def append(path: Path, record: RunRecord) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.parent):
+        with locked(path.parent):
             kept = [r for r in read(path) if r.fingerprint != record.fingerprint]
             lines = [
                 json.dumps(r.model_dump(mode="json"), allow_nan=False) for r in (*kept, record)
@@ -229,7 +229,7 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold a folder for writing: the file itself is replaced, and a lock on it would be lost."""
     handle = os.open(folder, os.O_RDONLY)
     try:

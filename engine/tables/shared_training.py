@@ -15,6 +15,7 @@ from engine.config.load import fingerprint
 from engine.config.rules import has_validation
 from engine.config.schema import Config
 from engine.tables.cells import Cell
+from engine.tables.record import locked
 from engine.training.files import read_json, write_json
 from engine.training.provenance import new_run_id
 from engine.training.run_folder import RunFolder
@@ -62,34 +63,33 @@ def begin_where_it_ended(cell: Cell, source: Cell) -> None:
     """Give a run that has not begun the weights and epochs of one that has finished.
 
     Its environment.json then names that run as ``trained_as``. Where the copy cannot be written,
-    there is none, and the run trains as any other does.
+    there is none, and the run trains as any other does. Processes that copy into one folder wait
+    for each other.
 
     Args:
         cell: the run; where its folder exists, nothing is done.
         source: from :func:`source_of`.
-
-    Raises:
-        BusyError: another process is making the copy.
-        ConfigError: the folder cannot be written.
     """
     ours, theirs = RunFolder(cell.folder), RunFolder(source.folder)
     environment = read_json(theirs.environment)
     if ours.path.exists() or environment is None or not any(theirs.checkpoints.glob("*.pt")):
         return
     partial = RunFolder(ours.path.with_name(f".{ours.path.name}.tmp"))
-    with partial.owned():  # one process at a time; the lock of a killed one has fallen with it
+    partial.path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(partial.path.parent):  # the lock of a killed process has fallen with it
+        if ours.path.exists():
+            return
         try:
-            if not ours.path.exists():
-                _copy(partial, cell=cell, source=source, environment=environment)
-                partial.path.rename(ours.path)
-        except OSError:  # a full disk, say
+            _copy(partial, cell=cell, source=source, environment=environment)
+            partial.path.rename(ours.path)
+        except OSError:  # a full disk, say, or a process that has begun the run meanwhile
             shutil.rmtree(partial.path, ignore_errors=True)
 
 
 def _copy(partial: RunFolder, *, cell: Cell, source: Cell, environment: Mapping[str, Any]) -> None:
-    """Write what the run takes over, whatever a killed process has left there."""
+    """Write what the run takes over, in the place of what a killed process has left there."""
     theirs = RunFolder(source.folder)
-    shutil.rmtree(partial.checkpoints, ignore_errors=True)
+    shutil.rmtree(partial.path, ignore_errors=True)
     shutil.copytree(theirs.checkpoints, partial.checkpoints)
     shutil.copy2(theirs.metrics, partial.metrics)
     own = {"fingerprint": cell.fingerprint, "wandb_id": new_run_id(cell.fingerprint)}

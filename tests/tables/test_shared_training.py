@@ -15,12 +15,12 @@ import train
 from engine.report.terminal import Terminal
 from engine.tables.cells import Cell
 from engine.tables.readme import generated
-from engine.tables.record import from_run_folder, read
+from engine.tables.record import from_run_folder, locked, read
 from engine.tables.shared_training import begin_where_it_ended, source_of, trained_apart
 from engine.tables.worker import Event, Task, work
 from engine.training.divergence import DivergenceError
 from engine.training.files import write_json
-from engine.training.run_folder import BusyError, RunFolder
+from engine.training.run_folder import RunFolder
 from reproduce import main
 from tests.tables._tables import cells_of, content, without_clock, write_table
 
@@ -144,24 +144,22 @@ def test_what_a_killed_copy_has_left_is_replaced(begun: Path) -> None:
 
 def test_a_copy_that_another_process_is_making_is_waited_for(begun: Path) -> None:
     adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
-    with copy_of(adjusted).owned(), pytest.raises(BusyError):
-        begin_where_it_ended(adjusted, trained)
-    assert not adjusted.folder.exists()
+    with ThreadPoolExecutor(1) as pool:
+        with locked(adjusted.folder.parent):
+            copied = pool.submit(begin_where_it_ended, adjusted, trained)
+            with pytest.raises(TimeoutError):
+                copied.result(timeout=0.2)
+            assert not adjusted.folder.exists()
+        copied.result()
+    assert environment_of(adjusted)["trained_as"] == trained.fingerprint
 
 
 def test_workers_that_copy_at_once_leave_one_whole_folder(begun: Path) -> None:
     adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
-
-    def copy(_number: int) -> bool:
-        try:
-            begin_where_it_ended(adjusted, trained)
-        except BusyError:
-            return False
-        return True
-
     with ThreadPoolExecutor(4) as pool:
-        assert any(pool.map(copy, range(8)))
-    whole = {"checkpoints", "metrics.jsonl", "environment.json", "lock"}
+        copies = [pool.submit(begin_where_it_ended, adjusted, trained) for _ in range(8)]
+    assert [copy.result() for copy in copies] == [None] * 8
+    whole = {"checkpoints", "metrics.jsonl", "environment.json"}
     assert {file.name for file in adjusted.folder.iterdir()} == whole
     assert not copy_of(adjusted).path.exists()
 
