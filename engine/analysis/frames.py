@@ -83,8 +83,12 @@ def save(figure: Figure, file: Path) -> Path:
     """Write a figure as PNG (150 dpi), and return the file; the same data give the same bytes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    content = BytesIO()
-    # Figure.savefig would draw it once more, to find a bounding box.
-    FigureCanvasAgg(figure).print_png(content, metadata={"Software": None})
+    content, canvas = BytesIO(), FigureCanvasAgg(figure)
+    metadata = {"Software": None}
+    box, (width, height) = figure.get_tightbbox(canvas.get_renderer()), figure.get_size_inches()
+    if min(box.x0, box.y0) >= 0 and box.x1 <= width and box.y1 <= height:
+        canvas.print_png(content, metadata=metadata)
+    else:  # labels longer than the known margins: drawn once more, as wide as they need
+        figure.savefig(content, format="png", bbox_inches="tight", metadata=metadata)
     write_bytes(file, content.getvalue())
     return file
