@@ -41,7 +41,7 @@ class ComparisonScreen(Screen):
         )  # fmt: skip
         tests = table_of(
             "Difference in accuracy over all images, run - first, and McNemar's test of it",
-            "run", "at", "accuracy", "right: first alone", "run alone", "p",
+            "run", "at", "accuracy", "first alone", "run alone", "p",
         )  # fmt: skip
         for pair in found["pairs"]:
             about = pair["run"]
@@ -58,6 +58,7 @@ class ComparisonScreen(Screen):
                 add_row(tests, label, AT[way], accuracy, *alone, f"{test['p']:.2g}")
         self.show(table)
         self.show(tests)
+        self.say("first alone, run alone: images that one of the two has right and the other wrong")
         for pair in found["pairs"]:
             row = pair["ways"]["as_is"]
             most = row["most_disagreement"]
