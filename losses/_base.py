@@ -211,9 +211,8 @@ class SampleMean(LogitsLoss):
     def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
         """Return the number of samples, or the sum of their weights."""
         del num_outputs
-        return sample_normalizer(
-            targets, self.weight, normalize=self.normalize, ignore_index=-100
-        ).float()
+        total = sample_normalizer(targets, self.weight, normalize=self.normalize, ignore_index=-100)
+        return torch.as_tensor(total, dtype=torch.float32, device=targets.device)
 
 
 class ElementMean(LogitsLoss):

@@ -34,13 +34,12 @@ def can_fuse(
         constants: What else the loss depends on, such as class weights.
     """
     return (
-        is_readable(logits)
-        and logits.numel() >= MIN_LOGITS[activation]
+        logits.numel() >= MIN_LOGITS[activation]
+        and is_readable(logits)
         and torch.is_grad_enabled()
         and logits.requires_grad
         and type(logits) in (Tensor, torch.nn.Parameter)
         and not any(isinstance(c, Tensor) and c.requires_grad for c in constants)
-        and not torch._C._are_functorch_transforms_active()
         and forward_ad.unpack_dual(logits).tangent is None
     )
 
@@ -69,6 +68,6 @@ class GradientInForward(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: the gradient is to be differentiated in turn
             value = ctx.composed(logits)
             (gradient,) = torch.autograd.grad(value, logits, outer, create_graph=True)
-        elif outer[0] != 1:  # not in place: with retain_graph it is asked for again
+        elif outer[0].item() != 1:  # not in place: with retain_graph it is asked for again
             gradient = gradient * outer[0]
         return gradient, None, None

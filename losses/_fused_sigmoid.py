@@ -14,12 +14,11 @@ from torch import Tensor
 
 from ._fused import Made
 
-# Logits of a part, all of whose dozen tensors fit into a core's cache.
-PART = 2**17
-# With several threads each takes parts of its own, below the 32768 elements from which PyTorch
-# shares an operation among its threads: sixteen operations a part would have all wait for the
-# slowest sixteen times, for milliseconds where other programs want the processor too.
-THREAD_PART = 2**15 - 1
+# Logits of a part, all of whose eight tensors fit into a core's cache. With several threads each
+# takes parts of its own, below the 32768 elements from which PyTorch shares an operation among its
+# threads: fourteen operations a part would have all wait for the slowest fourteen times, for
+# milliseconds where other programs want the processor too.
+PART = 2**15 - 1
 MAX_THREADS = 4  # more would wait for Python
 # Logits that are worth a thread, which starts without memory of its own.
 THREAD_LOGITS = 2**20
@@ -45,11 +44,11 @@ class HardTargets(NamedTuple):
         """Return -1 for positives and 1 for negatives, (n, c, L)."""
         sign = torch.empty_like(like)
         if self.outputs is None:
-            torch.mul(self.targets[part], -2, out=sign)
+            positive = self.targets[part]
         else:
             rows, columns = part
-            torch.eq(self.targets[rows], self.outputs[columns], out=sign).mul_(-2)
-        return sign.add_(1)
+            positive = torch.eq(self.targets[rows], self.outputs[columns], out=sign)
+        return torch.add(like.new_ones(()), positive, alpha=-2, out=sign)
 
     def are_hard(self, sign: Tensor) -> bool:
         """Tell whether signs are of targets 0 and 1."""
@@ -93,22 +92,23 @@ def sigmoid_with_gradient(
         # -log p_t, in float64 exact up to 40; and 1 - p_t, without cancellation.
         nll, miss = F.softplus(signed, threshold=40), torch.sigmoid(signed)
         scale = targets.weigh(_power(miss, gamma), sign, part, alpha=alpha)
-        total = torch.mul(scale, nll, out=out).sum(dtype=torch.float64)
-        slope = nll.addcmul_(nll, miss, value=-1).mul_(gamma).add_(miss).mul_(scale)
+        total = torch.mul(scale, nll, out=out).sum()  # within a part its own precision will do
+        slope = miss.add_(nll.addcmul_(nll, miss, value=-1), alpha=gamma).mul_(scale)
         torch.mul(slope, sign.mul_(unit), out=out)
         return total
 
     totals = _finish_all(finish, targets.shape)
     if totals is None:
         return None
-    return Made(torch.stack(totals).sum().mul(unit).to(logits.dtype), gradient)
+    value = torch.stack(totals).sum(dtype=torch.float64).mul(unit)
+    return Made(value.to(logits.dtype), gradient)
 
 
 def _finish_all(
     finish: Callable[[Part], Tensor | None], shape: tuple[int, int, int]
 ) -> list[Tensor] | None:
     """Finish all parts, in threads where there are several; None as soon as one says so."""
-    parts = _parts(shape, size=PART if torch.get_num_threads() == 1 else THREAD_PART)
+    parts = _parts(shape, size=PART)
     count = min(torch.get_num_threads(), MAX_THREADS, math.prod(shape) // THREAD_LOGITS)
 
     def finish_some(first: int, step: int) -> list[Tensor] | None:

@@ -117,6 +117,24 @@ def is_readable(tensor: Tensor) -> bool:
     return not torch._C._are_functorch_transforms_active()
 
 
+def all_count(labels: Tensor, *, ignore_index: int) -> bool:
+    """Tell whether it is known, without a device sync, that no label is `ignore_index`."""
+    return (
+        ignore_index < 0
+        and is_readable(labels)
+        and labels.numel() > 0
+        # Fake tensors, and modes that record operations, have no value to read.
+        and type(labels) is Tensor
+        and torch._C._len_torch_dispatch_stack() == 0
+        and labels.aminmax().min.item() >= 0
+    )
+
+
+def known_labels(labels: Tensor, *, ignore_index: int) -> Tensor:
+    """Return labels with class 0 in the place of ignored ones."""
+    return labels.masked_fill(labels == ignore_index, 0)
+
+
 def check_fit(logits: Tensor, targets: Tensor) -> None:
     """Raise ValueError unless targets are labels or probabilities of these logits, by their shape.
 
@@ -169,5 +187,7 @@ def class_values(values: Tensor, targets: Tensor, *, ignore_index: int) -> Tenso
     if targets.is_floating_point():
         # Not einsum or matmul: autocast would run those in bfloat16.
         return (targets * values.view(-1, *[1] * (targets.ndim - 2))).sum(dim=1)
-    valid = targets != ignore_index
-    return values[torch.where(valid, targets, 0)] * valid
+    if all_count(targets, ignore_index=ignore_index):
+        return values[targets]
+    ignored = targets == ignore_index
+    return values[targets.masked_fill(ignored, 0)] * ~ignored

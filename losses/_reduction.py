@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ._inputs import class_values
+from ._inputs import all_count, class_values
 
 Reduction = Literal["none", "mean", "sum"]
 SampleNormalizer = Literal["samples", "weights"]
 
 
-def reduce_values(values: Tensor, *, reduction: Reduction, normalizer: Tensor) -> Tensor:
+def reduce_values(values: Tensor, *, reduction: Reduction, normalizer: Tensor | int) -> Tensor:
     """Return the values themselves, their sum, or sum / normalizer for ``reduction="mean"``.
 
     A normalizer of 0 means that nothing counts: the mean is then 0 with zero gradient and the graph
@@ -27,12 +27,16 @@ def reduce_values(values: Tensor, *, reduction: Reduction, normalizer: Tensor) -
     if reduction == "sum":
         return values.sum()
     if reduction == "mean":
+        if isinstance(normalizer, int) and normalizer == values.numel():
+            return values.mean()  # the same bits by one operation
         return values.sum() / as_divisor(normalizer)
     raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
 
 
-def as_divisor(normalizer: Tensor) -> Tensor:
+def as_divisor(normalizer: Tensor | int) -> Tensor | int:
     """Return a count or sum of weights to divide by, 1 instead of 0."""
+    if isinstance(normalizer, int):
+        return max(normalizer, 1)
     if normalizer.is_floating_point():
         return torch.where(normalizer > 0, normalizer, 1)
     return normalizer.clamp_min(1)
@@ -44,8 +48,10 @@ def sample_normalizer(
     *,
     normalize: SampleNormalizer,
     ignore_index: int,
-) -> Tensor:
-    """Return the number of valid samples, or the sum of their weights, as a scalar tensor.
+) -> Tensor | int:
+    """Return the number of valid samples, or the sum of their weights, a scalar.
+
+    Labels that are known to count all of them are counted without an operation on tensors.
 
     Raises:
         ValueError: If `normalize` is neither.
@@ -56,4 +62,6 @@ def sample_normalizer(
         return class_values(weight, targets, ignore_index=ignore_index).sum()
     if targets.is_floating_point():
         return targets.new_full((), targets.numel() // targets.shape[1])
+    if all_count(targets, ignore_index=ignore_index):
+        return targets.numel()
     return torch.count_nonzero(targets != ignore_index)

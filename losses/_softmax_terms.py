@@ -13,7 +13,7 @@ from torch import Tensor
 from ._adjustment import UNADJUSTED, Adjustment
 from ._fused import GradientInForward, can_fuse
 from ._fused_softmax import Samples, Term, softmax_with_gradient
-from ._inputs import check_labels, class_values
+from ._inputs import check_labels, class_values, known_labels
 from ._reduction import Reduction, as_divisor, reduce_values
 
 SmoothingWeight = Literal["sample", "class"]
@@ -27,7 +27,7 @@ def reduce_terms(
     values: Sequence[Tensor | None] = (),
     adjustment: Adjustment = UNADJUSTED,
     reduction: Reduction,
-    normalizer: Tensor,
+    normalizer: Tensor | int,
     ignore_index: int,
 ) -> Tensor:
     """Return the losses term(CE_i, *values_i) of samples, or their sum, or sum / normalizer.
@@ -82,12 +82,13 @@ def _composed(
     values: Sequence[Tensor | None],
     adjustment: Adjustment,
     reduction: Reduction,
-    normalizer: Tensor,
+    normalizer: Tensor | int,
     ignore_index: int,
 ) -> Tensor:
     known = labels
     if adjustment.margin is not None:
-        known = torch.where(labels != ignore_index, labels, 0)
+        if not isinstance(normalizer, int):  # which says that none is ignored
+            known = known_labels(labels, ignore_index=ignore_index)
         check_labels(known, logits.shape[1])
     logits = adjustment.of(logits, known)
     nll = F.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index)

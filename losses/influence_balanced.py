@@ -104,8 +104,8 @@ def _term(
     if gamma != 0:
         likelihood = nll * factor if weighted_likelihood and factor is not None else nll
         values = focal_modulator(likelihood, gamma=gamma) * nll
-    influence = alpha / (-2 * torch.expm1(-nll) * size + eps)
-    values = values * (influence.detach() if detach else influence)
+    miss = -2 * torch.expm1(-(nll.detach() if detach else nll))
+    values = values * (alpha / (miss * size + eps))
     return values if factor is None else values * factor
 
 

@@ -35,7 +35,7 @@ def gate(*, is_open: bool, part: int = 2**16) -> Iterator[None]:
     with (
         mock.patch.dict(_fused.MIN_LOGITS, softmax=least, sigmoid=least),
         mock.patch.object(_fused_softmax, "PART", part),
-        mock.patch.multiple(_fused_sigmoid, PART=part, THREAD_PART=part, THREAD_LOGITS=1),
+        mock.patch.multiple(_fused_sigmoid, PART=part, THREAD_LOGITS=1),
     ):
         yield
 
