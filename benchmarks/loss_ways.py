@@ -63,6 +63,8 @@ def _softmax_ways(batch: Batch) -> dict[str, Scalar]:
         "balanced_softmax": _ours("balanced_softmax", batch),
         "logit_adjustment": _ours("logit_adjustment", batch),
         "ldam": _ours("ldam", batch),
+        "dice": _ours("dice", batch),
+        "dice, alone": _ours("dice", batch, ratio=1.0),
         "usual: focal, log softmax": lambda x: _usual_focal(x, y),
         "usual: focal, one-hot": lambda x: _one_hot_focal(x, y),
     }
