@@ -18,10 +18,12 @@ from engine.card.seed_noise import seed_noise
 from engine.card.text import facts, markdown
 from engine.config.load import load
 from engine.report.resolution import (
+    HalfWidth,
     class_half_widths,
     effective_number,
     half_width,
     mean_half_width,
+    overall_half_width,
     seeds_needed,
 )
 from engine.report.shape import shape_of
@@ -60,21 +62,38 @@ def test_groups_of_equal_outcomes_are_worth_one_image_each() -> None:
 
 
 def test_the_half_width_of_a_mean_of_equally_many_images_is_that_of_all_of_them() -> None:
-    widths = class_half_widths(np.arange(40) % 4, None, num_classes=5)
-    assert widths[4] is None
-    mean = mean_half_width(widths)
-    assert mean is not None
-    assert mean.images == pytest.approx(half_width(40))
+    mean = mean_half_width(np.arange(40) % 4, None, classes=np.arange(5) < 5)
+    assert mean == HalfWidth(pytest.approx(half_width(40)), None)
+    assert mean_half_width(np.arange(40) % 4, None, classes=np.arange(5) == 4) is None
 
 
 @pytest.mark.parametrize("counts", [[2] * 10, [15, 10, 10, 10]])
 def test_the_half_width_of_a_mean_covers_what_it_promises(counts: list[int]) -> None:
     draws = np.random.default_rng(0).binomial(counts, 0.5, size=(100_000, len(counts)))
     targets = np.repeat(np.arange(len(counts)), counts)
-    mean = mean_half_width(class_half_widths(targets, None, num_classes=len(counts)))
+    mean = mean_half_width(targets, None, classes=np.ones(len(counts), dtype=bool))
     assert mean is not None
     covered = np.abs((draws / counts).mean(axis=1) - 0.5) <= mean.images
     assert 0.94 < covered.mean() < 0.97
+
+
+def test_by_group_means_that_all_images_of_a_group_are_right_or_wrong_together() -> None:
+    """The standard error of each mean is that of draws of whole groups, whatever their classes."""
+    random = np.random.default_rng(0)
+    targets, groups = random.integers(0, 3, 300), random.integers(0, 60, 300)
+    is_right = random.integers(0, 2, (20_000, 60))[:, groups]
+    recalls = np.stack([is_right[:, targets == label].mean(axis=1) for label in range(3)])
+    every = np.ones(3, dtype=bool)
+    pairs = [
+        (overall_half_width(groups, num=300), is_right.mean(axis=1)),
+        (mean_half_width(targets, groups, classes=every), recalls.mean(axis=0)),
+        (mean_half_width(targets, groups, classes=np.arange(3) > 0), recalls[1:].mean(axis=0)),
+        *zip(class_half_widths(targets, groups, num_classes=3), recalls, strict=True),
+    ]
+    for width, drawn in pairs:
+        assert width is not None
+        num = 0.25 / drawn.var()
+        assert width.groups == pytest.approx(half_width(num), rel=0.02)
 
 
 @pytest.mark.parametrize("std", [0.004, 0.01, 0.03])
