@@ -294,7 +294,7 @@ def file_fact(path: Path) -> FileFact | str:
     try:
         with _named(path), Image.open(path) as stored:
             kind, mode, (width, height) = stored.format or "?", stored.mode, stored.size
-            stored.load()
+            _to_rgb(stored, path, grey_bits=DEEPEST)
         return FileFact(kind, mode, width, height, path.stat().st_size)
     except DataError as error:
         return str(error)

@@ -50,8 +50,8 @@ def content_digests(images: Images) -> Iterator[bytes]:
         DataError: If a file cannot be read.
     """
     if isinstance(images, Tensor):
-        for image in images:
-            yield hashlib.sha256(image.contiguous().numpy()).digest()
+        for image in images.contiguous().numpy():
+            yield hashlib.sha256(image).digest()
         return
     for position in range(len(images)):
         path = images.path(position)
@@ -62,23 +62,22 @@ def content_digests(images: Images) -> Iterator[bytes]:
             raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def near_notes(splits: Mapping[str, Split | None], *, most_bits: int) -> tuple[str, ...]:
+def near_notes(splits: Mapping[str, Split], *, most_bits: int) -> tuple[str, ...]:
     """Return a sentence for each pair of splits with images that look alike.
 
     Args:
         splits: By name, in the order train, val, test.
         most_bits: As for :func:`data._near_duplicates.near_pairs`.
     """
-    there = {name: split for name, split in splits.items() if split is not None}
-    hashes = {name: image_hashes(split.images) for name, split in there.items()}
+    hashes = {name: image_hashes(split.images) for name, split in splits.items()}
     notes = []
-    for first, second in itertools.combinations(there, 2):
+    for (first, a), (second, b) in itertools.combinations(splits.items(), 2):
         found = near_pairs(hashes[first], hashes[second], most_bits=most_bits)
         if len(found.second):
-            a, b = there[first].index[found.first[0]], there[second].index[found.second[0]]
+            here, there = b.name(int(found.second[0])), a.name(int(found.first[0]))
             notes.append(
-                f"{second} images that look like one of {first}: {len(found.second)} of "
-                f"{len(hashes[second])} (number {b} like {a}; data.near_duplicates)"
+                f"{second} images that look like one of {first}: {len(found.second):,} of "
+                f"{len(b):,} ({here} like {there}; data.near_duplicates)"
             )
     return tuple(notes)
 

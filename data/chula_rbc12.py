@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from annotated_types import Ge, Gt, Interval, Lt
 
 from data._array_cache import decoded_once
-from data._base import DataError, Labelled, Pool
+from data._base import DataError, Labelled, Pool, Refuse, refuse
 from data._decode import decode
 from data._folder import readable
 from data._groups import is_drawn_for_test
@@ -92,7 +93,16 @@ class ChulaRbc12:
 
     def load(self) -> Pool:
         """Return the cells, smear by smear."""
-        smears = _read_smears(self._folder())
+        return self.describe(without=(), refuse=refuse)
+
+    def describe(
+        self,
+        *,
+        without: Collection[Path],
+        refuse: Refuse,  # noqa: ARG002 - there is nothing else to refuse
+    ) -> Pool:
+        """Return the cells but those of some smears that cannot be read."""
+        smears = [own for own in _read_smears(self._folder()) if own.image not in set(without)]
         cells = {smear.image: smear for smear in smears}
 
         def cut(path: Path) -> np.ndarray:
@@ -111,12 +121,20 @@ class ChulaRbc12:
         is_test = is_drawn_for_test(
             labels, groups, fraction=self._test_fraction, seed=self._split_seed
         )
+        names = np.repeat(
+            np.array([f"Dataset/{smear.image.name}" for smear in smears], dtype=bytes),
+            [len(smear.cells) for smear in smears],
+        )
         return Pool(
-            train=Labelled.of(images, labels, groups, index=np.flatnonzero(~is_test)),
-            test=Labelled.of(images, labels, groups, index=np.flatnonzero(is_test)),
+            train=Labelled.of(images, labels, groups, index=np.flatnonzero(~is_test), names=names),
+            test=Labelled.of(images, labels, groups, index=np.flatnonzero(is_test), names=names),
             class_names=_NAMES,
             title="Chula RBC-12",
-            notes=(*_notes(smears, len(labels), groups), own_shares_note(labels[is_test])),
+            notes=(
+                *_notes(smears, len(labels), groups),
+                *_unlabelled_notes(self._folder()),
+                own_shares_note(labels[is_test]),
+            ),
             group_kind="smear",
         )
 
@@ -208,3 +226,14 @@ def _notes(smears: list[_Smear], num_cells: int, groups: np.ndarray) -> tuple[st
     if repeated := len(smears) - len(np.unique(groups)):
         notes.append(f"{repeated} of {len(smears)} smears repeat another, and count as that one")
     return tuple(notes)
+
+
+def _unlabelled_notes(folder: Path) -> list[str]:
+    """Say how many images have no label file, or one without cells."""
+    with readable(folder):
+        images = {file.stem for file in (folder / "Dataset").glob("*.jpg")}
+        labels = [file for file in (folder / "Label").glob("*.txt") if file.stem in images]
+        num_empty = sum(not file.read_bytes().split() for file in labels)
+    parts = {"have no label file": len(images) - len(labels), "have one without cells": num_empty}
+    said = [f"{num:,} {what}" for what, num in parts.items() if num]
+    return [f"of {len(images):,} images {', '.join(said)}: not used"] if said else []

@@ -17,6 +17,7 @@ from engine.card.card import Card, card_of
 from engine.card.seed_noise import seed_noise
 from engine.card.text import facts, markdown
 from engine.config.load import load
+from engine.config.mistakes import ConfigError
 from engine.report.resolution import (
     HalfWidth,
     class_half_widths,
@@ -28,6 +29,7 @@ from engine.report.resolution import (
 )
 from engine.report.shape import shape_of
 from engine.training.repeats import find_repeats
+from engine.training.setup import load_dataset
 from tests._full_disk import full_at
 from tests._runs import small_run
 from tests.data._files import write_folder
@@ -231,7 +233,7 @@ def test_a_card_that_cannot_be_written_is_one_line(
     assert not any(file.name.startswith(".") for file in folder.iterdir())
 
 
-def test_every_broken_file_is_named(
+def test_every_broken_file_is_named_and_the_rest_is_described(
     pets: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -241,10 +243,87 @@ def test_every_broken_file_is_named(
     copy = shutil.copytree(pets, tmp_path / "pets")
     for name in ("train/cat/001.png", "test/dog/000.png"):
         (copy / name).write_bytes((copy / name).read_bytes()[:60])
-    assert main(words(copy)) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert "train/cat/001.png cannot be read as an image" in lines[0]
+    assert main([*words(copy), "--out", str(tmp_path / "card")]) == 0
+    printed = capsys.readouterr().out
+    assert "8 training, 3 test" in printed
+    assert "2 of 13 cannot be read, and are left out here" in printed
+    faults = printed.partition("train.py refuses these data:\n")[2].splitlines()[:2]
+    assert "train/cat/001.png cannot be read as an image" in faults[0]
+    assert "test/dog/000.png cannot be read as an image" in faults[1]
+    assert faults[0].strip() in (tmp_path / "card/card.md").read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match="cannot be read as an image"):
+        load_dataset(load(overrides=words(copy)))
+
+
+def test_more_broken_files_than_are_named_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    folder = write_folder(tmp_path / "pets", {s: {"cat": 30, "dog": 3} for s in ("train", "test")})
+    for number in range(25):
+        (folder / f"train/cat/{number:03}.png").write_bytes(b"no image")
+    card = card_of(load(overrides=words(folder)))
+    assert (len(card.faults), card.faults[-1]) == (21, "... and 5 more files")
+    assert card.totals == {"train": 8, "test": 33}
+
+
+def test_a_folder_with_a_leak_is_described_and_a_run_refuses_it(
+    pets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    shutil.copy(copy / "test/cat/000.png", copy / "train/dog/000.png")
+    given = [*words(copy), "data.group_by=^(00.)"]
+    assert main(given) == 0
+    printed = capsys.readouterr().out
+    assert f"  data.path: {copy} has the same images in two splits: test images" in printed
+    assert f"  data.group_by=^(00.): {copy} has images of one group in two splits" in printed
+    assert "images that are there more than once: 1 of test in train, too" in printed
+    with pytest.raises(ConfigError, match="has the same images in two splits"):
+        load_dataset(load(overrides=given))
+
+
+def test_lists_that_a_run_refuses_are_described(
+    pets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    train = [f"train/cat/00{n}.png,cat,p{n}" for n in range(6)] + ["train/dog/000.png,dog,p9"]
+    test = ["test/cat/000.png,cat,p1", "train/cat/000.png,cat,q", "gone.png,dog,r"]
+    for name, lines in (("train", train), ("test", test)):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["file,class,patient", *lines]))
+    given = [
+        *("data=image_list", f"data.root={pets}", "data.columns=[file,class,patient]"),
+        *(f"data.{split}={tmp_path / split}.csv" for split in ("train", "test")),
+        *("data.validation.fraction=null", f"track.root={tmp_path}"),
+    ]
+    assert main(given) == 0
+    printed = capsys.readouterr().out
+    assert "7 training, 2 test" in printed
+    assert "train/cat/000.png is in train.csv, line 2, too" in printed
+    assert "data.test: group p1 is in train.csv, too" in printed
+    assert f"data.test: 1 of 3 files of test.csv are not in {pets}: gone.png" in printed
+    with pytest.raises(ConfigError, match="is in train"):
+        load_dataset(load(overrides=given))
+
+
+def test_a_card_that_cannot_be_made_names_the_broken_files_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    folder = write_folder(tmp_path / "pets", {s: {"cat": 1, "dog": 1} for s in ("train", "test")})
+    for name in ("cat", "dog"):
+        (folder / f"test/{name}/000.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError) as caught:
+        card_of(load(overrides=words(folder)))
+    broken, _, mistake = caught.value.mistakes
+    assert "test/cat/000.png cannot be read as an image" in broken
+    assert "has no test image" in mistake
 
 
 def test_images_that_lists_name_are_looked_at_too(

@@ -106,7 +106,8 @@ def test_brightened_copies_are_left_out_on_request_alone() -> None:
     counted = split(source, near_duplicates=4)
     assert len(counted.train) == 11
     assert counted.notes[0] == (
-        "test images that look like one of train: 1 of 6 (number 0 like 2; data.near_duplicates)"
+        "test images that look like one of train: 1 of 6 (number 0 like number 2; "
+        "data.near_duplicates)"
     )
 
 
