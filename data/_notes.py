@@ -144,9 +144,16 @@ def test_notes(pool: Pool, classes: Classes, test: Tensor) -> list[str]:
     return _lacking_note(lacking, len(classes.tested), what="test")
 
 
-def own_shares_note(test: np.ndarray) -> str:
-    """Say of a natural test split, by its labels (N,), which metrics are at which class shares."""
+def prior_note(test: np.ndarray, prior: str) -> str:
+    """Say at which class shares the metrics of a test split are, by its labels (N,).
+
+    Args:
+        test: Labels.
+        prior: ``data.test_prior``.
+    """
     counts = np.unique(test, return_counts=True)[1]
+    if prior == "balanced":
+        return f"test is balanced: {counts[0]} images of each class (data.test_prior)"
     return (
         f"{OWN_SHARES}, {counts.max():,} images of a class to {counts.min():,}: accuracy is at "
         "these, balanced accuracy at equal ones"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data._base import DataError, Images, Split
+from data._base import Classes, DataError, Images, Split
 from data._near_duplicates import image_hashes, near_pairs
 
 _LEFT_OUT = "data.drop_duplicates"
@@ -83,7 +83,11 @@ def near_notes(splits: Mapping[str, Split], *, most_bits: int) -> tuple[str, ...
 
 
 def without_overlaps(
-    splits: Mapping[str, Split | None], *, most_bits: int | None, class_names: Sequence[str]
+    splits: Mapping[str, Split | None],
+    *,
+    most_bits: int | None,
+    class_names: Sequence[str],
+    classes: Classes,
 ) -> Cleaned:
     """Leave out of training what is in test or validation, and out of validation what is in test.
 
@@ -94,6 +98,7 @@ def without_overlaps(
         most_bits: Bits of 64 in which the hashes of images that look alike may differ; None leaves
             out images of equal content alone.
         class_names: Name of each class, in label order.
+        classes: Which of them the run trains on and tests; no other is spoken of.
 
     Raises:
         DataError: If a class would be left without training images, or validation without any.
@@ -121,14 +126,22 @@ def without_overlaps(
         left[name] = split.select(torch.from_numpy(kept))
         prints[name] = prints[name].select(kept)
         _check_left(split, kept, name=name, class_names=class_names)
-        where = ", ".join(f"{n.sum():,} of {other}" for other, n in found.items() if n.any())
+        own = np.isin(split.targets.numpy(), classes.trained)
+        if not (is_in & own).any():
+            continue
+        where = ", ".join(
+            f"{num:,} of {other}" for other, n in found.items() if (num := int((n & own).sum()))
+        )
         like = "repeat or look like" if most_bits is not None else "repeat"
         notes.append(
-            f"{is_in.sum():,} of {len(split):,} {name} images are left out, as they {like} "
+            f"{(is_in & own).sum():,} of {own.sum():,} {name} images are left out, as they {like} "
             f"images: {where} ({_LEFT_OUT})"
         )
+    test = splits["test"]
+    assert test is not None
     if notes:
-        notes.append(f"test keeps all its {len(prints['test'].contents):,} images ({_LEFT_OUT})")
+        num_tested = int(np.isin(test.targets.numpy(), classes.tested).sum())
+        notes.append(f"test keeps all its {num_tested:,} images ({_LEFT_OUT})")
     else:
         notes.append(f"no image is left out: none is in two splits ({_LEFT_OUT})")
     return Cleaned(left, tuple(notes))

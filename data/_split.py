@@ -114,7 +114,7 @@ def build(
     left_out: tuple[str, ...] = ()
     if drop_duplicates:
         drawn, left_out = _without_overlaps(
-            drawn, most_bits=near_duplicates, class_names=pool.class_names
+            drawn, most_bits=near_duplicates, class_names=pool.class_names, classes=chosen
         )
     splits = _of_classes(drawn, chosen, title=pool.title)
     image_notes = (
@@ -203,10 +203,12 @@ def _draw(pool: Pool, plan: Plan, *, has_validation: bool) -> _Splits:
 
 
 def _without_overlaps(
-    drawn: _Splits, *, most_bits: int | None, class_names: Sequence[str]
+    drawn: _Splits, *, most_bits: int | None, class_names: Sequence[str], classes: Classes
 ) -> tuple[_Splits, tuple[str, ...]]:
     """Return the splits without images of one that are in another, and what to say of it."""
-    left, notes = without_overlaps(drawn._asdict(), most_bits=most_bits, class_names=class_names)
+    left, notes = without_overlaps(
+        drawn._asdict(), most_bits=most_bits, class_names=class_names, classes=classes
+    )
     train = left["train"]
     assert train is not None
     return drawn._replace(train=train, val=left["val"]), notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from data._array_cache import decoded_once
 from data._base import DataError, Labelled, Pool, Refuse, refuse
 from data._decode import decode
 from data._folder import readable
-from data._groups import is_drawn_for_test
-from data._notes import own_shares_note
+from data._groups import balanced_subset, is_drawn_for_test
+from data._notes import prior_note
 from data._origin import find_unpacked
 
 _SOURCE = "github.com/Chula-PIC-Lab/Chula-RBC-12-Dataset"
@@ -58,6 +58,8 @@ class ChulaRbc12:
         size: Side that windows are resized to; a quarter of the pixels trains in a quarter of the
             time. The side of the window keeps them as they are.
         test_fraction: Share of each class that the smears of the test split are to have.
+        test_prior: Class shares of the test split: natural keeps those of the data set; balanced
+            keeps as many cells of each type as the rarest has, a part of the natural one.
         split_seed: Seed of the test split, apart from all others.
 
     Raises:
@@ -80,11 +82,13 @@ class ChulaRbc12:
         window: Annotated[int, Interval(ge=8, le=480)] = 80,
         size: Annotated[int, Interval(ge=8, le=480)] = 40,
         test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.25,
+        test_prior: Literal["natural", "balanced"] = "natural",
         split_seed: Annotated[int, Ge(0), Lt(2**32)] = 0,
     ) -> None:
         self._root, self._path = root, path
         self._window, self._size = window, size
         self._test_fraction = test_fraction
+        self._test_prior = test_prior
         self._split_seed = split_seed
 
     def files(self) -> list[Path]:
@@ -125,15 +129,18 @@ class ChulaRbc12:
             np.array([f"Dataset/{smear.image.name}" for smear in smears], dtype=bytes),
             [len(smear.cells) for smear in smears],
         )
+        test = np.flatnonzero(is_test)
+        if self._test_prior == "balanced":
+            test = test[balanced_subset(labels[test], seed=self._split_seed)]
         return Pool(
             train=Labelled.of(images, labels, groups, index=np.flatnonzero(~is_test), names=names),
-            test=Labelled.of(images, labels, groups, index=np.flatnonzero(is_test), names=names),
+            test=Labelled.of(images, labels, groups, index=test, names=names),
             class_names=_NAMES,
             title="Chula RBC-12",
             notes=(
                 *_notes(smears, len(labels), groups),
                 *_unlabelled_notes(self._folder()),
-                own_shares_note(labels[is_test]),
+                prior_note(labels[test], self._test_prior),
             ),
             group_kind="smear",
         )

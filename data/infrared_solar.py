@@ -19,7 +19,7 @@ from data._decode import decode_grey
 from data._folder import readable
 from data._groups import balanced_subset, is_drawn_for_test
 from data._json import kind_of
-from data._notes import own_shares_note
+from data._notes import prior_note
 from data._origin import find_unpacked
 
 _METADATA = "module_metadata.json"
@@ -137,7 +137,7 @@ class InfraredSolar:
             title="InfraredSolarModules",
             notes=(
                 *_count_notes(labels, folder / "images", num_named=num_named),
-                _prior_note(labels[test], self._test_prior),
+                prior_note(labels[test], self._test_prior),
             ),
             group_kind="image content",
         )
@@ -234,9 +234,3 @@ def _count_notes(labels: np.ndarray, folder: Path, *, num_named: int) -> list[st
     if unnamed > 0:
         notes.append(f"{unnamed:,} files of {folder} are not in {_METADATA}, and not used")
     return notes
-
-
-def _prior_note(labels: np.ndarray, prior: str) -> str:
-    if prior == "balanced":
-        return f"test is balanced: {np.bincount(labels)[0]} images of each class (data.test_prior)"
-    return own_shares_note(labels)

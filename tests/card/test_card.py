@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from data import Split, image_hashes, near_pairs
 from engine.card.__main__ import main
 from engine.card.card import Card, card_of
+from engine.card.files import FileFacts
 from engine.card.seed_noise import seed_noise
 from engine.card.text import facts, markdown
 from engine.config.load import load
@@ -367,6 +368,18 @@ def test_the_noise_of_seeds_is_pooled_over_earlier_runs(tmp_path: Path) -> None:
     assert (found.num_configs, found.num_runs) == (1, 2)
     assert found.std == pytest.approx(np.std(np.array(values, dtype=float), ddof=1))
     assert seed_noise(tmp_path / "synthetic", title="Digits") is None
+
+
+def test_the_formats_and_sizes_that_are_not_named_are_counted(digits: Card) -> None:
+    from dataclasses import replace
+
+    kinds = [("JPEG RGB", 9), ("JPEG L", 5), ("PNG P", 4), ("PNG LA", 3), ("MPO RGB", 2), ("X", 1)]
+    sizes = [((w, 7), 20 - w) for w in range(5)]
+    found = FileFacts(24, 2_000_000, tuple(kinds), tuple(sizes), {})
+    assert dict(facts(replace(digits, files=found)))["files"] == (
+        "9 JPEG RGB, 5 JPEG L, 4 PNG P, 3 PNG LA, 3 of 2 other kinds; 20 of 0x7, 19 of 1x7, "
+        "18 of 2x7, 17 of 3x7, 16 of 1 other size; 2.0 MB; all can be read"
+    )
 
 
 def test_a_card_with_noise_says_how_many_seeds_a_point_needs(digits: Card) -> None:

@@ -248,6 +248,18 @@ def test_smears_without_labels_are_counted(smears: Path) -> None:
     assert said in load_cells(smears).notes
 
 
+def test_the_balanced_test_of_smears_is_a_part_of_the_natural_one(smears: Path) -> None:
+    for number in range(1, 10):
+        (smears / f"Label/{number}.txt").write_text("20 20 0\n22 20 0\n40 30 4\n0 47 12\n")
+    natural, balanced = (load_cells(smears, test_prior=p) for p in ("natural", "balanced"))
+    counts = balanced.test.targets.bincount(minlength=13)[[0, 4, 12]].tolist()
+    assert counts == [natural.test.targets.bincount()[4]] * 3
+    known = {image.numpy().tobytes() for image in natural.test.images}  # type: ignore[union-attr]
+    assert all(image.numpy().tobytes() in known for image in balanced.test.images)  # type: ignore[union-attr]
+    assert torch.equal(natural.train.images, balanced.train.images)  # type: ignore[arg-type]
+    assert f"test is balanced: {counts[0]} images of each class (data.test_prior)" in balanced.notes
+
+
 def test_labels_without_cells_are_refused(smears: Path) -> None:
     for file in (smears / "Label").iterdir():
         file.write_text("")
