@@ -292,6 +292,7 @@ def build_trainer(
             clip_norm=optim.clip_norm,
             sam=optim.sam,
             precision=precision,
+            keeps_gradients=config.runtime.compile == "cuda_graphs",
         ),
     )
 
