@@ -104,6 +104,10 @@ class _Described:
 
     def load(self) -> data.Pool:
         """Return what can be read of the data."""
-        if not hasattr(self._source, "describe"):
-            return self._source.load()
-        return self._source.describe(without=self._broken, refuse=self.faults.append)
+        describe = getattr(self._source, "describe", None)
+        pool: data.Pool = (
+            self._source.load()
+            if describe is None
+            else describe(without=self._broken, refuse=self.faults.append)
+        )
+        return pool

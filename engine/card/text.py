@@ -63,10 +63,10 @@ def _files(found: FileFacts) -> str:
     kinds = [f"{num:,} {kind}" for kind, num in found.kinds[:_MOST_KINDS]]
     sizes = [f"{num:,} of {w}x{h}" for (w, h), num in found.sizes[:_MOST_KINDS]]
     if rest := found.kinds[_MOST_KINDS:]:
-        kinds.append(f"{sum(num for _, num in rest):,} of {counted(len(rest), 'other kind')}")
+        kinds.append(f"{sum(num for _, num in rest):,} in {counted(len(rest), 'other kind')}")
     if others := found.sizes[_MOST_KINDS:]:
         num_files = sum(num for _, num in others)
-        sizes.append(f"{num_files:,} of {counted(len(others), 'other size')}")
+        sizes.append(f"{num_files:,} in {counted(len(others), 'other size')}")
     megabytes = found.num_bytes / 1e6
     readable = "all can be read"
     if found.broken:

@@ -377,8 +377,8 @@ def test_the_formats_and_sizes_that_are_not_named_are_counted(digits: Card) -> N
     sizes = [((w, 7), 20 - w) for w in range(5)]
     found = FileFacts(24, 2_000_000, tuple(kinds), tuple(sizes), {})
     assert dict(facts(replace(digits, files=found)))["files"] == (
-        "9 JPEG RGB, 5 JPEG L, 4 PNG P, 3 PNG LA, 3 of 2 other kinds; 20 of 0x7, 19 of 1x7, "
-        "18 of 2x7, 17 of 3x7, 16 of 1 other size; 2.0 MB; all can be read"
+        "9 JPEG RGB, 5 JPEG L, 4 PNG P, 3 PNG LA, 3 in 2 other kinds; 20 of 0x7, 19 of 1x7, "
+        "18 of 2x7, 17 of 3x7, 16 in 1 other size; 2.0 MB; all can be read"
     )
 
 
