@@ -348,6 +348,16 @@ def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def _chosen(merged: Layer) -> dict[str, str]:
+    """Return the name that is set for each section whose keys depend on it."""
+    defaults = {"data": DEFAULT_DATA, "loss": DEFAULT_LOSS}
+    named = {section: merged.get(f"{section}.name") for section in defaults}
+    return {
+        section: str(setting.value) if setting else defaults[section]
+        for section, setting in named.items()
+    }
+
+
 def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config | None:
     known = keys(model)
     nested: dict[str, Any] = {}
@@ -355,7 +365,7 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
     for key, setting in sorted(merged.items(), key=lambda item: open_key(item[0]) is not None):
         is_open = open_key(key) is not None
         if key not in known and not is_open:
-            line = unknown_key(key, setting.value, known) + _where(setting)
+            line = unknown_key(key, setting.value, known, chosen=_chosen(merged)) + _where(setting)
             # Several keys inside one list are one mistake.
             mistakes += [line] if line not in mistakes else []
             continue

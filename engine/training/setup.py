@@ -163,10 +163,14 @@ class Setup:
         self.evaluator.close()
 
 
-def load_dataset(config: Config) -> data.LongTailed:
+def load_dataset(config: Config, *, source: data.Source | None = None) -> data.LongTailed:
     """Load the data set, draw its splits, and check what only they can say about the config.
 
     One process of each machine loads it before the others, which then find its caches.
+
+    Args:
+        config: of the run.
+        source: as for :func:`engine.training.build.build_dataset`.
 
     Raises:
         ConfigError: data are missing or do not allow what the config asks, or the teacher does not
@@ -175,7 +179,7 @@ def load_dataset(config: Config) -> data.LongTailed:
     facts = None if config.teacher is None else named_runs.teacher_facts(config.teacher)
     with Processes.current().local_main_first():
         dataset = build.build_dataset(
-            config, taught=() if facts is None else trained.known_names(facts)
+            config, taught=() if facts is None else trained.known_names(facts), source=source
         )
     data_checks.check_config(config, dataset)
     if facts is not None:
