@@ -23,6 +23,7 @@ from engine.config.mistakes import ConfigError
 from engine.training.files import read_json, write_json
 from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
+from engine.training.weights_hash import is_former
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
 # A change of these is reported and kept in the summary: it can change a number.
@@ -76,7 +77,7 @@ def check_weights(folder: RunFolder, weights: Mapping[str, str | None]) -> tuple
             is not compared.
 
     Returns:
-        A line for the user on each that was not recorded when the run began.
+        A line for the user on each that was not recorded when the run began, or in an older way.
 
     Raises:
         ConfigError: a run that it names was made again, and came out differently, or a file has
@@ -90,6 +91,12 @@ def check_weights(folder: RunFolder, weights: Mapping[str, str | None]) -> tuple
             continue
         if key not in facts:
             lines.append(f"note: with which weights of {NAMED[key]} it began is not recorded")
+            continue
+        if key.endswith("_weights") and is_former(facts[key]):
+            lines.append(
+                f"note: with which weights of {NAMED[key]} it began is recorded in an older way, "
+                "and is not compared"
+            )
             continue
         changed, old = "was made again", "run"
         if key.endswith("_file"):
