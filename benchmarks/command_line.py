@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Parser(argparse.ArgumentParser):
-    """The options of ``python -m benchmarks.NAME``, whose help begins with the file's own text.
+    """The options of one benchmark, whose help begins with the file's own text.
 
     Args:
         name: of the file.
@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, name: str, text: str | None) -> None:
         super().__init__(
-            prog=f"python -m benchmarks.{name}",
+            prog=" ".join(("python", "-m", f"benchmarks.{name}")),
             description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
