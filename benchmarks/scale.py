@@ -16,7 +16,6 @@ peak of memory rose above what the process held before; for ``start`` above the 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import io
@@ -34,6 +33,7 @@ import numpy.typing as npt
 import torch
 
 import data
+from benchmarks.command_line import Parser
 from data._base import Labelled, Pool
 from data._list_file import read_list
 from data.samplers.class_balanced import ClassBalanced
@@ -251,11 +251,7 @@ PARTS = {"start": start, "draw": draw, "metrics": metrics, "table": table, "stud
 
 def main() -> None:
     """Print a line for each thing that is timed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scale",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("scale", __doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=10_000_000)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -90,6 +91,7 @@ def load(
     values: Mapping[str, Any] | None = None,
     check_named_runs: bool = True,
     planned: Mapping[str, str] | None = None,
+    has_begun: Callable[[Config], bool] | None = None,
 ) -> Config:
     """Merge YAML ``files``, ``key=value`` words and ``values`` (dotted keys) over the defaults.
 
@@ -101,6 +103,8 @@ def load(
             cannot be read. A config that names one has no fingerprint without it.
         planned: folders of runs that are still to be made, and their fingerprints; only these
             may be missing.
+        has_begun: says of a config whether its run has a checkpoint. It then needs the runs that it
+            starts from no more, and those may have been deleted.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.
@@ -128,7 +132,7 @@ def load(
     config = _validate(model, judged, mistakes)
     if config is not None:
         mistakes += rules.check(config)
-        mistakes += _unreadable_runs(config, planned or {}) if check_named_runs else []
+        mistakes += _of_runs(config, planned or {}, has_begun) if check_named_runs else []
     if mistakes or config is None:
         raise ConfigError(mistakes)
     return config
@@ -174,15 +178,26 @@ def fingerprint(
             identity[key] = value
             continue
         found = [
-            known[run]
-            if run in known
-            else fingerprint(load_run_config(run), without_seeds=without_seeds)
+            known[run] if run in known else _of_named(run, without_seeds=without_seeds)
             for run in named_runs(value)
         ]
         # The mean of runs does not depend on their order.
         identity[key] = found[0] if isinstance(value, str) else sorted(found)
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _of_named(run: str, *, without_seeds: bool) -> str:
+    """Return the fingerprint of a named run; of one that is gone, the name of its folder."""
+    if is_gone(run):
+        return Path(run).name
+    return fingerprint(load_run_config(run), without_seeds=without_seeds)
+
+
+def is_gone(run: str) -> bool:
+    """Return whether a folder that is called as run folders are, by a fingerprint, is not there."""
+    folder = Path(run).expanduser()
+    return re.fullmatch("[0-9a-f]{12}", folder.name) is not None and not folder.exists()
 
 
 def named_runs(value: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -434,6 +449,19 @@ def _takes_names(info: Any) -> bool:
 
 def _fits(value: Any, types: set[Any]) -> bool:
     return type(value) in types or (value is None and type(None) in types)
+
+
+def _of_runs(
+    config: Config, planned: Collection[str], has_begun: Callable[[Config], bool] | None
+) -> list[str]:
+    """Return the mistakes of the runs that a config names; none where it can do without them."""
+    mistakes = _unreadable_runs(config, planned)
+    if mistakes and has_begun is not None:
+        gone = {run for run in named_runs(config.model.init_from) if is_gone(run)}
+        others = _unreadable_runs(config, {*planned, *gone})
+        if not others and config.teacher not in gone and has_begun(config):
+            return []
+    return mistakes
 
 
 def _unreadable_runs(config: Config, planned: Collection[str] = ()) -> list[str]:
