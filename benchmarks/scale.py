@@ -17,6 +17,7 @@ peak of memory rose above what the process held before; for ``start`` above the 
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -39,6 +40,7 @@ from data._list_file import read_list
 from data.samplers.class_balanced import ClassBalanced
 from data.samplers.instance import Instance
 from engine.config.components import ROOT
+from engine.config.launch import IMPORTING_THRESHOLDS
 from engine.tables import __main__ as tables
 from engine.training.metrics import evaluate
 
@@ -261,6 +263,7 @@ def main() -> None:
     if options.rounds < 1 or options.images < 100_000 or options.lines < 270 or options.trials < 10:
         parser.error("at least 1 round, 100,000 images, 270 lines and 10 trials")
     torch.set_num_threads(1)
+    gc.set_threshold(*IMPORTING_THRESHOLDS)  # as the commands have it
     for part in options.parts or PARTS:
         size = {"table": options.lines, "study": options.trials}.get(part, options.images)
         for timed in PARTS[part](size):

@@ -10,10 +10,12 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 import yaml
@@ -145,7 +147,12 @@ def flatten(config: BaseModel) -> dict[str, Any]:
 
 def defaults(config: Config) -> dict[str, Any]:
     """Return what :func:`flatten` gives when only the two component names are set."""
-    return flatten(standard(config.data.name, config.loss.name, config.track.to))
+    return dict(_defaults(config.data.name, config.loss.name, config.track.to))
+
+
+@cache
+def _defaults(data: str, loss: str, trackers: tuple[str, ...]) -> Mapping[str, Any]:
+    return flatten(standard(data, loss, trackers))
 
 
 def dump(config: Config) -> str:
@@ -171,8 +178,9 @@ def fingerprint(
     usual = {**defaults(config), **DEFAULT_NAMES}
     identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
     for key, value in flatten(config).items():
-        left_out = key.startswith(NOT_IDENTITY) or (without_seeds and key in SEEDS)
-        if left_out or value == usual[key]:
+        if value == usual[key] or key.startswith(NOT_IDENTITY):
+            continue
+        if without_seeds and key in SEEDS:
             continue
         if key not in RUNS:
             identity[key] = value
@@ -277,15 +285,16 @@ def full_key(key: str) -> str:
     return f"{key}.{SELECTORS[key]}" if key in SELECTORS else key
 
 
-def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _leaves(value: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
     for key, inner in value.items():
-        dotted = f"{prefix}.{key}" if prefix else str(key)
+        dotted = f"{prefix}{key}"
         # Below a section, only another section holds keys; elsewhere names may be a value.
-        may_hold_keys = "." not in dotted or dotted in SECTIONS
-        if isinstance(inner, dict) and inner and may_hold_keys:
-            yield from _leaves(inner, dotted)
+        if isinstance(inner, dict) and inner and ("." not in dotted or dotted in SECTIONS):
+            found += _leaves(inner, f"{dotted}.")
         else:
-            yield full_key(dotted), inner
+            found.append((full_key(dotted), inner))
+    return found
 
 
 def _merge(lower: Layer, upper: Layer) -> Layer:
@@ -351,16 +360,17 @@ def _where(setting: Setting) -> str:
     return "" if setting.source == "command line" else f" [{setting.source}]"
 
 
-def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+@cache
+def keys(model: type[BaseModel]) -> Mapping[str, Any]:
     """Return ``{dotted key: pydantic FieldInfo}`` for every leaf of the tree."""
     found: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         annotation = info.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            found |= keys(annotation, f"{prefix}{name}.")
+            found |= {f"{name}.{key}": inner for key, inner in keys(annotation).items()}
         else:
-            found[f"{prefix}{name}"] = info
-    return found
+            found[name] = info
+    return MappingProxyType(found)
 
 
 def _chosen(merged: Layer) -> dict[str, str]:
@@ -465,10 +475,9 @@ def _of_runs(
 
 
 def _unreadable_runs(config: Config, planned: Collection[str] = ()) -> list[str]:
-    named = flatten(config)
     mistakes = []
     for key in RUNS:
-        for run in named_runs(named[key]):
+        for run in named_runs(attrgetter(key)(config)):
             if run in planned:
                 continue
             try:
