@@ -30,10 +30,12 @@ def first_batch(folder: Path, *, workers: int, batch_size: int) -> dict[str, obj
     import torch
 
     import data
+    from engine.config.launch import work_begins
     from engine.config.load import load
     from engine.training.runtime import choose_device
     from engine.training.setup import load_dataset
 
+    work_begins()
     lists = [f"data.{split}={split}.txt" for split in ("train", "val", "test")]
     words = ["data=image_list", f"data.root={folder}", *lists, "data.size=32", "data.cache_gb=0"]
     dataset = load_dataset(load(overrides=[*words, "data.augment.resized_crop=0.2"]))
@@ -105,7 +107,9 @@ def main(argv: Sequence[str]) -> int:
             found = first_batch(given.folder, workers=given.workers, batch_size=given.batch_size)
         print(json.dumps(found))
         return 0
-    command = [sys.executable, "-m", "benchmarks.large_list", *argv, "--once"]
+    # As the scripts start, which put off collecting garbage while they import.
+    start = "from engine.config.launch import launch; launch('benchmarks.large_list')"
+    command = [sys.executable, "-c", start, *argv, "--once"]
     environment = {**os.environ, "STARTED": str(time.time())}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])

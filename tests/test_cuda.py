@@ -111,6 +111,7 @@ def test_a_loss_never_waits_for_the_device(name: str) -> None:
         # The first steps are left out, until the scale of the loss is small enough.
         ("runtime.precision=float16", 1.0),
         ("runtime.compile=true", 0.02),
+        ("runtime.compile=cuda_graphs", 0.02),
     ],
 )
 def test_a_run_learns_what_it_learns_on_the_cpu(tmp_path: Path, way: str, tolerance: float) -> None:

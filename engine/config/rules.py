@@ -405,10 +405,12 @@ def keeps_features(config: Config) -> bool:
 
 
 def _compiling_needs_images(config: Config) -> Iterator[str]:
-    if config.runtime.compile is True and keeps_features(config):
+    asked = config.runtime.compile
+    if asked in (True, "cuda_graphs") and keeps_features(config):
         yield (
-            "runtime.compile=true: has no effect, the head alone is trained, on features that are "
-            "kept; leave it out, or set runtime.cache_features=false"
+            f"runtime.compile={'true' if asked is True else asked}: has no effect, the head alone "
+            "is trained, on features that are kept; leave it out, or set "
+            "runtime.cache_features=false"
         )
 
 

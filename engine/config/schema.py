@@ -366,10 +366,11 @@ class RuntimeConfig(Section):
     deterministic: bool = Field(
         False, description="on GPUs: only algorithms that give the same bits every time"
     )
-    compile: Literal["auto"] | bool = Field(
+    compile: Literal["auto", "cuda_graphs"] | bool = Field(
         False,
         description="torch.compile the model; auto: where the steps to come save more than it "
-        "costs; evaluation likewise with auto and true",
+        "costs; cuda_graphs: true, and a GPU replays all that the model does with a batch as one "
+        "(torch's reduce-overhead); evaluation likewise where it pays",
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
         "auto", description="auto | cpu | cuda | cuda:N | mps"

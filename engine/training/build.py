@@ -289,6 +289,7 @@ def build_trainer(
             clip_norm=optim.clip_norm,
             sam=optim.sam,
             precision=precision,
+            keeps_gradients=config.runtime.compile == "cuda_graphs",
         ),
     )
 

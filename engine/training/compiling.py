@@ -41,20 +41,32 @@ class ForOneShape:
     Args:
         model: images to ``(logits, features)``.
         shape: (B, C, H, W).
+        is_replayed: capture what a CUDA device does with such a batch, and replay it as one.
         backend: that of ``torch.compile``.
     """
 
     def __init__(
-        self, model: nn.Module, shape: tuple[int, ...], *, backend: Any = "inductor"
+        self,
+        model: nn.Module,
+        shape: tuple[int, ...],
+        *,
+        is_replayed: bool = False,
+        backend: Any = "inductor",
     ) -> None:
-        self._model, self._shape = model, torch.Size(shape)
-        self._compiled = torch.compile(model, dynamic=False, backend=backend)
+        self._model, self._shape, self._is_replayed = model, torch.Size(shape), is_replayed
+        mode = "reduce-overhead" if is_replayed else None
+        self._compiled = torch.compile(model, dynamic=False, backend=backend, mode=mode)
 
     def __call__(self, images: Tensor) -> Any:
         """Return what the model says about images (N, C, H, W)."""
         if images.shape != self._shape:
             return self._model(images)
-        return self._compiled(images.contiguous())
+        if not self._is_replayed:
+            return self._compiled(images.contiguous())
+        torch.compiler.cudagraph_mark_step_begin()
+        logits, features = self._compiled(images.contiguous())
+        # The next call writes to the same memory.
+        return logits.clone(), features.clone()
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ class Compiler:
 
     Args:
         asked: ``runtime.compile``: False for none, True for training and for evaluation where it
-            pays, ``auto`` for either where it pays.
+            pays, ``auto`` for either where it pays, ``cuda_graphs`` as True.
         device: of the model.
         processes: that must all compile, or none.
         backend: that of ``torch.compile``.
@@ -101,13 +113,15 @@ class Compiler:
 
     def __init__(
         self,
-        asked: bool | Literal["auto"],  # noqa: FBT001
+        asked: bool | Literal["auto", "cuda_graphs"],  # noqa: FBT001
         *,
         device: torch.device,
         processes: Processes,
         backend: Any = "inductor",
     ) -> None:
-        self._asked, self._device, self._processes = asked, device, processes
+        self._is_replayed = asked == "cuda_graphs"
+        self._asked = True if self._is_replayed else asked
+        self._device, self._processes = device, processes
         self._backend = backend
         self.compiled: tuple[str, ...] = ()
 
@@ -158,7 +172,9 @@ class Compiler:
 
     def _kept(self, part: Part, *, is_compared: bool = False) -> Iterator[str]:
         """Compile a part; keep it unless it fails or, if compared, is no faster."""
-        model = ForOneShape(part.model, part.shape, backend=self._backend)
+        model = ForOneShape(
+            part.model, part.shape, is_replayed=self._is_replayed, backend=self._backend
+        )
         yield f"compiling {part.name} for batches of {part.shape[0]}"
         began, failure = time.perf_counter(), ""
         try:

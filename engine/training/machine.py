@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from engine.config.mistakes import ConfigError
 from engine.config.schema import RuntimeConfig
 from engine.training.processes import Processes
 from engine.training.runtime import (
@@ -49,7 +50,7 @@ def machine(
         say: called with a line on the precision, where a user should know of it.
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: the device is not there, or cannot do what is asked.
     """
     with (
         preserved_randomness(),
@@ -57,8 +58,16 @@ def machine(
         determinism(is_on=runtime.deterministic),
     ):
         device = choose_device(runtime.device)
+        processes = Processes.current()
+        if runtime.compile == "cuda_graphs" and (device.type != "cuda" or processes.world > 1):
+            raise ConfigError(
+                [
+                    "runtime.compile=cuda_graphs: for one process on a CUDA device, here "
+                    f"{processes.world} on {device.type}; use runtime.compile=true"
+                ]
+            )
         precision = choose_precision(runtime.precision, device)
         note = precision_note(precision, device)
         if note is not None and say is not None:
             say(note)
-        yield Machine(Processes.current(), device, precision, threads)
+        yield Machine(processes, device, precision, threads)

@@ -43,12 +43,15 @@ class StepOptions:
         clip_norm: largest global gradient norm, or None.
         sam: how far sharpness-aware minimisation looks; 0 for a plain step.
         precision: of the model's arithmetic.
+        keeps_gradients: gradients have memory of their own, since a CUDA graph writes those of the
+            next piece of a batch over those of the one before.
     """
 
     accumulate: int = 1
     clip_norm: float | None = None
     sam: float = 0.0
     precision: Precision = "float32"
+    keeps_gradients: bool = False
 
 
 class Trainer:
@@ -99,6 +102,7 @@ class Trainer:
         options = options or StepOptions()
         self.accumulate, self.clip_norm = options.accumulate, options.clip_norm
         self.sam, self.precision = options.sam, options.precision
+        self.keeps_gradients = options.keeps_gradients
         self.processes = Processes.current()
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         # Unscaled, float16 gradients of a mean over a batch would be flushed to zero.
@@ -384,7 +388,7 @@ class Trainer:
 
     def _gradient(self, pieces: Sequence[Piece], *, is_spare: bool) -> tuple[Tensor, Tensor]:
         """Compute the gradient of a batch; return its loss and how many images are correct."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self._forget_gradients()
         total_loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), device=self.device)
         for piece in pieces:
@@ -394,6 +398,13 @@ class Trainer:
             if not is_spare:
                 correct += (predicted_classes(logits) == piece.labels).sum()
         return total_loss, correct
+
+    def _forget_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=not self.keeps_gradients)
+        if self.keeps_gradients:
+            for parameter in self.parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
 
     def _pieces(self, batch: Batch) -> list[Piece]:
         """Mix a batch and split it into pieces, each with its share of the loss."""

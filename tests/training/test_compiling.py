@@ -15,7 +15,10 @@ import torch
 import yaml
 from rich.console import Console
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 
+from engine.config.mistakes import ConfigError
 from engine.report.terminal import Terminal
 from engine.training.checkpoint import Progress
 from engine.training.compile_costs import Cost, compilation_key, expected, record, recorded
@@ -137,6 +140,54 @@ def test_a_second_model_of_the_same_build_is_not_compiled_again() -> None:
         list(compiler(True).compile(part(second)))
         assert isinstance(second.forward, ForOneShape)
         train(second, 4, 4, 3)
+
+
+def replayed(graph: Any, inputs: Any, *, mode: str) -> Any:
+    """A backend that writes each call's outputs and gradients over the last's, as a CUDA graph."""
+    assert mode == "reduce-overhead"
+
+    def one_way(module: Any, _: object) -> Any:
+        memory: list[Any] = []
+
+        def call(*given: Any) -> list[Any]:
+            made = module(*given)
+            if not memory:
+                memory.extend(v.clone() if isinstance(v, Tensor) else v for v in made)
+            for kept, new in zip(memory, made, strict=True):
+                if isinstance(kept, Tensor):
+                    kept.detach().copy_(new)
+            # New tensors on the old memory: autograd makes a gradient of what nobody else has.
+            return [v.detach() if isinstance(v, Tensor) else v for v in memory]
+
+        return make_boxed_func(call)
+
+    return aot_autograd(fw_compiler=one_way, bw_compiler=one_way)(graph, inputs)
+
+
+@pytest.mark.parametrize("options", [{"sam": 0.05}, {"clip_norm": 0.1, "accumulate": 2}])
+def test_a_step_that_is_replayed_trains_to_the_same_weights(options: dict[str, object]) -> None:
+    plain, graphed = trainer(**options), trainer(**options, keeps_gradients=True)
+    for each in (plain, graphed):
+        each.model.drop = nn.Identity()
+    list(compiler("cuda_graphs", backend=replayed).compile(part(graphed)))
+    assert isinstance(graphed.forward, ForOneShape)
+    sizes = (8, 8, 3) if "accumulate" in options else (4, 4, 3)
+    torch.testing.assert_close(train(graphed, *sizes), train(plain, *sizes))
+
+
+def test_what_was_replayed_outlives_the_next_call() -> None:
+    model = Normed().eval()
+    replaying = ForOneShape(model, SHAPE, is_replayed=True, backend=replayed)
+    first = replaying(torch.zeros(SHAPE))[0]
+    kept = first.clone()
+    assert not replaying(torch.ones(SHAPE))[0].equal(kept)
+    assert first.equal(kept)
+
+
+def test_graphs_on_a_cpu_are_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cuda_graphs: for one process on a CUDA device, here 1 "):
+        small_run(tmp_path, "runtime.compile=cuda_graphs", "runtime.device=cpu")
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def broken(graph: object, inputs: object) -> None:
