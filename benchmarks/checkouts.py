@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="keys of train.py, for both")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=1)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # words of train.py may come after --rounds
     if not (options.other / "train.py").is_file():
         parser.error(f"{options.other} has no train.py: give a checkout (git worktree add)")
     if options.rounds < 1 or options.seeds < 1:

@@ -83,7 +83,9 @@ def save(figure: Figure, stem: Path) -> None:
     # The layout is found once, and so is the part of the canvas that is drawn on: by itself
     # Matplotlib finds both again for each file, and draws the figure once more to do so.
     canvas, layout = FigureCanvasAgg(figure), figure.get_layout_engine()
-    if layout is not None:
+    if layout is None:
+        figure.draw_without_rendering()
+    else:
         layout.execute(figure)
     figure.set_layout_engine(None)  # "none" would leave one that is asked again
     drawn = figure.get_tightbbox(canvas.get_renderer()).padded(rcParams["savefig.pad_inches"])
