@@ -26,6 +26,7 @@ from engine.config.load import dump, load
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config
 from engine.training.named_precision import settled
+from engine.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import data
@@ -103,7 +104,8 @@ def run(
 
         # --- model, loss, optimizer --------------------------------------------------------------
         config = journal.as_begun(fresh=fresh)
-        setup = stack.enter_context(contextlib.closing(set_up(config, dataset, computer)))
+        begun = journal.begun(fresh=fresh)
+        setup = stack.enter_context(contextlib.closing(set_up(config, dataset, computer, begun)))
         trainer, evaluator, steps = setup.trainer, setup.evaluator, setup.steps
         selection = Selection.of(config, has_validation=dataset.val is not None)
 
@@ -165,9 +167,8 @@ def run(
                 checkpoints.stop_if_asked()
 
         # --- test (unless left alone), once for each selection rule ------------------------------
-        results, ended = {}, progress.epoch
-        weights = trainer.evaluated.state_dict
-        for rule, chosen in selection.chosen(progress.best, epochs=ended, weights=weights).items():
+        results, best, weights = {}, progress.best, trainer.evaluated.state_dict
+        for rule, chosen in selection.chosen(best, epochs=progress.epoch, weights=weights).items():
             trainer.evaluated.load_state_dict(chosen.weights)
             # From here on a signal stops without a checkpoint: the one of the last epoch stands.
             stop = checkpoints.stop_if_asked
@@ -194,7 +195,7 @@ def main(argv: Sequence[str]) -> int:
         if arguments.help is not None:
             print(command_line.help_text(arguments.help))
             return 0
-        config = load(arguments.files, arguments.overrides)
+        config = load(arguments.files, arguments.overrides, has_begun=_has_begun)
         if arguments.print_config:
             print(dump(config), end="")
             return 0
@@ -215,6 +216,10 @@ def main(argv: Sequence[str]) -> int:
         for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():
             print(mistake, file=sys.stderr)
         return 2
+
+
+def _has_begun(config: Config) -> bool:
+    return RunFolder.of(config).has_begun()
 
 
 def _print_classes(config: Config) -> None:
@@ -254,7 +259,6 @@ def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: rang
     from engine.training.divergence import DivergenceError
     from engine.training.files import WriteError, write_text
     from engine.training.processes import LostProcessError, joined
-    from engine.training.run_folder import RunFolder
     from engine.training.signals import Interrupted
 
     screen = Terminal(is_brief=bool(arguments.seeds))

@@ -14,7 +14,6 @@ side. Set OMP_NUM_THREADS=1 to use one core.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import itertools
 import os
@@ -31,6 +30,7 @@ from typing import cast
 
 import numpy as np
 
+from benchmarks.command_line import Parser
 from engine.analysis import calibration_error as errors
 from engine.analysis import results
 from engine.analysis.adjustment import TAUS
@@ -258,9 +258,8 @@ def memory() -> float:
 
 def main(argv: list[str]) -> None:
     """Print the seconds of each figure on both sides."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.analysis")
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--classes", type=int, default=100)
+    parser = Parser("analysis", __doc__)
+    parser.add_numbers(("--images", 10_000, "images"), ("--classes", 100, "classes"))
     parser.add_argument("--ours-only", action="store_true")
     given = parser.parse_args(argv)
     drawn = Drawn(given.images, given.classes)

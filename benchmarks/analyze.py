@@ -11,7 +11,6 @@ the ratio to the other checkout in the same round.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import resource
@@ -22,6 +21,7 @@ import time
 from pathlib import Path
 
 from benchmarks.checkouts import ROOT, quartiles
+from benchmarks.command_line import Parser
 from benchmarks.timing import Cost
 
 
@@ -47,20 +47,14 @@ def cost(checkout: Path, run: Path) -> Cost:
 
 def main() -> None:
     """Print one line a round, then the medians."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.analyze",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("analyze", __doc__)
     parser.add_argument("other", type=Path, help="folder of the other checkout")
     parser.add_argument("run", type=Path, help="folder of a finished run")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_numbers(("--rounds", 5, "turns of each checkout"))
     options = parser.parse_args()
     for folder, file in ((options.other, "analyze.py"), (options.run, "summary.json")):
         if not (folder / file).is_file():
             parser.error(f"{folder} has no {file}")
-    if options.rounds < 1:
-        parser.error("--rounds: at least 1")
     order, run = random.Random(0), options.run.resolve()
     checkouts = {"here": ROOT, "other": options.other.resolve()}
     found: dict[str, list[Cost]] = {name: [] for name in checkouts}

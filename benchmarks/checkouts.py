@@ -15,7 +15,6 @@ disturbs less than the clock; and of the ratio to the other checkout in the same
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import resource
@@ -26,6 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.command_line import Parser
 
 ROOT = Path(__file__).resolve().parents[1]
 AS_IN_A_TABLE = ("track.wandb=disabled", "track.figures=false", "runtime.threads=1")
@@ -69,20 +70,13 @@ def quartiles(values: Sequence[float], *, digits: int) -> str:
 
 def main() -> None:
     """Print one line a round, then the medians."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.checkouts",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("checkouts", __doc__)
     parser.add_argument("other", type=Path, help="folder of the other checkout")
     parser.add_argument("words", nargs="*", help="keys of train.py, for both")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=1)
-    options = parser.parse_intermixed_args()  # words of train.py may come after --rounds
+    parser.add_numbers(("--rounds", 5, "turns of each checkout"), ("--seeds", 1, "runs of a turn"))
+    options = parser.parse_args()
     if not (options.other / "train.py").is_file():
         parser.error(f"{options.other} has no train.py: give a checkout (git worktree add)")
-    if options.rounds < 1 or options.seeds < 1:
-        parser.error("--rounds and --seeds: at least 1")
     order, checkouts = random.Random(0), {"here": ROOT, "other": options.other.resolve()}
     found: dict[str, list[float]] = {name: [] for name in checkouts}
     for number in range(options.rounds):

@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.command_line import Parser
 from engine.training.runtime import cpu_threads
 
 
@@ -84,11 +85,7 @@ def empty_megabytes() -> float:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.large_list",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("large_list", __doc__)
     parser.add_argument("folder", type=Path, help="what benchmarks.stand_ins has written")
     parser.add_argument("--workers", type=int, default=4, help="worker processes (4)")
     parser.add_argument("--batch-size", type=int, default=256, help="images of a batch (256)")

@@ -29,6 +29,7 @@ import timm
 import torch
 
 from benchmarks import timing
+from benchmarks.command_line import Parser
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.training.epoch_totals import EpochTotals
@@ -63,14 +64,12 @@ DRAWN = {
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.light_tuning",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser("light_tuning", __doc__)
+    parser.add_numbers(
+        ("--rounds", 9, "turns of each way"),
+        ("--steps", 1, "steps of a turn"),
+        ("--threads", 1, "of torch"),
     )
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="turns of each way (9)")
-    parser.add_argument("--steps", type=int, default=1, metavar="N", help="steps of a turn (1)")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch (1)")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which (all)")
     parser.add_argument("--base", choices=WAYS, default="full", help="of the ratios (full)")
     parser.add_argument("words", nargs="*", help="key=value pairs, as for train.py")

@@ -47,6 +47,7 @@ import torch
 
 import data
 from benchmarks.checkouts import ROOT, quartiles
+from benchmarks.command_line import Parser, at_least
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.steps import Bench, bare
 from benchmarks.timing import Cost
@@ -291,11 +292,7 @@ def _ratios(over: Sequence[Cost], under: Sequence[Cost]) -> list[Cost]:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.long_run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("long_run", __doc__)
     for option, least, default, meaning in (
         ("--threads", 1, 2, "CPU threads of torch, in every way"),
         ("--rounds", 1, 2, "turns of each way"),
@@ -303,7 +300,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         ("--images", 1, None, "that an epoch draws; all are tested"),
     ):
         parser.add_argument(
-            option, type=_at_least(least), default=default, metavar="N", help=meaning
+            option, type=at_least(least), default=default, metavar="N", help=meaning
         )
     parser.add_argument(
         "--folder", default="cifar10-jpeg", help="the copy, {train,test}/<class>/*.jpg (data.path)"
@@ -320,15 +317,6 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
                 "and --threads are its options)"
             )
     return given
-
-
-def _at_least(least: int) -> Any:
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number >= {least}, not {text}")
-        return int(text)
-
-    return number
 
 
 def main(argv: Sequence[str]) -> int:

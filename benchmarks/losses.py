@@ -40,6 +40,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from benchmarks.command_line import Parser, at_least
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -83,16 +85,12 @@ WAITS: dict[str, dict[str, str]] = {"default": {}, "passive": {"OMP_WAIT_POLICY"
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.losses",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("losses", __doc__)
     parser.add_argument(
         "--cases", nargs="+", choices=CASES, metavar="CASE", help=f"of {', '.join(CASES)} (all)"
     )
     parser.add_argument(
-        "--threads", nargs="+", type=_positive, metavar="N", help="CPU threads of torch (1 2)"
+        "--threads", nargs="+", type=at_least(1), metavar="N", help="CPU threads of torch (1 2)"
     )
     parser.add_argument(
         "--allocator", nargs="+", choices=ALLOCATORS, help="how memory is kept (default tuned)"
@@ -101,7 +99,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--wait", choices=WAITS, default="default", help="how threads wait for each other (default)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (cpu)")
-    parser.add_argument("--rounds", type=_positive, metavar="N", help="turns of each way (15)")
+    parser.add_argument("--rounds", type=at_least(1), metavar="N", help="turns of each way (15)")
     parser.add_argument(
         "--quick", action="store_true", help="without the large cases, 5 rounds, 1 thread"
     )
@@ -114,12 +112,6 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     given.allocator = given.allocator or (["default"] if is_short else list(ALLOCATORS))
     given.rounds = given.rounds or (5 if given.quick else 15)
     return given
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, not {text}")
-    return int(text)
 
 
 def _new_file(text: str) -> Path:

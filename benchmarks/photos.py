@@ -29,6 +29,7 @@ import numpy as np
 import torch
 
 from benchmarks import timing
+from benchmarks.command_line import Parser, at_least
 from data import Augment, Decoding, DiskImages, ImageShape, Loader, Size, Split
 from engine.config.load import load
 from engine.training.code_hash import code_hash
@@ -145,19 +146,16 @@ def report(costs: dict[str, list[timing.Cost]], ways: dict[str, Way], *, batch: 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.photos",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("photos", __doc__)
     parser.add_argument("--folder", type=Path, help="class folders of .jpg files")
-    for option, default, meaning in (
+    parser.add_numbers(
         ("--images", 128, "photographs without --folder"),
         ("--batch-size", 32, "images of a batch, of which there are only whole ones"),
-        ("--workers", 1, "worker processes of each loader"),
         ("--rounds", 11, "turns of each way"),
-    ):
-        parser.add_argument(option, type=int, default=default, help=f"{meaning} ({default})")
+    )
+    parser.add_argument(
+        "--workers", type=at_least(0), default=1, help="worker processes of each loader (1)"
+    )
     return parser.parse_args(argv)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.command_line import Parser
 from engine.report.predictions_file import read_predictions_file
 from engine.training.evaluation import save_predictions
 from engine.training.metrics import evaluate
@@ -128,11 +129,7 @@ def _size(text: str) -> Size:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.predictions",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("predictions", __doc__)
     default = [Size(50_000, 1000), Size(24_426, 8142)]
     parser.add_argument("--sizes", nargs="+", type=_size, default=default, help="N x C of each")
     parser.add_argument("--folder", type=Path, help="where files are written; default: temporary")

@@ -26,6 +26,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command_line import Parser
 from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError
 from engine.report.figures import save
@@ -55,19 +56,12 @@ class Study(NamedTuple):
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.samplers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for option, default, meaning in (
+    parser = Parser("samplers", __doc__)
+    parser.add_numbers(
         ("--trials", 20, "trials of a search"),
         ("--epochs", 15, "epochs of a trial"),
         ("--repetitions", 5, "searches of each sampler"),
-    ):
-        parser.add_argument(
-            option, type=_positive, default=default, metavar="N", help=f"{meaning} ({default})"
-        )
+    )
     parser.add_argument("--quick", action="store_true", help="3 trials, 1 epoch, 2 repetitions")
     parser.add_argument(
         "--search", type=Path, default=SEARCH, help="search file (softmax_focal.yaml)"
@@ -78,12 +72,6 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     if given.quick:
         vars(given).update(QUICK)
     return given
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, not {text}")
-    return int(text)
 
 
 def studies(given: argparse.Namespace) -> list[Study]:

@@ -16,8 +16,8 @@ peak of memory rose above what the process held before; for ``start`` above the 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -34,11 +34,13 @@ import numpy.typing as npt
 import torch
 
 import data
+from benchmarks.command_line import Parser
 from data._base import Labelled, Pool
 from data._list_file import read_list
 from data.samplers.class_balanced import ClassBalanced
 from data.samplers.instance import Instance
 from engine.config.components import ROOT
+from engine.config.launch import IMPORTING_THRESHOLDS
 from engine.tables import __main__ as tables
 from engine.training.metrics import evaluate
 
@@ -251,11 +253,7 @@ PARTS = {"start": start, "draw": draw, "metrics": metrics, "table": table, "stud
 
 def main() -> None:
     """Print a line for each thing that is timed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scale",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("scale", __doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=10_000_000)
@@ -265,6 +263,7 @@ def main() -> None:
     if options.rounds < 1 or options.images < 100_000 or options.lines < 270 or options.trials < 10:
         parser.error("at least 1 round, 100,000 images, 270 lines and 10 trials")
     torch.set_num_threads(1)
+    gc.set_threshold(*IMPORTING_THRESHOLDS)  # as the commands have it
     for part in options.parts or PARTS:
         size = {"table": options.lines, "study": options.trials}.get(part, options.images)
         for timed in PARTS[part](size):

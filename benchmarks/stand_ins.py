@@ -36,6 +36,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.command_line import Parser
+
 CLASSES, LARGEST, SMALLEST, TOTAL = 1000, 1280, 5, 115_846
 MANY, MEDIUM = 385, 479  # classes of more than 100, and of 20 to 100 training images
 VAL, TEST = 20, 50  # images of each class
@@ -163,11 +165,7 @@ def counts_of(given: argparse.Namespace) -> dict[str, np.ndarray]:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; make the folder."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.stand_ins",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("stand_ins", __doc__)
     parser.add_argument("folder", type=Path, help="where to write; new or empty")
     parser.add_argument("--like", choices=("imagenet_lt", "even"), default="imagenet_lt")
     parser.add_argument("--train", type=int, help="training images, with --like even")

@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import timing
+from benchmarks.command_line import Parser
 from benchmarks.steps import Bench, bare, usual, whole
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
@@ -52,32 +53,19 @@ NUM_IMAGES = 5000
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.step_loop",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for option, default, meaning in (
+    parser = Parser("step_loop", __doc__)
+    parser.add_numbers(
         ("--threads", 1, "CPU threads of torch"),
         ("--rounds", 30, "turns of each way"),
         ("--steps", 4, "steps of a turn"),
         ("--batch-size", 128, "images of a step"),
-    ):
-        parser.add_argument(
-            option, type=_positive, default=default, metavar="N", help=f"{meaning} ({default})"
-        )
+    )
     parser.add_argument("--model", default="cifar_resnet32", help="model.name (cifar_resnet32)")
     parser.add_argument("--device", default="auto", help="runtime.device (auto)")
     parser.add_argument(
         "words", nargs="*", metavar="key=value", help="of bare and whole: precision and compiling"
     )
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, not {text}")
-    return int(text)
 
 
 def settings(given: argparse.Namespace) -> Config:

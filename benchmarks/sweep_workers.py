@@ -6,7 +6,6 @@ between its first trial to end and its last, so that the import of torch does no
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import optuna
 
+from benchmarks.command_line import Parser
 from engine.config.components import ROOT
 from engine.tuning.study.trials import ended_trials
 
@@ -51,10 +51,12 @@ def rate(folder: Path, *, workers: int, trials: int, epochs: int) -> float:
 
 def main() -> None:
     """Print the rates and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser = Parser("sweep_workers", __doc__)
+    parser.add_numbers(
+        ("--rounds", 3, "turns of each number of workers"),
+        ("--trials", 16, "trials of a search"),
+        ("--epochs", 5, "epochs of a trial"),
+    )
     options = parser.parse_args()
     ratios = []
     for number in range(options.rounds):

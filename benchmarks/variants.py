@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import train
+from benchmarks.command_line import Parser
 from engine.config.components import ROOT
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
@@ -42,11 +43,7 @@ VARIANTS = {
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.variants",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("variants", __doc__)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1 (3)")
     parser.add_argument(
         "--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="variants (all)"

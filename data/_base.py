@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -14,6 +15,19 @@ from torch import Tensor
 
 class DataError(ValueError):
     """A mistake about data that the user can fix, told in one line."""
+
+
+Refuse = Callable[[str], None]
+"""What is done with a sentence about data that no run may use."""
+
+
+def refuse(sentence: str) -> None:
+    """Refuse data; what describes them keeps the sentence instead.
+
+    Raises:
+        DataError: Always.
+    """
+    raise DataError(sentence)
 
 
 def data_root() -> Path:
@@ -128,6 +142,10 @@ class Labelled:
             images.
         groups: (N,) int64, number of the group that each image belongs to (smear, patient, track),
             the same in all lists of a pool; None where nothing is known of groups.
+        contents: (N,) int64, number of what each image shows: the same for images of equal bytes or
+            pixels in all lists of a pool, and different for all others; None where nobody looked.
+        names: (N,) bytes, what each image is called in sentences: its file, from the folder of the
+            data set; None where images are no files.
     """
 
     images: Images
@@ -135,14 +153,27 @@ class Labelled:
     files: DiskImages | None = None
     is_trained_as_tested: bool = True
     groups: np.ndarray | None = None
+    contents: np.ndarray | None = None
+    names: np.ndarray | None = None
 
     @classmethod
     def of(
-        cls, images: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, index: np.ndarray
+        cls,
+        images: np.ndarray,
+        labels: np.ndarray,
+        groups: np.ndarray,
+        *,
+        index: np.ndarray,
+        names: np.ndarray,
+        contents: np.ndarray | None = None,
     ) -> Labelled:
         """Return the images at ``index`` of arrays of all of them, uint8 (N, C, H, W)."""
         return cls(
-            torch.from_numpy(images[index]), torch.from_numpy(labels[index]), groups=groups[index]
+            torch.from_numpy(images[index]),
+            torch.from_numpy(labels[index]),
+            groups=groups[index],
+            contents=None if contents is None else contents[index],
+            names=names[index],
         )
 
     def __len__(self) -> int:
@@ -198,6 +229,8 @@ class Split:
         files: As for :class:`Labelled`; None in a split that is not trained on.
         is_trained_as_tested: As for :class:`Labelled`.
         groups: As for :class:`Labelled`.
+        contents: As for :class:`Labelled`.
+        names: As for :class:`Labelled`.
     """
 
     images: Images
@@ -206,9 +239,17 @@ class Split:
     files: DiskImages | None = None
     is_trained_as_tested: bool = True
     groups: np.ndarray | None = None
+    contents: np.ndarray | None = None
+    names: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def name(self, position: int) -> str:
+        """Return what an image is called in sentences: its file, else its number in its list."""
+        if self.names is None:
+            return f"number {self.index[position]}"
+        return os.fsdecode(self.names[position])
 
     def trained_on(self, *, whole: bool) -> Images:
         """Return the images that training takes; ``whole`` where it crops whole images."""
@@ -218,14 +259,19 @@ class Split:
 
     def select(self, kept: Tensor) -> Split:
         """Return the images at ``kept`` (M,), in that order."""
-        files = None if self.files is None else self.files.select(kept.numpy())
+        index = kept.numpy()
+        groups, contents, names = (
+            None if own is None else own[index] for own in (self.groups, self.contents, self.names)
+        )
         return replace(
             self,
             images=select_images(self.images, kept),
             targets=self.targets[kept],
             index=self.index[kept],
-            files=files,
-            groups=None if self.groups is None else self.groups[kept.numpy()],
+            files=None if self.files is None else self.files.select(index),
+            groups=groups,
+            contents=contents,
+            names=names,
         )
 
 

@@ -122,10 +122,10 @@ def _from_json(content: Any) -> dict[int, str]:
     """Return names by label; empty where the content is of another kind."""
     if isinstance(content, dict):
         pairs = [(str(key), _json_name(value)) for key, value in content.items()]
-        if all(key.isdigit() for key, _ in pairs):
+        if all(key.isascii() and key.isdecimal() for key, _ in pairs):
             return {int(key): name for key, name in pairs}
         numbers = list(content.values())
-        if all(isinstance(number, int) for number in numbers):  # name to number
+        if _are_labels(numbers):  # name to number
             return {number: str(name) for name, number in content.items()}
         return {}
     if not isinstance(content, list):
@@ -133,9 +133,15 @@ def _from_json(content: Any) -> dict[int, str]:
     numbers = [
         entry.get("id", n) if isinstance(entry, dict) else n for n, entry in enumerate(content)
     ]
-    if not all(isinstance(number, int) for number in numbers) or len(set(numbers)) < len(numbers):
+    if not _are_labels(numbers):
         return {}
     return {number: _json_name(entry) for number, entry in zip(numbers, content, strict=True)}
+
+
+def _are_labels(numbers: Sequence[Any]) -> bool:
+    """Return whether these are whole numbers from 0, no two alike."""
+    are_whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
+    return are_whole and len(set(numbers)) == len(numbers)
 
 
 def _json_name(value: Any) -> str:

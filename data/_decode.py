@@ -227,10 +227,19 @@ def _named(path: Path) -> Iterator[None]:
             "shrink it or remove it"
         ) from error
     except _UNREADABLE as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(
-            f"{path} cannot be read as an image ({reason}): replace it or remove it"
+            f"{path} cannot be read as an image ({_reason(error, path)}): replace it or remove it"
         ) from error
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Return why a file cannot be read, without its path."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "it is empty" if path.stat().st_size == 0 else "it has no known image format"
+    of_system = error.strerror if isinstance(error, OSError) else None
+    return of_system or str(error).partition("\n")[0] or type(error).__name__
 
 
 def _to_rgb(image: Image, path: Path, *, grey_bits: int) -> Image:
@@ -294,7 +303,7 @@ def file_fact(path: Path) -> FileFact | str:
     try:
         with _named(path), Image.open(path) as stored:
             kind, mode, (width, height) = stored.format or "?", stored.mode, stored.size
-            stored.load()
+            _to_rgb(stored, path, grey_bits=DEEPEST)
         return FileFact(kind, mode, width, height, path.stat().st_size)
     except DataError as error:
         return str(error)

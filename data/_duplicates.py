@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,70 +18,35 @@ _CHUNK = 256
 _MANY = 10_000  # files to open from which on the progress is shown
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """What a folder holds more than once.
+def equal_files(listing: Listing) -> np.ndarray:
+    """Return the files with the content of an earlier one, be they copies or links, int64 (M, 2).
 
-    Args:
-        overlaps: One sentence for each pair of splits that have images in common.
-        repeats: One sentence for each split that has an image more than once.
-    """
-
-    overlaps: tuple[str, ...]
-    repeats: tuple[str, ...]
-
-
-def find_duplicates(listing: Listing) -> Duplicates:
-    """Find the files that have the same content, be they copies or links.
-
-    Only files of one size are opened, and only those that agree in 4 KiB of their middle are read.
+    A row is the position of a file and that of the first one with its content, among the files of
+    all splits, one after another. Only files of one size are opened, and only those that agree in
+    4 KiB of their middle are read.
 
     Raises:
         DataError: If a file cannot be read.
     """
     every = list(listing.splits.values())
     names = np.concatenate([files.names for files in every])
-    labels = np.concatenate([files.targets.numpy() for files in every])
-    split_of = np.repeat(np.arange(len(every)), [len(files) for files in every])
     sizes = np.concatenate([files.sizes for files in every])
     groups = _same_content(listing.folder, names, sizes)
-
-    def same(first: int, second: int) -> str:
-        return f"{os.fsdecode(names[second])} = {os.fsdecode(names[first])}"
-
-    overlaps = []
-    for (a, first), (b, second) in itertools.combinations(enumerate(listing.splits), 2):
-        pairs = [pair for group in groups for pair in _pairs(group, split_of, first=a, second=b)]
-        if pairs:
-            overlaps.append(
-                f"{second} images that are in {first}, too: {len(pairs)} of {len(every[b])} "
-                f"({same(*pairs[0])})"
-            )
-    repeats = []
-    for a, split in enumerate(listing.splits):
-        inside = [own for group in groups if len(own := group[split_of[group] == a]) > 1]
-        if inside:
-            extra = sum(len(own) - 1 for own in inside)
-            repeats.append(
-                f"{split} images that repeat another: {extra} of {len(every[a])} "
-                f"({same(*inside[0][:2])})"
-            )
-        torn = [own for own in inside if (labels[own] != labels[own[0]]).any()]
-        if torn:
-            other = torn[0][labels[torn[0]] != labels[torn[0][0]]][0]
-            repeats.append(
-                f"{split} images in more than one class: {len(torn)} ({same(torn[0][0], other)})"
-            )
-    return Duplicates(tuple(overlaps), tuple(repeats))
+    pairs = [(int(file), int(group[0])) for group in groups for file in group[1:]]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def _pairs(
-    group: np.ndarray, split_of: np.ndarray, *, first: int, second: int
-) -> list[tuple[int, int]]:
-    """Return (file of ``first``, file of ``second``) for each of a group's files in ``second``."""
-    there = group[split_of[group] == first]
-    here = group[split_of[group] == second]
-    return [(int(there[0]), int(file)) for file in here] if len(there) else []
+def numbered(listing: Listing, equal: np.ndarray) -> dict[str, np.ndarray]:
+    """Return a number for each file (N,), the same for equal ones, by split.
+
+    Args:
+        listing: The files.
+        equal: As :func:`equal_files` has them.
+    """
+    sizes = [len(files) for files in listing.splits.values()]
+    numbers = np.arange(sum(sizes))
+    numbers[equal[:, 0]] = equal[:, 1]
+    return dict(zip(listing.splits, np.split(numbers, np.cumsum(sizes)[:-1]), strict=True))
 
 
 def _same_content(folder: Path, names: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:

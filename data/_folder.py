@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,6 +64,22 @@ class Listing:
     class_names: tuple[str, ...]
     splits: dict[str, Files]
     notes: tuple[str, ...] = ()
+
+    def paths(self) -> list[Path]:
+        """Return the files of all splits."""
+        names = [name for files in self.splits.values() for name in files.names.tolist()]
+        return [self.folder / os.fsdecode(name) for name in names]
+
+    def without(self, paths: Collection[Path]) -> Listing:
+        """Return the listing without some of its files."""
+        if not paths:
+            return self
+        left_out = np.array([os.fsencode(path.relative_to(self.folder)) for path in paths])
+        splits = {
+            split: files.select(np.flatnonzero(~np.isin(files.names, left_out)))
+            for split, files in self.splits.items()
+        }
+        return replace(self, splits=splits)
 
 
 def list_folder(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from data._base import DataError, Decoding, DiskImages, Images, ImageShape, Labelled
 from data._decode import decode, decoder_versions, stored_shape
-from data._duplicates import Duplicates, find_duplicates
+from data._duplicates import equal_files, numbered
 from data._folder import Listing
 from data._progress import progress
 from data._scratch import written_whole
@@ -57,7 +57,10 @@ class FolderCache:
             DataError: As for :meth:`images`.
         """
         images = self.images(listing, limit=limit)
-        parts = {name: Labelled(own, listing.splits[name].targets) for name, own in images.items()}
+        parts = {
+            name: Labelled(own, listing.splits[name].targets, names=listing.splits[name].names)
+            for name, own in images.items()
+        }
         training = self.training or self.decoding
         is_alike = training == self.decoding
         is_whole = self.decoding.size is None or isinstance(images["train"], DiskImages)
@@ -92,26 +95,29 @@ class FolderCache:
         assert mapped is not None, "the entry has just been written"
         return dict(mapped)
 
-    def duplicates(self, listing: Listing) -> Duplicates:
-        """Return what is in the folder twice; for a large folder the answer is kept.
+    def contents(self, listing: Listing) -> dict[str, np.ndarray]:
+        """Return what the files of each split are told apart by, as of :class:`Labelled`.
+
+        Which files of a large folder are the same is kept.
 
         Raises:
             DataError: If a file cannot be read.
         """
-        if sum(len(files) for files in listing.splits.values()) < _MANY:
-            return find_duplicates(listing)
-        entry = self._entry(listing).with_suffix(".duplicates")
-        if (known := _read_duplicates(entry)) is not None:
-            return known
-        found = find_duplicates(listing)
+        total = sum(len(files) for files in listing.splits.values())
+        if total < _MANY:
+            return numbered(listing, equal_files(listing))
+        entry = self._entry(listing).with_suffix(".copies")
+        if (known := _read_copies(entry, total)) is not None:
+            return numbered(listing, known)
+        found = equal_files(listing)
         with (
             contextlib.suppress(DataError),  # no room: it is looked for again next time
             written_whole(
-                entry, needed=0, is_whole=lambda: _read_duplicates(entry) is not None
+                entry, needed=0, is_whole=lambda: _read_copies(entry, total) is not None
             ) as scratch,
         ):
-            (scratch / "found.json").write_text(json.dumps(dataclasses.asdict(found)))
-        return found
+            np.save(scratch / "found.npy", found)
+        return numbered(listing, found)
 
     def _on_disk(self, listing: Listing, split: str, decoding: Decoding) -> DiskImages:
         files, shape = listing.splits[split], self._shape(listing, decoding)
@@ -198,13 +204,14 @@ def _open(entry: Path, listing: Listing) -> dict[str, Tensor] | None:
     return mapped
 
 
-def _read_duplicates(entry: Path) -> Duplicates | None:
-    """Read what was found before; None if it is absent or damaged."""
+def _read_copies(entry: Path, total: int) -> np.ndarray | None:
+    """Read which of ``total`` files are equal; None if that is absent or damaged."""
     try:
-        found = json.loads((entry / "found.json").read_text())
-        return Duplicates(tuple(found["overlaps"]), tuple(found["repeats"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        found = np.load(entry / "found.npy")
+    except (OSError, ValueError, EOFError):
         return None
+    is_whole = found.ndim == 2 and found.shape[1] == 2 and found.dtype == np.int64
+    return found if is_whole and ((found >= 0) & (found < total)).all() else None
 
 
 def _check_same(path: Path, found: ImageShape, *, first: Path, shape: ImageShape) -> None:

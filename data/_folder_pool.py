@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from data._base import DEEPEST, DataError, Decoding, DiskImages, Pool, Size
 from data._decode import quiet_pillow
@@ -56,7 +58,7 @@ def folder_pool(
     limit: float,
     normalize: str,
     title: str,
-    notes: Sequence[str] = (),
+    contents: Mapping[str, np.ndarray] | None = None,
     verified: str = "",
 ) -> Pool:
     """Return the images of a listing: decoded in memory maps, or on disk where they are too many.
@@ -67,7 +69,8 @@ def folder_pool(
         limit: Bytes that they may fill.
         normalize: ``train``, ``weights``, or a key of ``STATISTICS``.
         title: Name of the data set in tables.
-        notes: What is to be said after the notes of the listing.
+        contents: What the files of each split are told apart by; None looks for equal ones unless
+            the images stay on disk.
         verified: As of :class:`Pool`.
 
     Raises:
@@ -80,10 +83,17 @@ def folder_pool(
     paths = [listing.folder / os.fsdecode(name) for name in names]
     with quiet_pillow():
         deep = grey_notes(paths, grey_bits=cache.decoding.grey_bits)
-        parts = {
-            split: replace(part, groups=listing.splits[split].groups)
-            for split, part in cache.parts(listing, limit=limit).items()
-        }
+        parts = cache.parts(listing, limit=limit)
+    if contents is None and not isinstance(parts["train"].images, DiskImages):
+        contents = cache.contents(listing)
+    parts = {
+        split: replace(
+            part,
+            groups=listing.splits[split].groups,
+            contents=None if contents is None else contents[split],
+        )
+        for split, part in parts.items()
+    }
     mean, std = STATISTICS.get(normalize, (None, None))
     if isinstance(parts["train"].images, DiskImages) and normalize == "train":
         raise DataError(
@@ -98,6 +108,6 @@ def folder_pool(
         title=title,
         mean=mean,
         std=std,
-        notes=(*listing.notes, *deep, *notes),
+        notes=(*listing.notes, *deep),
         verified=verified,
     )

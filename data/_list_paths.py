@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data._base import DataError
+from data._base import DataError, Refuse
 from data._folder import readable
 from data._list_file import ListFile
 
@@ -36,10 +36,12 @@ class Found(NamedTuple):
     Args:
         sizes: (N,) int64, bytes of each file; 0 where that was not asked for.
         times: (N,) int64, time of last change in nanoseconds; 0 likewise.
+        is_there: (N,) bool.
     """
 
     sizes: np.ndarray
     times: np.ndarray
+    is_there: np.ndarray
 
 
 class Folders(NamedTuple):
@@ -151,11 +153,10 @@ def without_repeats(listed: ListFile) -> tuple[ListFile, tuple[str, ...]]:
     return listed.select(np.flatnonzero(first == np.arange(len(listed)))), (note,)
 
 
-def check_apart(lists: Mapping[str, ListFile]) -> None:
-    """Refuse an image that is in two splits; every list has each of its images once.
+def check_apart(lists: Mapping[str, ListFile], *, refuse: Refuse) -> None:
+    """Refuse an image that is in two splits, naming the first and how many there are.
 
-    Raises:
-        DataError: Naming the first, and how many there are.
+    Every list has each of its images once.
     """
     hashes = {listed.key: _hashes(listed.paths) for listed in lists.values()}
     # As is usual: one sort of all is much faster than looking each list up in another.
@@ -168,23 +169,21 @@ def check_apart(lists: Mapping[str, ListFile]) -> None:
             continue
         path = other.paths[there[0]]
         here = int(np.flatnonzero(one.paths == path)[0])
-        raise DataError(
+        refuse(
             f"{other.key}: {other.place(int(there[0]))}: {os.fsdecode(path)} is in "
             f"{one.place(here)}, too; {len(there)} of {len(other)} images are in both splits: "
             "remove them from one"
         )
 
 
-def look_up(listed: ListFile, folder: Path, *, with_facts: bool) -> Found:
+def look_up(listed: ListFile, folder: Path, *, with_facts: bool, refuse: Refuse) -> Found:
     """Find the files of a list.
 
     Args:
         listed: A list whose paths start from ``folder``.
         folder: The folder of the images.
         with_facts: Whether to ask for size and time of each, which is a call of the system a file.
-
-    Raises:
-        DataError: If files are missing: the first five are named, all are counted.
+        refuse: What is done with a sentence about missing files: five are named, all counted.
     """
     sizes, times = (np.zeros(len(listed), dtype=np.int64) for _ in range(2))
     missing: list[int] = []
@@ -198,14 +197,18 @@ def look_up(listed: ListFile, folder: Path, *, with_facts: bool) -> Found:
             missing += [
                 at for at, path in zip(positions.tolist(), paths, strict=True) if path not in files
             ]
-        elif with_facts:
+            is_known = [path in files for path in paths]
+            positions, paths = positions[is_known], [path for path in paths if path in files]
+        if with_facts:
             with readable(folder, key=listed.key):
                 facts = [files[path].stat() for path in paths]
             sizes[positions] = [own.st_size for own in facts]
             times[positions] = [own.st_mtime_ns for own in facts]
+    is_there = np.ones(len(listed), dtype=bool)
     if missing:
-        raise DataError(_missing(listed, sorted(missing), folder))
-    return Found(sizes, times)
+        refuse(_missing(listed, sorted(missing), folder))
+        is_there[missing] = False
+    return Found(sizes, times, is_there)
 
 
 def _files(root: Path, name: bytes, *, key: str) -> dict[bytes, os.DirEntry[bytes]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from data._base import DataError
+from data._base import DataError, Refuse
 from data._class_names import KEY, read_class_names
 from data._folder import Files, Listing, move_test
 from data._known_lists import Recognised, recognise
@@ -39,6 +39,7 @@ def check_lists(
     class_names: Path | None,
     test_fraction: float | None,
     with_facts: bool,
+    refuse: Refuse,
 ) -> CheckedLists:
     """Check lists, and return their files and classes.
 
@@ -48,9 +49,11 @@ def check_lists(
         class_names: The file that names classes, None without.
         test_fraction: Share of train that is drawn as test, where there is no test list.
         with_facts: Whether size and date of every file are needed.
+        refuse: What is done with a sentence about images or groups in two splits, and about missing
+            files, which are left out where it returns.
 
     Raises:
-        DataError: If anything is wrong with a path, a label, or between the lists.
+        DataError: If anything else is wrong with a path, a label, or between the lists.
     """
     notes, verified = _known(lists)
     kept: dict[str, ListFile] = {}
@@ -60,16 +63,18 @@ def check_lists(
         plain, said = relative_paths(listed, folder)
         kept[split], repeated = without_repeats(plain)
         notes += [*said, *repeated]
-    check_apart(kept)
-    groups = _groups(kept)
+    check_apart(kept, refuse=refuse)
+    groups = _groups(kept, refuse=refuse)
     classes = list_classes(kept)
     names = _names(classes, kept["train"], class_names)
     splits = {}
     for split, listed in kept.items():
-        facts = look_up(listed, folder, with_facts=with_facts)
+        facts = look_up(listed, folder, with_facts=with_facts, refuse=refuse)
         targets = torch.from_numpy(classes.targets[split])
         own = groups.get(split)
-        splits[split] = Files(listed.paths, facts.sizes, facts.times, targets, own)
+        files = Files(listed.paths, facts.sizes, facts.times, targets, own)
+        are_all_there = facts.is_there.all()
+        splits[split] = files if are_all_there else files.select(np.flatnonzero(facts.is_there))
     notes += classes.notes
     if test_fraction is not None:
         notes.append(move_test(splits, test_fraction))
@@ -135,11 +140,10 @@ def class_folders(paths: np.ndarray, targets: np.ndarray) -> list[str | None]:
     return [name or None for name in names]
 
 
-def _groups(lists: Mapping[str, ListFile]) -> dict[str, np.ndarray]:
+def _groups(lists: Mapping[str, ListFile], *, refuse: Refuse) -> dict[str, np.ndarray]:
     """Return the numbers of the groups of images, such as those of one patient, of each list.
 
-    Raises:
-        DataError: If a group is in two splits.
+    A group in two splits is refused.
     """
     written = {name: own.groups for name, own in lists.items() if own.groups is not None}
     if not written:
@@ -149,7 +153,7 @@ def _groups(lists: Mapping[str, ListFile]) -> dict[str, np.ndarray]:
     for one, other in itertools.combinations(numbers, 2):
         both = np.intersect1d(numbers[one], numbers[other])
         if len(both):
-            raise DataError(
+            refuse(
                 f"{lists[other].key}: group {os.fsdecode(known[both[0]])} is in "
                 f"{lists[one].file.name}, too; {len(both)} groups are in both splits: images of a "
                 "group belong in one"

@@ -144,9 +144,16 @@ def test_notes(pool: Pool, classes: Classes, test: Tensor) -> list[str]:
     return _lacking_note(lacking, len(classes.tested), what="test")
 
 
-def own_shares_note(test: np.ndarray) -> str:
-    """Say of a natural test split, by its labels (N,), which metrics are at which class shares."""
+def prior_note(test: np.ndarray, prior: str) -> str:
+    """Say at which class shares the metrics of a test split are, by its labels (N,).
+
+    Args:
+        test: Labels.
+        prior: ``data.test_prior``.
+    """
     counts = np.unique(test, return_counts=True)[1]
+    if prior == "balanced":
+        return f"test is balanced: {counts[0]} images of each class (data.test_prior)"
     return (
         f"{OWN_SHARES}, {counts.max():,} images of a class to {counts.min():,}: accuracy is at "
         "these, balanced accuracy at equal ones"
@@ -171,16 +178,21 @@ def group_notes(splits: Mapping[str, Split | None], *, kind: str) -> list[str]:
     if len(groups) < 2:
         return []
     shared = [
-        f"{len(both)} in {first} and {second}"
+        f"{_counted(len(both), 'group')} in {first} and {second}"
         for (first, a), (second, b) in itertools.combinations(groups.items(), 2)
         if len(both := np.intersect1d(a, b, assume_unique=True))
     ]
     if shared:
         return [f"{SHARED_GROUPS}, by {kind}: {', '.join(shared)}"]
-    counts = ", ".join(f"{len(own):,} in {name}" for name, own in groups.items())
+    counts = ", ".join(f"{_counted(len(own), 'group')} in {name}" for name, own in groups.items())
     return [f"split by {kind}, none is in two splits: {counts}"]
 
 
 def is_balanced(counts: Tensor) -> bool:
     """Return whether all counts are equal."""
     return bool((counts == counts[0]).all())
+
+
+def _counted(num: int, noun: str) -> str:
+    """Return a number with its noun, one in the singular."""
+    return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}s"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data._base import DataError, Images, Split
+from data._base import Classes, DataError, Images, Split
 from data._near_duplicates import image_hashes, near_pairs
 
 _LEFT_OUT = "data.drop_duplicates"
@@ -50,8 +50,8 @@ def content_digests(images: Images) -> Iterator[bytes]:
         DataError: If a file cannot be read.
     """
     if isinstance(images, Tensor):
-        for image in images:
-            yield hashlib.sha256(image.contiguous().numpy()).digest()
+        for image in images.contiguous().numpy():
+            yield hashlib.sha256(image).digest()
         return
     for position in range(len(images)):
         path = images.path(position)
@@ -62,29 +62,32 @@ def content_digests(images: Images) -> Iterator[bytes]:
             raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def near_notes(splits: Mapping[str, Split | None], *, most_bits: int) -> tuple[str, ...]:
+def near_notes(splits: Mapping[str, Split], *, most_bits: int) -> tuple[str, ...]:
     """Return a sentence for each pair of splits with images that look alike.
 
     Args:
         splits: By name, in the order train, val, test.
         most_bits: As for :func:`data._near_duplicates.near_pairs`.
     """
-    there = {name: split for name, split in splits.items() if split is not None}
-    hashes = {name: image_hashes(split.images) for name, split in there.items()}
+    hashes = {name: image_hashes(split.images) for name, split in splits.items()}
     notes = []
-    for first, second in itertools.combinations(there, 2):
+    for (first, a), (second, b) in itertools.combinations(splits.items(), 2):
         found = near_pairs(hashes[first], hashes[second], most_bits=most_bits)
         if len(found.second):
-            a, b = there[first].index[found.first[0]], there[second].index[found.second[0]]
+            here, there = b.name(int(found.second[0])), a.name(int(found.first[0]))
             notes.append(
-                f"{second} images that look like one of {first}: {len(found.second)} of "
-                f"{len(hashes[second])} (number {b} like {a}; data.near_duplicates)"
+                f"{second} images that look like one of {first}: {len(found.second):,} of "
+                f"{len(b):,} ({here} like {there}; data.near_duplicates)"
             )
     return tuple(notes)
 
 
 def without_overlaps(
-    splits: Mapping[str, Split | None], *, most_bits: int | None, class_names: Sequence[str]
+    splits: Mapping[str, Split | None],
+    *,
+    most_bits: int | None,
+    class_names: Sequence[str],
+    classes: Classes,
 ) -> Cleaned:
     """Leave out of training what is in test or validation, and out of validation what is in test.
 
@@ -95,6 +98,7 @@ def without_overlaps(
         most_bits: Bits of 64 in which the hashes of images that look alike may differ; None leaves
             out images of equal content alone.
         class_names: Name of each class, in label order.
+        classes: Which of them the run trains on and tests; no other is spoken of.
 
     Raises:
         DataError: If a class would be left without training images, or validation without any.
@@ -122,14 +126,22 @@ def without_overlaps(
         left[name] = split.select(torch.from_numpy(kept))
         prints[name] = prints[name].select(kept)
         _check_left(split, kept, name=name, class_names=class_names)
-        where = ", ".join(f"{n.sum():,} of {other}" for other, n in found.items() if n.any())
+        own = np.isin(split.targets.numpy(), classes.trained)
+        if not (is_in & own).any():
+            continue
+        where = ", ".join(
+            f"{num:,} of {other}" for other, n in found.items() if (num := int((n & own).sum()))
+        )
         like = "repeat or look like" if most_bits is not None else "repeat"
         notes.append(
-            f"{is_in.sum():,} of {len(split):,} {name} images are left out, as they {like} "
+            f"{(is_in & own).sum():,} of {own.sum():,} {name} images are left out, as they {like} "
             f"images: {where} ({_LEFT_OUT})"
         )
+    test = splits["test"]
+    assert test is not None
     if notes:
-        notes.append(f"test keeps all its {len(prints['test'].contents):,} images ({_LEFT_OUT})")
+        num_tested = int(np.isin(test.targets.numpy(), classes.tested).sum())
+        notes.append(f"test keeps all its {num_tested:,} images ({_LEFT_OUT})")
     else:
         notes.append(f"no image is left out: none is in two splits ({_LEFT_OUT})")
     return Cleaned(left, tuple(notes))

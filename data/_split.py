@@ -21,6 +21,7 @@ from data._base import (
 )
 from data._class_index import ClassIndex
 from data._classes import choose_classes, select_classes
+from data._copies import across_notes, told_apart, within_notes
 from data._groups import split_groups
 from data._imbalance import Imbalance, class_label, class_orders, class_sizes
 from data._notes import (
@@ -37,6 +38,11 @@ from data._notes import (
 from data._one_vs_rest import binary_pool
 from data._overlaps import near_notes, without_overlaps
 from data._statistics import ChannelStatistics, channel_statistics, split_fingerprint
+
+_NOT_LOOKED = (
+    "copies of an image under another name are not looked for, as {:,} images stay on disk: "
+    "data.drop_duplicates=true looks and leaves them out, python -m engine.card looks"
+)
 
 
 class _Splits(NamedTuple):
@@ -105,10 +111,17 @@ def build(
     chosen = choose_classes(pool, trained=classes, tested=test_classes, taught=taught)
     plan = _plan(pool, imbalance, validation, is_binary=one_vs_rest is not None)
     drawn = _draw(pool, plan, has_validation=bool(validation))
-    drawn, overlaps = _compared(
-        drawn, most_bits=near_duplicates, drop=drop_duplicates, class_names=pool.class_names
-    )
+    left_out: tuple[str, ...] = ()
+    if drop_duplicates:
+        drawn, left_out = _without_overlaps(
+            drawn, most_bits=near_duplicates, class_names=pool.class_names, classes=chosen
+        )
     splits = _of_classes(drawn, chosen, title=pool.title)
+    image_notes = (
+        *pool.notes,
+        *left_out,
+        *_copy_notes(splits, most_bits=near_duplicates, is_cleaned=drop_duplicates),
+    )
     num_classes = len(pool.class_names)
     trained = torch.tensor(chosen.trained)
     val_counts = None
@@ -119,8 +132,7 @@ def build(
         len(splits.train) == len(pool.train) and len(splits.test) == len(pool.test)
     )
     notes = (
-        *pool.notes,
-        *overlaps,
+        *image_notes,
         *sacrifice_notes(plan, pool.class_names, labels=chosen.trained),
         *validation_notes(
             pool, validation, val_counts, class_names=[pool.class_names[c] for c in chosen.trained]
@@ -146,7 +158,7 @@ def build(
         is_drawn=plan.is_drawn,
         title=title_of(pool, chosen),
         notes=notes,
-        source_notes=(*pool.notes, *overlaps),
+        source_notes=image_notes,
         verified=pool.verified if is_whole else "",
         has_groups=pool.train.groups is not None,
     )
@@ -190,20 +202,37 @@ def _draw(pool: Pool, plan: Plan, *, has_validation: bool) -> _Splits:
     return _Splits(_take(pool.train, plan.train), val, _whole(pool.test))
 
 
-def _compared(
-    drawn: _Splits, *, most_bits: int | None, drop: bool, class_names: Sequence[str]
+def _without_overlaps(
+    drawn: _Splits, *, most_bits: int | None, class_names: Sequence[str], classes: Classes
 ) -> tuple[_Splits, tuple[str, ...]]:
-    """Return the splits, without images of one that are in another if asked to, and the notes."""
-    if drop:
-        left, notes = without_overlaps(
-            drawn._asdict(), most_bits=most_bits, class_names=class_names
-        )
-        train = left["train"]
-        assert train is not None
-        return drawn._replace(train=train, val=left["val"]), notes
-    if most_bits is not None:
-        return drawn, near_notes(drawn._asdict(), most_bits=most_bits)
-    return drawn, ()
+    """Return the splits without images of one that are in another, and what to say of it."""
+    left, notes = without_overlaps(
+        drawn._asdict(), most_bits=most_bits, class_names=class_names, classes=classes
+    )
+    train = left["train"]
+    assert train is not None
+    return drawn._replace(train=train, val=left["val"]), notes
+
+
+def _copy_notes(splits: _Splits, *, most_bits: int | None, is_cleaned: bool) -> tuple[str, ...]:
+    """Say of the splits as the run has them which images are there more than once, or look alike.
+
+    Args:
+        splits: Of the run.
+        most_bits: Bits of 64 that hashes of images that look alike may differ in; None does not
+            look for them.
+        is_cleaned: Whether no image is left in two splits.
+    """
+    there = {name: split for name, split in splits._asdict().items() if split is not None}
+    told = told_apart(there)
+    if told is None:
+        on_disk = sum(len(own) for own in there.values() if isinstance(own.images, DiskImages))
+        notes = () if is_cleaned else (_NOT_LOOKED.format(on_disk),)
+    else:
+        notes = (*across_notes(told), *within_notes(told))
+    if most_bits is not None and not is_cleaned:
+        notes += near_notes(there, most_bits=most_bits)
+    return notes
 
 
 def _of_classes(drawn: _Splits, classes: Classes, *, title: str) -> _Splits:
@@ -298,6 +327,8 @@ def _whole(part: Labelled) -> Split:
         files=part.files,
         is_trained_as_tested=part.is_trained_as_tested,
         groups=part.groups,
+        contents=part.contents,
+        names=part.names,
     )
 
 

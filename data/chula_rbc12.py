@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Interval, Lt
 
 from data._array_cache import decoded_once
-from data._base import DataError, Labelled, Pool
+from data._base import DataError, Labelled, Pool, Refuse, refuse
 from data._decode import decode
 from data._folder import readable
-from data._groups import is_drawn_for_test
-from data._notes import own_shares_note
+from data._groups import balanced_subset, is_drawn_for_test
+from data._notes import prior_note
 from data._origin import find_unpacked
 
 _SOURCE = "github.com/Chula-PIC-Lab/Chula-RBC-12-Dataset"
@@ -57,6 +58,8 @@ class ChulaRbc12:
         size: Side that windows are resized to; a quarter of the pixels trains in a quarter of the
             time. The side of the window keeps them as they are.
         test_fraction: Share of each class that the smears of the test split are to have.
+        test_prior: Class shares of the test split: natural keeps those of the data set; balanced
+            keeps as many cells of each type as the rarest has, a part of the natural one.
         split_seed: Seed of the test split, apart from all others.
 
     Raises:
@@ -79,11 +82,13 @@ class ChulaRbc12:
         window: Annotated[int, Interval(ge=8, le=480)] = 80,
         size: Annotated[int, Interval(ge=8, le=480)] = 40,
         test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.25,
+        test_prior: Literal["natural", "balanced"] = "natural",
         split_seed: Annotated[int, Ge(0), Lt(2**32)] = 0,
     ) -> None:
         self._root, self._path = root, path
         self._window, self._size = window, size
         self._test_fraction = test_fraction
+        self._test_prior = test_prior
         self._split_seed = split_seed
 
     def files(self) -> list[Path]:
@@ -92,7 +97,16 @@ class ChulaRbc12:
 
     def load(self) -> Pool:
         """Return the cells, smear by smear."""
-        smears = _read_smears(self._folder())
+        return self.describe(without=(), refuse=refuse)
+
+    def describe(
+        self,
+        *,
+        without: Collection[Path],
+        refuse: Refuse,  # noqa: ARG002 - there is nothing else to refuse
+    ) -> Pool:
+        """Return the cells but those of some smears that cannot be read."""
+        smears = [own for own in _read_smears(self._folder()) if own.image not in set(without)]
         cells = {smear.image: smear for smear in smears}
 
         def cut(path: Path) -> np.ndarray:
@@ -111,12 +125,23 @@ class ChulaRbc12:
         is_test = is_drawn_for_test(
             labels, groups, fraction=self._test_fraction, seed=self._split_seed
         )
+        names = np.repeat(
+            np.array([f"Dataset/{smear.image.name}" for smear in smears], dtype=bytes),
+            [len(smear.cells) for smear in smears],
+        )
+        test = np.flatnonzero(is_test)
+        if self._test_prior == "balanced":
+            test = test[balanced_subset(labels[test], seed=self._split_seed)]
         return Pool(
-            train=Labelled.of(images, labels, groups, index=np.flatnonzero(~is_test)),
-            test=Labelled.of(images, labels, groups, index=np.flatnonzero(is_test)),
+            train=Labelled.of(images, labels, groups, index=np.flatnonzero(~is_test), names=names),
+            test=Labelled.of(images, labels, groups, index=test, names=names),
             class_names=_NAMES,
             title="Chula RBC-12",
-            notes=(*_notes(smears, len(labels), groups), own_shares_note(labels[is_test])),
+            notes=(
+                *_notes(smears, len(labels), groups),
+                *_unlabelled_notes(self._folder()),
+                prior_note(labels[test], self._test_prior),
+            ),
             group_kind="smear",
         )
 
@@ -208,3 +233,14 @@ def _notes(smears: list[_Smear], num_cells: int, groups: np.ndarray) -> tuple[st
     if repeated := len(smears) - len(np.unique(groups)):
         notes.append(f"{repeated} of {len(smears)} smears repeat another, and count as that one")
     return tuple(notes)
+
+
+def _unlabelled_notes(folder: Path) -> list[str]:
+    """Say how many images have no label file, or one without cells."""
+    with readable(folder):
+        images = {file.stem for file in (folder / "Dataset").glob("*.jpg")}
+        labels = [file for file in (folder / "Label").glob("*.txt") if file.stem in images]
+        num_empty = sum(not file.read_bytes().split() for file in labels)
+    parts = {"have no label file": len(images) - len(labels), "have one without cells": num_empty}
+    said = [f"{num:,} {what}" for what, num in parts.items() if num]
+    return [f"of {len(images):,} images {', '.join(said)}: not used"] if said else []

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
-from data._base import DataError, Pool
-from data._folder import find_folder, list_folder
+from data._base import DataError, Pool, Refuse, refuse
+from data._copies import across_notes, told_files
+from data._folder import Listing, find_folder, list_folder
 from data._folder_groups import group_names, shared_groups
 from data._folder_pool import folder_cache, folder_pool
 
@@ -109,11 +110,7 @@ class ImageFolder:
 
     def files(self) -> list[Path]:
         """Return the image files of all splits."""
-        listing = list_folder(
-            self._folder, test_fraction=self._test_fraction, group_by=self._group_by
-        )
-        names = [name for files in listing.splits.values() for name in files.names]
-        return [self._folder / os.fsdecode(name) for name in names]
+        return self._listing().paths()
 
     def load(self) -> Pool:
         """Return the images of the folder.
@@ -122,36 +119,54 @@ class ImageFolder:
             DataError: If a file cannot be decoded, image sizes differ, an image is in two splits,
                 or the cache cannot be written.
         """
-        listing = list_folder(
-            self._folder, test_fraction=self._test_fraction, group_by=self._group_by
-        )
-        duplicates = self._cache.duplicates(listing)
+        return self.describe(without=(), refuse=refuse)
+
+    def describe(self, *, without: Collection[Path], refuse: Refuse) -> Pool:
+        """Return the images of the folder, of which a run may have to be refused.
+
+        Args:
+            without: Files to leave out, as they cannot be read.
+            refuse: What is done with a sentence about images or groups in two splits.
+
+        Raises:
+            DataError: As for :meth:`load`, but for what is refused.
+        """
+        listing = self._listing().without(without)
+        contents = self._cache.contents(listing)
         groups: dict[str, np.ndarray] = {}
         if self._group_by is not None:
             groups = {
                 split: group_names(files.names, self._group_by)
                 for split, files in listing.splits.items()
             }
-        self._check_overlaps(duplicates.overlaps, shared_groups(groups))
+        overlaps = across_notes(
+            {name: told_files(own, contents[name]) for name, own in listing.splits.items()}
+        )
+        self._check_overlaps(overlaps, shared_groups(groups), refuse=refuse)
         return folder_pool(
             listing,
             self._cache,
             limit=self._cache_bytes,
             normalize=self._normalize,
             title=self._title,
-            notes=(*duplicates.overlaps, *duplicates.repeats),
+            contents=contents,
         )
 
-    def _check_overlaps(self, images: tuple[str, ...], groups: tuple[str, ...]) -> None:
+    def _listing(self) -> Listing:
+        return list_folder(self._folder, test_fraction=self._test_fraction, group_by=self._group_by)
+
+    def _check_overlaps(
+        self, images: tuple[str, ...], groups: tuple[str, ...], *, refuse: Refuse
+    ) -> None:
         """Refuse what is in two splits unless that is allowed, and to allow what is not there."""
         if images and not self._allow_overlap:
-            raise DataError(
+            refuse(
                 f"data.path: {self._folder} has the same images in two splits: "
                 f"{'; '.join(images)}; remove the copies, or set data.allow_overlap=true (and "
                 "data.drop_duplicates=true to leave them out of training)"
             )
         if groups and not self._allow_overlap:
-            raise DataError(
+            refuse(
                 f"data.group_by={self._group_by}: {self._folder} has images of one group in two "
                 f"splits: {'; '.join(groups)}; move each group to one split, or set "
                 "data.allow_overlap=true"

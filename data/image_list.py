@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from data._base import DataError, Pool
+from data._base import DataError, Pool, Refuse, refuse
 from data._folder import find_folder, readable
 from data._folder_pool import folder_cache, folder_pool
 from data._list_file import ListFile, read_list
-from data._lists import check_lists
+from data._lists import CheckedLists, check_lists
 
 
 class ImageList:
@@ -130,23 +130,14 @@ class ImageList:
         self._title = title
 
     def files(self) -> list[Path]:
-        """Return the image files of all lists, each once.
+        """Return the image files of all lists that are there, each once.
 
         Raises:
-            DataError: If anything is wrong with the lists, or a file is not there.
+            DataError: If anything is wrong with the lists but what :meth:`describe` can bear.
         """
-        checked = check_lists(
-            {
-                split: read_list(file, key=f"data.{split}", columns=self._columns)
-                for split, file in self._lists.items()
-            },
-            self._folder,
-            class_names=self._class_names,
-            test_fraction=self._test_fraction,
-            with_facts=False,
-        )
-        names = [name for files in checked.listing.splits.values() for name in files.names]
-        return [self._folder / os.fsdecode(name) for name in names]
+        unsaid: list[str] = []
+        checked = self._checked(self._read(), with_facts=False, refuse=unsaid.append)
+        return list(dict.fromkeys(checked.listing.paths()))
 
     def load(self) -> Pool:
         """Return the images of the lists.
@@ -155,25 +146,29 @@ class ImageList:
             DataError: If anything is wrong with the lists, a file cannot be decoded, or the cache
                 cannot be written.
         """
-        lists = {
-            split: read_list(file, key=f"data.{split}", columns=self._columns)
-            for split, file in self._lists.items()
-        }
+        return self.describe(without=(), refuse=refuse)
+
+    def describe(self, *, without: Collection[Path], refuse: Refuse) -> Pool:
+        """Return the images of the lists, of which a run may have to be refused.
+
+        Args:
+            without: Files to leave out, as they cannot be read.
+            refuse: What is done with a sentence about images or groups in two splits, and about
+                missing files, which are then left out.
+
+        Raises:
+            DataError: As for :meth:`load`, but for what is refused.
+        """
+        lists = self._read()
         if self._columns is not None and not any(own.has_columns for own in lists.values()):
             raise DataError(
                 "data.columns: has no effect, no list is a table (.csv, .tsv) or JSON; leave it out"
             )
         self._check_groups(lists)
         may_be_cached = self._may_be_cached(lists)
-        checked = check_lists(
-            lists,
-            self._folder,
-            class_names=self._class_names,
-            test_fraction=self._test_fraction,
-            with_facts=may_be_cached,
-        )
+        checked = self._checked(lists, with_facts=may_be_cached, refuse=refuse)
         pool = folder_pool(
-            checked.listing,
+            checked.listing.without(without),
             self._cache,
             # Without sizes and dates an entry of the cache could not tell when a file changes.
             limit=self._cache_bytes if may_be_cached else 0,
@@ -184,6 +179,24 @@ class ImageList:
         if self._columns is None or len(self._columns) < 3:
             return pool
         return replace(pool, group_kind=self._columns[2])
+
+    def _read(self) -> dict[str, ListFile]:
+        return {
+            split: read_list(file, key=f"data.{split}", columns=self._columns)
+            for split, file in self._lists.items()
+        }
+
+    def _checked(
+        self, lists: dict[str, ListFile], *, with_facts: bool, refuse: Refuse
+    ) -> CheckedLists:
+        return check_lists(
+            lists,
+            self._folder,
+            class_names=self._class_names,
+            test_fraction=self._test_fraction,
+            with_facts=with_facts,
+            refuse=refuse,
+        )
 
     def _check_groups(self, lists: dict[str, ListFile]) -> None:
         """Refuse a list without the groups that ``data.columns`` names for all of them."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -12,15 +14,17 @@ from annotated_types import Ge, Gt, Lt
 from torchvision.transforms.v2 import functional as transforms
 
 from data._array_cache import decoded_once
-from data._base import DataError, Labelled, Pool
+from data._base import DataError, Labelled, Pool, Refuse, refuse
 from data._decode import decode_grey
 from data._folder import readable
 from data._groups import balanced_subset, is_drawn_for_test
-from data._notes import own_shares_note
+from data._json import kind_of
+from data._notes import prior_note
 from data._origin import find_unpacked
 
 _METADATA = "module_metadata.json"
 _SOURCE = "github.com/RaptorMaps/InfraredSolarModules (2020-02-14_InfraredSolarModules.zip)"
+_FORM = '{"0": {"image_filepath": "images/0.jpg", "anomaly_class": "Cell"}, ...}'
 _WIDTH, _HEIGHT = 24, 40
 _CHUNK = 1024  # images that are resized at once
 # Images of each class in the metadata; the origin's README has other numbers, in sum 20,006.
@@ -95,8 +99,21 @@ class InfraredSolar:
 
     def load(self) -> Pool:
         """Return the images, one grey channel of 40 rows and 24 columns, or resized."""
+        return self.describe(without=(), refuse=refuse)
+
+    def describe(
+        self,
+        *,
+        without: Collection[Path],
+        refuse: Refuse,  # noqa: ARG002 - there is nothing else to refuse
+    ) -> Pool:
+        """Return the images but some files that cannot be read."""
         folder = self._folder()
         files, labels = _read_metadata(folder / _METADATA)
+        num_named = len(files)
+        if without:
+            kept = [at for at, file in enumerate(files) if folder / file not in set(without)]
+            files, labels = [files[at] for at in kept], labels[kept]
         images = decoded_once(
             self._root / "cache" / "infrared_solar", [folder / file for file in files], _read_image
         )
@@ -108,15 +125,19 @@ class InfraredSolar:
         if self._test_prior == "balanced":
             test = test[balanced_subset(labels[test], seed=self._split_seed)]
         pixels = _resized(images[:, None], self._size)
+
+        def part(index: np.ndarray) -> Labelled:
+            names = np.array([os.fsencode(file) for file in files])
+            return Labelled.of(pixels, labels, groups, index=index, names=names, contents=groups)
+
         return Pool(
-            train=Labelled.of(pixels, labels, groups, index=np.flatnonzero(~is_test)),
-            test=Labelled.of(pixels, labels, groups, index=test),
+            train=part(np.flatnonzero(~is_test)),
+            test=part(test),
             class_names=_NAMES,
             title="InfraredSolarModules",
             notes=(
-                *_count_notes(labels, folder / "images"),
-                _prior_note(labels[test], self._test_prior),
-                *_repeat_notes(labels, groups),
+                *_count_notes(labels, folder / "images", num_named=num_named),
+                prior_note(labels[test], self._test_prior),
             ),
             group_kind="image content",
         )
@@ -139,26 +160,39 @@ class _Listed(NamedTuple):
 def _read_metadata(path: Path) -> _Listed:
     """Read ``{number: {image_filepath, anomaly_class}}``, in the order of the numbers."""
     with readable(path):
-        text = path.read_bytes()
+        content = path.read_bytes()
     try:
-        entries = json.loads(text)
-        rows = [entries[key] for key in sorted(entries, key=int)]
-        files = [row["image_filepath"] for row in rows]
-        classes = [row["anomaly_class"] for row in rows]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not the metadata of InfraredSolarModules ({type(error).__name__}: "
-            f"{error}): unpack {_SOURCE} anew"
-        ) from error
-    if not rows:
-        raise DataError(f"{path} names no image: unpack {_SOURCE} anew")
-    for other in (value for value in (*files, *classes) if not isinstance(value, str)):
-        raise DataError(
-            f"{path} has {other!r} in the place of a file or a class: unpack {_SOURCE} anew"
-        )
+        entries = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON ({error}): unpack {_SOURCE} anew") from error
+    if not isinstance(entries, dict) or not entries:
+        what = f"is {kind_of(entries)}" if entries else "names no image"
+        raise DataError(f"{path} {what}: expected {_FORM}; unpack {_SOURCE} anew")
+    for key in entries:
+        if not (key.isascii() and key.isdecimal()):
+            raise DataError(f"{path} has the key {key!r}, which is no number: expected {_FORM}")
+    rows = {key: entries[key] for key in sorted(entries, key=lambda key: (len(key), key))}
+    files = [_text(path, key, row, "image_filepath") for key, row in rows.items()]
+    classes = [_text(path, key, row, "anomaly_class") for key, row in rows.items()]
+    for file in files:
+        if file.startswith("/") or ".." in file.split("/"):
+            raise DataError(f"{path} names {file}, which leads out of {path.parent}")
     for unknown in sorted(set(classes) - set(_NAMES))[:1]:
         raise DataError(f"{path} has the class {unknown!r}: expected one of {', '.join(_NAMES)}")
     return _Listed(files, np.array([_NAMES.index(name) for name in classes], dtype=np.int64))
+
+
+def _text(path: Path, key: str, row: object, name: str) -> str:
+    """Return a text of an entry of the metadata."""
+    if not isinstance(row, dict):
+        raise DataError(f"{path}: the entry {key!r} is {kind_of(row)}: expected {_FORM}")
+    if name not in row:
+        raise DataError(f"{path}: the entry {key!r} has no {name}: expected {_FORM}")
+    text = row[name]
+    if not isinstance(text, str) or not text.strip() or not text.isprintable():
+        found = ascii(text) if isinstance(text, str) else kind_of(text)
+        raise DataError(f"{path}: {name} of the entry {key!r} is {found}: expected {_FORM}")
+    return text
 
 
 def _read_image(path: Path) -> np.ndarray:
@@ -187,8 +221,8 @@ def _as_keys(images: np.ndarray) -> np.ndarray:
     return flat.view(f"V{flat.shape[1]}").ravel()
 
 
-def _count_notes(labels: np.ndarray, folder: Path) -> list[str]:
-    """Say where the metadata or the files are not those of the whole set."""
+def _count_notes(labels: np.ndarray, folder: Path, *, num_named: int) -> list[str]:
+    """Say where the metadata, which name so many files, or the files are not the whole set's."""
     counts = np.bincount(labels, minlength=len(_NAMES)).tolist()
     other = [
         f"{name} {count:,} of {whole:,}"
@@ -196,26 +230,7 @@ def _count_notes(labels: np.ndarray, folder: Path) -> list[str]:
         if count != whole
     ]
     notes = [f"not the whole set: {', '.join(other)}"] if other else []
-    unnamed = sum(1 for _ in folder.glob("*.jpg")) - len(labels)
+    unnamed = sum(1 for _ in folder.glob("*.jpg")) - num_named
     if unnamed > 0:
         notes.append(f"{unnamed:,} files of {folder} are not in {_METADATA}, and not used")
     return notes
-
-
-def _prior_note(labels: np.ndarray, prior: str) -> str:
-    if prior == "balanced":
-        return f"test is balanced: {np.bincount(labels)[0]} images of each class (data.test_prior)"
-    return own_shares_note(labels)
-
-
-def _repeat_notes(labels: np.ndarray, groups: np.ndarray) -> list[str]:
-    """Count images that occur more than once, and those whose labels disagree."""
-    num = np.bincount(groups)
-    repeated = np.flatnonzero(num > 1)
-    if not len(repeated):
-        return []
-    torn = sum(len(set(labels[groups == group].tolist())) > 1 for group in repeated)
-    return [
-        f"{len(repeated)} images occur more than once, each in one split alone; {torn} of them "
-        "with different labels"
-    ]

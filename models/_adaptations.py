@@ -37,9 +37,27 @@ def adaptations(state: Mapping[str, Tensor], model: nn.Module, *, name: str) -> 
             yield f"its {theirs[-2]} position embeddings are resampled to {ours[-2]}"
     placed = [key for key in state if key in own]
     rest = [k for k in state if k not in own and not k.startswith(tuple(f"{h}." for h in heads))]
-    if rest and 2 * len(placed) > len(state):  # else timm has translated the names
+    if rest and 2 * len(placed) > len(own):  # else timm has translated the names
         shown = ", ".join(rest[:NAMES_SHOWN]) + (", ..." if len(rest) > NAMES_SHOWN else "")
         yield f"{len(rest)} of its tensors have no place in {name} and are left out ({shown})"
+
+
+def of_deeper_model(state: Mapping[str, Tensor], model: nn.Module) -> str | None:
+    """Return a tensor of a file that is of a block which a model does not have; None if none is.
+
+    Args:
+        state: The tensors of the file.
+        model: That all of its own were found in.
+    """
+    modules = dict(model.named_modules())
+    for key in state:
+        parts = key.split(".")
+        for place, part in enumerate(parts[:-1]):
+            above, name = ".".join(parts[:place]), ".".join(parts[: place + 1])
+            is_block = isinstance(modules.get(above), nn.Sequential | nn.ModuleList)
+            if is_block and part.isdigit() and name not in modules:
+                return key
+    return None
 
 
 def _names(value: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...]:

@@ -20,10 +20,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import _hub
-from ._adaptations import adaptations
-from ._arguments import SET_HERE, unknown_argument
+from ._adaptations import adaptations, of_deeper_model
+from ._arguments import KEYS, SET_HERE, unknown_argument
 from ._own_files import mistake_in, names
-from ._weights_file import read_state
+from ._weights_file import prefixes_of, read_state
+from ._weights_hint import hint_to
 from ._wording import one_line
 
 # What a model of timm answers to options or images that it cannot take.
@@ -200,6 +201,9 @@ def _nearest_models(name: str, *, most: int = 3) -> list[str]:
     one, of patches of 16 and images of 224 pixels, then the shortest.
     """
     known = timm.list_models()
+    last = name.rpartition("/")[2]  # of hf_hub:timm/NAME
+    if last != name and timm.is_model(last):
+        return [last]
     ours = [model for file in names() for model in timm.list_models(module=file)]
     whole = sorted((model for model in ours if name in model), key=len)
     longer = [model for model in known if model.startswith(f"{name}_")]
@@ -240,7 +244,7 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
     """Build with weights from a file, all of them or it is an error."""
     file = Path(weights).expanduser()
     if not file.is_file():
-        raise ModelError(f"model.pretrained={weights} is not a file: give one of weights of {name}")
+        raise ModelError(f"model.pretrained={weights} is not a file{hint_to(weights, name=name)}")
     with torch.random.fork_rng(devices=[]):
         fresh = _create(kwargs, name=name).state_dict()
     try:
@@ -250,6 +254,17 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
         raise ModelError(
             f"model.pretrained={weights} is not a file of weights ({one_line(error)})"
         ) from error
+    said: list[str] = []
+    prefixes = [] if fresh.keys() & state.keys() else prefixes_of(state, fresh)
+    if len(prefixes) > 1:
+        raise ModelError(
+            f"model.pretrained={weights} holds {name} under {' and '.join(prefixes)}: save the "
+            "tensors of one to a file"
+        )
+    for prefix in prefixes:
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        said = [f"of its {len(state):,} tensors the {len(own):,} under {prefix} are taken"]
+        state = own
     try:
         source = {"state_dict": state} if state else {"file": str(file), "custom_load": True}
         with unlogged():
@@ -260,10 +275,20 @@ def _create_from_file(kwargs: Mapping[str, Any], *, name: str, weights: str) -> 
             f"({_first_mismatch(error)})"
         ) from error
     if (key := _missing(model, fresh, state)) is not None:
-        raise ModelError(f"model.pretrained={weights} has no {key}: give a file for {name}")
+        other = "" if fresh.keys() & state.keys() else "; python -m models.weights may convert it"
+        raise ModelError(f"model.pretrained={weights} has no {key}: give a file for {name}{other}")
+    is_shortened = any(key not in (*SET_HERE, *KEYS) for key in kwargs)  # by model.kwargs
+    if not is_shortened and (key := of_deeper_model(state, model)) is not None:
+        raise ModelError(
+            f"model.pretrained={weights} has {key}, which {name} has not: name the model that the "
+            "file is of"
+        )
+    for key, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise ModelError(f"model.pretrained={weights} has numbers in {key} that are not finite")
     known: Any = model.pretrained_cfg
     known.pop("state_dict", None)  # the tensors would be copied with the model
-    return Backbone(model, tuple(adaptations(state, model, name=name)))
+    return Backbone(model, (*said, *adaptations(state, model, name=name)))
 
 
 def _missing(
@@ -306,10 +331,20 @@ def unlogged() -> Iterator[None]:
         logging.disable(before)
 
 
+# What timm says of a first convolution that it cannot fit to the images.
+_OTHER_CHANNELS = re.compile(r"Pretrained (\S+) weight shape \(\d+, (\d+), \d+, \d+\) is inc")
+
+
 def _first_mismatch(error: BaseException) -> str:
     """Return why weights do not load: of torch's list of wrong shapes the first."""
     found = re.search(r"size mismatch for (\S+):", str(error))
-    return one_line(error) if found is None else f"{found[1]} has another shape"
+    if found is not None:
+        return f"{found[1]} has another shape"
+    if (found := _OTHER_CHANNELS.search(str(error))) is not None:
+        return f"{found[1]} is for images of {found[2]} channel(s), not for these"
+    if "load_pretrained" in str(error):
+        return "its weights do not come as .npz"
+    return one_line(error)
 
 
 def _check_batch_norm(kwargs: Mapping[str, Any], *, name: str) -> None:

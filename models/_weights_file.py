@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core import multiarray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import clean_state_dict
@@ -25,15 +28,36 @@ DAMAGE = (
     TypeError,
     ValueError,
 )
+HEAD = 40  # bytes
+SAVED = (b"PK", b"\x80")  # torch.save writes a zip archive, and wrote a pickle
+# What a file is called like weights, and begins with, if it is none.
+OTHERS = {
+    b"version https://git-lfs": "it is a pointer of Git LFS: fetch the file by git lfs pull",
+    b"<": "it is a web page: download the file itself",
+    b"{": "it is JSON: name a file of tensors, where there are several one with all of them",
+}
+SCRIPT = "it is a TorchScript archive, which is code: save the state_dict() of torch.jit.load(FILE)"
+# What may stand beside the tensors of a file: the parsed command line in timm's checkpoints, and
+# numbers of NumPy, as of the best accuracy, under their names of before and after version 2.
+PLAIN: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64, np.bool_)),
+    *((multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
 # What training scripts put weights under; of several in one file the first, averages before others.
-WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
+WRAPPERS = (
+    *("state_dict_ema", "model_ema", "ema", "ema_state_dict", "model_ema_state_dict", "params_ema"),
+    *("state_dict", "model", "model_state_dict", "net", "params"),
+)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file, without wrappers and without prefixes of DDP and compile.
 
     A .safetensors file is read as one, any other as what ``torch.save`` wrote. Pickles that hold
-    more than tensors and plain values are refused.
+    more than tensors and plain values are refused. Where tensors are below a name that nobody
+    knows, and below no other, they are taken.
 
     Raises:
         ValueError: It is damaged or of another kind, would run code, or has no tensor.
@@ -45,12 +69,44 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if inner is None:
             break
         content = inner
-    tensors = {}
-    if isinstance(content, Mapping):
-        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = _tensors(content)
+    if not tensors and isinstance(content, Mapping):
+        found = {name: inner for name, value in content.items() if (inner := _tensors(value))}
+        if len(found) > 1:
+            raise ValueError(
+                f"it holds tensors under {', '.join(map(str, found))}; save those of one to a file"
+            )
+        tensors = next(iter(found.values()), {})
     if not tensors:
         raise ValueError("it holds no tensor by name")
     return clean_state_dict(tensors)
+
+
+def _is_script(path: Path) -> bool:
+    """Return whether a file is what ``torch.jit.save`` wrote."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        return {}
+    return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+
+
+def prefixes_of(state: Mapping[str, Tensor], names: Collection[str]) -> list[str]:
+    """Return what has to be taken off the names of a file to find all the names of a model.
+
+    Args:
+        state: The tensors of the file.
+        names: Of the model; it is not asked for those that count batches.
+    """
+    wanted = {name for name in names if not name.endswith("num_batches_tracked")}
+    first = next(iter(wanted), None)
+    candidates = [key.removesuffix(first) for key in state if first and key.endswith(f".{first}")]
+    return [prefix for prefix in candidates if all(f"{prefix}{name}" in state for name in wanted)]
 
 
 def _content(path: Path) -> Any:
@@ -58,13 +114,26 @@ def _content(path: Path) -> Any:
 
     Those of torch advise to read a refused file all the same.
     """
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    for start, what in OTHERS.items():
+        if head.startswith(start):
+            raise ValueError(what)
+    is_safe = head[8:10] == b'{"'  # after the length of the names, whatever the file is called
+    if head and not is_safe and not head.startswith(SAVED):
+        raise ValueError("it is neither what torch.save wrote nor a .safetensors file")
+    if _is_script(path):
+        raise ValueError(SCRIPT)
     try:
-        if path.suffix == ".safetensors":
+        if is_safe:
             return load_file(path)
-        # timm's own training checkpoints hold the parsed command line, a plain namespace.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        with (
+            path.open("rb") as file,  # of a path torch would look at the suffix
+            torch.serialization.safe_globals(PLAIN),
+            warnings.catch_warnings(),
+        ):
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         if "Unsupported" in str(error):
             raise ValueError(

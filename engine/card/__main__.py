@@ -20,7 +20,8 @@ usage: python -m engine.card [FILE.yaml ...] [key=value ...] [--near BITS] [--ou
 
 Describe the data of a config before anything is trained: classes and images, how long the tail is,
 files, repeated images, groups that belong together, and what differences the test split can show.
-Nothing is trained and no run folder is written.
+Nothing is trained and no run folder is written. Files that cannot be read, and copies or groups in
+two splits, for which train.py refuses the data, are named; the rest is described.
 
   python -m engine.card data=infrared_solar
   python -m engine.card data=image_folder data.path=photos data.size=64 --near 4 --out card
@@ -84,7 +85,7 @@ def _print(card: Card) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from engine.card.text import facts
+    from engine.card.text import REFUSED, facts
     from engine.config.messages import one_line
     from engine.report.data_facts import explanations, headings, rows
 
@@ -92,6 +93,10 @@ def _print(card: Card) -> None:
     console.print(Text(one_line(card.title)))
     for word, sentence in facts(card):
         console.print(Text(f"{word:<8} {sentence}"))
+    if card.faults:
+        console.print(Text(REFUSED, style="bold"))
+    for fault in card.faults:
+        console.print(Text(f"  {one_line(fault)}"))
     table = Table(box=SIMPLE_HEAD)
     for heading in headings(card):
         is_text = heading in ("class", "group")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +32,8 @@ class Card(DataFacts):
         title: of the data set.
         image_shape: channels, height and width.
         files: None where the images are no files of their own.
+        faults: why a run refuses these data, a sentence each; the facts are those of what can be
+            read.
         noise: of seeds, from earlier runs.
         notes: what the data set says of its splits, and what the groups mean where that is unusual.
     """
@@ -36,23 +41,29 @@ class Card(DataFacts):
     title: str
     image_shape: tuple[int, int, int]
     files: FileFacts | None
+    faults: tuple[str, ...]
     noise: SeedNoise | None
     notes: tuple[str, ...]
 
 
 def card_of(config: Config, *, most_bits: int | None = None) -> Card:
-    """Load the data of a config and describe them.
+    """Load the data of a config and describe them, also where a run would refuse them.
 
     Args:
         config: whose ``data`` section is read, and ``track`` for earlier runs.
         most_bits: as for :func:`engine.training.repeats.find_repeats`.
 
     Raises:
-        ConfigError: data are missing or do not allow what the config asks, or files are broken.
+        ConfigError: data are missing or do not allow what the config asks.
     """
     with mistakes_of(data.DataError):
-        files = _files(config)
-        dataset = load_dataset(config)
+        source = data_source(config)
+        files = look_at(source.files()) if hasattr(source, "files") else None
+        described = _Described(source, {} if files is None else files.broken)
+        try:
+            dataset = load_dataset(config, source=described)
+        except ConfigError as error:
+            raise ConfigError([*described.faults, *error.mistakes]) from error
         repeats = find_repeats(dataset.splits, most_bits=most_bits)
     limits = group_limits(config)
     facts = data_facts(
@@ -71,23 +82,32 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
         title=dataset.title,
         image_shape=dataset.image_shape,
         files=files,
+        faults=tuple(described.faults),
         noise=seed_noise(RunFolder.of(config).path.parent, title=dataset.title),
         notes=(*dataset.notes, *limits.notes),
     )
 
 
-def _files(config: Config) -> FileFacts | None:
-    """Look at the files of a data set that has one an image, or a few.
+class _Described:
+    """A reader of data that keeps why a run refuses them, and loads what can be read.
 
-    Raises:
-        ConfigError: with a line for each file that cannot be read.
+    Args:
+        source: the reader that the config names.
+        broken: files that cannot be read, and what is wrong with each.
     """
-    source = data_source(config)
-    if not hasattr(source, "files"):
-        return None
-    facts = look_at(source.files())
-    if facts.broken:
-        more = len(facts.broken) - _MOST_NAMED
-        named = list(facts.broken[:_MOST_NAMED])
-        raise ConfigError(named + ([f"... and {more} more files"] if more > 0 else []))
-    return facts
+
+    def __init__(self, source: Any, broken: Mapping[Path, str]) -> None:
+        self._source, self._broken = source, broken
+        self.faults = list(broken.values())[:_MOST_NAMED]
+        if (more := len(broken) - _MOST_NAMED) > 0:
+            self.faults.append(f"... and {more:,} more files")
+
+    def load(self) -> data.Pool:
+        """Return what can be read of the data."""
+        describe = getattr(self._source, "describe", None)
+        pool: data.Pool = (
+            self._source.load()
+            if describe is None
+            else describe(without=self._broken, refuse=self.faults.append)
+        )
+        return pool

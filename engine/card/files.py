@@ -20,14 +20,15 @@ class FileFacts:
         num_bytes: all together.
         kinds: files by format and pixel mode, ``JPEG L``, the most frequent first.
         sizes: files by width and height, the most frequent first.
-        broken: what is wrong with each file that cannot be decoded, in one line that names it.
+        broken: the files that cannot be decoded, and what is wrong with each, in one line that
+            names it.
     """
 
     num: int
     num_bytes: int
     kinds: tuple[tuple[str, int], ...]
     sizes: tuple[tuple[tuple[int, int], int], ...]
-    broken: tuple[str, ...]
+    broken: dict[Path, str]
 
 
 def look_at(paths: Sequence[Path]) -> FileFacts:
@@ -40,5 +41,7 @@ def look_at(paths: Sequence[Path]) -> FileFacts:
         num_bytes=sum(fact.num_bytes for fact in whole),
         kinds=tuple(Counter(f"{fact.format} {fact.mode}" for fact in whole).most_common()),
         sizes=tuple(Counter((fact.width, fact.height) for fact in whole).most_common()),
-        broken=tuple(fact for fact in found if isinstance(fact, str)),
+        broken={
+            path: fact for path, fact in zip(paths, found, strict=True) if isinstance(fact, str)
+        },
     )

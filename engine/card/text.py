@@ -20,6 +20,7 @@ from engine.report.resolution import seeds_needed
 
 _MOST_KINDS = 4  # formats or sizes named one by one
 POINT = 0.01
+REFUSED = "train.py refuses these data:"
 
 
 def facts(card: Card) -> Iterator[tuple[str, str]]:
@@ -44,6 +45,8 @@ def markdown(card: Card, *, picture: str) -> str:
             f"# {one_line(card.title)}",
             "",
             *(f"- {word}: {sentence}" for word, sentence in facts(card)),
+            *([f"- {REFUSED}"] if card.faults else []),
+            *(f"  - {one_line(fault)}" for fault in card.faults),
             "",
             *(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in table),
             "",
@@ -59,10 +62,18 @@ def markdown(card: Card, *, picture: str) -> str:
 def _files(found: FileFacts) -> str:
     kinds = [f"{num:,} {kind}" for kind, num in found.kinds[:_MOST_KINDS]]
     sizes = [f"{num:,} of {w}x{h}" for (w, h), num in found.sizes[:_MOST_KINDS]]
-    if (rest := len(found.sizes) - _MOST_KINDS) > 0:
-        sizes.append(f"and {rest:,} other sizes")
+    if rest := found.kinds[_MOST_KINDS:]:
+        kinds.append(f"{sum(num for _, num in rest):,} in {counted(len(rest), 'other kind')}")
+    if others := found.sizes[_MOST_KINDS:]:
+        num_files = sum(num for _, num in others)
+        sizes.append(f"{num_files:,} in {counted(len(others), 'other size')}")
     megabytes = found.num_bytes / 1e6
-    return f"{', '.join(kinds)}; {', '.join(sizes)}; {megabytes:,.1f} MB; all can be read"
+    readable = "all can be read"
+    if found.broken:
+        readable = f"{len(found.broken):,} of {found.num:,} cannot be read, and are left out here"
+    return "; ".join(
+        [", ".join(kinds) or "none", ", ".join(sizes), f"{megabytes:,.1f} MB", readable]
+    )
 
 
 def _seeds(card: Card) -> str:

@@ -7,6 +7,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -99,16 +100,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     Raises:
         ConfigError: an option that does not exist, or a word that is neither file nor key=value.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("words", nargs="*")
-    parser.add_argument("--seeds", type=int)
-    parser.add_argument("--submit", type=Path)
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--print-config", action="store_true")
-    parser.add_argument("--print-classes", action="store_true")
-    parser.add_argument("--print-groups", action="store_true")
-    parser.add_argument("-h", "--help", nargs="?", const="")
-    known, rest = parser.parse_known_intermixed_args(argv, Arguments())
+    known, rest = _parser().parse_known_intermixed_args(argv, Arguments())
     words = [word for word in argv if word in {*known.words, *rest}]
     mistakes = []
     for word in [word for word in rest if word.startswith("-")]:
@@ -127,6 +119,21 @@ def parse(argv: Sequence[str]) -> Arguments:
     if mistakes:
         raise ConfigError(mistakes)
     return known
+
+
+@cache  # a table parses the words of each of its rows
+def _parser() -> _Parser:
+    # Without a usage of its own, which nobody sees, it would write one for each command line.
+    parser = _Parser(add_help=False, allow_abbrev=False, usage="")
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--submit", type=Path)
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--print-config", action="store_true")
+    parser.add_argument("--print-classes", action="store_true")
+    parser.add_argument("--print-groups", action="store_true")
+    parser.add_argument("-h", "--help", nargs="?", const="")
+    return parser
 
 
 def seeds(config: Config, arguments: Arguments) -> range:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
 import traceback
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from engine.config.annotations import annotation_of
 from engine.config.mistakes import ComponentError, ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
+_FILE = re.compile(r"([a-z]\w*)\.py")
 
 # What a run tells the components of a package that ask for it: positional arguments, never keys.
 FACTS = {
@@ -79,8 +81,12 @@ def folder(package: str) -> Path:
 
 def names(package: str) -> tuple[str, ...]:
     """Return the components of ``package``: its files without a leading underscore."""
-    files = folder(package).glob("*.py")
-    return tuple(sorted(p.stem for p in files if re.fullmatch(r"[a-z]\w*", p.stem)))
+    try:
+        # Asked for eight times a config; a glob takes ten times as long.
+        files = os.listdir(folder(package))  # noqa: PTH208 - as above
+    except FileNotFoundError:
+        return ()
+    return tuple(match[1] for match in map(_FILE.fullmatch, sorted(files)) if match)
 
 
 @cache

@@ -17,8 +17,17 @@ from engine.config.schema import TRACKERS, Config, tracker_fields
 PACKAGES = {"data": "data", "loss": "losses", "track": TRACKERS}
 
 
-def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
-    """Say what is wrong with a key that is not among the ``known``, and what was probably meant."""
+def unknown_key(
+    key: str, value: Any, known: Mapping[str, Any], *, chosen: Mapping[str, str]
+) -> str:
+    """Say what is wrong with a key that is not among the ``known``, and what was probably meant.
+
+    Args:
+        key: as written.
+        value: as written.
+        known: the keys of the config.
+        chosen: what the config names of each section whose keys depend on it.
+    """
     # Parts of keys, in the order of the tree: data, data.imbalance, sampler ...
     sections = list(dict.fromkeys(k[:i] for k in known for i, c in enumerate(k) if c == "."))
     if key in sections:
@@ -27,7 +36,28 @@ def unknown_key(key: str, value: Any, known: Mapping[str, Any]) -> str:
     above = next((k for k in known if key.startswith(f"{k}.")), None)
     if above is not None:
         return f"{above}: has no keys of its own; expected {allowed(known[above])}"
+    if owners := _owners(key):
+        return f"{key}: {_no_key_of(chosen, key.partition('.')[0], owners)}"
     return f"{key}: unknown key{_hint(key, known, sections)}"
+
+
+def _owners(key: str) -> list[str]:
+    """Return the losses, data sets or trackers that have this very key."""
+    section, _, leaf = key.partition(".")
+    package = PACKAGES.get(section)
+    if package is None:
+        return []
+    files = components.read_all(package).components
+    return [name for name in files if leaf in _own_keys(package, name)]
+
+
+def _no_key_of(chosen: Mapping[str, str], section: str, owners: Sequence[str]) -> str:
+    """Say that a key is not one of what is chosen, but of its owners."""
+    *most, last = owners
+    named = f"{', '.join(most)} and {last} have" if most else f"{last} has"
+    if section not in chosen:
+        return f"{named} this key, and track.to does not name {'any of them' if most else 'it'}"
+    return f"{section}={chosen[section]} has no such key; {named} it"
 
 
 def _hint(key: str, known: Mapping[str, Any], sections: Sequence[str]) -> str:
@@ -47,7 +77,7 @@ def _hint(key: str, known: Mapping[str, Any], sections: Sequence[str]) -> str:
 
 
 def _owned(key: str, known: Collection[str]) -> str:
-    """Say which losses or data sets have this key, or one spelled nearly so."""
+    """Say which losses or data sets have a key that is spelled nearly so."""
     section, _, leaf = key.rpartition(".")
     for owner, package in PACKAGES.items():
         if section not in ("", owner):
@@ -57,9 +87,6 @@ def _owned(key: str, known: Collection[str]) -> str:
         every = sorted(set().union(*keys_of.values()))
         found = difflib.get_close_matches(leaf, every, n=1, cutoff=0.8 if section else 1)
         names = ", ".join(name for name, keys in keys_of.items() if found and found[0] in keys)
-        if found and f"{owner}.{found[0]}" == key:
-            unchosen = ", which track.to does not name" if package == TRACKERS else ""
-            return f": it is a key of {names}{unchosen}"
         if found and f"{owner}.{found[0]}" in known:
             return f" (did you mean {owner}.{found[0]}?)"
         if found:

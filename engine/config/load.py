@@ -9,10 +9,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 import yaml
@@ -90,6 +93,7 @@ def load(
     values: Mapping[str, Any] | None = None,
     check_named_runs: bool = True,
     planned: Mapping[str, str] | None = None,
+    has_begun: Callable[[Config], bool] | None = None,
 ) -> Config:
     """Merge YAML ``files``, ``key=value`` words and ``values`` (dotted keys) over the defaults.
 
@@ -101,6 +105,8 @@ def load(
             cannot be read. A config that names one has no fingerprint without it.
         planned: folders of runs that are still to be made, and their fingerprints; only these
             may be missing.
+        has_begun: says of a config whether its run has a checkpoint. It then needs the runs that it
+            starts from no more, and those may have been deleted.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.
@@ -128,7 +134,7 @@ def load(
     config = _validate(model, judged, mistakes)
     if config is not None:
         mistakes += rules.check(config)
-        mistakes += _unreadable_runs(config, planned or {}) if check_named_runs else []
+        mistakes += _of_runs(config, planned or {}, has_begun) if check_named_runs else []
     if mistakes or config is None:
         raise ConfigError(mistakes)
     return config
@@ -141,7 +147,12 @@ def flatten(config: BaseModel) -> dict[str, Any]:
 
 def defaults(config: Config) -> dict[str, Any]:
     """Return what :func:`flatten` gives when only the two component names are set."""
-    return flatten(standard(config.data.name, config.loss.name, config.track.to))
+    return dict(_defaults(config.data.name, config.loss.name, config.track.to))
+
+
+@cache
+def _defaults(data: str, loss: str, trackers: tuple[str, ...]) -> Mapping[str, Any]:
+    return flatten(standard(data, loss, trackers))
 
 
 def dump(config: Config) -> str:
@@ -167,22 +178,34 @@ def fingerprint(
     usual = {**defaults(config), **DEFAULT_NAMES}
     identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
     for key, value in flatten(config).items():
-        left_out = key.startswith(NOT_IDENTITY) or (without_seeds and key in SEEDS)
-        if left_out or value == usual[key]:
+        if value == usual[key] or key.startswith(NOT_IDENTITY):
+            continue
+        if without_seeds and key in SEEDS:
             continue
         if key not in RUNS:
             identity[key] = value
             continue
         found = [
-            known[run]
-            if run in known
-            else fingerprint(load_run_config(run), without_seeds=without_seeds)
+            known[run] if run in known else _of_named(run, without_seeds=without_seeds)
             for run in named_runs(value)
         ]
         # The mean of runs does not depend on their order.
         identity[key] = found[0] if isinstance(value, str) else sorted(found)
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _of_named(run: str, *, without_seeds: bool) -> str:
+    """Return the fingerprint of a named run; of one that is gone, the name of its folder."""
+    if is_gone(run):
+        return Path(run).name
+    return fingerprint(load_run_config(run), without_seeds=without_seeds)
+
+
+def is_gone(run: str) -> bool:
+    """Return whether a folder that is called as run folders are, by a fingerprint, is not there."""
+    folder = Path(run).expanduser()
+    return re.fullmatch("[0-9a-f]{12}", folder.name) is not None and not folder.exists()
 
 
 def named_runs(value: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -262,15 +285,16 @@ def full_key(key: str) -> str:
     return f"{key}.{SELECTORS[key]}" if key in SELECTORS else key
 
 
-def _leaves(value: Mapping[Any, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _leaves(value: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
     for key, inner in value.items():
-        dotted = f"{prefix}.{key}" if prefix else str(key)
+        dotted = f"{prefix}{key}"
         # Below a section, only another section holds keys; elsewhere names may be a value.
-        may_hold_keys = "." not in dotted or dotted in SECTIONS
-        if isinstance(inner, dict) and inner and may_hold_keys:
-            yield from _leaves(inner, dotted)
+        if isinstance(inner, dict) and inner and ("." not in dotted or dotted in SECTIONS):
+            found += _leaves(inner, f"{dotted}.")
         else:
-            yield full_key(dotted), inner
+            found.append((full_key(dotted), inner))
+    return found
 
 
 def _merge(lower: Layer, upper: Layer) -> Layer:
@@ -336,16 +360,27 @@ def _where(setting: Setting) -> str:
     return "" if setting.source == "command line" else f" [{setting.source}]"
 
 
-def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+@cache
+def keys(model: type[BaseModel]) -> Mapping[str, Any]:
     """Return ``{dotted key: pydantic FieldInfo}`` for every leaf of the tree."""
     found: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         annotation = info.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            found |= keys(annotation, f"{prefix}{name}.")
+            found |= {f"{name}.{key}": inner for key, inner in keys(annotation).items()}
         else:
-            found[f"{prefix}{name}"] = info
-    return found
+            found[name] = info
+    return MappingProxyType(found)
+
+
+def _chosen(merged: Layer) -> dict[str, str]:
+    """Return the name that is set for each section whose keys depend on it."""
+    defaults = {"data": DEFAULT_DATA, "loss": DEFAULT_LOSS}
+    named = {section: merged.get(f"{section}.name") for section in defaults}
+    return {
+        section: str(setting.value) if setting else defaults[section]
+        for section, setting in named.items()
+    }
 
 
 def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config | None:
@@ -355,7 +390,7 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
     for key, setting in sorted(merged.items(), key=lambda item: open_key(item[0]) is not None):
         is_open = open_key(key) is not None
         if key not in known and not is_open:
-            line = unknown_key(key, setting.value, known) + _where(setting)
+            line = unknown_key(key, setting.value, known, chosen=_chosen(merged)) + _where(setting)
             # Several keys inside one list are one mistake.
             mistakes += [line] if line not in mistakes else []
             continue
@@ -426,11 +461,23 @@ def _fits(value: Any, types: set[Any]) -> bool:
     return type(value) in types or (value is None and type(None) in types)
 
 
+def _of_runs(
+    config: Config, planned: Collection[str], has_begun: Callable[[Config], bool] | None
+) -> list[str]:
+    """Return the mistakes of the runs that a config names; none where it can do without them."""
+    mistakes = _unreadable_runs(config, planned)
+    if mistakes and has_begun is not None:
+        gone = {run for run in named_runs(config.model.init_from) if is_gone(run)}
+        others = _unreadable_runs(config, {*planned, *gone})
+        if not others and config.teacher not in gone and has_begun(config):
+            return []
+    return mistakes
+
+
 def _unreadable_runs(config: Config, planned: Collection[str] = ()) -> list[str]:
-    named = flatten(config)
     mistakes = []
     for key in RUNS:
-        for run in named_runs(named[key]):
+        for run in named_runs(attrgetter(key)(config)):
             if run in planned:
                 continue
             try:

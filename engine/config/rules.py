@@ -7,6 +7,7 @@ is checked right after they are loaded, in the same form.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,7 @@ def _needs() -> Iterator[Needs]:
 
 
 NEEDS = tuple(_needs())
+_DEPENDENT = {(needs.key, needs.selector) for needs in NEEDS}
 NO_VALIDATION = (
     "has no effect without a validation split; set data.validation.per_class or "
     "data.validation.fraction"
@@ -56,7 +58,7 @@ def depends_on(key: str, selector: str) -> bool:
         return key.startswith("loss.") and key != selector
     if selector == "data.name":
         return key.startswith("data.") and key.split(".")[1] not in DataConfig.model_fields
-    return any(n.key == key and n.selector == selector for n in NEEDS)
+    return (key, selector) in _DEPENDENT
 
 
 def has_validation(config: Config) -> bool:
@@ -74,10 +76,7 @@ def _own_validation(config: Config) -> str:
 
 
 def _get(config: Config, key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
+    return attrgetter(key)(config)
 
 
 def _is_set(config: Config, key: str) -> bool:

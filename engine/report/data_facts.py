@@ -31,8 +31,8 @@ EXPLANATION = (
     "right on the same images"
 )
 GROUPED = (
-    "± by group: the same if all images of a class in one group are right or wrong together; the "
-    "truth lies between the two"
+    "± by group: the same if all images of one group are right or wrong together; the truth lies "
+    "between the two"
 )
 
 
@@ -88,12 +88,14 @@ def data_facts(
         groups: number of each image's group, by split; None where they are not known.
         repeats: images that are there more than once.
     """
-    widths = class_half_widths(test_targets, groups.get("test"), num_classes=len(names))
-    means = {"balanced accuracy": mean_half_width(widths)}
-    for group, mask in masks.items():
-        own = [width for width, is_in in zip(widths, mask, strict=True) if is_in]
-        means[f"{group} accuracy"] = mean_half_width(own)
-    means["accuracy"] = overall_half_width(groups.get("test"), num=len(test_targets))
+    test_groups = groups.get("test")
+    widths = class_half_widths(test_targets, test_groups, num_classes=len(names))
+    every = np.ones(len(names), dtype=bool)
+    means = {
+        f"{name} accuracy": mean_half_width(test_targets, test_groups, classes=classes)
+        for name, classes in {"balanced": every, **masks}.items()
+    }
+    means["accuracy"] = overall_half_width(test_groups, num=len(test_targets))
     train = counts["train"]
     return DataFacts(
         totals={split: int(own.sum()) for split, own in counts.items()},

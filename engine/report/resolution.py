@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +17,8 @@ class HalfWidth(NamedTuple):
 
     Attributes:
         images: if every image counts for itself.
-        groups: if all images of a class in one group are right or wrong together; None without
-            groups.
+        groups: if all images of one group are right or wrong together, whatever their class; None
+            without groups.
     """
 
     images: float
@@ -39,14 +38,18 @@ def half_width(num: float) -> float:
     return z / (2 * math.sqrt(num + z * z))
 
 
-def effective_number(group_sizes: npt.NDArray[np.integer]) -> float:
-    """Return of how many images groups of equal outcomes are worth: (sum m)^2 / sum m^2 (Kish).
+def effective_number(weights: npt.NDArray[np.number]) -> float:
+    """Return of how many images a weighted mean is worth: (sum w)^2 / sum w^2 (Kish).
+
+    Args:
+        weights: of what is right or wrong by itself: of each image, or of each group, which has
+            the weights of its images in sum.
 
     >>> effective_number(np.array([5, 5, 5]))
     3.0
     """
-    sizes = group_sizes.astype(np.float64)
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
+    own = weights.astype(np.float64)
+    return float(own.sum() ** 2 / (own**2).sum())
 
 
 def class_half_widths(
@@ -62,48 +65,52 @@ def class_half_widths(
         groups: (N,) group of each test image, if known.
         num_classes: C.
     """
-    found: list[HalfWidth | None] = []
-    for label in range(num_classes):
-        own = targets == label
-        if not own.any():
-            found.append(None)
-            continue
-        together = None
-        if groups is not None:
-            sizes = np.unique(groups[own], return_counts=True)[1]
-            together = half_width(effective_number(sizes))
-        found.append(HalfWidth(half_width(int(own.sum())), together))
-    return found
+    return [
+        mean_half_width(targets, groups, classes=np.arange(num_classes) == label)
+        for label in range(num_classes)
+    ]
 
 
-def mean_half_width(parts: Sequence[HalfWidth | None]) -> HalfWidth | None:
-    """Return the half-width of a mean of recalls, None where no class has a test image.
+def mean_half_width(
+    targets: npt.NDArray[np.integer],
+    groups: npt.NDArray[np.integer] | None,
+    *,
+    classes: npt.NDArray[np.bool_],
+) -> HalfWidth | None:
+    """Return the half-width of the mean recall of some classes, None where none has a test image.
 
-    The mean of K recalls over n_k images varies as a share of K^2 / sum(1 / n_k) images does, and
-    has the half-width of that. Widths are not to be added up: Wilson's is short where n is small,
-    and their sum of squares would cover 74 % at two images in each of ten classes.
+    In that mean an image of a class with n test images weighs 1 / n. Without groups the mean of K
+    recalls over n_k images then varies as a share of K^2 / sum(1 / n_k) images does, and has the
+    half-width of that. Widths are not to be added up: Wilson's is short where n is small, and their
+    sum of squares would cover 74 % at two images in each of ten classes.
+
+    Args:
+        targets: (N,) class of each test image.
+        groups: (N,) group of each test image, if known.
+        classes: (C,) which are meant.
     """
-    known = [part for part in parts if part is not None]
-    if not known:
+    is_in = classes[targets]
+    if not is_in.any():
         return None
-    together = [part.groups for part in known if part.groups is not None]
-    return HalfWidth(
-        _half_width_of_mean([part.images for part in known]),
-        _half_width_of_mean(together) if len(together) == len(known) else None,
-    )
-
-
-def _half_width_of_mean(widths: Sequence[float]) -> float:
-    numbers = [(_normal() / (2 * width)) ** 2 - _normal() ** 2 for width in widths]
-    return half_width(len(numbers) ** 2 / sum(1 / number for number in numbers))
+    own = targets[is_in]
+    weights = 1 / np.bincount(own)[own]
+    return _half_width_of_mean(weights, None if groups is None else groups[is_in])
 
 
 def overall_half_width(groups: npt.NDArray[np.integer] | None, *, num: int) -> HalfWidth:
     """Return the half-width of the accuracy over ``num`` test images."""
+    return _half_width_of_mean(np.ones(num), groups)
+
+
+def _half_width_of_mean(
+    weights: npt.NDArray[np.floating], groups: npt.NDArray[np.integer] | None
+) -> HalfWidth:
+    """Return the half-width of a mean over images of these weights (N,)."""
     together = None
     if groups is not None:
-        together = half_width(effective_number(np.unique(groups, return_counts=True)[1]))
-    return HalfWidth(half_width(num), together)
+        numbers = np.unique(groups, return_inverse=True)[1]
+        together = half_width(effective_number(np.bincount(numbers, weights)))
+    return HalfWidth(half_width(effective_number(weights)), together)
 
 
 def seeds_needed(std: float, *, difference: float) -> int | None:

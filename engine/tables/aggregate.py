@@ -9,22 +9,33 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
 
 from engine.config.metrics import metrics
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
-from engine.report.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
+from engine.report.statistics import (
+    Difference,
+    MeanAndStd,
+    may_differ,
+    mean_and_std,
+    paired_difference,
+)
 from engine.tables.commands import config_of, first_stage_of
 from engine.tables.costs import mean_costs
 from engine.tables.notes import code_notes, provenance, row_notes
 from engine.tables.pairing import (
+    Match,
     Pair,
+    Paired,
     Scope,
+    matched,
     pair_of,
-    paired,
     scope_of,
     usual_splits,
     value_of,
+    with_values,
 )
 from engine.tables.record import RunRecord
 from engine.training.code_hash import code_files
@@ -44,13 +55,36 @@ class Score:
 
     Attributes:
         summary: over runs; None where no run defines the metric, as in an empty group.
-        difference: to the baseline row, paired by seed and subset; None for that row itself.
-        is_better: the difference is distinguishable and on the good side.
+        pairs: its numbers and those of the baseline row, by seed and subset; empty for that row.
+        unit: what pairs are averaged by before they count.
     """
 
+    metric: str
     summary: MeanAndStd | None
-    difference: Difference | None = None
-    is_better: bool = False
+    pairs: tuple[Paired, ...] = ()
+    unit: Literal["seed", "split"] = "seed"
+
+    @cached_property  # most are never shown, and their intervals take most of a long table's time
+    def difference(self) -> Difference | None:
+        """The difference to the baseline row; None for that row itself."""
+        return paired_difference(*self._columns, clusters=self._clusters) if self.pairs else None
+
+    @cached_property
+    def is_better(self) -> bool:
+        """Whether the difference is distinguishable and on the good side."""
+        if not self.pairs or not may_differ(*self._columns, clusters=self._clusters):
+            return False
+        assert self.difference is not None
+        is_good = (self.difference.mean > 0) == (metrics()[self.metric].better == "max")
+        return is_good and self.difference.is_distinguishable
+
+    @property
+    def _columns(self) -> tuple[list[float], list[float]]:
+        return [pair.ours for pair in self.pairs], [pair.baseline for pair in self.pairs]
+
+    @property
+    def _clusters(self) -> list[int | str]:
+        return [getattr(pair, self.unit) for pair in self.pairs]
 
 
 @dataclass(frozen=True)
@@ -249,34 +283,29 @@ def _row(
     )
     if is_shared_name:
         notes.insert(0, f"config {runs[0].group}, one of several that bear this name")
+    is_baseline = any(run is runs[0] for run in against.baseline)
+    matches = [] if is_baseline else matched(runs, against.baseline)
     return Row(
         method=runs[0].method,
         records=tuple(runs),
         config=config_of(runs[0]),
         first_stage=first_stage_of(runs[0], records),
-        scores={metric: _score(runs, against, metric=metric) for metric in metrics},
+        scores={metric: _score(runs, matches, against, metric=metric) for metric in metrics},
         oracle=_oracle(runs, rule=against.rule),
         notes=tuple(notes),
         costs=mean_costs(runs, records),
     )
 
 
-def _score(runs: Sequence[RunRecord], against: _Comparison, *, metric: str) -> Score:
+def _score(
+    runs: Sequence[RunRecord], matches: Sequence[Match], against: _Comparison, *, metric: str
+) -> Score:
     values = [value_of(record, metric, rule=against.rule) for record in runs]
     defined = [value for value in values if value is not None]
     if not defined:
-        return Score(None)
-    summary = mean_and_std(defined)
-    found = paired(runs, against.baseline, metric=metric, rule=against.rule, scope=against.scope)
-    if not found or runs[0] in against.baseline:
-        return Score(summary)
-    difference = paired_difference(
-        [pair.ours for pair in found],
-        [pair.baseline for pair in found],
-        clusters=[getattr(pair, against.scope.unit) for pair in found],
-    )
-    is_on_the_good_side = (difference.mean > 0) == (metrics()[metric].better == "max")
-    return Score(summary, difference, difference.is_distinguishable and is_on_the_good_side)
+        return Score(metric, None)
+    found = with_values(matches, metric=metric, rule=against.rule, scope=against.scope)
+    return Score(metric, mean_and_std(defined), tuple(found), against.scope.unit)
 
 
 def _oracle(runs: Sequence[RunRecord], *, rule: str) -> tuple[float, float] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.tables.aggregate import Block, Row
@@ -15,7 +16,7 @@ from engine.tables.table_file import Reference
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table as RichTable
+    from rich.text import Text
 
 GREEK = {
     "SMALL": "alpha beta gamma delta epsilon zeta eta theta iota kappa lamda mu nu xi pi rho sigma "
@@ -151,7 +152,8 @@ def terminal(sheets: Sequence[Sheet], console: Console) -> None:
     for sheet in sheets:
         console.print(Text(sheet.caption, style="italic"))
         for columns in _fitting(sheet, console.width):
-            console.print(_terminal_table(sheet, columns))
+            # One text a line: a table of rich takes ten times as long.
+            console.print(Text("\n").join(_terminal_lines(sheet, columns)), soft_wrap=True)
         for mark, text in sheet.notes:
             console.print(Text(f"  [{mark}] {text}" if mark else f"  {text}"))
         console.print()
@@ -161,12 +163,12 @@ def terminal(sheets: Sequence[Sheet], console: Console) -> None:
 
 def _fitting(sheet: Sheet, width: int) -> list[list[int]]:
     """Group the columns into tables that fit, the first column in each."""
-    parts, used = [[0]], _width(sheet, 0)
+    parts, used = [[0]], 1 + _width(sheet, 0)
     for column in range(1, len(sheet.headings)):
         needed = _width(sheet, column)
         if used + needed > width and len(parts[-1]) > 1:
             parts.append([0])
-            used = _width(sheet, 0)
+            used = 1 + _width(sheet, 0)
         parts[-1].append(column)
         used += needed
     return parts
@@ -174,27 +176,45 @@ def _fitting(sheet: Sheet, width: int) -> list[list[int]]:
 
 def _width(sheet: Sheet, column: int) -> int:
     """Return the characters a column takes when its heading may fold, with the space around it."""
-    entries = [len(_with_marks(row[column])) for row in sheet.rows]
-    return max(*entries, *map(len, sheet.headings[column].split())) + 3
+    from rich.cells import cell_len
+
+    words = [_with_marks(row[column]) for row in sheet.rows] + sheet.headings[column].split()
+    return max(map(cell_len, words)) + 3
 
 
-def _terminal_table(sheet: Sheet, columns: Sequence[int]) -> RichTable:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table as RichTable
+def _terminal_lines(sheet: Sheet, columns: Sequence[int]) -> Iterator[Text]:
+    """Yield the lines of a table: its headings, folded, a rule, and its rows."""
     from rich.text import Text
 
-    table = RichTable(box=SIMPLE_HEAD)
-    for column in columns:
-        heading = Text(sheet.headings[column])
-        table.add_column(
-            heading,
-            justify="right" if column else "left",
-            max_width=_width(sheet, column) - 3,
-        )
+    widths = [_width(sheet, column) - 3 for column in columns]
+    blank = Text(" " * (sum(widths) + 3 * len(widths) + 1))
+    folded = [
+        textwrap.wrap(sheet.headings[column], width, break_on_hyphens=False)
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    height = max(map(len, folded))
+    raised = [[""] * (height - len(lines)) + lines for lines in folded]
+    yield blank
+    for words in zip(*raised, strict=True):
+        yield _terminal_line([(word, "bold") for word in words], widths)
+    yield Text(f" {'─' * (len(blank) - 2)} ")
     for row in sheet.rows:
         entries = [row[column] for column in columns]
-        table.add_row(*(Text(_with_marks(entry), style=_style(entry)) for entry in entries))
-    return table
+        yield _terminal_line([(_with_marks(entry), _style(entry)) for entry in entries], widths)
+    yield blank
+
+
+def _terminal_line(cells: Sequence[tuple[str, str]], widths: Sequence[int]) -> Text:
+    """Return one line from texts with their styles, the first to the left, others to the right."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    line = Text("  ")
+    for number, ((text, style), width) in enumerate(zip(cells, widths, strict=True)):
+        space = " " * (width - cell_len(text))
+        parts = [(space, ""), (text, style)] if number else [(text, style), (space, "")]
+        line.append_tokens([*parts, ("   " if number < len(widths) - 1 else "  ", "")])
+    return line
 
 
 def _style(entry: Entry) -> str:

@@ -13,6 +13,9 @@ from engine.tables.record import RunRecord
 Pair = tuple[int, int]
 """(seed, subset seed): what two runs must share to be compared."""
 
+Match = tuple[RunRecord, RunRecord]
+"""A run, and the run of the baseline that it is compared with."""
+
 
 class Paired(NamedTuple):
     """The numbers of two runs of one seed on one split."""
@@ -95,13 +98,25 @@ def paired(
     scope: Scope,
 ) -> list[Paired]:
     """Return what both have run, seed by seed and subset by subset, on the same split."""
+    return with_values(matched(runs, baseline), metric=metric, rule=rule, scope=scope)
+
+
+def matched(runs: Sequence[RunRecord], baseline: Sequence[RunRecord]) -> list[Match]:
+    """Return each run with that of the baseline that has its seed, its subset and its split."""
     theirs = {pair_of(record): record for record in baseline}
+    return [
+        (record, other)
+        for record in runs
+        if (other := theirs.get(pair_of(record))) is not None
+        and other.split_fingerprint == record.split_fingerprint
+    ]
+
+
+def with_values(matches: Sequence[Match], *, metric: str, rule: str, scope: Scope) -> list[Paired]:
+    """Return a number of both runs of each match, where both have it, as far as they count."""
     found = []
-    for record in runs:
-        other = theirs.get(pair_of(record))
-        if other is None or other.split_fingerprint != record.split_fingerprint:
-            continue
-        ours, base = (value_of(run, metric, rule=rule) for run in (record, other))
+    for record, other in matches:
+        ours, base = value_of(record, metric, rule=rule), value_of(other, metric, rule=rule)
         if ours is not None and base is not None:
             found.append(Paired(record.seed, record.split_fingerprint, ours, base))
     return comparable(found, scope=scope)

@@ -14,7 +14,7 @@ import models
 from engine.config import choices, rules
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config
-from engine.training.weights_hash import bytes_of
+from engine.training.weights_hash import bytes_of, weights_hash
 
 WEIGHTS = ("model", "ema")  # the state dicts of a checkpoint, beside those that rules keep
 
@@ -29,13 +29,15 @@ class Base:
 
     Attributes:
         name: where they can be had again, in words.
-        hash: 12 hex digits over all tensors of the source, before anything is done to them.
+        hash: of all tensors of the source, before anything is done to them.
+        former_hash: as checkpoints recorded it before shapes and types were in it.
         state: by their names in the model; buffers too, of which some may change.
         order: the names of all tensors of the model.
     """
 
     name: str
     hash: str
+    former_hash: str
     state: Mapping[str, Tensor]
     order: tuple[str, ...]
 
@@ -53,7 +55,7 @@ class Base:
         Raises:
             ConfigError: it was of other weights.
         """
-        if (recorded := checkpoint["base"])["hash"] != self.hash:
+        if (recorded := checkpoint["base"])["hash"] not in (self.hash, self.former_hash):
             raise ConfigError(
                 [
                     f"{where}: was trained on other weights ({recorded['name']}, hash "
@@ -115,7 +117,7 @@ def base_of(
         for key, value in whole.items()
         if key.startswith("backbone.") and key not in trained and _digest(value) in known
     }
-    return Base(_origin(config), _joined(digests), copied, tuple(whole))
+    return Base(_origin(config), weights_hash(source), _joined(digests), copied, tuple(whole))
 
 
 def _source(config: Config) -> Mapping[str, Tensor]:
@@ -130,6 +132,7 @@ def _digest(value: Tensor) -> bytes:
 
 
 def _joined(digests: Mapping[str, bytes]) -> str:
+    """Return 12 hex digits over names and values."""
     joined = hashlib.sha256()
     for key in sorted(digests):
         joined.update(key.encode() + b"\0" + digests[key])

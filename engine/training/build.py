@@ -41,19 +41,22 @@ def data_source(config: Config) -> Any:
     )
 
 
-def build_dataset(config: Config, *, taught: Sequence[str] = ()) -> data.LongTailed:
+def build_dataset(
+    config: Config, *, taught: Sequence[str] = (), source: data.Source | None = None
+) -> data.LongTailed:
     """Load the data set and draw its splits.
 
     Args:
         config: of the run.
         taught: names of the classes that the teacher knows.
+        source: the reader of the data; None for the one that the config names.
 
     Raises:
         ConfigError: data are missing or do not allow what the config asks.
     """
     section = config.data
     with mistakes_of(data.DataError, models.ModelError):
-        source = data_source(config)
+        source = data_source(config) if source is None else source
         normalization = None
         if getattr(section, "normalize", None) == "weights":
             normalization = models.normalization(config.model.name)

@@ -49,6 +49,27 @@ class Progress:
         return self.epoch > 0 or self.totals.steps > 0
 
 
+class Begun(NamedTuple):
+    """Weights that a run goes on with.
+
+    Attributes:
+        state: of its model.
+        is_whole: whether that is all of it, or what a light run's checkpoint holds.
+    """
+
+    state: Mapping[str, Tensor]
+    is_whole: bool
+
+
+def begun(folder: Path) -> Begun | None:
+    """Return the weights of the newest whole checkpoint of a folder; None if there is none."""
+    state, _, _ = load_latest(folder)
+    if state is None:
+        return None
+    weights = state["ema"] if state["model"] is None else state["model"]
+    return Begun(weights, is_whole="base" not in state)
+
+
 class Checkpointer:
     """Keeps a run's checkpoints: after every epoch, by the clock inside one, and on a signal.
 

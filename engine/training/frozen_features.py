@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ CODE_FOLDERS = ("data", "models", "models/tuning")
 CODE_FILES = tuple(
     f"engine/training/{name}.py" for name in ("frozen_features", "loaders", "runtime")
 )
+ABANDONED_SECONDS = 3600  # after which an unfinished file that does not grow is nobody's
 PACKAGES = ("torch", "timm", "numpy")  # beside those that decode images
 
 
@@ -214,6 +216,7 @@ def _write(file: Path, table: Tensor) -> bool:
     # Of its own name, since another run may be writing the same features.
     unfinished = file.with_name(f".{file.stem}.{secrets.token_hex(4)}.npy")
     try:
+        _remove_abandoned(file.parent)
         with array_file(unfinished, shape=tuple(table.shape), dtype=np.float32) as append:
             append(table.numpy())
         unfinished.replace(file)
@@ -222,6 +225,14 @@ def _write(file: Path, table: Tensor) -> bool:
             unfinished.unlink(missing_ok=True)
         return False
     return True
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed runs left of files that they were writing."""
+    for left in folder.glob("..*.npy.tmp"):
+        with contextlib.suppress(FileNotFoundError):  # another run does the same
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                left.unlink()
 
 
 @contextlib.contextmanager

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import data
-from engine.config.load import dump, fingerprint
+from engine.config import rules
+from engine.config.load import dump, fingerprint, is_gone, named_runs
 from engine.config.schema import Config
-from engine.training import named_runs, provenance
+from engine.training import checkpoint, provenance
 from engine.training.build import group_limits
-from engine.training.checkpoint import Progress
+from engine.training.checkpoint import Begun, Progress
 from engine.training.code_hash import code_files, code_hash
 from engine.training.evaluation import Evaluator
 from engine.training.features import store_features
 from engine.training.files import read_json, write_json, write_text
+from engine.training.head_start import head_init
 from engine.training.machine import Machine
+from engine.training.named_runs import named_weights
 from engine.training.run_folder import RunFolder
 from engine.training.runtime import device_name
 from engine.training.selection import Selection
@@ -63,6 +66,8 @@ class Journal:
             "split_fingerprint": dataset.split_fingerprint,
         }
         self.folder = RunFolder.of(config, fingerprint=self.identity["fingerprint"])
+        if any(map(is_gone, named_runs(config.model.init_from))):  # and with them their seeds
+            self.identity["group"] = self._recorded("group") or self.identity["group"]
         self.code = code_hash(config)
         self.environment: Mapping[str, Any] = {}
         self._parameters: Mapping[str, Any] = {}
@@ -83,7 +88,7 @@ class Journal:
             provenance.check_split(self.folder, self.identity["split_fingerprint"])
             summary = provenance.finished_summary(self.folder, test=test)
             if summary is not None:
-                self._check_weights(named_runs.named_weights(self.config))
+                self._check_weights(named_weights(self.config))
             return summary
 
         return self.processes.on_main(past)
@@ -108,7 +113,8 @@ class Journal:
                     self.say(f"--fresh: the earlier run is kept in {aside}")
                 stack.enter_context(self.folder.owned())
                 self._check_weights(
-                    {key: setup.facts[key] for key in provenance.NAMED if key in setup.facts}
+                    {key: setup.facts[key] for key in provenance.NAMED if key in setup.facts},
+                    held=setup.held,
                 )
 
             self.processes.on_main(own)
@@ -180,6 +186,26 @@ class Journal:
         runtime = config.runtime.model_copy(update={"cache_features": False})
         return config.model_copy(update={"runtime": runtime})
 
+    def begun(self, *, fresh: bool) -> Begun | None:
+        """Return the weights that the run goes on with, where it began with more than random ones.
+
+        Args:
+            fresh: whether the run is to begin anew.
+        """
+        starts = rules.begins_trained(self.config) or head_init(self.config) != "uniform"
+        if fresh or not starts:
+            return None
+        return self.processes.on_main(lambda: checkpoint.begun(self.folder.checkpoints))
+
+    def _recorded(self, key: str) -> str | None:
+        """Return what environment.json has under a key."""
+
+        def past() -> str | None:
+            found: str | None = (read_json(self.folder.environment) or {}).get(key)
+            return found
+
+        return self.processes.on_main(past)
+
     def _compiled_before(self) -> tuple[str, ...] | None:
         """Return which parts the last stretch of the run had compiled; None if that is unknown."""
         found = self._before("compiled")
@@ -195,8 +221,10 @@ class Journal:
 
         return self.processes.on_main(past)
 
-    def _check_weights(self, weights: Mapping[str, str | None]) -> None:
-        for line in provenance.check_weights(self.folder, weights):
+    def _check_weights(
+        self, weights: Mapping[str, str | None], *, held: Collection[str] = ()
+    ) -> None:
+        for line in provenance.check_weights(self.folder, weights, held=held):
             self.say(line)
 
     def write_row(self, row: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from engine.config.load import named_runs
+from engine.config.load import is_gone, named_runs
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training import trained
@@ -35,12 +35,16 @@ def finished_weights(key: str, run: str) -> trained.Weights:
 
 
 def _require_finished(key: str, run: str) -> None:
+    if is_gone(run):
+        raise ConfigError([f"{key}={run}: is not there any more; put it back, or make it again"])
     if not (Path(run).expanduser() / "summary.json").exists():
         raise ConfigError([f"{key}={run}: is not finished; run its own command to finish it"])
 
 
 def named_weights(config: Config) -> dict[str, str | None]:
     """Return the hashes of the weights that a run is made with, under the keys of its facts.
+
+    What is not there any more is left out.
 
     Raises:
         ConfigError: a run that the config names is not finished.
@@ -54,6 +58,7 @@ def named_weights(config: Config) -> dict[str, str | None]:
             weights_hash(finished_weights(key, run).state) for run in named_runs(runs)
         )
         for fact, (key, runs) in named.items()
+        if not any(is_gone(run) for run in named_runs(runs))
     }
     return {**hashes, **file_hashes(config)}
 

@@ -9,7 +9,7 @@ import secrets
 import string
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +23,7 @@ from engine.config.mistakes import ConfigError
 from engine.training.files import read_json, write_json
 from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
+from engine.training.weights_hash import is_former
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
 # A change of these is reported and kept in the summary: it can change a number.
@@ -67,16 +68,20 @@ def check_split(folder: RunFolder, split_fingerprint: str) -> None:
         )
 
 
-def check_weights(folder: RunFolder, weights: Mapping[str, str | None]) -> tuple[str, ...]:
+def check_weights(
+    folder: RunFolder, weights: Mapping[str, str | None], *, held: Collection[str] = ()
+) -> tuple[str, ...]:
     """Refuse to go on with, or to show, a run that began with other weights than it would today.
 
     Args:
         folder: the run folder.
         weights: their hashes today, by the names of ``NAMED``; a file that is not there any more
             is not compared.
+        held: those that the run's checkpoint holds, so that it goes on whatever they are today.
 
     Returns:
-        A line for the user on each that was not recorded when the run began.
+        A line for the user on each that was not recorded when the run began, or in an older way,
+        and on each that is held and has changed.
 
     Raises:
         ConfigError: a run that it names was made again, and came out differently, or a file has
@@ -91,9 +96,21 @@ def check_weights(folder: RunFolder, weights: Mapping[str, str | None]) -> tuple
         if key not in facts:
             lines.append(f"note: with which weights of {NAMED[key]} it began is not recorded")
             continue
+        if key.endswith("_weights") and is_former(facts[key]):
+            lines.append(
+                f"note: with which weights of {NAMED[key]} it began is recorded in an older way, "
+                "and is not compared"
+            )
+            continue
         changed, old = "was made again", "run"
         if key.endswith("_file"):
             changed, old = "has changed", "file"
+        if key in held:
+            lines.append(
+                f"note: {NAMED[key]} {changed} since the run began, which goes on with what it "
+                f"began with; --fresh begins with the new {old}"
+            )
+            continue
         raise ConfigError(
             [
                 f"{folder.path}: began with other weights of {NAMED[key]}, which {changed} since; "

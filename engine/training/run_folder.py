@@ -97,6 +97,10 @@ class RunFolder:
                     "mend this and run the same command to resume"
                 ) from error
 
+    def has_begun(self) -> bool:
+        """Return whether there is a checkpoint to go on from, or the result."""
+        return self.summary.exists() or any(self.checkpoints.glob("*.pt"))
+
     def is_owned(self) -> bool:
         """Return whether a process, this one included, is writing the run."""
         try:

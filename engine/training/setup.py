@@ -17,7 +17,7 @@ from engine.config import rules
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.base_weights import base_of
-from engine.training.checkpoint import Progress
+from engine.training.checkpoint import Begun, Progress
 from engine.training.compiling import EVALUATION, TRAINING, Compiler, Part
 from engine.training.epoch_totals import EpochTotals
 from engine.training.evaluation import Evaluator
@@ -54,6 +54,7 @@ class Setup:
         remarks: what a user should know before training, not only after it.
         config: of the run.
         dataset: of the run.
+        held: which facts of the weights that it began with it needs no more, as it has begun.
     """
 
     trainer: Trainer
@@ -69,6 +70,7 @@ class Setup:
     remarks: tuple[str, ...]
     config: Config
     dataset: data.LongTailed
+    held: tuple[str, ...] = ()
 
     @property
     def features(self) -> str | None:
@@ -163,10 +165,14 @@ class Setup:
         self.evaluator.close()
 
 
-def load_dataset(config: Config) -> data.LongTailed:
+def load_dataset(config: Config, *, source: data.Source | None = None) -> data.LongTailed:
     """Load the data set, draw its splits, and check what only they can say about the config.
 
     One process of each machine loads it before the others, which then find its caches.
+
+    Args:
+        config: of the run.
+        source: as for :func:`engine.training.build.build_dataset`.
 
     Raises:
         ConfigError: data are missing or do not allow what the config asks, or the teacher does not
@@ -175,7 +181,7 @@ def load_dataset(config: Config) -> data.LongTailed:
     facts = None if config.teacher is None else named_runs.teacher_facts(config.teacher)
     with Processes.current().local_main_first():
         dataset = build.build_dataset(
-            config, taught=() if facts is None else trained.known_names(facts)
+            config, taught=() if facts is None else trained.known_names(facts), source=source
         )
     data_checks.check_config(config, dataset)
     if facts is not None:
@@ -183,27 +189,44 @@ def load_dataset(config: Config) -> data.LongTailed:
     return dataset
 
 
-def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
+def set_up(
+    config: Config, dataset: data.LongTailed, machine: Machine, begun: Begun | None = None
+) -> Setup:
     """Make model, loss, optimizer, loaders and what evaluates them.
+
+    A run that has begun needs what it started from for what its checkpoint leaves out alone.
+
+    Args:
+        config: of the run.
+        dataset: of the run.
+        machine: what it is trained on.
+        begun: the weights of its checkpoint, where it has one.
 
     Raises:
         ConfigError: timm has no such model or optimizer, it cannot be built as asked, the loss does
             not fit the number of classes, or the weights of ``model.init_from`` do not fit.
     """
-    start = start_weights(config, dataset)
+    is_whole = begun is not None and begun.is_whole
+    start = None if is_whole else start_weights(config, dataset)
     trainer = build.build_trainer(
-        config,
+        _from_random(config) if is_whole else config,
         dataset,
         device=machine.device,
         start=None if start is None else start.state,
         teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
     )
     assert isinstance(trainer.model, models.Classifier)
-    trainer.base = base_of(config, trainer.model, named=None if start is None else start.trained)
+    if begun is not None and is_whole:
+        trainer.model.load_state_dict(begun.state)
+    else:
+        named = None if start is None else start.trained
+        trainer.base = base_of(config, trainer.model, named=named)
     class_weights = build.build_class_weights(config, dataset)
     loaders = Loaders(config, dataset, machine=machine, model=trainer.model)
     smallest_share = data_checks.smallest_share(trainer.model)
-    if isinstance(config.model.init_from, tuple):  # a mean of weights has no statistics yet
+    if begun is None and isinstance(
+        config.model.init_from, tuple
+    ):  # a mean of weights has no statistics yet
         every = torch.arange(len(dataset.train))
         with contextlib.closing(loaders.renewing()) as images:
             trainer.renew_statistics(trainer.model, images.epoch(every, epoch=0), with_frozen=True)
@@ -216,8 +239,17 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         smallest_batch=min(loader.batch_sizes(epoch_length)),
         processes=machine.processes.world,
     )
-    start_head(config, dataset, trainer=trainer, loaders=loaders)
+    if begun is None:
+        start_head(config, dataset, trainer=trainer, loaders=loaders)
     steps = loader.num_batches(epoch_length)
+    facts = trained.facts_of(
+        config,
+        dataset,
+        teacher=trainer.teacher,
+        start=None if start is None else start.identity,
+    )
+    if is_whole:  # the runs that it started from were not looked at
+        del facts["start_weights"]
     parameters = described(trainer.model, build.build_groups(config, trainer.model))
     readout = build.build_readout(
         config,
@@ -248,12 +280,7 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         ),
         steps=steps,
         parameters=parameters,
-        facts=trained.facts_of(
-            config,
-            dataset,
-            teacher=trainer.teacher,
-            start=None if start is None else start.identity,
-        ),
+        facts=facts,
         notes=(*notes.notes(config), *notes.light_notes(config, parameters)),
         remarks=(
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
@@ -266,4 +293,18 @@ def set_up(config: Config, dataset: data.LongTailed, machine: Machine) -> Setup:
         ),
         config=config,
         dataset=dataset,
+        held=_held(begun),
     )
+
+
+def _from_random(config: Config) -> Config:
+    """Return a config of the same model, which starts from random weights."""
+    model = config.model.model_copy(update={"pretrained": False, "init_from": None})
+    return config.model_copy(update={"model": model})
+
+
+def _held(begun: Begun | None) -> tuple[str, ...]:
+    """Return the facts of the weights that a run began with which its checkpoint makes up for."""
+    if begun is None:
+        return ()
+    return ("pretrained_file", "text_file") if begun.is_whole else ("text_file",)

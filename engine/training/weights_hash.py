@@ -1,28 +1,44 @@
-"""Weights as twelve digits."""
+"""Weights as sixteen digits."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from engine.config.schema import Config
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+DIGITS = 16  # records of before shapes and types were in it have 12
+
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """Return 12 hex digits over every weight and buffer of a state dict."""
+    """Return 16 hex digits over every weight and buffer: its name, type, shape and bytes."""
     digest = hashlib.sha256()
-    for name, value in state.items():
-        digest.update(name.encode() + b"\0")
+    for name in sorted(state):
+        value = state[name]
+        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
         digest.update(bytes_of(value))
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()[:DIGITS]
+
+
+def is_former(recorded: str | None) -> bool:
+    """Return whether a record is of before, over names and bytes alone, and cannot be compared.
+
+    Args:
+        recorded: what :func:`weights_hash` once gave, or several of it joined by ``+``.
+    """
+    return recorded is not None and any(len(part) < DIGITS for part in recorded.split("+"))
 
 
 def bytes_of(value: Tensor) -> memoryview:
     """Return the bytes of a tensor in the order of its elements; NumPy has no name for bfloat16."""
+    import torch  # seconds, which whoever reads records alone need not wait for
+
     return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 

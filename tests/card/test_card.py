@@ -14,18 +14,23 @@ from torch.nn.functional import interpolate
 from data import Split, image_hashes, near_pairs
 from engine.card.__main__ import main
 from engine.card.card import Card, card_of
+from engine.card.files import FileFacts
 from engine.card.seed_noise import seed_noise
 from engine.card.text import facts, markdown
 from engine.config.load import load
+from engine.config.mistakes import ConfigError
 from engine.report.resolution import (
+    HalfWidth,
     class_half_widths,
     effective_number,
     half_width,
     mean_half_width,
+    overall_half_width,
     seeds_needed,
 )
 from engine.report.shape import shape_of
 from engine.training.repeats import find_repeats
+from engine.training.setup import load_dataset
 from tests._full_disk import full_at
 from tests._runs import small_run
 from tests.data._files import write_folder
@@ -60,21 +65,38 @@ def test_groups_of_equal_outcomes_are_worth_one_image_each() -> None:
 
 
 def test_the_half_width_of_a_mean_of_equally_many_images_is_that_of_all_of_them() -> None:
-    widths = class_half_widths(np.arange(40) % 4, None, num_classes=5)
-    assert widths[4] is None
-    mean = mean_half_width(widths)
-    assert mean is not None
-    assert mean.images == pytest.approx(half_width(40))
+    mean = mean_half_width(np.arange(40) % 4, None, classes=np.arange(5) < 5)
+    assert mean == HalfWidth(pytest.approx(half_width(40)), None)
+    assert mean_half_width(np.arange(40) % 4, None, classes=np.arange(5) == 4) is None
 
 
 @pytest.mark.parametrize("counts", [[2] * 10, [15, 10, 10, 10]])
 def test_the_half_width_of_a_mean_covers_what_it_promises(counts: list[int]) -> None:
     draws = np.random.default_rng(0).binomial(counts, 0.5, size=(100_000, len(counts)))
     targets = np.repeat(np.arange(len(counts)), counts)
-    mean = mean_half_width(class_half_widths(targets, None, num_classes=len(counts)))
+    mean = mean_half_width(targets, None, classes=np.ones(len(counts), dtype=bool))
     assert mean is not None
     covered = np.abs((draws / counts).mean(axis=1) - 0.5) <= mean.images
     assert 0.94 < covered.mean() < 0.97
+
+
+def test_by_group_means_that_all_images_of_a_group_are_right_or_wrong_together() -> None:
+    """The standard error of each mean is that of draws of whole groups, whatever their classes."""
+    random = np.random.default_rng(0)
+    targets, groups = random.integers(0, 3, 300), random.integers(0, 60, 300)
+    is_right = random.integers(0, 2, (20_000, 60))[:, groups]
+    recalls = np.stack([is_right[:, targets == label].mean(axis=1) for label in range(3)])
+    every = np.ones(3, dtype=bool)
+    pairs = [
+        (overall_half_width(groups, num=300), is_right.mean(axis=1)),
+        (mean_half_width(targets, groups, classes=every), recalls.mean(axis=0)),
+        (mean_half_width(targets, groups, classes=np.arange(3) > 0), recalls[1:].mean(axis=0)),
+        *zip(class_half_widths(targets, groups, num_classes=3), recalls, strict=True),
+    ]
+    for width, drawn in pairs:
+        assert width is not None
+        num = 0.25 / drawn.var()
+        assert width.groups == pytest.approx(half_width(num), rel=0.02)
 
 
 @pytest.mark.parametrize("std", [0.004, 0.01, 0.03])
@@ -212,7 +234,7 @@ def test_a_card_that_cannot_be_written_is_one_line(
     assert not any(file.name.startswith(".") for file in folder.iterdir())
 
 
-def test_every_broken_file_is_named(
+def test_every_broken_file_is_named_and_the_rest_is_described(
     pets: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -222,10 +244,87 @@ def test_every_broken_file_is_named(
     copy = shutil.copytree(pets, tmp_path / "pets")
     for name in ("train/cat/001.png", "test/dog/000.png"):
         (copy / name).write_bytes((copy / name).read_bytes()[:60])
-    assert main(words(copy)) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert "train/cat/001.png cannot be read as an image" in lines[0]
+    assert main([*words(copy), "--out", str(tmp_path / "card")]) == 0
+    printed = capsys.readouterr().out
+    assert "8 training, 3 test" in printed
+    assert "2 of 13 cannot be read, and are left out here" in printed
+    faults = printed.partition("train.py refuses these data:\n")[2].splitlines()[:2]
+    assert "train/cat/001.png cannot be read as an image" in faults[0]
+    assert "test/dog/000.png cannot be read as an image" in faults[1]
+    assert faults[0].strip() in (tmp_path / "card/card.md").read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match="cannot be read as an image"):
+        load_dataset(load(overrides=words(copy)))
+
+
+def test_more_broken_files_than_are_named_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    folder = write_folder(tmp_path / "pets", {s: {"cat": 30, "dog": 3} for s in ("train", "test")})
+    for number in range(25):
+        (folder / f"train/cat/{number:03}.png").write_bytes(b"no image")
+    card = card_of(load(overrides=words(folder)))
+    assert (len(card.faults), card.faults[-1]) == (21, "... and 5 more files")
+    assert card.totals == {"train": 8, "test": 33}
+
+
+def test_a_folder_with_a_leak_is_described_and_a_run_refuses_it(
+    pets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    shutil.copy(copy / "test/cat/000.png", copy / "train/dog/000.png")
+    given = [*words(copy), "data.group_by=^(00.)"]
+    assert main(given) == 0
+    printed = capsys.readouterr().out
+    assert f"  data.path: {copy} has the same images in two splits: test images" in printed
+    assert f"  data.group_by=^(00.): {copy} has images of one group in two splits" in printed
+    assert "images that are there more than once: 1 of test in train, too" in printed
+    with pytest.raises(ConfigError, match="has the same images in two splits"):
+        load_dataset(load(overrides=given))
+
+
+def test_lists_that_a_run_refuses_are_described(
+    pets: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    train = [f"train/cat/00{n}.png,cat,p{n}" for n in range(6)] + ["train/dog/000.png,dog,p9"]
+    test = ["test/cat/000.png,cat,p1", "train/cat/000.png,cat,q", "gone.png,dog,r"]
+    for name, lines in (("train", train), ("test", test)):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["file,class,patient", *lines]))
+    given = [
+        *("data=image_list", f"data.root={pets}", "data.columns=[file,class,patient]"),
+        *(f"data.{split}={tmp_path / split}.csv" for split in ("train", "test")),
+        *("data.validation.fraction=null", f"track.root={tmp_path}"),
+    ]
+    assert main(given) == 0
+    printed = capsys.readouterr().out
+    assert "7 training, 2 test" in printed
+    assert "train/cat/000.png is in train.csv, line 2, too" in printed
+    assert "data.test: group p1 is in train.csv, too" in printed
+    assert f"data.test: 1 of 3 files of test.csv are not in {pets}: gone.png" in printed
+    with pytest.raises(ConfigError, match="is in train"):
+        load_dataset(load(overrides=given))
+
+
+def test_a_card_that_cannot_be_made_names_the_broken_files_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    folder = write_folder(tmp_path / "pets", {s: {"cat": 1, "dog": 1} for s in ("train", "test")})
+    for name in ("cat", "dog"):
+        (folder / f"test/{name}/000.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError) as caught:
+        card_of(load(overrides=words(folder)))
+    broken, _, mistake = caught.value.mistakes
+    assert "test/cat/000.png cannot be read as an image" in broken
+    assert "has no test image" in mistake
 
 
 def test_images_that_lists_name_are_looked_at_too(
@@ -269,6 +368,18 @@ def test_the_noise_of_seeds_is_pooled_over_earlier_runs(tmp_path: Path) -> None:
     assert (found.num_configs, found.num_runs) == (1, 2)
     assert found.std == pytest.approx(np.std(np.array(values, dtype=float), ddof=1))
     assert seed_noise(tmp_path / "synthetic", title="Digits") is None
+
+
+def test_the_formats_and_sizes_that_are_not_named_are_counted(digits: Card) -> None:
+    from dataclasses import replace
+
+    kinds = [("JPEG RGB", 9), ("JPEG L", 5), ("PNG P", 4), ("PNG LA", 3), ("MPO RGB", 2), ("X", 1)]
+    sizes = [((w, 7), 20 - w) for w in range(5)]
+    found = FileFacts(24, 2_000_000, tuple(kinds), tuple(sizes), {})
+    assert dict(facts(replace(digits, files=found)))["files"] == (
+        "9 JPEG RGB, 5 JPEG L, 4 PNG P, 3 PNG LA, 3 in 2 other kinds; 20 of 0x7, 19 of 1x7, "
+        "18 of 2x7, 17 of 3x7, 16 in 1 other size; 2.0 MB; all can be read"
+    )
 
 
 def test_a_card_with_noise_says_how_many_seeds_a_point_needs(digits: Card) -> None:

@@ -83,6 +83,10 @@ def test_closed_up_labels_keep_the_names_of_the_lists_numbers(shelf: Shelf) -> N
         ("names.json", "[", "cannot be read as UTF-8 text or JSON"),
         ("names.json", '[{"id": 0}, {"id": 1}]', "names no classes"),
         ("names.json", "3", "names no classes"),
+        ("names.json", '{"cat": true, "dog": 1}', "names no classes"),
+        ("names.json", '{"cat": 0, "dog": 0}', "names no classes"),
+        ("names.json", '[{"id": -1, "name": "cat"}]', "names no classes"),
+        ("names.json", '{"\u00b2": "cat"}', "names no classes"),
     ],
 )
 def test_a_file_that_does_not_name_the_classes_is_refused(

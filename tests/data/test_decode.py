@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import DataError
+from data import DataError, FileFact, file_fact
 from data._decode import decode, stored_shape
 from tests.data._files import write_image
 
@@ -123,7 +123,7 @@ def test_a_value_beyond_the_bits_in_use_names_the_file_and_the_key(tmp_path: Pat
         decode(path, size=None, grey_bits=12)
 
 
-@pytest.mark.parametrize("extension", ["gif", "webp", "png", "tif"])
+@pytest.mark.parametrize("extension", ["gif", "webp", "png", "tif", "mpo"])
 def test_of_several_frames_or_pages_it_is_the_first(tmp_path: Path, extension: str) -> None:
     frames = [Image.new("RGB", (6, 6), (grey,) * 3) for grey in (120, 0, 255)]
     path = tmp_path / f"a.{extension}"
@@ -158,19 +158,42 @@ def test_a_truncated_file_is_named_in_one_line(tmp_path: Path, extension: str) -
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(30)])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"hello", "it has no known image format"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(30), ".+"),
+    ],
+)
 @pytest.mark.parametrize("reader", [lambda path: decode(path, size=None), stored_shape])
 def test_a_file_that_is_no_image_is_named(
-    tmp_path: Path, content: bytes, reader: Callable[[Path], object]
+    tmp_path: Path, content: bytes, reason: str, reader: Callable[[Path], object]
 ) -> None:
     (tmp_path / "notes.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"notes.png cannot be read as an image.*: replace it"):
+    expected = rf"notes.png cannot be read as an image \({reason}\): replace it or remove it$"
+    with pytest.raises(DataError, match=expected) as caught:
         reader(tmp_path / "notes.png")
+    assert str(caught.value).count("notes.png") == 1
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone.png cannot be read as an image"):
+    with pytest.raises(DataError, match=r"gone.png cannot be read as an image \(No such file or"):
         decode(tmp_path / "gone.png", size=None)
+
+
+@pytest.mark.parametrize(("name", "form"), [("a.jpg", "PNG"), ("a.png", "JPEG"), ("a", "BMP")])
+def test_the_content_of_a_file_says_what_it_is_and_not_its_name(
+    tmp_path: Path, name: str, form: str
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / name, format=form)
+    with Image.open(tmp_path / name) as stored:
+        expected = np.asarray(stored.convert("RGB")).transpose(2, 0, 1)
+    assert np.array_equal(decode(tmp_path / name, size=None).numpy(), expected)
+    fact = file_fact(tmp_path / name)
+    assert isinstance(fact, FileFact)
+    assert fact.format == form
 
 
 def test_size_resizes_the_shorter_side_and_keeps_the_centre_square(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from data import DataError, Imbalance, Validation, build
-from data._duplicates import find_duplicates
+from data._copies import told_files, within_notes
+from data._duplicates import equal_files, numbered
 from data._folder import list_folder
 from data.image_folder import ImageFolder
 from tests.data._files import write_folder
@@ -24,12 +25,17 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
+def notes_of(source: ImageFolder) -> tuple[str, ...]:
+    validation = Validation(per_class=None)
+    return build(source, imbalance=Imbalance("none"), validation=validation).source_notes
+
+
 def copy(pets: Path, first: str, second: str) -> None:
     shutil.copy(pets / first, pets / second)
 
 
 def test_a_folder_without_duplicates_says_nothing(pets: Path, root: Path) -> None:
-    assert ImageFolder(root, path=str(pets)).load().notes == ()
+    assert notes_of(ImageFolder(root, path=str(pets))) == ()
 
 
 @pytest.mark.parametrize("way", ["copy", "link", "linked folder"])
@@ -84,7 +90,7 @@ def test_repeats_within_a_split_are_counted_and_one_is_named(pets: Path, root: P
     copy(pets, "train/cat/000.png", "train/cat/copy.png")
     copy(pets, "train/cat/000.png", "train/cat/twin.png")
     copy(pets, "train/cat/001.png", "train/dog/wrong.png")
-    assert ImageFolder(root, path=str(pets)).load().notes == (
+    assert notes_of(ImageFolder(root, path=str(pets))) == (
         "train images that repeat another: 3 of 10 (train/cat/copy.png = train/cat/000.png)",
         "train images in more than one class: 1 (train/dog/wrong.png = train/cat/001.png)",
     )
@@ -95,8 +101,10 @@ def test_files_of_one_size_and_one_middle_are_told_apart_by_their_ends(pets: Pat
     (pets / "train/cat/a.png").write_bytes(b"1" + content)
     (pets / "train/cat/b.png").write_bytes(b"2" + content)
     (pets / "train/cat/c.png").write_bytes(b"2" + content)
-    found = find_duplicates(list_folder(pets))
-    assert found.repeats == (
+    listing = list_folder(pets)
+    contents = numbered(listing, equal_files(listing))
+    told = {name: told_files(own, contents[name]) for name, own in listing.splits.items()}
+    assert within_notes(told) == (
         "train images that repeat another: 1 of 10 (train/cat/c.png = train/cat/b.png)",
     )
 
@@ -106,9 +114,10 @@ def test_a_large_folder_is_looked_through_once(
 ) -> None:
     copy(pets, "train/cat/000.png", "train/cat/copy.png")
     monkeypatch.setattr("data._folder_cache._MANY", 1)
-    first = ImageFolder(root, path=str(pets)).load().notes
-    monkeypatch.setattr("data._folder_cache.find_duplicates", None)
-    assert ImageFolder(root, path=str(pets)).load().notes == first
+    first = notes_of(ImageFolder(root, path=str(pets)))
+    assert len(first) == 1
+    monkeypatch.setattr("data._folder_cache.equal_files", None)
+    assert notes_of(ImageFolder(root, path=str(pets))) == first
     (root / "cache/image_folder").rename(root / "moved")
     with pytest.raises(TypeError):
         ImageFolder(root, path=str(pets)).load()

@@ -75,7 +75,7 @@ def test_a_patient_in_training_and_test_is_refused_by_name_or_said(pets: Path) -
         folder.parent / "root", path=str(folder), group_by="folder", allow_overlap=True
     )
     notes = build(source, imbalance=Imbalance("none"), validation=Validation(None)).notes
-    assert f"{SHARED_GROUPS}, by group: 1 in train and test" in notes
+    assert f"{SHARED_GROUPS}, by group: 1 group in train and test" in notes
 
 
 def test_folders_in_class_folders_name_the_key_that_makes_groups_of_them(pets: Path) -> None:
@@ -123,5 +123,6 @@ def test_a_brightened_copy_in_test_is_counted_on_request(tmp_path: Path) -> None
     )
     assert plain.source_notes == ()
     assert looked.source_notes == (
-        "test images that look like one of train: 1 of 7 (number 6 like 1; data.near_duplicates)",
+        "test images that look like one of train: 1 of 7 "
+        "(test/dog/9.png like train/cat/1.png; data.near_duplicates)",
     )

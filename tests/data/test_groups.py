@@ -111,7 +111,7 @@ def test_validation_is_made_of_whole_groups_and_says_how_many() -> None:
     assert len(dataset.train) + len(dataset.val) == 100
     assert 20 <= len(dataset.val) <= 30
     assert dataset.notes[-1] == "split by smear, none is in two splits: " + ", ".join(
-        f"{len(set(split.groups))} in {name}"  # type: ignore[arg-type]
+        f"{len(set(split.groups))} groups in {name}"  # type: ignore[arg-type]
         for name, split in (("train", dataset.train), ("val", dataset.val), ("test", dataset.test))
     )
 

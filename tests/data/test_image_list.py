@@ -87,6 +87,7 @@ def test_repeated_lines_that_just_exceed_the_cache_leave_no_entry_without_dates(
 def test_checking_lists_opens_no_image_and_asks_nothing_of_a_single_file(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from data._base import refuse
     from data._list_file import read_list
     from data._lists import check_lists
 
@@ -110,7 +111,12 @@ def test_checking_lists_opens_no_image_and_asks_nothing_of_a_single_file(
         patched.setattr(os, "stat", recorded(os.stat))
         patched.setattr(io, "open", recorded(io.open))
         found = check_lists(
-            lists, shelf.path, class_names=None, test_fraction=None, with_facts=False
+            lists,
+            shelf.path,
+            class_names=None,
+            test_fraction=None,
+            with_facts=False,
+            refuse=refuse,
         )
     assert any(path.endswith("train.txt") for path in asked)
     assert not [path for path in asked if path.endswith(".png")]

@@ -62,6 +62,28 @@ def test_training_images_that_are_in_test_are_left_out_and_test_stays_whole() ->
     assert left.split_fingerprint != kept.split_fingerprint
 
 
+def test_images_of_classes_that_a_run_leaves_out_are_not_called_left_out_of_it() -> None:
+    class Three:
+        """A copy of the first test image in training, of class c2 alone."""
+
+        def load(self) -> Pool:
+            pool = PoolOf([5, 5, 5], test_per_class=3).load()
+            images = pool.train.images.clone()  # type: ignore[union-attr]
+            at = int(torch.nonzero(pool.train.targets == 2)[0])
+            images[at] = pool.test.images[0]  # type: ignore[index]
+            return replace(pool, train=replace(pool.train, images=images))
+
+    whole = split(Three(), drop_duplicates=True)  # type: ignore[arg-type]
+    assert "1 of 15 train images are left out" in whole.notes[0]
+    two = split(Three(), drop_duplicates=True, classes=["c0", "c1"])  # type: ignore[arg-type]
+    assert two.source_notes == (
+        "no image is left out: none is in two splits (data.drop_duplicates)",
+    )
+    one = split(Three(), drop_duplicates=True, classes=["c1", "c2"])  # type: ignore[arg-type]
+    assert "1 of 10 train images are left out, as they repeat images: 1 of test" in one.notes[0]
+    assert one.notes[1] == "test keeps all its 6 images (data.drop_duplicates)"
+
+
 def test_validation_of_its_own_gives_up_what_is_in_test_and_training_what_is_in_both() -> None:
     source = Planted(
         {("val", 0): ("test", 1), ("train", 3): ("test", 1), ("train", 5): ("val", 2)}, val=(2, 2)
@@ -106,7 +128,8 @@ def test_brightened_copies_are_left_out_on_request_alone() -> None:
     counted = split(source, near_duplicates=4)
     assert len(counted.train) == 11
     assert counted.notes[0] == (
-        "test images that look like one of train: 1 of 6 (number 0 like 2; data.near_duplicates)"
+        "test images that look like one of train: 1 of 6 (number 0 like number 2; "
+        "data.near_duplicates)"
     )
 
 

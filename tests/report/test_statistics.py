@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from engine.report import statistics
-from engine.report.statistics import Difference, mean_and_std, paired_difference
+from engine.report.statistics import Difference, may_differ, mean_and_std, paired_difference
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -134,6 +134,13 @@ def test_the_order_of_pairs_and_the_unit_do_not_matter(counts: list[int]) -> Non
     else:
         expected = pytest.approx((one.low / 100, one.high / 100), abs=1e-9)
         assert (other.low, other.high) == expected
+
+
+@given(values)
+def test_what_the_cheap_look_rules_out_is_not_distinguishable(counts: list[int]) -> None:
+    ours, baseline = [k / IMAGES for k in counts], [0.0] * len(counts)
+    found = paired_difference(ours, baseline)
+    assert may_differ(ours, baseline) or not found.is_distinguishable
 
 
 def test_equal_calls_give_equal_answers() -> None:

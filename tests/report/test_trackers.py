@@ -176,7 +176,7 @@ def test_a_tracker_that_is_no_file_yet_says_where_to_add_it() -> None:
 
 def test_a_key_of_a_tracker_that_is_not_asked_for_says_whose_it_is() -> None:
     assert mistakes_of("track.mlflow_uri=x") == (
-        "track.mlflow_uri: unknown key: it is a key of mlflow, which track.to does not name",
+        "track.mlflow_uri: mlflow has this key, and track.to does not name it",
     )
 
 

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.cells import cell_len
+from rich.console import Console
 
 from engine.config.components import ROOT
 from engine.tables import table_file
 from engine.tables.__main__ import main
 from engine.tables.dot_plot import draw
-from engine.tables.formats import latex
+from engine.tables.formats import latex, terminal
 from engine.tables.layout import Entry, Sheet
 from engine.tables.options import OPTIONS, USAGE
 from engine.tables.record import RunRecord, from_run_folder, read
@@ -55,6 +57,21 @@ def mistake(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 # --- formats -------------------------------------------------------------------------------------
+
+
+def test_lines_of_a_terminal_are_aligned_folded_and_no_wider_than_it() -> None:
+    rows = [(Entry(name), Entry("0.5 ± 0.1", is_bold=True), Entry("1")) for name in ("ce", "損失")]
+    sheet = Sheet("caption", ("method", "balanced accuracy", "n"), tuple(rows), ())
+    for width, num_tables in ((26, 1), (25, 2)):
+        printed = io.StringIO()
+        terminal([sheet], Console(width=width, file=printed))
+        lines = printed.getvalue().splitlines()
+        assert max(map(cell_len, lines)) <= width
+        assert sum("─" in line for line in lines) == num_tables
+        assert lines[2].split() == ["balanced"]
+        assert lines[3].split()[:2] == ["method", "accuracy"]
+        assert "  ce       0.5 ± 0.1" in lines[5]
+        assert "  損失     0.5 ± 0.1" in lines[6]
 
 
 def test_markdown_has_a_bold_row_a_dash_and_the_interval(

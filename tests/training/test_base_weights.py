@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import timm
 import torch
 
 import models
+from engine.config.load import load
 from engine.config.mistakes import ConfigError
+from engine.training.base_weights import base_of
 from engine.training.checkpoint import Checkpointer
 from engine.training.signals import Interrupted
 from engine.training.trained import load_run, load_weights
 from models import _hub
+from models.heads.linear import Linear
 from tests._runs import folder_of, small_run, weights_of
 
 # Its statistics change, which are no parameters.
@@ -113,6 +117,39 @@ def test_a_finished_run_is_not_shown_for_another_file_of_weights(
         small_run(root, *words)
     finally:
         shutil.copy(kept, file_of(norm))
+
+
+def test_weights_of_another_shape_or_type_are_other_weights() -> None:
+    model = models.build(
+        "cifar_resnet8", num_outputs=2, in_channels=1, image_size=8, head=Linear, freeze=True
+    )
+    config = load(
+        overrides=["model=cifar_resnet8", "model.tune=head", "model.init_from=run"],
+        check_named_runs=False,
+    )
+    weight = torch.ones(2, 3)
+    found = [base_of(config, model, named={"weight": w}) for w in (weight, weight.T, weight.half())]
+    hashes = [base.hash for base in found if base is not None]
+    assert len(set(hashes)) == 3
+
+
+def test_a_checkpoint_that_names_its_base_by_an_older_hash_is_still_loaded(
+    norm: Path, tmp_path: Path
+) -> None:
+    """Older hashes are over names and float32 values: 12 digits."""
+    run = Path(shutil.copytree(norm, tmp_path / norm.name))
+    joined = hashlib.sha256()
+    for key, value in sorted(torch.load(file_of(norm), weights_only=True).items()):
+        values = value.float() if value.is_floating_point() else value
+        joined.update(key.encode() + b"\0" + hashlib.sha256(values.numpy().tobytes()).digest())
+    last = run / "checkpoints" / "last.pt"
+    state = torch.load(last, weights_only=True)
+    torch.save({**state, "base": {**state["base"], "hash": joined.hexdigest()[:12]}}, last)
+    theirs = load_weights(norm).state
+    assert all(torch.equal(v, theirs[k]) for k, v in load_weights(run).state.items())
+    torch.save({**state, "base": {**state["base"], "hash": "0123456789ab"}}, last)
+    with pytest.raises(ConfigError, match="was trained on other weights"):
+        load_weights(run)
 
 
 def test_a_light_run_on_a_light_run_is_put_together_from_both(norm: Path, tmp_path: Path) -> None:

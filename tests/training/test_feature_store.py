@@ -79,6 +79,13 @@ def test_images_replaced_by_others_of_the_same_names_and_sizes_have_features_of_
     assert not torch.equal(first, second)
 
 
+def test_images_of_another_size_have_features_of_their_own(head_alone: Config) -> None:
+    features_of_test(head_alone)
+    data = head_alone.data.model_copy(update={"size": 12})
+    table, said = features_of_test(head_alone.model_copy(update={"data": data}))
+    assert "computed once" in said and table.shape == features_of_test(head_alone)[0].shape
+
+
 def test_another_decoder_makes_other_features(
     head_alone: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

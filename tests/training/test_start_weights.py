@@ -156,6 +156,10 @@ def test_a_run_older_than_the_record_of_its_start_weights_says_so(
     said = printed(tmp_path / "runs", *words)
     line = "with which weights of the run that model.init_from names it began is not recorded"
     assert line in said
+    environment["facts"]["start_weights"] = "0123456789ab"  # without shapes and types
+    path.write_text(json.dumps(environment))
+    said = printed(tmp_path / "runs", *words)
+    assert f"{line.removesuffix('not recorded')}recorded in an older way, and is not" in said
 
 
 # --- which of them go where -----------------------------------------------------------------------

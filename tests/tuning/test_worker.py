@@ -23,7 +23,7 @@ from engine.tuning.study import trial_owner
 from engine.tuning.study.address import Address
 from engine.tuning.study.claims import Claim, FileClaim
 from engine.tuning.study.folder import StudyFolder
-from engine.tuning.study.storage import StorageLostError, claim_of
+from engine.tuning.study.storage import PatientStorage, StorageLostError, claim_of
 from engine.tuning.study.trial_owner import OWNER, is_lost, this_process
 from engine.tuning.study.trials import ended_trials
 from engine.tuning.study.worker import Worker, requeue_lost
@@ -205,6 +205,109 @@ def test_a_lost_trial_whose_end_was_taken_but_not_answered_is_queued_once(
     requeue_lost(seat.study, seat.storage)
     assert seat.states().count("FAIL") == 1
     assert seat.states().count("WAITING") == waiting + 1
+
+
+def test_a_trial_that_ends_while_places_are_counted_leaves_no_place_free(
+    seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever look at the storage its end comes after."""
+    trials = [seat.asked() for _ in range(4)]
+    for trial in trials:
+        trial.set_user_attr(OWNER, this_process(trial.number))
+    for trial in trials[:3]:
+        seat.study.tell(trial, 1.0)
+    real = seat.storage.database.get_all_trials
+
+    def look(*arguments: Any, **options: Any) -> Any:
+        seen = real(*arguments, **options)
+        if trials:
+            seat.storage.set_trial_state_values(trials.pop()._trial_id, TrialState.COMPLETE, [1.0])
+            trials.clear()
+        return seen
+
+    monkeypatch.setattr(seat.storage.database, "get_all_trials", look)
+    assert seat.worker()._place() == "taken"
+    assert seat.worker()._place() == "done"
+
+
+CHANGES = [
+    "create_new_trial",
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "set_trial_param",
+    "set_trial_state_values",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "record_heartbeat",
+]
+
+
+def no_answers(storage: PatientStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the database take every change, and go away before it says so; it answers next time."""
+    monkeypatch.setattr("engine.tuning.study.storage.time.sleep", lambda _: None)
+    is_gone = {"now": False}
+
+    def unanswered(method: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            is_gone["now"] = not is_gone["now"]
+            found = method(*arguments, **options)
+            if is_gone["now"]:
+                raise StorageInternalError("server closed the connection")
+            return found
+
+        return call
+
+    for name in CHANGES:
+        monkeypatch.setattr(storage.database, name, unanswered(getattr(storage.database, name)))
+
+
+def test_a_search_whose_database_never_answers_a_change_at_once_counts_as_any_other(
+    seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = seat.asked()
+    values = seat.runner.suggest(lost)
+    seat.study.enqueue_trial({"optim.lr": 0.03})
+    no_answers(seat.storage, monkeypatch)
+    seat.study.enqueue_trial({"optim.lr": 0.04})
+    assert seat.worker().run() == "done"
+    ended = ended_trials(seat.study)
+    assert sorted(seat.states()) == ["COMPLETE"] * 4 + ["FAIL"]
+    assert len({tuple(trial.params.values()) for trial in ended}) == 4
+    assert values in [trial.params for trial in ended]
+    assert {0.02, 0.03, 0.04} <= {trial.params["optim.lr"] for trial in ended}
+
+
+def test_a_lost_trial_that_two_workers_have_queued_again_is_run_once(seat: Seat) -> None:
+    """The first had failed it and lost the claim; the second saw it failed and not repeated."""
+    lost = seat.asked()
+    seat.runner.suggest(lost)
+    requeue_lost(seat.study, seat.storage)
+    (failed,) = seat.study.get_trials(states=(TrialState.FAIL,))
+    seat.storage.requeue(seat.study, failed)
+    assert seat.worker().run() == "done"
+    ended = [tuple(trial.params.values()) for trial in ended_trials(seat.study)]
+    assert len(ended) == len(set(ended)) == 4
+    assert seat.states().count("WAITING") == 0
+
+
+def test_a_lost_trial_that_is_queued_again_while_another_asks_is_given_up(
+    seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seat.runner.suggest(seat.asked())
+    requeue_lost(seat.study, seat.storage)
+    (failed,) = seat.study.get_trials(states=(TrialState.FAIL,))
+    real = Worker._place
+
+    def then_queued(worker: Worker) -> Any:
+        place = real(worker)
+        if len(ended_trials(worker.study)) == 2 and len(seat.states()) < 5:
+            seat.storage.requeue(seat.study, failed)
+        return place
+
+    monkeypatch.setattr(Worker, "_place", then_queued)
+    assert seat.worker().run() == "done"
+    ended = [tuple(trial.params.values()) for trial in ended_trials(seat.study)]
+    assert len(ended) == len(set(ended)) == 4
 
 
 @pytest.mark.parametrize("is_reporting", [False, True])

@@ -44,14 +44,14 @@ def best_of_n(values: Sequence[float], *, direction: Direction) -> BestOfN:
     assert number > 0 and np.isfinite(ordered).all()
     rank = np.arange(1, number + 1)
     within = np.ones(number)  # C(rank, n) / C(N, n), from one n to the next
-    rows = []
+    # Row by row: all rows of thousands of trials would fill a memory of gigabytes.
+    mean, ends = np.empty(number), np.empty((number, 2), dtype=np.int64)
     for n in range(1, number + 1):
         within = within * np.maximum(rank - n + 1, 0) / (number - n + 1)
-        rows.append(within)
-    distribution = np.array(rows)
-    mean = np.diff(distribution, axis=1, prepend=0.0) @ ordered
-    # Rounding must not push a quantile past the last value.
-    low, high = (ordered[(distribution >= q - 1e-12).argmax(axis=1)] for q in (0.1, 0.9))
+        mean[n - 1] = np.diff(within, prepend=0.0) @ ordered
+        # Rounding must not push a quantile past the last value.
+        ends[n - 1] = within.searchsorted([0.1 - 1e-12, 0.9 - 1e-12])
+    low, high = ordered[ends.T]
     if direction == "minimize":
         low, high = high, low
     return BestOfN(rank, sign * mean, sign * low, sign * high)

@@ -144,8 +144,9 @@ def pareto_front(
     done = complete(trials)
     assert done, "no trial is complete"
     first, second = objectives
-    on = sorted((t for t in done if t.number in set(front)), key=lambda t: t.values[0])
-    off = [t for t in done if t.number not in set(front)]
+    unbeaten = set(front)
+    on = sorted((t for t in done if t.number in unbeaten), key=lambda t: t.values[0])
+    off = [t for t in done if t.number not in unbeaten]
     figure = new_figure(6.0, 4.8, title=title)
     axes = figure.subplots()
     axes.plot(*_points(off).T, "o", color=GREY, markersize=4.5, alpha=0.75, label="other trials")

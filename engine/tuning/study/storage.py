@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import time
+import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy
@@ -16,15 +18,18 @@ from optuna.storages import (
     get_storage,
 )
 from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from engine.config.mistakes import ConfigError
 from engine.training.files import WriteError
 from engine.tuning.study.address import Address
 from engine.tuning.study.claims import Claim, claim_on
+from engine.tuning.study.trial_owner import is_lost
 
 PATIENCE = 600.0  # seconds for which calls to a storage that is gone are tried again
 HEARTBEAT = 10  # seconds between signs of life of a trial
+TOKEN = "token"  # system attribute of a trial that was made with values: no other has the same
 GRACE = 120  # seconds without one after which a trial on another machine counts as dead
 
 Found = TypeVar("Found")
@@ -86,6 +91,51 @@ class PatientStorage(_Calls):  # type: ignore[misc]
             )
         self.engine: sqlalchemy.Engine = self._tables.engine
         self.database = get_storage(self._tables)  # with Optuna's cache in front
+
+    # --- calls that must not be made twice -------------------------------------------------------
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Create a trial as Optuna's storage does, once.
+
+        A server that went away may have taken it, and only its answer was lost. Without a template
+        it then belongs to nobody, and is given up before the next is asked for.
+        """
+        if template_trial is None:
+            created: int = super().create_new_trial(study_id)
+            return created
+        marked = copy.copy(template_trial)
+        token = uuid.uuid4().hex
+        marked.system_attrs = {**marked.system_attrs, TOKEN: token}
+        is_again = False
+
+        def create() -> int:
+            nonlocal is_again
+            if is_again:
+                for trial in self.database.get_all_trials(study_id, deepcopy=False):
+                    if trial.system_attrs.get(TOKEN) == token:
+                        return trial._trial_id
+            is_again = True
+            return self.database.create_new_trial(study_id, marked)
+
+        return self.patiently(create)
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """Set the state as Optuna's storage does, which says whether a waiting trial was taken.
+
+        It was where the answer to an earlier try was lost and nobody owns the trial yet.
+        """
+        is_again = False
+
+        def set_state() -> bool:
+            nonlocal is_again
+            was_tried, is_again = is_again, True
+            if self.database.set_trial_state_values(trial_id, state, values):
+                return True
+            return was_tried and is_lost(self.database.get_trial(trial_id))
+
+        return self.patiently(set_state)
 
     def close(self) -> None:
         """Close the connections."""

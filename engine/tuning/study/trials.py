@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from engine.tuning.search.schema import Direction
 
 if TYPE_CHECKING:
@@ -153,15 +156,10 @@ def ranked(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> li
 def front(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> list[int]:
     """Return the numbers of the complete trials that no other beats in every objective at once."""
     done = complete(trials)
-    signed = {
-        t.number: [o.sign * v for o, v in zip(objectives, t.values, strict=True)] for t in done
-    }
+    signs = np.array([objective.sign for objective in objectives])
+    signed = signs * np.array([trial.values for trial in done]).reshape(-1, len(signs))
 
-    def is_beaten(number: int) -> bool:
-        own = signed[number]
-        return any(
-            other != own and all(b >= a for a, b in zip(own, other, strict=True))
-            for other in signed.values()
-        )
+    def is_beaten(own: npt.NDArray[np.float64]) -> bool:
+        return bool(((signed >= own).all(axis=1) & (signed > own).any(axis=1)).any())
 
-    return [number for number in signed if not is_beaten(number)]
+    return [trial.number for trial, own in zip(done, signed, strict=True) if not is_beaten(own)]

@@ -39,8 +39,9 @@ from engine.tuning.study.folder import StudyFolder
 from engine.tuning.study.proposals import Proposer
 from engine.tuning.study.storage import PatientStorage
 from engine.tuning.study.trial_owner import OWNER, is_lost, is_ours, this_process
-from engine.tuning.study.trials import OUTCOME, all_non_finite, ended_trials
+from engine.tuning.study.trials import OUTCOME, all_non_finite, outcome_of
 
+RETRIES = "retry_history"  # system attribute of a trial that repeats others: their numbers
 POLL = 1.0  # seconds between looks at trials that others are running
 
 Stopped = Literal["done", "timeout", "non-finite", "alone"]
@@ -117,8 +118,10 @@ class Worker:
 
     def _place(self) -> Literal["free", "taken"] | Stopped:
         """Return whether another trial may begin; only true under the claim."""
-        ended = ended_trials(self.study)
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        # One look: a trial that ended between two would be in neither count, and its place free.
+        trials = self.study.get_trials(deepcopy=False)
+        ended = [trial for trial in trials if outcome_of(trial) is not None]
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         if self.num_trials is not None and len(ended) >= self.num_trials:
             return "done"
         if all_non_finite(ended):
@@ -141,7 +144,6 @@ class Worker:
             # run folder. That one's end is the one that counts.
             if not self._is_over_elsewhere():
                 raise
-            return
         with held(self.claim):
             self.folder.write_csv(self.study, self.search)
 
@@ -164,12 +166,17 @@ class Worker:
         trial.set_user_attr(OWNER, this_process(trial.number))
         if OUTCOME in trial.user_attrs:  # of a retried trial's first try
             trial.set_user_attr(OUTCOME, "pruned")
-        if not self.claim.is_held():
+        if not self.claim.is_held() or self._is_twin(trial):
             raise WithdrawnError
         params = self.runner.suggest(trial)
         self.claim.release()
         self.refresh(self.study)
         return self.runner.train(trial, params)
+
+    def _is_twin(self, trial: Trial) -> bool:
+        """Return whether the trial repeats one that another trial repeats already."""
+        repeats = _history(self.storage.get_trial(trial._trial_id))
+        return bool(repeats) and trial.number in _twins(self.study.get_trials(deepcopy=False))
 
     def _is_over_elsewhere(self) -> bool:
         return (
@@ -194,8 +201,12 @@ def requeue_lost(study: optuna.Study, storage: PatientStorage, *, is_leaving: bo
                 storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
     trials = study.get_trials(deepcopy=False)
     tried_again = {number for trial in trials for number in _history(trial)}
+    twins = _twins(trials)
     for trial in trials:
-        if (
+        if trial.number in twins:
+            if trial.state == TrialState.WAITING:
+                storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        elif (
             trial.state == TrialState.FAIL
             and trial.number not in tried_again
             and _has_values(trial)
@@ -205,8 +216,24 @@ def requeue_lost(study: optuna.Study, storage: PatientStorage, *, is_leaving: bo
 
 def _history(trial: FrozenTrial) -> list[int]:
     """Return the numbers of the tries before this one, which Optuna's retry callback keeps."""
-    history: list[int] = trial.system_attrs.get("retry_history", [])
+    history: list[int] = trial.system_attrs.get(RETRIES, [])
     return history
+
+
+def _twins(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Return the trials that repeat a failed one after another trial does so already.
+
+    There is one where a worker lost the claim between failing a trial and queueing it again, and
+    the next holder of the claim had queued it, too. It is no place, and is never repeated itself.
+    """
+    found = set()
+    repeated = set()
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        if history := _history(trial):
+            if history[-1] in repeated:
+                found.add(trial.number)
+            repeated.add(history[-1])
+    return found
 
 
 def _has_values(trial: FrozenTrial) -> bool:
