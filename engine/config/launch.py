@@ -31,6 +31,8 @@ def launch(script: str) -> int:
     gc.set_threshold(*IMPORTING_THRESHOLDS)
     import importlib.util
 
+    name_the_importer()
+
     try:
         code: int = importlib.import_module(script).main(sys.argv[1:])
         sys.stdout.flush()
@@ -54,6 +56,21 @@ def launch(script: str) -> int:
             _say(mistake)
         return 2
     return code
+
+
+def name_the_importer() -> None:
+    """Tell ``inspect`` which modules the frozen code of ``import`` is.
+
+    It looks for a module that it does not know among all that are there, each time. Pydantic asks
+    it about every frame, those of ``import`` among them, for each class that has docstrings at its
+    fields, and W&B has dozens: so most of the time went that W&B takes to start.
+    """
+    import inspect
+    from pathlib import Path
+
+    for name in ("_bootstrap", "_bootstrap_external"):
+        file = Path(f"<frozen importlib.{name}>").absolute()
+        inspect.modulesbyfile[str(file)] = f"importlib.{name}"
 
 
 def work_begins() -> None:

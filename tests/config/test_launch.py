@@ -104,6 +104,22 @@ def test_garbage_is_collected_as_usual_once_work_has_begun(tmp_path: Path) -> No
     assert out.splitlines() == ["True False", "True True True", "True True True", "True"]
 
 
+IMPORTED_BY = "import inspect, sys\nfound = inspect.getmodule(sys._getframe(1))\n"
+NAMING = """
+from importlib import _bootstrap
+
+def main(words):
+    import asked
+    print(asked.found is _bootstrap)
+"""
+
+
+def test_inspect_knows_the_frames_of_an_import_once_a_script_has_started(tmp_path: Path) -> None:
+    (tmp_path / "asked.py").write_text(IMPORTED_BY)
+    out, err = planted(tmp_path, NAMING).communicate(timeout=60)
+    assert (out, err) == ("True\n", "")
+
+
 @pytest.mark.parametrize("script", ["train", "sweep", "reproduce", "predict"])
 def test_without_the_environment_a_script_says_what_to_do(script: str) -> None:
     done = subprocess.run(

@@ -3,12 +3,16 @@
 import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from fontTools.subset import Options
+from fontTools.ttLib import TTFont
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -292,6 +296,36 @@ def test_both_files_of_a_figure_show_the_same_part_of_it(saved: Path) -> None:
         )
         assert box is not None
         assert [float(side) / 72 for side in box.groups()] == pytest.approx(inches, abs=0.02)
+
+
+def fonts_in(pdf: Path) -> list[TTFont]:
+    """The fonts that a PDF carries."""
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf.read_bytes(), flags=re.DOTALL)
+    contents = [zlib.decompress(stream) for stream in streams if stream.startswith(b"x")]
+    return [TTFont(BytesIO(c)) for c in contents if c.startswith(b"\x00\x01\x00\x00")]
+
+
+def test_a_pdf_carries_the_outlines_of_its_letters_and_nothing_to_lay_them_out(saved: Path) -> None:
+    before = list(Options()._drop_tables_default)
+    font_file = font_manager.findfont(font_manager.FontProperties(style.FONT))
+    whole = TTFont(font_file)
+    found = fonts_in(saved / "2" / "curves.last.pdf")
+    assert len(found) >= 2  # regular and bold
+    assert not any({"GDEF", "GPOS", "GSUB", "kern"} & set(font.keys()) for font in found)
+    regular = next(font for font in found if font["OS/2"].usWeightClass == 400)
+    letters = [name for name in regular.getGlyphOrder() if name in set("Epochlrtansi")]
+    assert len(letters) > 8
+    for name in letters:
+        assert regular["glyf"][name] == whole["glyf"][name]
+        assert regular["hmtx"][name] == whole["hmtx"][name]
+    assert Options()._drop_tables_default == before
+
+
+def test_names_are_placed_for_the_layout_that_is_saved(tmp_path: Path) -> None:
+    figure = every_figure(names_of(5))["recall"]
+    before = figure.axes[0].get_position().bounds
+    figures.save(figure, tmp_path / "recall")
+    assert figure.axes[0].get_position().bounds == before
 
 
 def test_a_saved_figure_keeps_its_layout_engine(tmp_path: Path) -> None:

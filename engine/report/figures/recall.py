@@ -81,9 +81,11 @@ def recall_by_class_count(
     figure.legend(loc="outside lower left", ncols=3, handletextpad=0.1, columnspacing=1.2)
     points = np.column_stack([class_counts, recall])
     names = [shorten(class_names[i], limit=24) for i in named]
-    # The room for names is known only once the layout is.
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw_without_rendering()
+    # The room for names is known only once the layout is, which then stays as it is.
+    renderer, layout = FigureCanvasAgg(figure).get_renderer(), figure.get_layout_engine()
+    assert layout is not None
+    layout.execute(figure)
+    figure.set_layout_engine("none")
     obstacles = axes.transData.transform(points[~np.isnan(recall)])
     _place_names(axes, names, points=points[named], obstacles=obstacles, renderer=renderer)
     return figure

@@ -1,0 +1,25 @@
+"""Fonts in a PDF without what only laying out text needs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+LAYOUT_TABLES = ("GDEF", "GPOS", "GSUB", "kern")
+
+
+@contextlib.contextmanager
+def without_layout_tables() -> Iterator[None]:
+    """Leave these tables out of every font that is cut for a PDF inside the block.
+
+    A PDF says where each glyph stands, and no reader looks at them; they take half of the time that
+    it takes to cut a font, and Matplotlib has no setting to leave them out.
+    """
+    from fontTools.subset import Options
+
+    usual = Options._drop_tables_default  # the one place that all options start from
+    Options._drop_tables_default = [*usual, *LAYOUT_TABLES]
+    try:
+        yield
+    finally:
+        Options._drop_tables_default = usual
