@@ -70,8 +70,8 @@ def draw_offsets(
 ) -> Offsets:
     """Draw the offsets of images ``index`` (B,) by hashing (seed, epoch, index, stream).
 
-    For an epoch at once rather than a batch: its constants come from the host, for whose copies a
-    GPU would have to wait at every step.
+    For many batches at once: its constants come from the host, for whose copies a GPU would have
+    to wait at every step.
 
     The hash is the finaliser of splitmix64 (Steele et al. 2014) in wrapping int64 arithmetic, so
     it is the same on every device and for any make-up of the batch. ``top`` and ``left`` lie in

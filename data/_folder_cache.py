@@ -78,15 +78,17 @@ class FolderCache:
         Raises:
             DataError: If a file cannot be decoded, sizes differ, or there is no room.
         """
+        if self.decoding.size is not None and self._bytes(listing) > limit:
+            return self._all_on_disk(listing)
         entry = self._entry(listing)
         mapped = _open(entry, listing)
         if mapped is not None and sum(images.nbytes for images in mapped.values()) <= limit:
             return dict(mapped)
         shape = self._shape(listing, self.decoding)
-        total = sum(len(files) for files in listing.splits.values()) * math.prod(shape)
+        total = self._bytes(listing)
         if total > limit:
             self._check_shapes(listing, shape)
-            return {name: self._on_disk(listing, name, self.decoding) for name in listing.splits}
+            return self._all_on_disk(listing)
         with written_whole(
             entry, needed=total, is_whole=lambda: _open(entry, listing) is not None
         ) as scratch:
@@ -118,6 +120,13 @@ class FolderCache:
         ):
             np.save(scratch / "found.npy", found)
         return numbered(listing, found)
+
+    def _bytes(self, listing: Listing) -> int:
+        num_images = sum(len(files) for files in listing.splits.values())
+        return num_images * math.prod(self._shape(listing, self.decoding))
+
+    def _all_on_disk(self, listing: Listing) -> dict[str, Images]:
+        return {name: self._on_disk(listing, name, self.decoding) for name in listing.splits}
 
     def _on_disk(self, listing: Listing, split: str, decoding: Decoding) -> DiskImages:
         files, shape = listing.splits[split], self._shape(listing, decoding)

@@ -74,12 +74,15 @@ def folders_of(paths: np.ndarray) -> Folders:
 
 def _up_to_the_last_slash(paths: np.ndarray) -> np.ndarray:
     """Return what is before the last slash of each path, nothing where there is none."""
-    width = paths.dtype.itemsize
-    letters = np.ascontiguousarray(paths).view(np.uint8).reshape(len(paths), width)
-    is_slash = letters == ord("/")
-    last = np.where(is_slash.any(1), width - 1 - is_slash[:, ::-1].argmax(1), 0)
-    kept = np.where(np.arange(width) < last[:, None], letters, 0).astype(np.uint8)
-    return kept.view(paths.dtype).reshape(len(paths))
+    shape = len(paths), paths.dtype.itemsize
+    # Letter by letter, of all paths at once: path by path it takes three times as long.
+    letters = np.ascontiguousarray(paths).view(np.uint8).reshape(shape).T.copy()
+    last = np.zeros(len(paths), dtype=np.int32)
+    for position, letter in enumerate(letters):
+        last[letter == ord("/")] = position
+    for position, letter in enumerate(letters):
+        letter[position >= last] = 0
+    return np.ascontiguousarray(letters.T).view(paths.dtype).reshape(len(paths))
 
 
 def relative_paths(listed: ListFile, folder: Path) -> tuple[ListFile, tuple[str, ...]]:
@@ -132,10 +135,12 @@ def without_repeats(listed: ListFile) -> tuple[ListFile, tuple[str, ...]]:
     Raises:
         DataError: If an image has two labels.
     """
-    first = _first_of_each(listed.paths)
-    repeats = np.flatnonzero(first != np.arange(len(listed)))
-    if not len(repeats):
+    hashes = _hashes(listed.paths)
+    if _are_distinct(hashes):  # as is usual, and much faster to learn than where each stands
         return listed, ()
+    _, firsts, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    first = firsts[inverse]  # where the path of each line stands first
+    repeats = np.flatnonzero(first != np.arange(len(listed)))
     torn = repeats[listed.labels[repeats] != listed.labels[first[repeats]]]
     if len(torn):
         again, before = int(torn[0]), int(first[torn[0]])
@@ -159,9 +164,8 @@ def check_apart(lists: Mapping[str, ListFile], *, refuse: Refuse) -> None:
     Every list has each of its images once.
     """
     hashes = {listed.key: _hashes(listed.paths) for listed in lists.values()}
-    # As is usual: one sort of all is much faster than looking each list up in another.
-    together = np.sort(np.concatenate(list(hashes.values())))
-    if (together[1:] != together[:-1]).all():
+    # As is usual, and much faster than to look each list up in another.
+    if _are_distinct(np.concatenate(list(hashes.values()))):
         return
     for one, other in itertools.combinations(lists.values(), 2):
         there = np.flatnonzero(np.isin(hashes[other.key], hashes[one.key]))
@@ -265,10 +269,9 @@ def _in_other_capitals(folder: Path, name: str) -> str | None:
     return str(found.relative_to(folder)) if found.is_file() else None
 
 
-def _first_of_each(paths: np.ndarray) -> np.ndarray:
-    """Return where the path of each line stands first, int64 (N,)."""
-    _, first, inverse = np.unique(_hashes(paths), return_index=True, return_inverse=True)
-    return first[inverse]
+def _are_distinct(hashes: np.ndarray) -> bool:
+    in_order = np.sort(hashes)  # np.unique's hash table takes a hundred times as long
+    return bool((in_order[1:] != in_order[:-1]).all())
 
 
 def _hashes(paths: np.ndarray) -> np.ndarray:

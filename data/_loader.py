@@ -16,6 +16,9 @@ from data._prepared import Batches, PreparedImages, Request
 
 _LARGE = 30_000  # values of an image from which on a CPU normalises one by one faster
 _REPEAT_SHIFT = 40  # a draw's number goes above the image's position in the hashed key
+# Batches whose augmentation is drawn together: a GPU waits once for them, and the first of a long
+# epoch do not wait for the last.
+_DRAWN_AT_ONCE = 1000
 
 
 class Batch(NamedTuple):
@@ -168,21 +171,24 @@ class Loader:
             is_spare = len(whole) <= self.rank
             yield Batch(self._normalised(augmented), self.targets[index], index, is_spare)
 
-    def _offsets(self, keys: Tensor, *, sizes: list[int], epoch: int) -> list[Offsets] | list[None]:
-        """Return what is drawn for each of this process's batches."""
+    def _offsets(self, keys: Tensor, *, sizes: list[int], epoch: int) -> Iterator[Offsets | None]:
+        """Yield what is drawn for each of this process's batches."""
         if not self._augment:
-            return [None] * len(sizes)
+            yield from [None] * len(sizes)
+            return
         height, width = image_shape(self._images)[1:]
-        drawn = draw_offsets(
-            keys,
-            seed=self._seed,
-            epoch=epoch,
-            crop=self._augment.crop,
-            height=height,
-            width=width,
-        )
-        of_batches = (self.own(values.split(sizes)) for values in drawn)
-        return [Offsets(*values) for values in zip(*of_batches, strict=True)]
+        blocks = [sizes[i : i + _DRAWN_AT_ONCE] for i in range(0, len(sizes), _DRAWN_AT_ONCE)]
+        for block, own in zip(keys.split([sum(own) for own in blocks]), blocks, strict=True):
+            drawn = draw_offsets(
+                block,
+                seed=self._seed,
+                epoch=epoch,
+                crop=self._augment.crop,
+                height=height,
+                width=width,
+            )
+            of_batches = (self.own(values.split(own)) for values in drawn)
+            yield from (Offsets(*values) for values in zip(*of_batches, strict=True))
 
     def own(self, rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return this process's rows of each batch."""

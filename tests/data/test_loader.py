@@ -156,6 +156,19 @@ def test_an_image_drawn_again_is_augmented_anew_and_the_first_draw_as_ever() -> 
     assert len(torch.unique(often.images, dim=0)) > 10
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_what_is_drawn_goes_by_the_image_and_not_by_the_batches_it_is_drawn_with(
+    monkeypatch: pytest.MonkeyPatch, world: int
+) -> None:
+    positions = torch.randperm(25, generator=torch.Generator().manual_seed(0))
+    served = loader(world=world)
+    together = list(served.epoch(positions, epoch=1))
+    monkeypatch.setattr("data._loader._DRAWN_AT_ONCE", 2)
+    apart = list(served.epoch(positions, epoch=1))
+    assert len(together) == 7
+    assert all(same(a, b) for a, b in zip(together, apart, strict=True))
+
+
 def test_cutout_paints_the_mean_colour() -> None:
     found = joined(loader(augment=Augment(cutout=5)).epoch(torch.arange(25), epoch=0)).images
     within_rounding = found.abs() <= torch.tensor([0.501 / 255 / s for s in STD])[:, None, None]
