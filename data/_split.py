@@ -116,7 +116,13 @@ def build(
         drawn, left_out = _without_overlaps(
             drawn, most_bits=near_duplicates, class_names=pool.class_names, classes=chosen
         )
-    splits = _of_classes(drawn, chosen, title=pool.title)
+    asked_by = {
+        "data.classes": classes is not None,
+        "data.test_classes": test_classes is not None,
+    }
+    splits = _of_classes(
+        drawn, chosen, title=pool.title, keys=[key for key, is_set in asked_by.items() if is_set]
+    )
     image_notes = (
         *pool.notes,
         *left_out,
@@ -235,8 +241,14 @@ def _copy_notes(splits: _Splits, *, most_bits: int | None, is_cleaned: bool) -> 
     return notes
 
 
-def _of_classes(drawn: _Splits, classes: Classes, *, title: str) -> _Splits:
+def _of_classes(drawn: _Splits, classes: Classes, *, title: str, keys: Sequence[str]) -> _Splits:
     """Return the splits without the images of all other classes.
+
+    Args:
+        drawn: The splits of all classes.
+        classes: Those of the run.
+        title: Name of the data set.
+        keys: The config keys that choose classes, as far as they are set.
 
     Raises:
         DataError: If a split would be empty.
@@ -246,14 +258,11 @@ def _of_classes(drawn: _Splits, classes: Classes, *, title: str) -> _Splits:
         None if drawn.val is None else select_classes(drawn.val, classes.trained),
         select_classes(drawn.test, classes.tested),
     )
-    for key, name, split in zip(
-        ("data.classes", "data.classes", "data.test_classes"),
-        ("training", "validation", "test"),
-        splits,
-        strict=True,
-    ):
+    for name, split in zip(("training", "validation", "test"), splits, strict=True):
         if split is not None and len(split) == 0:
-            raise DataError(f"{key}: {title} has no {name} image of these classes")
+            own = [key for key in keys if name == "test" or key == "data.classes"]
+            mistake = f"{title} has no {name} image"
+            raise DataError(f"{own[-1]}: {mistake} of these classes" if own else mistake)
     return splits
 
 

@@ -54,12 +54,15 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
         most_bits: as for :func:`engine.training.repeats.find_repeats`.
 
     Raises:
-        ConfigError: data are missing or do not allow what the config asks.
+        ConfigError: data are missing or do not allow what the config asks, or a file cannot be
+            read and the data set knows no way to leave it out.
     """
     with mistakes_of(data.DataError):
         source = data_source(config)
         files = look_at(source.files()) if hasattr(source, "files") else None
         described = _Described(source, {} if files is None else files.broken)
+        if described.faults and not hasattr(source, "describe"):
+            raise ConfigError(described.faults)
         try:
             dataset = load_dataset(config, source=described)
         except ConfigError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -19,6 +20,7 @@ from engine.card.seed_noise import seed_noise
 from engine.card.text import facts, markdown
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
 from engine.report.resolution import (
     HalfWidth,
     class_half_widths,
@@ -29,6 +31,7 @@ from engine.report.resolution import (
     seeds_needed,
 )
 from engine.report.shape import shape_of
+from engine.training.build import data_source
 from engine.training.repeats import find_repeats
 from engine.training.setup import load_dataset
 from tests._full_disk import full_at
@@ -324,7 +327,87 @@ def test_a_card_that_cannot_be_made_names_the_broken_files_as_well(
         card_of(load(overrides=words(folder)))
     broken, _, mistake = caught.value.mistakes
     assert "test/cat/000.png cannot be read as an image" in broken
-    assert "has no test image" in mistake
+    assert mistake == f"{folder}: no test image can be read"
+
+
+def write_unreadable(folder: Path, name: str) -> list[str]:
+    """Write a data set without one image that can be read; return what asks for it."""
+    files = {
+        "image_folder": ["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"],
+        "infrared_solar": ["images/0.jpg", "images/1.jpg"],
+        "chula_rbc12": ["Dataset/1.jpg", "Dataset/2.jpg"],
+        "image_list": [],
+    }
+    for file in files[name]:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(b"no image")
+    if name == "image_list":
+        (folder / "wrong").mkdir(parents=True)
+        (folder / "all.txt").write_text("".join(f"{n}.png {n % 2}\n" for n in range(6)))
+        lists = [f"data.train={folder}/all.txt", "data.test_fraction=0.5"]
+        return [f"data={name}", f"data.root={folder}/wrong", *lists]
+    if name == "infrared_solar":
+        rows = {
+            str(n): {"image_filepath": f"images/{n}.jpg", "anomaly_class": "Cell"} for n in range(2)
+        }
+        (folder / "module_metadata.json").write_text(json.dumps(rows))
+    if name == "chula_rbc12":
+        (folder / "Label").mkdir()
+        for number in (1, 2):
+            (folder / f"Label/{number}.txt").write_text("20 20 0")
+    return [f"data={name}", f"data.path={folder}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "num_faults"),
+    [("image_folder", 4), ("image_list", 1), ("infrared_solar", 2), ("chula_rbc12", 2)],
+)
+def test_data_without_one_readable_image_are_told_fault_by_fault(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    num_faults: int,
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    assert main(write_unreadable(tmp_path / "set", name)) == 2
+    *faults, last = capsys.readouterr().err.splitlines()
+    said = "files of all.txt are not in" if name == "image_list" else "cannot be read as an image"
+    assert len(faults) == num_faults
+    assert all(said in fault for fault in faults)
+    assert last.endswith(" image can be read")
+
+
+def test_the_faults_of_a_data_set_that_cannot_leave_files_out_are_said_once(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    (copy / "train/cat/001.png").write_bytes(b"no image")
+
+    class Plain:
+        """The folder, read by one that has no method ``describe``."""
+
+        def __init__(self, config: Config) -> None:
+            whole = data_source(config)
+            self.files, self.load = whole.files, whole.load
+
+    monkeypatch.setattr("engine.card.card.data_source", Plain)
+    with pytest.raises(ConfigError) as caught:
+        card_of(load(overrides=words(copy)))
+    (mistake,) = caught.value.mistakes
+    assert "train/cat/001.png cannot be read as an image" in mistake
+
+
+def test_copies_that_cannot_be_read_do_not_make_their_key_one_without_effect(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    for name in ("train/cat/001.png", "test/cat/001.png"):
+        (copy / name).write_bytes(b"no image")
+    card = card_of(load(overrides=[*words(copy), "data.allow_overlap=true"]))
+    assert card.totals == {"train": 8, "test": 3}
 
 
 def test_images_that_lists_name_are_looked_at_too(
