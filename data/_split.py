@@ -21,7 +21,7 @@ from data._base import (
 )
 from data._class_index import ClassIndex
 from data._classes import choose_classes, select_classes
-from data._copies import across_notes, told_apart, within_notes
+from data._copies import across_notes, compare_splits, told_apart, within_notes
 from data._groups import split_groups
 from data._imbalance import Imbalance, class_label, class_orders, class_sizes
 from data._notes import (
@@ -123,6 +123,9 @@ def build(
     splits = _of_classes(
         drawn, chosen, title=pool.title, keys=[key for key, is_set in asked_by.items() if is_set]
     )
+    whole = split_fingerprint(drawn._asdict())
+    fingerprint = whole if splits == drawn else split_fingerprint(splits._asdict())
+    splits = _compared(splits)
     image_notes = (
         *pool.notes,
         *left_out,
@@ -133,7 +136,7 @@ def build(
     val_counts = None
     if splits.val is not None:
         val_counts = torch.bincount(splits.val.targets, minlength=num_classes)[trained]
-    statistics, whole = _statistics(pool, drawn.train), split_fingerprint(drawn._asdict())
+    statistics = _statistics(pool, drawn.train)
     is_whole = one_vs_rest is None and (
         len(splits.train) == len(pool.train) and len(splits.test) == len(pool.test)
     )
@@ -156,7 +159,7 @@ def build(
         class_names=pool.class_names,
         mean=statistics.mean,
         std=statistics.std,
-        split_fingerprint=whole if splits == drawn else split_fingerprint(splits._asdict()),
+        split_fingerprint=fingerprint,
         whole_fingerprint=whole,
         classes=chosen,
         val_is_balanced=val_counts is not None and is_balanced(val_counts),
@@ -215,9 +218,16 @@ def _without_overlaps(
     left, notes = without_overlaps(
         drawn._asdict(), most_bits=most_bits, class_names=class_names, classes=classes
     )
-    train = left["train"]
-    assert train is not None
-    return drawn._replace(train=train, val=left["val"]), notes
+    train, test = left["train"], left["test"]
+    assert train is not None and test is not None
+    return _Splits(train, left["val"], test), notes
+
+
+def _compared(splits: _Splits) -> _Splits:
+    """Return the splits with numbers of what their images show, where these can be had."""
+    there = {name: split for name, split in splits._asdict().items() if split is not None}
+    compared = compare_splits(there)
+    return _Splits(compared["train"], compared.get("val"), compared["test"])
 
 
 def _copy_notes(splits: _Splits, *, most_bits: int | None, is_cleaned: bool) -> tuple[str, ...]:
@@ -233,7 +243,7 @@ def _copy_notes(splits: _Splits, *, most_bits: int | None, is_cleaned: bool) -> 
     told = told_apart(there)
     if told is None:
         on_disk = sum(len(own) for own in there.values() if isinstance(own.images, DiskImages))
-        notes = () if is_cleaned else (_NOT_LOOKED.format(on_disk),)
+        notes: tuple[str, ...] = (_NOT_LOOKED.format(on_disk),)
     else:
         notes = (*across_notes(told), *within_notes(told))
     if most_bits is not None and not is_cleaned:

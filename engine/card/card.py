@@ -106,11 +106,11 @@ class _Described:
             self.faults.append(f"... and {more:,} more files")
 
     def load(self) -> data.Pool:
-        """Return what can be read of the data."""
+        """Return what can be read of the data, files on disk compared with each other."""
         describe = getattr(self._source, "describe", None)
         pool: data.Pool = (
             self._source.load()
             if describe is None
             else describe(without=self._broken, refuse=self.faults.append)
         )
-        return pool
+        return data.compare_files(pool)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import interpolate
 
 from data import Split, image_hashes, near_pairs
@@ -150,18 +151,18 @@ def test_the_page_has_a_row_a_class_and_the_notes_of_the_run(digits: Card) -> No
     assert "(card.png)" in page
 
 
-def split_of(images: torch.Tensor) -> Split:
+def split_of(images: torch.Tensor, *contents: int) -> Split:
     index = torch.arange(len(images))
-    return Split(images, torch.zeros_like(index), index)
+    numbers = np.array(contents) if contents else None
+    return Split(images, torch.zeros_like(index), index, contents=numbers)
 
 
 def test_repeats_within_and_across_splits_are_counted() -> None:
-    drawn = torch.randint(0, 256, (6, 1, 9, 9), generator=torch.Generator().manual_seed(0))
-    images = drawn.to(torch.uint8)
+    images = torch.zeros(4, 1, 9, 9, dtype=torch.uint8)
     found = find_repeats(
-        {"train": split_of(images[[0, 1, 1, 2]]), "test": split_of(images[[2, 3, 2, 4]])},
-        most_bits=None,
+        {"train": split_of(images, 0, 7, 7, 2), "test": split_of(images, 2, 3, 2, 9)}
     )
+    assert found is not None
     assert found.within == {"train": 1, "test": 1}
     assert found.across == {("train", "test"): 2}
     assert found.near is None
@@ -181,8 +182,18 @@ def test_near_duplicates_of_two_splits_are_found_on_request() -> None:
     generator = torch.Generator().manual_seed(1)
     train = torch.randint(0, 200, (4, 3, 18, 18), generator=generator)
     test = torch.cat([train[2:3] + 9, torch.randint(0, 200, (2, 3, 18, 18), generator=generator)])
-    splits = {"train": split_of(train.to(torch.uint8)), "test": split_of(test.to(torch.uint8))}
-    assert find_repeats(splits, most_bits=1).near == {("train", "test"): 1}
+    splits = {
+        "train": split_of(train.to(torch.uint8), 0, 1, 2, 3),
+        "test": split_of(test.to(torch.uint8), 4, 5, 6),
+    }
+    found = find_repeats(splits, most_bits=1)
+    assert found is not None
+    assert found.near == {("train", "test"): 1}
+
+
+def test_of_splits_that_nobody_compared_no_repeats_are_known() -> None:
+    images = torch.zeros(2, 1, 9, 9, dtype=torch.uint8)
+    assert find_repeats({"train": split_of(images, 0, 0), "test": split_of(images)}) is None
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +299,50 @@ def test_a_folder_with_a_leak_is_described_and_a_run_refuses_it(
     assert "images that are there more than once: 1 of test in train, too" in printed
     with pytest.raises(ConfigError, match="has the same images in two splits"):
         load_dataset(load(overrides=given))
+
+
+def test_numbers_of_copies_are_those_of_the_notes(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder goes by bytes: an image that was written anew is no copy on card, page or note."""
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    shutil.copy(copy / "train/cat/000.png", copy / "train/cat/copy.png")
+    with Image.open(copy / "train/cat/001.png") as image:
+        image.save(copy / "test/cat/anew.png", compress_level=0)
+    disk = ["data.cache_gb=0", "data.size=6", "data.normalize=imagenet"]
+    for keys in ([], disk):
+        config = load(overrides=[*words(copy), *keys])
+        card = card_of(config)
+        assert [note for note in card.notes if "repeat another" in note or "too" in note] == [
+            "train images that repeat another: 1 of 10 (train/cat/copy.png = train/cat/000.png)"
+        ]
+        assert card.repeats == find_repeats(load_dataset(config).splits)
+        assert card.repeats is not None
+        assert card.repeats.within == {"train": 1, "test": 0}
+        assert card.repeats.across == {("train", "test"): 0}
+
+
+def test_the_card_looks_for_copies_in_lists_whose_images_stay_on_disk(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    shutil.copy(copy / "train/cat/000.png", copy / "test/cat/000.png")
+    for split in ("train", "test"):
+        files = sorted((copy / split).glob("*/*.png"))
+        lines = [f"{file.relative_to(copy)} {file.parent.name}\n" for file in files]
+        (copy / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+    given = ["data=image_list", f"data.root={copy}", "data.cache_gb=0", "data.size=6"]
+    given += ["data.train=train.txt", "data.test=test.txt", "data.validation.fraction=null"]
+    config = load(overrides=[*given, f"track.root={tmp_path}"])
+    card = card_of(config)
+    assert card.repeats is not None
+    assert card.repeats.across == {("train", "test"): 1}
+    said = "test images that are in train, too: 1 of 4 (test/cat/000.png = train/cat/000.png)"
+    assert said in card.notes
+    assert not any("not looked for" in note for note in card.notes)
+    assert find_repeats(load_dataset(config).splits) is None
 
 
 def test_lists_that_a_run_refuses_are_described(
