@@ -454,6 +454,21 @@ def test_the_faults_of_a_data_set_that_cannot_leave_files_out_are_said_once(
     assert "train/cat/001.png cannot be read as an image" in mistake
 
 
+def test_a_grey_value_beyond_the_bits_of_the_config_is_named_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    folder = tmp_path / "scans"
+    for number, place in enumerate(("train/a/0", "train/b/0", "train/b/1", "test/a/0", "test/b/0")):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        values = np.full((6, 6), 5000 if place == "train/b/1" else 4000 + number, dtype=np.uint16)
+        Image.fromarray(values).save(folder / f"{place}.png")
+    card = card_of(load(overrides=[*words(folder), "data.grey_bits=12"]))
+    (fault,) = card.faults
+    assert "train/b/1.png has the grey value 5000, beyond data.grey_bits=12" in fault
+    assert card.totals == {"train": 2, "test": 2}
+
+
 def test_copies_that_cannot_be_read_do_not_make_their_key_one_without_effect(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
