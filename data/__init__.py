@@ -22,13 +22,13 @@ from data._base import (
 )
 from data._class_index import ClassIndex, class_histogram
 from data._classes import Names, by_label, find_class
+from data._copies import compare_files
 from data._decode import FileFact, decode, decoder_versions, file_fact, quiet_pillow
 from data._feature_loader import FeatureLoader
 from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._near_duplicates import image_hashes, near_pairs
 from data._notes import OWN_SHARES, SHARED_GROUPS, Validation
-from data._overlaps import content_digests
 from data._progress import progress
 from data._split import build
 from data._statistics import content_key
@@ -62,7 +62,7 @@ __all__ = [
     "build",
     "by_label",
     "class_histogram",
-    "content_digests",
+    "compare_files",
     "content_key",
     "data_root",
     "decode",

@@ -145,7 +145,7 @@ class Labelled:
         contents: (N,) int64, number of what each image shows: the same for images of equal bytes or
             pixels in all lists of a pool, and different for all others; None where nobody looked.
         names: (N,) bytes, what each image is called in sentences: its file, from the folder of the
-            data set; None where images are no files.
+            data set; None where images are no files, or on disk and have their names themselves.
     """
 
     images: Images
@@ -247,9 +247,8 @@ class Split:
 
     def name(self, position: int) -> str:
         """Return what an image is called in sentences: its file, else its number in its list."""
-        if self.names is None:
-            return f"number {self.index[position]}"
-        return os.fsdecode(self.names[position])
+        names = self.images.names if isinstance(self.images, DiskImages) else self.names
+        return f"number {self.index[position]}" if names is None else os.fsdecode(names[position])
 
     def trained_on(self, *, whole: bool) -> Images:
         """Return the images that training takes; ``whole`` where it crops whole images."""

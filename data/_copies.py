@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
-from data._base import Split
+from data._base import Pool, Split
 from data._folder import Files
-from data._overlaps import content_digests
+from data._overlaps import content_digests, number_contents
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,28 +38,47 @@ def told_files(files: Files, contents: np.ndarray) -> Told:
     return Told(contents, files.targets.numpy(), lambda at: os.fsdecode(files.names[at]))
 
 
-def told_apart(splits: Mapping[str, Split]) -> dict[str, Told] | None:
-    """Return what the images of drawn splits are told apart by, in the order train, val, test.
+def compare_splits(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Return drawn splits with the numbers of what their images show.
 
-    That is what their data set says of their contents, else their pixels; None where it says
-    nothing and they stay on disk, since every file would have to be read.
+    The data set has given them, else images in memory are compared by their pixels. Where it has
+    not and images stay on disk they are still None: every file would have to be read.
     """
-    contents = [split.contents for split in splits.values()]
-    if any(own is None for own in contents):
-        if not all(isinstance(split.images, Tensor) for split in splits.values()):
-            return None
-        contents = _of_pixels(splits)
-    return {
-        name: Told(own, split.targets.numpy(), split.name)
-        for (name, split), own in zip(splits.items(), contents, strict=True)
-        if own is not None
+    are_known = all(split.contents is not None for split in splits.values())
+    if are_known or not all(isinstance(split.images, Tensor) for split in splits.values()):
+        return dict(splits)
+    numbers = number_contents(
+        {name: content_digests(split.images) for name, split in splits.items()}
+    )
+    return {name: replace(split, contents=numbers[name]) for name, split in splits.items()}
+
+
+def compare_files(pool: Pool) -> Pool:
+    """Return a pool whose images on disk have numbers of what they show, by the bytes of files.
+
+    Every file is read where the data set has not given them.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
+    every = {"train": pool.train, "val": pool.val, "test": pool.test}
+    parts = {name: part for name, part in every.items() if part is not None}
+    are_known = all(part.contents is not None for part in parts.values())
+    if are_known or all(isinstance(part.images, Tensor) for part in parts.values()):
+        return pool
+    numbers = number_contents({name: content_digests(part.images) for name, part in parts.items()})
+    looked_at = {name: replace(part, contents=numbers[name]) for name, part in parts.items()}
+    return replace(pool, train=looked_at["train"], val=looked_at.get("val"), test=looked_at["test"])
+
+
+def told_apart(splits: Mapping[str, Split]) -> dict[str, Told] | None:
+    """Return what the images of splits are told apart by; None where nobody compared them."""
+    told = {
+        name: Told(split.contents, split.targets.numpy(), split.name)
+        for name, split in splits.items()
+        if split.contents is not None
     }
-
-
-def _of_pixels(splits: Mapping[str, Split]) -> list[np.ndarray | None]:
-    digests = [list(content_digests(split.images)) for split in splits.values()]
-    numbers: dict[bytes, int] = {}
-    return [np.array([numbers.setdefault(d, len(numbers)) for d in own]) for own in digests]
+    return told if len(told) == len(splits) else None
 
 
 def across_notes(splits: Mapping[str, Told]) -> tuple[str, ...]:

@@ -296,14 +296,19 @@ class FileFact(NamedTuple):
     num_bytes: int
 
 
-def file_fact(path: Path) -> FileFact | str:
-    """Return what an image file is, having decoded it; a line that names it where that fails."""
+def file_fact(path: Path, *, grey_bits: int = DEEPEST) -> FileFact | str:
+    """Return what an image file is, having decoded it; a line that names it where that fails.
+
+    Args:
+        path: The file.
+        grey_bits: As for :func:`decode`.
+    """
     from PIL import Image
 
     try:
         with _named(path), Image.open(path) as stored:
             kind, mode, (width, height) = stored.format or "?", stored.mode, stored.size
-            _to_rgb(stored, path, grey_bits=DEEPEST)
+            _to_rgb(stored, path, grey_bits=grey_bits)
         return FileFact(kind, mode, width, height, path.stat().st_size)
     except DataError as error:
         return str(error)

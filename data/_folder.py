@@ -71,14 +71,21 @@ class Listing:
         return [self.folder / os.fsdecode(name) for name in names]
 
     def without(self, paths: Collection[Path]) -> Listing:
-        """Return the listing without some of its files."""
-        if not paths:
-            return self
-        left_out = np.array([os.fsencode(path.relative_to(self.folder)) for path in paths])
-        splits = {
-            split: files.select(np.flatnonzero(~np.isin(files.names, left_out)))
-            for split, files in self.splits.items()
-        }
+        """Return the listing without some of its files.
+
+        Raises:
+            DataError: If a split has no file, be it that all are left out or that none was there.
+        """
+        splits = self.splits
+        if paths:
+            left_out = np.array([os.fsencode(path.relative_to(self.folder)) for path in paths])
+            splits = {
+                split: files.select(np.flatnonzero(~np.isin(files.names, left_out)))
+                for split, files in splits.items()
+            }
+        for split, files in splits.items():
+            if not len(files):
+                raise DataError(f"{self.folder}: no {split} image can be read")
         return replace(self, splits=splits)
 
 

@@ -58,7 +58,11 @@ class FolderCache:
         """
         images = self.images(listing, limit=limit)
         parts = {
-            name: Labelled(own, listing.splits[name].targets, names=listing.splits[name].names)
+            name: Labelled(
+                own,
+                listing.splits[name].targets,
+                names=None if isinstance(own, DiskImages) else listing.splits[name].names,
+            )
             for name, own in images.items()
         }
         training = self.training or self.decoding

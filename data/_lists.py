@@ -50,7 +50,7 @@ def check_lists(
         test_fraction: Share of train that is drawn as test, where there is no test list.
         with_facts: Whether size and date of every file are needed.
         refuse: What is done with a sentence about images or groups in two splits, and about missing
-            files, which are left out where it returns.
+            files, which are left out where it returns; a split may then be empty.
 
     Raises:
         DataError: If anything else is wrong with a path, a label, or between the lists.
@@ -76,7 +76,7 @@ def check_lists(
         are_all_there = facts.is_there.all()
         splits[split] = files if are_all_there else files.select(np.flatnonzero(facts.is_there))
     notes += classes.notes
-    if test_fraction is not None:
+    if test_fraction is not None and len(splits["train"]):  # else no image is there
         notes.append(move_test(splits, test_fraction))
     order = [split for split in ("train", "val", "test") if split in splits]
     listing = Listing(folder, names, {split: splits[split] for split in order}, tuple(notes))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +62,15 @@ def content_digests(images: Images) -> Iterator[bytes]:
             raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
+def number_contents(digests: Mapping[str, Iterable[bytes]]) -> dict[str, np.ndarray]:
+    """Return a number for each digest (N,) int64, the same for equal ones of all splits."""
+    numbers: dict[bytes, int] = {}
+    return {
+        name: np.array([numbers.setdefault(digest, len(numbers)) for digest in own], dtype=np.int64)
+        for name, own in digests.items()
+    }
+
+
 def near_notes(splits: Mapping[str, Split], *, most_bits: int) -> tuple[str, ...]:
     """Return a sentence for each pair of splits with images that look alike.
 
@@ -91,7 +100,8 @@ def without_overlaps(
 ) -> Cleaned:
     """Leave out of training what is in test or validation, and out of validation what is in test.
 
-    Test keeps all its images, so that runs with and without are tested on the same ones.
+    Test keeps all its images, so that runs with and without are tested on the same ones. What was
+    compared is kept as the contents of splits that had none.
 
     Args:
         splits: ``train``, ``val`` and ``test``, in this order.
@@ -103,12 +113,12 @@ def without_overlaps(
     Raises:
         DataError: If a class would be left without training images, or validation without any.
     """
-    left = dict(splits)
     prints = {
         name: _prints(split.images, with_hashes=most_bits is not None)
         for name, split in splits.items()
         if split is not None
     }
+    left = _with_contents(splits, prints)
     notes = []
     for name, others in _GIVING:
         split = left[name]
@@ -150,6 +160,19 @@ def without_overlaps(
 def _prints(images: Images, *, with_hashes: bool) -> _Prints:
     contents = np.array(list(content_digests(images)), dtype="V32")
     return _Prints(contents, image_hashes(images) if with_hashes else None)
+
+
+def _with_contents(
+    splits: Mapping[str, Split | None], prints: Mapping[str, _Prints]
+) -> dict[str, Split | None]:
+    """Return the splits with numbers of what their images show, unless they have them."""
+    if all(split is None or split.contents is not None for split in splits.values()):
+        return dict(splits)
+    numbers = number_contents({name: own.contents.tolist() for name, own in prints.items()})
+    return {
+        name: None if split is None else replace(split, contents=numbers[name])
+        for name, split in splits.items()
+    }
 
 
 def _repeats(own: _Prints, other: _Prints, *, most_bits: int | None) -> np.ndarray:

@@ -21,7 +21,7 @@ from data._base import (
 )
 from data._class_index import ClassIndex
 from data._classes import choose_classes, select_classes
-from data._copies import across_notes, told_apart, within_notes
+from data._copies import across_notes, compare_splits, told_apart, within_notes
 from data._groups import split_groups
 from data._imbalance import Imbalance, class_label, class_orders, class_sizes
 from data._notes import (
@@ -116,7 +116,16 @@ def build(
         drawn, left_out = _without_overlaps(
             drawn, most_bits=near_duplicates, class_names=pool.class_names, classes=chosen
         )
-    splits = _of_classes(drawn, chosen, title=pool.title)
+    asked_by = {
+        "data.classes": classes is not None,
+        "data.test_classes": test_classes is not None,
+    }
+    splits = _of_classes(
+        drawn, chosen, title=pool.title, keys=[key for key, is_set in asked_by.items() if is_set]
+    )
+    whole = split_fingerprint(drawn._asdict())
+    fingerprint = whole if splits == drawn else split_fingerprint(splits._asdict())
+    splits = _compared(splits)
     image_notes = (
         *pool.notes,
         *left_out,
@@ -127,7 +136,7 @@ def build(
     val_counts = None
     if splits.val is not None:
         val_counts = torch.bincount(splits.val.targets, minlength=num_classes)[trained]
-    statistics, whole = _statistics(pool, drawn.train), split_fingerprint(drawn._asdict())
+    statistics = _statistics(pool, drawn.train)
     is_whole = one_vs_rest is None and (
         len(splits.train) == len(pool.train) and len(splits.test) == len(pool.test)
     )
@@ -150,7 +159,7 @@ def build(
         class_names=pool.class_names,
         mean=statistics.mean,
         std=statistics.std,
-        split_fingerprint=whole if splits == drawn else split_fingerprint(splits._asdict()),
+        split_fingerprint=fingerprint,
         whole_fingerprint=whole,
         classes=chosen,
         val_is_balanced=val_counts is not None and is_balanced(val_counts),
@@ -209,9 +218,16 @@ def _without_overlaps(
     left, notes = without_overlaps(
         drawn._asdict(), most_bits=most_bits, class_names=class_names, classes=classes
     )
-    train = left["train"]
-    assert train is not None
-    return drawn._replace(train=train, val=left["val"]), notes
+    train, test = left["train"], left["test"]
+    assert train is not None and test is not None
+    return _Splits(train, left["val"], test), notes
+
+
+def _compared(splits: _Splits) -> _Splits:
+    """Return the splits with numbers of what their images show, where these can be had."""
+    there = {name: split for name, split in splits._asdict().items() if split is not None}
+    compared = compare_splits(there)
+    return _Splits(compared["train"], compared.get("val"), compared["test"])
 
 
 def _copy_notes(splits: _Splits, *, most_bits: int | None, is_cleaned: bool) -> tuple[str, ...]:
@@ -227,7 +243,7 @@ def _copy_notes(splits: _Splits, *, most_bits: int | None, is_cleaned: bool) -> 
     told = told_apart(there)
     if told is None:
         on_disk = sum(len(own) for own in there.values() if isinstance(own.images, DiskImages))
-        notes = () if is_cleaned else (_NOT_LOOKED.format(on_disk),)
+        notes: tuple[str, ...] = (_NOT_LOOKED.format(on_disk),)
     else:
         notes = (*across_notes(told), *within_notes(told))
     if most_bits is not None and not is_cleaned:
@@ -235,8 +251,14 @@ def _copy_notes(splits: _Splits, *, most_bits: int | None, is_cleaned: bool) -> 
     return notes
 
 
-def _of_classes(drawn: _Splits, classes: Classes, *, title: str) -> _Splits:
+def _of_classes(drawn: _Splits, classes: Classes, *, title: str, keys: Sequence[str]) -> _Splits:
     """Return the splits without the images of all other classes.
+
+    Args:
+        drawn: The splits of all classes.
+        classes: Those of the run.
+        title: Name of the data set.
+        keys: The config keys that choose classes, as far as they are set.
 
     Raises:
         DataError: If a split would be empty.
@@ -246,14 +268,11 @@ def _of_classes(drawn: _Splits, classes: Classes, *, title: str) -> _Splits:
         None if drawn.val is None else select_classes(drawn.val, classes.trained),
         select_classes(drawn.test, classes.tested),
     )
-    for key, name, split in zip(
-        ("data.classes", "data.classes", "data.test_classes"),
-        ("training", "validation", "test"),
-        splits,
-        strict=True,
-    ):
+    for name, split in zip(("training", "validation", "test"), splits, strict=True):
         if split is not None and len(split) == 0:
-            raise DataError(f"{key}: {title} has no {name} image of these classes")
+            own = [key for key in keys if name == "test" or key == "data.classes"]
+            mistake = f"{title} has no {name} image"
+            raise DataError(f"{own[-1]}: {mistake} of these classes" if own else mistake)
     return splits
 
 

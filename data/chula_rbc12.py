@@ -105,8 +105,15 @@ class ChulaRbc12:
         without: Collection[Path],
         refuse: Refuse,  # noqa: ARG002 - there is nothing else to refuse
     ) -> Pool:
-        """Return the cells but those of some smears that cannot be read."""
-        smears = [own for own in _read_smears(self._folder()) if own.image not in set(without)]
+        """Return the cells but those of some smears that cannot be read.
+
+        Raises:
+            DataError: If there is no other, or test has none.
+        """
+        left_out = set(without)
+        smears = [own for own in _read_smears(self._folder()) if own.image not in left_out]
+        if not smears:
+            raise DataError(f"{self._folder()}: no image can be read")
         cells = {smear.image: smear for smear in smears}
 
         def cut(path: Path) -> np.ndarray:
@@ -241,6 +248,6 @@ def _unlabelled_notes(folder: Path) -> list[str]:
         images = {file.stem for file in (folder / "Dataset").glob("*.jpg")}
         labels = [file for file in (folder / "Label").glob("*.txt") if file.stem in images]
         num_empty = sum(not file.read_bytes().split() for file in labels)
-    parts = {"have no label file": len(images) - len(labels), "have one without cells": num_empty}
-    said = [f"{num:,} {what}" for what, num in parts.items() if num]
-    return [f"of {len(images):,} images {', '.join(said)}: not used"] if said else []
+    parts = {"without a label file": len(images) - len(labels), "without cells in it": num_empty}
+    said = [f"{what}: {num:,}" for what, num in parts.items() if num]
+    return [f"not used of {len(images):,} images: {'; '.join(said)}"] if said else []

@@ -142,7 +142,14 @@ class ImageFolder:
         overlaps = across_notes(
             {name: told_files(own, contents[name]) for name, own in listing.splits.items()}
         )
-        self._check_overlaps(overlaps, shared_groups(groups), refuse=refuse)
+        shared = shared_groups(groups)
+        self._check_overlaps(overlaps, shared, refuse=refuse)
+        # What is in two splits may be among the files that are left out.
+        if self._allow_overlap and not (overlaps or shared or without):
+            raise DataError(
+                f"data.allow_overlap=true: has no effect, no image of {self._folder} is in two "
+                "splits; leave it out"
+            )
         return folder_pool(
             listing,
             self._cache,
@@ -158,21 +165,18 @@ class ImageFolder:
     def _check_overlaps(
         self, images: tuple[str, ...], groups: tuple[str, ...], *, refuse: Refuse
     ) -> None:
-        """Refuse what is in two splits unless that is allowed, and to allow what is not there."""
-        if images and not self._allow_overlap:
+        """Refuse what is in two splits unless that is allowed."""
+        if self._allow_overlap:
+            return
+        if images:
             refuse(
                 f"data.path: {self._folder} has the same images in two splits: "
                 f"{'; '.join(images)}; remove the copies, or set data.allow_overlap=true (and "
                 "data.drop_duplicates=true to leave them out of training)"
             )
-        if groups and not self._allow_overlap:
+        if groups:
             refuse(
                 f"data.group_by={self._group_by}: {self._folder} has images of one group in two "
                 f"splits: {'; '.join(groups)}; move each group to one split, or set "
                 "data.allow_overlap=true"
-            )
-        if self._allow_overlap and not (images or groups):
-            raise DataError(
-                f"data.allow_overlap=true: has no effect, no image of {self._folder} is in two "
-                "splits; leave it out"
             )

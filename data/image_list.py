@@ -13,7 +13,7 @@ from data._base import DataError, Pool, Refuse, refuse
 from data._folder import find_folder, readable
 from data._folder_pool import folder_cache, folder_pool
 from data._list_file import ListFile, read_list
-from data._lists import CheckedLists, check_lists
+from data._lists import check_lists
 
 
 class ImageList:
@@ -136,7 +136,14 @@ class ImageList:
             DataError: If anything is wrong with the lists but what :meth:`describe` can bear.
         """
         unsaid: list[str] = []
-        checked = self._checked(self._read(), with_facts=False, refuse=unsaid.append)
+        checked = check_lists(
+            self._read(),
+            self._folder,
+            class_names=self._class_names,
+            test_fraction=None,  # of one list all files are looked at, drawn as test or not
+            with_facts=False,
+            refuse=unsaid.append,
+        )
         return list(dict.fromkeys(checked.listing.paths()))
 
     def load(self) -> Pool:
@@ -166,7 +173,14 @@ class ImageList:
             )
         self._check_groups(lists)
         may_be_cached = self._may_be_cached(lists)
-        checked = self._checked(lists, with_facts=may_be_cached, refuse=refuse)
+        checked = check_lists(
+            lists,
+            self._folder,
+            class_names=self._class_names,
+            test_fraction=self._test_fraction,
+            with_facts=may_be_cached,
+            refuse=refuse,
+        )
         pool = folder_pool(
             checked.listing.without(without),
             self._cache,
@@ -185,18 +199,6 @@ class ImageList:
             split: read_list(file, key=f"data.{split}", columns=self._columns)
             for split, file in self._lists.items()
         }
-
-    def _checked(
-        self, lists: dict[str, ListFile], *, with_facts: bool, refuse: Refuse
-    ) -> CheckedLists:
-        return check_lists(
-            lists,
-            self._folder,
-            class_names=self._class_names,
-            test_fraction=self._test_fraction,
-            with_facts=with_facts,
-            refuse=refuse,
-        )
 
     def _check_groups(self, lists: dict[str, ListFile]) -> None:
         """Refuse a list without the groups that ``data.columns`` names for all of them."""

@@ -107,13 +107,20 @@ class InfraredSolar:
         without: Collection[Path],
         refuse: Refuse,  # noqa: ARG002 - there is nothing else to refuse
     ) -> Pool:
-        """Return the images but some files that cannot be read."""
+        """Return the images but some files that cannot be read.
+
+        Raises:
+            DataError: If there is no other, or test has none.
+        """
         folder = self._folder()
         files, labels = _read_metadata(folder / _METADATA)
         num_named = len(files)
         if without:
-            kept = [at for at, file in enumerate(files) if folder / file not in set(without)]
+            left_out = set(without)
+            kept = [at for at, file in enumerate(files) if folder / file not in left_out]
             files, labels = [files[at] for at in kept], labels[kept]
+        if not files:
+            raise DataError(f"{folder}: no image can be read")
         images = decoded_once(
             self._root / "cache" / "infrared_solar", [folder / file for file in files], _read_image
         )

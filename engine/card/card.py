@@ -13,7 +13,7 @@ import data
 from engine.card.files import FileFacts, look_at
 from engine.card.seed_noise import SeedNoise, seed_noise
 from engine.config.mistakes import ConfigError, mistakes_of
-from engine.config.schema import Config
+from engine.config.schema import Config, component_keys
 from engine.report.data_facts import DataFacts, data_facts
 from engine.training.build import data_source, group_limits
 from engine.training.metrics import few_shot_groups
@@ -22,6 +22,7 @@ from engine.training.run_folder import RunFolder
 from engine.training.setup import load_dataset
 
 _MOST_NAMED = 20  # broken files
+_DECODING = {"grey_bits"}  # keys that decide which files can be decoded
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,18 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
         most_bits: as for :func:`engine.training.repeats.find_repeats`.
 
     Raises:
-        ConfigError: data are missing or do not allow what the config asks.
+        ConfigError: data are missing or do not allow what the config asks, or a file cannot be
+            read and the data set knows no way to leave it out.
     """
     with mistakes_of(data.DataError):
         source = data_source(config)
-        files = look_at(source.files()) if hasattr(source, "files") else None
+        files = None
+        if hasattr(source, "files"):
+            keys = component_keys(config.data)
+            files = look_at(source.files(), options={k: keys[k] for k in _DECODING & keys.keys()})
         described = _Described(source, {} if files is None else files.broken)
+        if described.faults and not hasattr(source, "describe"):
+            raise ConfigError(described.faults)
         try:
             dataset = load_dataset(config, source=described)
         except ConfigError as error:
@@ -103,11 +110,11 @@ class _Described:
             self.faults.append(f"... and {more:,} more files")
 
     def load(self) -> data.Pool:
-        """Return what can be read of the data."""
+        """Return what can be read of the data, files on disk compared with each other."""
         describe = getattr(self._source, "describe", None)
         pool: data.Pool = (
             self._source.load()
             if describe is None
             else describe(without=self._broken, refuse=self.faults.append)
         )
-        return pool
+        return data.compare_files(pool)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,16 @@ class FileFacts:
     broken: dict[Path, str]
 
 
-def look_at(paths: Sequence[Path]) -> FileFacts:
-    """Open and decode every file."""
+def look_at(paths: Sequence[Path], *, options: Mapping[str, int]) -> FileFacts:
+    """Open and decode every file.
+
+    Args:
+        paths: of the files.
+        options: of :func:`data.file_fact`.
+    """
+    fact_of = functools.partial(data.file_fact, **options)
     with data.quiet_pillow(), ThreadPoolExecutor() as pool:
-        found = list(pool.map(data.file_fact, paths))
+        found = list(pool.map(fact_of, paths))
     whole = [fact for fact in found if not isinstance(fact, str)]
     return FileFacts(
         num=len(paths),

@@ -71,9 +71,7 @@ def _files(found: FileFacts) -> str:
     readable = "all can be read"
     if found.broken:
         readable = f"{len(found.broken):,} of {found.num:,} cannot be read, and are left out here"
-    return "; ".join(
-        [", ".join(kinds) or "none", ", ".join(sizes), f"{megabytes:,.1f} MB", readable]
-    )
+    return "; ".join([", ".join(kinds), ", ".join(sizes), f"{megabytes:,.1f} MB", readable])
 
 
 def _seeds(card: Card) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.config.mistakes import ConfigError
 from engine.training.journal import Journal
 from engine.training.processes import Processes
-from engine.training.repeats import repeats_in_memory
+from engine.training.repeats import find_repeats
 
 
 def write_page(journal: Journal) -> None:
@@ -25,7 +25,7 @@ def write_page(journal: Journal) -> None:
         page.write_page(
             journal.folder.path,
             images=journal.dataset.test.images,
-            repeats=repeats_in_memory(journal.dataset),
+            repeats=find_repeats(journal.dataset.splits),
         )
     except (ConfigError, OSError) as error:
         journal.say(f"{page.FILE}: not written: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import interpolate
 
 from data import Split, image_hashes, near_pairs
@@ -19,6 +21,7 @@ from engine.card.seed_noise import seed_noise
 from engine.card.text import facts, markdown
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
 from engine.report.resolution import (
     HalfWidth,
     class_half_widths,
@@ -29,6 +32,7 @@ from engine.report.resolution import (
     seeds_needed,
 )
 from engine.report.shape import shape_of
+from engine.training.build import data_source
 from engine.training.repeats import find_repeats
 from engine.training.setup import load_dataset
 from tests._full_disk import full_at
@@ -147,18 +151,18 @@ def test_the_page_has_a_row_a_class_and_the_notes_of_the_run(digits: Card) -> No
     assert "(card.png)" in page
 
 
-def split_of(images: torch.Tensor) -> Split:
+def split_of(images: torch.Tensor, *contents: int) -> Split:
     index = torch.arange(len(images))
-    return Split(images, torch.zeros_like(index), index)
+    numbers = np.array(contents) if contents else None
+    return Split(images, torch.zeros_like(index), index, contents=numbers)
 
 
 def test_repeats_within_and_across_splits_are_counted() -> None:
-    drawn = torch.randint(0, 256, (6, 1, 9, 9), generator=torch.Generator().manual_seed(0))
-    images = drawn.to(torch.uint8)
+    images = torch.zeros(4, 1, 9, 9, dtype=torch.uint8)
     found = find_repeats(
-        {"train": split_of(images[[0, 1, 1, 2]]), "test": split_of(images[[2, 3, 2, 4]])},
-        most_bits=None,
+        {"train": split_of(images, 0, 7, 7, 2), "test": split_of(images, 2, 3, 2, 9)}
     )
+    assert found is not None
     assert found.within == {"train": 1, "test": 1}
     assert found.across == {("train", "test"): 2}
     assert found.near is None
@@ -178,8 +182,18 @@ def test_near_duplicates_of_two_splits_are_found_on_request() -> None:
     generator = torch.Generator().manual_seed(1)
     train = torch.randint(0, 200, (4, 3, 18, 18), generator=generator)
     test = torch.cat([train[2:3] + 9, torch.randint(0, 200, (2, 3, 18, 18), generator=generator)])
-    splits = {"train": split_of(train.to(torch.uint8)), "test": split_of(test.to(torch.uint8))}
-    assert find_repeats(splits, most_bits=1).near == {("train", "test"): 1}
+    splits = {
+        "train": split_of(train.to(torch.uint8), 0, 1, 2, 3),
+        "test": split_of(test.to(torch.uint8), 4, 5, 6),
+    }
+    found = find_repeats(splits, most_bits=1)
+    assert found is not None
+    assert found.near == {("train", "test"): 1}
+
+
+def test_of_splits_that_nobody_compared_no_repeats_are_known() -> None:
+    images = torch.zeros(2, 1, 9, 9, dtype=torch.uint8)
+    assert find_repeats({"train": split_of(images, 0, 0), "test": split_of(images)}) is None
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +301,50 @@ def test_a_folder_with_a_leak_is_described_and_a_run_refuses_it(
         load_dataset(load(overrides=given))
 
 
+def test_numbers_of_copies_are_those_of_the_notes(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder goes by bytes: an image that was written anew is no copy on card, page or note."""
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    shutil.copy(copy / "train/cat/000.png", copy / "train/cat/copy.png")
+    with Image.open(copy / "train/cat/001.png") as image:
+        image.save(copy / "test/cat/anew.png", compress_level=0)
+    disk = ["data.cache_gb=0", "data.size=6", "data.normalize=imagenet"]
+    for keys in ([], disk):
+        config = load(overrides=[*words(copy), *keys])
+        card = card_of(config)
+        assert [note for note in card.notes if "repeat another" in note or "too" in note] == [
+            "train images that repeat another: 1 of 10 (train/cat/copy.png = train/cat/000.png)"
+        ]
+        assert card.repeats == find_repeats(load_dataset(config).splits)
+        assert card.repeats is not None
+        assert card.repeats.within == {"train": 1, "test": 0}
+        assert card.repeats.across == {("train", "test"): 0}
+
+
+def test_the_card_looks_for_copies_in_lists_whose_images_stay_on_disk(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    shutil.copy(copy / "train/cat/000.png", copy / "test/cat/000.png")
+    for split in ("train", "test"):
+        files = sorted((copy / split).glob("*/*.png"))
+        lines = [f"{file.relative_to(copy)} {file.parent.name}\n" for file in files]
+        (copy / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+    given = ["data=image_list", f"data.root={copy}", "data.cache_gb=0", "data.size=6"]
+    given += ["data.train=train.txt", "data.test=test.txt", "data.validation.fraction=null"]
+    config = load(overrides=[*given, f"track.root={tmp_path}"])
+    card = card_of(config)
+    assert card.repeats is not None
+    assert card.repeats.across == {("train", "test"): 1}
+    said = "test images that are in train, too: 1 of 4 (test/cat/000.png = train/cat/000.png)"
+    assert said in card.notes
+    assert not any("not looked for" in note for note in card.notes)
+    assert find_repeats(load_dataset(config).splits) is None
+
+
 def test_lists_that_a_run_refuses_are_described(
     pets: Path,
     tmp_path: Path,
@@ -324,7 +382,102 @@ def test_a_card_that_cannot_be_made_names_the_broken_files_as_well(
         card_of(load(overrides=words(folder)))
     broken, _, mistake = caught.value.mistakes
     assert "test/cat/000.png cannot be read as an image" in broken
-    assert "has no test image" in mistake
+    assert mistake == f"{folder}: no test image can be read"
+
+
+def write_unreadable(folder: Path, name: str) -> list[str]:
+    """Write a data set without one image that can be read; return what asks for it."""
+    files = {
+        "image_folder": ["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"],
+        "infrared_solar": ["images/0.jpg", "images/1.jpg"],
+        "chula_rbc12": ["Dataset/1.jpg", "Dataset/2.jpg"],
+        "image_list": [],
+    }
+    for file in files[name]:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(b"no image")
+    if name == "image_list":
+        (folder / "wrong").mkdir(parents=True)
+        (folder / "all.txt").write_text("".join(f"{n}.png {n % 2}\n" for n in range(6)))
+        lists = [f"data.train={folder}/all.txt", "data.test_fraction=0.5"]
+        return [f"data={name}", f"data.root={folder}/wrong", *lists]
+    if name == "infrared_solar":
+        rows = {
+            str(n): {"image_filepath": f"images/{n}.jpg", "anomaly_class": "Cell"} for n in range(2)
+        }
+        (folder / "module_metadata.json").write_text(json.dumps(rows))
+    if name == "chula_rbc12":
+        (folder / "Label").mkdir()
+        for number in (1, 2):
+            (folder / f"Label/{number}.txt").write_text("20 20 0")
+    return [f"data={name}", f"data.path={folder}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "num_faults"),
+    [("image_folder", 4), ("image_list", 1), ("infrared_solar", 2), ("chula_rbc12", 2)],
+)
+def test_data_without_one_readable_image_are_told_fault_by_fault(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    num_faults: int,
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    assert main(write_unreadable(tmp_path / "set", name)) == 2
+    *faults, last = capsys.readouterr().err.splitlines()
+    said = "files of all.txt are not in" if name == "image_list" else "cannot be read as an image"
+    assert len(faults) == num_faults
+    assert all(said in fault for fault in faults)
+    assert last.endswith(" image can be read")
+
+
+def test_the_faults_of_a_data_set_that_cannot_leave_files_out_are_said_once(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    (copy / "train/cat/001.png").write_bytes(b"no image")
+
+    class Plain:
+        """The folder, read by one that has no method ``describe``."""
+
+        def __init__(self, config: Config) -> None:
+            whole = data_source(config)
+            self.files, self.load = whole.files, whole.load
+
+    monkeypatch.setattr("engine.card.card.data_source", Plain)
+    with pytest.raises(ConfigError) as caught:
+        card_of(load(overrides=words(copy)))
+    (mistake,) = caught.value.mistakes
+    assert "train/cat/001.png cannot be read as an image" in mistake
+
+
+def test_a_grey_value_beyond_the_bits_of_the_config_is_named_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    folder = tmp_path / "scans"
+    for number, place in enumerate(("train/a/0", "train/b/0", "train/b/1", "test/a/0", "test/b/0")):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        values = np.full((6, 6), 5000 if place == "train/b/1" else 4000 + number, dtype=np.uint16)
+        Image.fromarray(values).save(folder / f"{place}.png")
+    card = card_of(load(overrides=[*words(folder), "data.grey_bits=12"]))
+    (fault,) = card.faults
+    assert "train/b/1.png has the grey value 5000, beyond data.grey_bits=12" in fault
+    assert card.totals == {"train": 2, "test": 2}
+
+
+def test_copies_that_cannot_be_read_do_not_make_their_key_one_without_effect(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    copy = shutil.copytree(pets, tmp_path / "pets")
+    for name in ("train/cat/001.png", "test/cat/001.png"):
+        (copy / name).write_bytes(b"no image")
+    card = card_of(load(overrides=[*words(copy), "data.allow_overlap=true"]))
+    assert card.totals == {"train": 8, "test": 3}
 
 
 def test_images_that_lists_name_are_looked_at_too(

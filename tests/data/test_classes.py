@@ -114,6 +114,8 @@ def test_a_validation_list_without_the_classes_is_refused() -> None:
     source = PoolOf([9] * 3, val=[0, 0, 4])
     with pytest.raises(DataError, match=r"data\.classes: .* no validation image of these classes"):
         built(source, imbalance=Imbalance("none"), classes=[0, 1])
+    with pytest.raises(DataError, match=r"^Test set has no validation image$"):
+        built(PoolOf([9] * 3, val=[0, 0, 0]), imbalance=Imbalance("none"))
     dataset = built(source, imbalance=Imbalance("none"), classes=[1, 2])
     assert dataset.val is not None
     assert (len(dataset.val), dataset.val_is_balanced) == (4, False)

@@ -13,7 +13,7 @@ import torch
 from data import Imbalance, Labelled, LongTailed, Pool, Source, Split, Validation, build
 from data.image_folder import ImageFolder
 from tests.data._files import write_folder
-from tests.data._lists import Shelf, new_shelf
+from tests.data._lists import TRAIN, Shelf, new_shelf
 from tests.data._pools import PoolOf
 
 NONE = Validation(per_class=None)
@@ -131,8 +131,9 @@ def test_lists_whose_images_stay_on_disk_say_that_nobody_looked(shelf: Shelf) ->
     (said,) = drawn(source).source_notes
     assert said.startswith("copies of an image under another name are not looked for, as 7 images")
     assert "data.drop_duplicates=true" in said
-    looked = drawn(source, drop_duplicates=True).source_notes
-    assert not any("not looked for" in note for note in looked)
+    looked = drawn(source, drop_duplicates=True)
+    assert not any("not looked for" in note for note in looked.source_notes)
+    assert all(own.contents is not None for own in looked.splits.values())
 
 
 def test_numbers_of_contents_follow_their_images(shelf: Shelf) -> None:
@@ -144,3 +145,11 @@ def test_numbers_of_contents_follow_their_images(shelf: Shelf) -> None:
     assert whole.contents is not None and whole.names is not None
     for name, number in zip(whole.names.tolist(), whole.contents.tolist(), strict=True):
         assert contents.get(name.decode(), number) == number
+
+
+def test_images_on_disk_are_called_by_their_files(shelf: Shelf) -> None:
+    pool = shelf.load(cache_gb=0, size=6)
+    assert pool.train.names is None  # their images have them
+    train = drawn(shelf.source(cache_gb=0, size=6), Validation(None, 0.4)).train
+    files = [TRAIN[at].split()[0] for at in train.index.tolist()]
+    assert [train.name(position) for position in range(len(train))] == files

@@ -244,7 +244,7 @@ def test_smears_without_labels_are_counted(smears: Path) -> None:
     Image.new("RGB", (64, 48)).save(smears / "Dataset/11.jpg")  # its label file has no cell
     for number in (12, 13):
         Image.new("RGB", (64, 48)).save(smears / f"Dataset/{number}.jpg")
-    said = "of 13 images 2 have no label file, 1 have one without cells: not used"
+    said = "not used of 13 images: without a label file: 2; without cells in it: 1"
     assert said in load_cells(smears).notes
 
 

@@ -22,13 +22,13 @@ class Found(NamedTuple):
 
 def images_or_remark(run: Run) -> Found:
     """Load the test images of a run; nothing is downloaded."""
-    from engine.training.repeats import repeats_in_memory
+    from engine.training.repeats import find_repeats
 
     try:
         dataset = _dataset(run)
     except (ConfigError, ValueError) as error:  # a DataError is a ValueError
         return Found(None, f"The images of mistakes are not shown: {error}", None)
-    return Found(dataset.test.images, "", repeats_in_memory(dataset))
+    return Found(dataset.test.images, "", find_repeats(dataset.splits))
 
 
 def _dataset(run: Run) -> Any:
