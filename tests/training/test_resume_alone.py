@@ -87,6 +87,21 @@ def test_runs_that_it_started_from_may_be_changed_and_deleted(
     assert go_on(tmp_path / "runs", *words) == 0  # finished: its table
 
 
+def test_the_first_run_of_three_may_be_deleted_once_the_second_is_finished(
+    originals: list[Path], tmp_path: Path
+) -> None:
+    (first,) = copies(originals[:1], tmp_path / "first")
+    short = (*WORDS[:-1], "schedule.epochs=1", f"model.init_from={first}")
+    small_run(tmp_path / "second", *short)
+    words = (*WORDS, f"model.init_from={folder_of(tmp_path / 'second', *short)}")
+    small_run(tmp_path / "whole", *words)
+    go_on_for_an_epoch(tmp_path / "runs", *words)
+    shutil.rmtree(first)
+    assert go_on(tmp_path / "runs", *words) == 0
+    assert_same_run(*(folder_of(tmp_path / name, *words) for name in ("whole", "runs")))
+    assert go_on(tmp_path / "new", *words, "seed=1") == 0
+
+
 def test_a_run_that_has_not_begun_is_refused_where_its_start_is_gone(
     originals: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
