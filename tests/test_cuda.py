@@ -110,8 +110,6 @@ def test_a_loss_never_waits_for_the_device(name: str) -> None:
         ("runtime.precision=bfloat16", 0.05),
         # The first steps are left out, until the scale of the loss is small enough.
         ("runtime.precision=float16", 1.0),
-        ("runtime.compile=true", 0.02),
-        ("runtime.compile=cuda_graphs", 0.02),
     ],
 )
 def test_a_run_learns_what_it_learns_on_the_cpu(tmp_path: Path, way: str, tolerance: float) -> None:
@@ -122,6 +120,29 @@ def test_a_run_learns_what_it_learns_on_the_cpu(tmp_path: Path, way: str, tolera
     small_run(tmp_path / "cpu", *here)
     found, usual = rows_of(folder_of(tmp_path, *there)), rows_of(folder_of(tmp_path / "cpu", *here))
     assert found[-1]["train/loss"] == pytest.approx(usual[-1]["train/loss"], abs=tolerance)
+    assert found[-1]["train/loss"] < found[0]["train/loss"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "way"),
+    [
+        ("true", ()),
+        ("cuda_graphs", ()),
+        ("cuda_graphs", ("optim.sam=0.05",)),
+        ("cuda_graphs", ("optim.accumulate=2",)),
+    ],
+)
+def test_a_compiled_run_learns_what_an_uncompiled_one_does(
+    tmp_path: Path, asked: str, way: tuple[str, ...]
+) -> None:
+    calm = ("optim.lr=0.005", "model.norm=group", "schedule.epochs=4", "runtime.device=cuda", *way)
+    small_run(tmp_path, *calm, f"runtime.compile={asked}")
+    small_run(tmp_path / "plain", *calm)
+    folder = folder_of(tmp_path, *calm)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert "training" in environment["segments"][-1]["compiled"]
+    found, usual = rows_of(folder), rows_of(folder_of(tmp_path / "plain", *calm))
+    assert found[-1]["train/loss"] == pytest.approx(usual[-1]["train/loss"], abs=0.02)
     assert found[-1]["train/loss"] < found[0]["train/loss"]
 
 

@@ -121,6 +121,7 @@ class Compiler:
     ) -> None:
         self._is_replayed = asked == "cuda_graphs"
         self._asked = True if self._is_replayed else asked
+        self._key = f"runtime.compile={'true' if asked is True else asked}"
         self._device, self._processes = device, processes
         self._backend = backend
         self.compiled: tuple[str, ...] = ()
@@ -146,7 +147,7 @@ class Compiler:
             yield from self._kept(part) if part.name in past else ()
         elif found := self._too_dear(part):
             # Nobody asked for evaluation by name.
-            yield from [f"runtime.compile=auto: {part.name} as it is: {found}"] * is_training
+            yield from [f"{self._key}: {part.name} as it is: {found}"] * is_training
         else:
             yield from self._kept(part, is_compared=True)
 
@@ -180,7 +181,9 @@ class Compiler:
         try:
             # Where one process fails, no other may wait for its gradients.
             with settings(self._device), self._processes.apart(part.model):
-                part.rehearse(model)
+                # A CUDA graph is warmed up, recorded, replayed; none of it may end a run later.
+                for _ in range(3 if self._is_replayed else 1):
+                    part.rehearse(model)
         except (RuntimeError, OSError, ImportError) as error:
             failure = " ".join(str(error).split())[:200] or type(error).__name__
         seconds = time.perf_counter() - began
@@ -198,10 +201,7 @@ class Compiler:
             if self._processes.is_main:
                 record(part.key, cost)
             if cost.share >= 1:
-                yield (
-                    f"runtime.compile=auto: {part.name} as it is: compiling took {seconds:.1f} s"
-                    f"{text}"
-                )
+                yield f"{self._key}: {part.name} as it is: compiling took {seconds:.1f} s{text}"
                 return
         self.compiled += (part.name,)
         part.use(model)

@@ -125,6 +125,11 @@ class Setup:
         for part in (self._training(self.loader, epochs=epochs), self._evaluation(epochs)):
             yield from self.compiler.compile(part, past=past if progress.has_begun else None)
 
+    @property
+    def _compiling_facts(self) -> str:
+        way = f"{self.trainer.precision} on {device_name(self.trainer.device)}"
+        return f"{way}, replayed" if self.trainer.keeps_gradients else way
+
     def _training(self, loader: data.Loader, *, epochs: int) -> Part:
         """Return the model as the steps of the epochs to come call it."""
         trainer = self.trainer
@@ -138,7 +143,7 @@ class Setup:
             calls=epochs * pieces.count(pieces[0]) * (2 if trainer.sam else 1),
             rehearse=functools.partial(trainer.rehearse, shape=shape),
             use=functools.partial(setattr, trainer, "forward"),
-            facts=f"{trainer.precision} on {device_name(trainer.device)}",
+            facts=self._compiling_facts,
         )
 
     def _evaluation(self, epochs: int) -> Part:
@@ -159,7 +164,7 @@ class Setup:
             calls=sum(-(-len(split) // world) // batch_size for split in splits),
             rehearse=functools.partial(self.evaluator.rehearse, shape=shape),
             use=functools.partial(setattr, self.evaluator, "forward"),
-            facts=f"{trainer.precision} on {device_name(trainer.device)}",
+            facts=self._compiling_facts,
         )
 
     def close(self) -> None:

@@ -197,6 +197,7 @@ class Trainer:
         images = torch.zeros(*shape, device=self.device)
 
         def call() -> None:
+            self._forget_gradients()
             with autocast(self.device, self.precision):
                 logits = forward(images)[0]
             logits.float().sum().backward()

@@ -59,6 +59,7 @@ NUM_KINDS = {
     "imagenet_lt_resnext50": 7,  # class-balanced sampling is cRT without its first stage
     "inaturalist18": 6,
     "infrared_duel": 3 * 2,  # its recipes differ in batch size, which is the same here
+    "infrared_precision": 2,
     "infrared_solar": 8,
     "ldam_drw": 12 * 4,
     "places_lt": 5,

@@ -175,6 +175,26 @@ def test_a_step_that_is_replayed_trains_to_the_same_weights(options: dict[str, o
     torch.testing.assert_close(train(graphed, *sizes), train(plain, *sizes))
 
 
+@pytest.mark.parametrize("options", [{}, {"keeps_gradients": True}])
+def test_each_pass_of_a_rehearsal_begins_without_gradients(options: dict[str, object]) -> None:
+    """As in a step: a CUDA graph refuses to add to gradients of the pass before."""
+    given, begun = trainer(sam=0.05, **options), []
+
+    def forward(images: Tensor) -> Any:
+        begun.append([p.grad is None or not p.grad.any() for p in given.parameters])
+        return given.model(images)
+
+    given.rehearse(forward, shape=SHAPE)
+    assert len(begun) == 2 and all(map(all, begun))
+
+
+def test_a_graph_is_warmed_up_recorded_and_replayed_before_training() -> None:
+    rehearsed: list[Any] = []
+    own = replace(part(trainer(keeps_gradients=True)), rehearse=rehearsed.append)
+    list(compiler("cuda_graphs", backend=replayed).compile(own))
+    assert len(rehearsed) == 3
+
+
 def test_what_was_replayed_outlives_the_next_call() -> None:
     model = Normed().eval()
     replaying = ForOneShape(model, SHAPE, is_replayed=True, backend=replayed)
