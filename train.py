@@ -119,7 +119,7 @@ def run(
             interruption=stack.enter_context(interruptions()),
             seconds=config.runtime.checkpoint_seconds,
         )
-        for line in (*setup.remarks, *checkpoints.resume()):
+        for line in (*setup.remarks, *checkpoints.resume(has_begun=begun is not None)):
             screen.say(line)
         journal.begin(progress, setup, command=command)
         trackers = stack.enter_context(tracked(journal, progress=progress))

@@ -258,7 +258,7 @@ def memory() -> float:
 
 def main(argv: list[str]) -> None:
     """Print the seconds of each figure on both sides."""
-    parser = Parser("analysis", __doc__)
+    parser = Parser("benchmarks.analysis", __doc__)
     parser.add_numbers(("--images", 10_000, "images"), ("--classes", 100, "classes"))
     parser.add_argument("--ours-only", action="store_true")
     given = parser.parse_args(argv)

@@ -47,7 +47,7 @@ def cost(checkout: Path, run: Path) -> Cost:
 
 def main() -> None:
     """Print one line a round, then the medians."""
-    parser = Parser("analyze", __doc__)
+    parser = Parser("benchmarks.analyze", __doc__)
     parser.add_argument("other", type=Path, help="folder of the other checkout")
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_numbers(("--rounds", 5, "turns of each checkout"))

@@ -70,7 +70,7 @@ def quartiles(values: Sequence[float], *, digits: int) -> str:
 
 def main() -> None:
     """Print one line a round, then the medians."""
-    parser = Parser("checkouts", __doc__)
+    parser = Parser("benchmarks.checkouts", __doc__)
     parser.add_argument("other", type=Path, help="folder of the other checkout")
     parser.add_argument("words", nargs="*", help="keys of train.py, for both")
     parser.add_numbers(("--rounds", 5, "turns of each checkout"), ("--seeds", 1, "runs of a turn"))

@@ -10,13 +10,13 @@ class Parser(argparse.ArgumentParser):
     """The options of one benchmark, whose help begins with the file's own text.
 
     Args:
-        name: of the file.
+        module: what Python is to run.
         text: its docstring.
     """
 
-    def __init__(self, name: str, text: str | None) -> None:
+    def __init__(self, module: str, text: str | None) -> None:
         super().__init__(
-            prog=" ".join(("python", "-m", f"benchmarks.{name}")),
+            prog=f"python -m {module}",
             description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

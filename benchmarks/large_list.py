@@ -85,7 +85,7 @@ def empty_megabytes() -> float:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser("large_list", __doc__)
+    parser = Parser("benchmarks.large_list", __doc__)
     parser.add_argument("folder", type=Path, help="what benchmarks.stand_ins has written")
     parser.add_argument("--workers", type=int, default=4, help="worker processes (4)")
     parser.add_argument("--batch-size", type=int, default=256, help="images of a batch (256)")

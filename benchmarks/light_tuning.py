@@ -64,7 +64,7 @@ DRAWN = {
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser("light_tuning", __doc__)
+    parser = Parser("benchmarks.light_tuning", __doc__)
     parser.add_numbers(
         ("--rounds", 9, "turns of each way"),
         ("--steps", 1, "steps of a turn"),

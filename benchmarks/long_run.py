@@ -292,7 +292,7 @@ def _ratios(over: Sequence[Cost], under: Sequence[Cost]) -> list[Cost]:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser("long_run", __doc__)
+    parser = Parser("benchmarks.long_run", __doc__)
     for option, least, default, meaning in (
         ("--threads", 1, 2, "CPU threads of torch, in every way"),
         ("--rounds", 1, 2, "turns of each way"),

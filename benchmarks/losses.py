@@ -85,7 +85,7 @@ WAITS: dict[str, dict[str, str]] = {"default": {}, "passive": {"OMP_WAIT_POLICY"
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser("losses", __doc__)
+    parser = Parser("benchmarks.losses", __doc__)
     parser.add_argument(
         "--cases", nargs="+", choices=CASES, metavar="CASE", help=f"of {', '.join(CASES)} (all)"
     )

@@ -146,7 +146,7 @@ def report(costs: dict[str, list[timing.Cost]], ways: dict[str, Way], *, batch: 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser("photos", __doc__)
+    parser = Parser("benchmarks.photos", __doc__)
     parser.add_argument("--folder", type=Path, help="class folders of .jpg files")
     parser.add_numbers(
         ("--images", 128, "photographs without --folder"),

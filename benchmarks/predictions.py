@@ -129,7 +129,7 @@ def _size(text: str) -> Size:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser("predictions", __doc__)
+    parser = Parser("benchmarks.predictions", __doc__)
     default = [Size(50_000, 1000), Size(24_426, 8142)]
     parser.add_argument("--sizes", nargs="+", type=_size, default=default, help="N x C of each")
     parser.add_argument("--folder", type=Path, help="where files are written; default: temporary")

@@ -56,7 +56,7 @@ class Study(NamedTuple):
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser("samplers", __doc__)
+    parser = Parser("benchmarks.samplers", __doc__)
     parser.add_numbers(
         ("--trials", 20, "trials of a search"),
         ("--epochs", 15, "epochs of a trial"),

@@ -256,7 +256,7 @@ PARTS = {"start": start, "draw": draw, "metrics": metrics, "table": table, "stud
 
 def main() -> None:
     """Print a line for each thing that is timed."""
-    parser = Parser("scale", __doc__)
+    parser = Parser("benchmarks.scale", __doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=10_000_000)

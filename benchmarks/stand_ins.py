@@ -165,7 +165,7 @@ def counts_of(given: argparse.Namespace) -> dict[str, np.ndarray]:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; make the folder."""
-    parser = Parser("stand_ins", __doc__)
+    parser = Parser("benchmarks.stand_ins", __doc__)
     parser.add_argument("folder", type=Path, help="where to write; new or empty")
     parser.add_argument("--like", choices=("imagenet_lt", "even"), default="imagenet_lt")
     parser.add_argument("--train", type=int, help="training images, with --like even")

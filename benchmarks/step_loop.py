@@ -53,7 +53,7 @@ NUM_IMAGES = 5000
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser("step_loop", __doc__)
+    parser = Parser("benchmarks.step_loop", __doc__)
     parser.add_numbers(
         ("--threads", 1, "CPU threads of torch"),
         ("--rounds", 30, "turns of each way"),

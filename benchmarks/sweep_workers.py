@@ -51,7 +51,7 @@ def rate(folder: Path, *, workers: int, trials: int, epochs: int) -> float:
 
 def main() -> None:
     """Print the rates and their ratio."""
-    parser = Parser("sweep_workers", __doc__)
+    parser = Parser("benchmarks.sweep_workers", __doc__)
     parser.add_numbers(
         ("--rounds", 3, "turns of each number of workers"),
         ("--trials", 16, "trials of a search"),

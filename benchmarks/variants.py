@@ -43,7 +43,7 @@ VARIANTS = {
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser("variants", __doc__)
+    parser = Parser("benchmarks.variants", __doc__)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N - 1 (3)")
     parser.add_argument(
         "--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="variants (all)"

@@ -116,10 +116,12 @@ def _content(path: Path) -> Any:
     """
     with path.open("rb") as file:
         head = file.read(HEAD)
-    for start, what in OTHERS.items():
-        if head.startswith(start):
-            raise ValueError(what)
-    is_safe = head[8:10] == b'{"'  # after the length of the names, whatever the file is called
+    # After the length of the names, whose first byte may be that of any other kind of file.
+    is_safe = head[8:10] == b'{"'
+    if not is_safe:
+        for start, what in OTHERS.items():
+            if head.startswith(start):
+                raise ValueError(what)
     if head and not is_safe and not head.startswith(SAVED):
         raise ValueError("it is neither what torch.save wrote nor a .safetensors file")
     if _is_script(path):

@@ -108,9 +108,15 @@ def _data(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Cause]:
 def _weights(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield whether other weights went in than the same named run has now."""
     first, second = one["facts"], two["facts"]
-    # Records of two ways of hashing tell nothing.
-    alike = tuple(n for n in NAMED if is_former(first.get(n)) == is_former(second.get(n)))
-    yield from _differing("weights", first, second, alike)
+    names = tuple(n for n in NAMED if not _is_other_way(n, first.get(n), second.get(n)))
+    yield from _differing("weights", first, second, names)
+
+
+def _is_other_way(name: str, one: str | None, two: str | None) -> bool:
+    """Return whether two hashes were had in two ways, so that their difference tells nothing."""
+    if not name.endswith("_weights") or one is None or two is None:
+        return False
+    return is_former(one) != is_former(two)
 
 
 def _code(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Cause]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import data
 
@@ -32,7 +33,7 @@ class FileFacts:
     broken: dict[Path, str]
 
 
-def look_at(paths: Sequence[Path], *, options: Mapping[str, int]) -> FileFacts:
+def look_at(paths: Sequence[Path], *, options: Mapping[str, Any]) -> FileFacts:
     """Open and decode every file.
 
     Args:

@@ -102,7 +102,8 @@ def load(
         overrides: words such as ``loss.gamma=1``, values in YAML spelling.
         values: the same as Python values, with the same precedence as ``overrides``.
         check_named_runs: refuse a config that names a run (``teacher``, ``model.init_from``) that
-            cannot be read. A config that names one has no fingerprint without it.
+            cannot be read. Unchecked, it has a fingerprint only where each of these can be read, or
+            is gone and was called by its own.
         planned: folders of runs that are still to be made, and their fingerprints; only these
             may be missing.
         has_begun: says of a config whether its run has a checkpoint. It then needs the runs that it
@@ -199,13 +200,22 @@ def _of_named(run: str, *, without_seeds: bool) -> str:
     """Return the fingerprint of a named run; of one that is gone, the name of its folder."""
     if is_gone(run):
         return Path(run).name
-    return fingerprint(load_run_config(run), without_seeds=without_seeds)
+    config = load_run_config(run)
+    if without_seeds and _gone_runs(config) and (group := _made(run).get("group")):
+        return str(group)  # it cannot be had of a folder's name any more
+    return fingerprint(config, without_seeds=without_seeds)
 
 
 def is_gone(run: str) -> bool:
     """Return whether a folder that is called as run folders are, by a fingerprint, is not there."""
     folder = Path(run).expanduser()
     return re.fullmatch("[0-9a-f]{12}", folder.name) is not None and not folder.exists()
+
+
+def _gone_runs(config: Config) -> set[str]:
+    """Return those of the runs that a config names that are gone."""
+    every = {run for key in RUNS for run in named_runs(attrgetter(key)(config))}
+    return {run for run in every if is_gone(run)}
 
 
 def named_runs(value: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -220,22 +230,24 @@ def load_run_config(run: str | Path, *, check_named_runs: bool = True) -> Config
 
     Args:
         run: the folder.
-        check_named_runs: refuse the config where a run that it names cannot be read. Without, the
-            config of such a run is returned unchecked, as it may have been edited.
+        check_named_runs: refuse the config where a run that it names cannot be read; a finished run
+            needs those no more that are gone. Without, the config of such a run is returned
+            unchecked, as it may have been edited.
 
     Raises:
         ConfigError: there is no readable ``config.yaml``, or it was edited since.
     """
     folder = Path(run).expanduser()
-    config = load([folder / "config.yaml"], check_named_runs=check_named_runs)
-    if not check_named_runs and _unreadable_runs(config):
+    config = load([folder / "config.yaml"], check_named_runs=False)
+    mistakes = _unreadable_runs(config)
+    if mistakes and not check_named_runs:
         return config
-    try:
-        made = json.loads((folder / "environment.json").read_bytes())
-    except (OSError, ValueError):
-        return config
-    is_comparable = isinstance(made, dict) and made.get("config_version") == CONFIG_VERSION
-    if is_comparable and made["fingerprint"] != (now := fingerprint(config)):
+    if mistakes and (folder / "summary.json").exists():
+        mistakes = _unreadable_runs(config, _gone_runs(config))
+    if mistakes:
+        raise ConfigError(mistakes)
+    made = _made(folder)
+    if made and made["fingerprint"] != (now := fingerprint(config)):
         raise ConfigError(
             [
                 f"{folder / 'config.yaml'}: was edited: the run is {made['fingerprint']}, this "
@@ -243,6 +255,16 @@ def load_run_config(run: str | Path, *, check_named_runs: bool = True) -> Config
             ]
         )
     return config
+
+
+def _made(run: str | Path) -> Mapping[str, Any]:
+    """Return what a run recorded of itself; nothing where that cannot be compared with today's."""
+    try:
+        made = json.loads((Path(run).expanduser() / "environment.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    is_comparable = isinstance(made, dict) and made.get("config_version") == CONFIG_VERSION
+    return made if is_comparable else {}
 
 
 # --- layers --------------------------------------------------------------------------------------
@@ -467,7 +489,7 @@ def _of_runs(
     """Return the mistakes of the runs that a config names; none where it can do without them."""
     mistakes = _unreadable_runs(config, planned)
     if mistakes and has_begun is not None:
-        gone = {run for run in named_runs(config.model.init_from) if is_gone(run)}
+        gone = _gone_runs(config)
         others = _unreadable_runs(config, {*planned, *gone})
         if not others and config.teacher not in gone and has_begun(config):
             return []

@@ -25,6 +25,9 @@ DRAWN = 10_000
 LEAST_SPREAD = 0.1
 """Floor of a resample's standard error, in standard errors of the sample."""
 
+LEVEL = 0.95
+"""Probability with which an interval shall hold the true mean, unless told otherwise."""
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -108,7 +111,7 @@ def paired_difference(
     ours: Sequence[float],
     baseline: Sequence[float],
     *,
-    level: float = 0.95,
+    level: float = LEVEL,
     clusters: Sequence[Hashable] | None = None,
 ) -> Difference:
     """Compare two methods run by run: the mean of ``ours[i] - baseline[i]`` with an interval.
@@ -154,24 +157,25 @@ def may_differ(
     ours: Sequence[float],
     baseline: Sequence[float],
     *,
-    level: float = 0.95,
     clusters: Sequence[Hashable] | None = None,
 ) -> bool:
     """Return False where a difference is not distinguishable, as far as that is seen cheaply.
 
-    The interval of :func:`paired_difference` holds that of Student's t. Where this one has 0 in it,
-    no resample is needed.
+    The interval of :func:`paired_difference`, at its usual level, holds that of Student's t. Where
+    this one has 0 in it, no resample is needed.
 
     >>> may_differ([0.8, 0.9, 0.7, 0.8, 0.9], [0.9, 0.8, 0.8, 0.7, 0.9])
     False
 
     Raises:
-        ValueError: as :func:`paired_difference`, but for the level.
+        ValueError: as :func:`paired_difference`.
     """
     differences, has_interval = _differences(ours, baseline, clusters)
     if not has_interval or len(differences) < FEWEST_FOR_A_CLAIM:
         return False
-    return abs(float(differences.mean())) > _error(differences) * _student(len(differences), level)
+    mean = float(differences.mean())
+    # Of what the interval takes it of: that of the differences may differ in the last bit.
+    return abs(mean) > _error(differences - mean) * _student(len(differences), LEVEL)
 
 
 def _differences(

@@ -54,6 +54,7 @@ class Score:
     """One metric of one row.
 
     Attributes:
+        metric: its name, as in :data:`HEADINGS`.
         summary: over runs; None where no run defines the metric, as in an empty group.
         pairs: its numbers and those of the baseline row, by seed and subset; empty for that row.
         unit: what pairs are averaged by before they count.

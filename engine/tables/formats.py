@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -55,6 +54,12 @@ LATEX = {
     },
 }
 """What LaTeX reads as something else than it looks like."""
+
+SPACE = 3
+"""Characters between two columns of a terminal."""
+
+NARROWEST = 8
+"""Fewest characters a column of names is folded to; a terminal narrower than that is overrun."""
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:
@@ -151,9 +156,11 @@ def terminal(sheets: Sequence[Sheet], console: Console) -> None:
     sheets, shared = apart(sheets)
     for sheet in sheets:
         console.print(Text(sheet.caption, style="italic"))
-        for columns in _fitting(sheet, console.width):
+        widths = _widths(sheet, console.width)
+        for columns in _fitting(widths, console.width):
             # One text a line: a table of rich takes ten times as long.
-            console.print(Text("\n").join(_terminal_lines(sheet, columns)), soft_wrap=True)
+            lines = _terminal_lines(sheet, columns, widths=[widths[column] for column in columns])
+            console.print(Text("\n").join(lines), soft_wrap=True)
         for mark, text in sheet.notes:
             console.print(Text(f"  [{mark}] {text}" if mark else f"  {text}"))
         console.print()
@@ -161,35 +168,43 @@ def terminal(sheets: Sequence[Sheet], console: Console) -> None:
         console.print(Text(f"  {text}"))
 
 
-def _fitting(sheet: Sheet, width: int) -> list[list[int]]:
-    """Group the columns into tables that fit, the first column in each."""
-    parts, used = [[0]], 1 + _width(sheet, 0)
-    for column in range(1, len(sheet.headings)):
-        needed = _width(sheet, column)
-        if used + needed > width and len(parts[-1]) > 1:
+def _fitting(widths: Sequence[int], width: int) -> list[list[int]]:
+    """Group columns of these widths into tables that fit, the first column in each."""
+    parts, used = [[0]], 1 + widths[0] + SPACE
+    for column, needed in enumerate(widths[1:], 1):
+        if used + needed + SPACE > width and len(parts[-1]) > 1:
             parts.append([0])
-            used = 1 + _width(sheet, 0)
+            used = 1 + widths[0] + SPACE
         parts[-1].append(column)
-        used += needed
+        used += needed + SPACE
     return parts
 
 
+def _widths(sheet: Sheet, width: int) -> list[int]:
+    """Return the characters of each column, where headings fold, and names if they must."""
+    first, *others = (_width(sheet, column) for column in range(len(sheet.headings)))
+    beside = max(others) + SPACE if others else 0
+    left = width - 1 - SPACE - beside
+    return [min(first, max(left, NARROWEST)), *others]
+
+
 def _width(sheet: Sheet, column: int) -> int:
-    """Return the characters a column takes when its heading may fold, with the space around it."""
+    """Return the characters a column takes when its heading may fold."""
     from rich.cells import cell_len
 
     words = [_with_marks(row[column]) for row in sheet.rows] + sheet.headings[column].split()
-    return max(map(cell_len, words)) + 3
+    return max(map(cell_len, words))
 
 
-def _terminal_lines(sheet: Sheet, columns: Sequence[int]) -> Iterator[Text]:
-    """Yield the lines of a table: its headings, folded, a rule, and its rows."""
+def _terminal_lines(
+    sheet: Sheet, columns: Sequence[int], *, widths: Sequence[int]
+) -> Iterator[Text]:
+    """Yield the lines of a table: its headings, a rule, and its rows, folded to the widths."""
     from rich.text import Text
 
-    widths = [_width(sheet, column) - 3 for column in columns]
-    blank = Text(" " * (sum(widths) + 3 * len(widths) + 1))
+    blank = Text(" " * (sum(widths) + SPACE * len(widths) + 1))
     folded = [
-        textwrap.wrap(sheet.headings[column], width, break_on_hyphens=False)
+        _folded(sheet.headings[column], width)
         for column, width in zip(columns, widths, strict=True)
     ]
     height = max(map(len, folded))
@@ -200,8 +215,31 @@ def _terminal_lines(sheet: Sheet, columns: Sequence[int]) -> Iterator[Text]:
     yield Text(f" {'─' * (len(blank) - 2)} ")
     for row in sheet.rows:
         entries = [row[column] for column in columns]
-        yield _terminal_line([(_with_marks(entry), _style(entry)) for entry in entries], widths)
+        name, *below = _folded(_with_marks(entries[0]), widths[0])
+        numbers = [(_with_marks(entry), _style(entry)) for entry in entries[1:]]
+        yield _terminal_line([(name, _style(entries[0])), *numbers], widths)
+        for name in below:
+            yield _terminal_line([(name, _style(entries[0])), *[("", "")] * len(numbers)], widths)
     yield blank
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Return lines of at most so many characters' width, broken within a word only if it must be.
+
+    A wide character, such as one of Chinese, takes the width of two.
+    """
+    from rich.cells import cell_len, chop_cells
+
+    if cell_len(text) <= width:
+        return [text]
+    lines = [""]
+    for part in (part for word in text.split() for part in chop_cells(word, width)):
+        longer = f"{lines[-1]} {part}".lstrip()
+        if cell_len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 def _terminal_line(cells: Sequence[tuple[str, str]], widths: Sequence[int]) -> Text:
@@ -213,7 +251,7 @@ def _terminal_line(cells: Sequence[tuple[str, str]], widths: Sequence[int]) -> T
     for number, ((text, style), width) in enumerate(zip(cells, widths, strict=True)):
         space = " " * (width - cell_len(text))
         parts = [(space, ""), (text, style)] if number else [(text, style), (space, "")]
-        line.append_tokens([*parts, ("   " if number < len(widths) - 1 else "  ", "")])
+        line.append_tokens([*parts, (" " * (SPACE if number < len(widths) - 1 else 2), "")])
     return line
 
 

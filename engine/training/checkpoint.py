@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from engine.config.mistakes import ConfigError
 from engine.training.divergence import DivergenceError
 from engine.training.epoch_totals import EpochTotals
 from engine.training.files import write_bytes
@@ -95,14 +96,26 @@ class Checkpointer:
         self.processes = trainer.processes
         self._saved = time.monotonic()
 
-    def resume(self) -> tuple[str, ...]:
+    def resume(self, *, has_begun: bool = False) -> tuple[str, ...]:
         """Load the newest whole checkpoint, if any.
+
+        Args:
+            has_begun: whether the model was made from a checkpoint of the folder, as it was before
+                this process owned it.
 
         Returns:
             Lines for the user: files that were passed over, and where training goes on.
+
+        Raises:
+            ConfigError: that checkpoint is not there any more.
         """
         state, problems = self.processes.on_main(self._latest)
         progress = self.progress
+        if state is None and has_begun:
+            run = self.folder.parent
+            raise ConfigError(
+                [f"{run}: was set aside by another process just now; run the command again"]
+            )
         if state is None:
             return problems
         if "base" in state and self.trainer.base is not None:

@@ -229,8 +229,8 @@ def _write(file: Path, table: Tensor) -> bool:
 
 def _remove_abandoned(folder: Path) -> None:
     """Remove what killed runs left of files that they were writing."""
-    for left in folder.glob("..*.npy.tmp"):
-        with contextlib.suppress(FileNotFoundError):  # another run does the same
+    for left in (*folder.glob("..*.npy.tmp"), *folder.glob(".*.npy")):
+        with contextlib.suppress(OSError):  # another run does the same, or it is another user's
             if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                 left.unlink()
 

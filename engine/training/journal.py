@@ -27,6 +27,7 @@ from engine.training.selection import Selection
 from engine.training.setup import COMPUTED, Setup
 from engine.training.summarise import RuleAssessment, summarise
 from engine.training.summary import Summary
+from engine.training.weights_hash import Hashes
 
 Report = Callable[[int, Mapping[str, Any]], None]
 
@@ -112,10 +113,8 @@ class Journal:
                 if fresh and (aside := self.folder.set_aside()) is not None:
                     self.say(f"--fresh: the earlier run is kept in {aside}")
                 stack.enter_context(self.folder.owned())
-                self._check_weights(
-                    {key: setup.facts[key] for key in provenance.NAMED if key in setup.facts},
-                    held=setup.held,
-                )
+                today = {key: setup.facts[key] for key in provenance.NAMED if key in setup.facts}
+                self._check_weights(Hashes(today, setup.former), held=setup.held)
 
             self.processes.on_main(own)
             yield
@@ -221,9 +220,7 @@ class Journal:
 
         return self.processes.on_main(past)
 
-    def _check_weights(
-        self, weights: Mapping[str, str | None], *, held: Collection[str] = ()
-    ) -> None:
+    def _check_weights(self, weights: Hashes, *, held: Collection[str] = ()) -> None:
         for line in provenance.check_weights(self.folder, weights, held=held):
             self.say(line)
 

@@ -11,7 +11,7 @@ from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training import trained
 from engine.training.facts import read_facts
-from engine.training.weights_hash import file_hashes, weights_hash
+from engine.training.weights_hash import Hashes, file_hashes, former_hash, weights_hash
 
 
 def teacher_facts(run: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _require_finished(key: str, run: str) -> None:
         raise ConfigError([f"{key}={run}: is not finished; run its own command to finish it"])
 
 
-def named_weights(config: Config) -> dict[str, str | None]:
+def named_weights(config: Config) -> Hashes:
     """Return the hashes of the weights that a run is made with, under the keys of its facts.
 
     What is not there any more is left out.
@@ -53,14 +53,16 @@ def named_weights(config: Config) -> dict[str, str | None]:
         "teacher_weights": ("teacher", config.teacher),
         "start_weights": ("model.init_from", config.model.init_from),
     }
-    hashes = {
-        fact: joined_identity(
-            weights_hash(finished_weights(key, run).state) for run in named_runs(runs)
-        )
-        for fact, (key, runs) in named.items()
-        if not any(is_gone(run) for run in named_runs(runs))
-    }
-    return {**hashes, **file_hashes(config)}
+    today, former = file_hashes(config), {}
+    for fact, (key, value) in named.items():
+        runs = named_runs(value)
+        if any(is_gone(run) for run in runs):
+            continue
+        states = (finished_weights(key, run).state for run in runs)  # one in memory at a time
+        found = [(weights_hash(state), former_hash(state)) for state in states]
+        today[fact] = joined_identity(now for now, _ in found)
+        former[fact] = joined_identity(before for _, before in found)
+    return Hashes(today, former)
 
 
 def joined_identity(hashes: Iterable[str]) -> str | None:

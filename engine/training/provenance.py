@@ -23,7 +23,7 @@ from engine.config.mistakes import ConfigError
 from engine.training.files import read_json, write_json
 from engine.training.run_folder import RunFolder
 from engine.training.summary import Summary
-from engine.training.weights_hash import is_former
+from engine.training.weights_hash import Hashes
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "wandb")
 # A change of these is reported and kept in the summary: it can change a number.
@@ -69,7 +69,7 @@ def check_split(folder: RunFolder, split_fingerprint: str) -> None:
 
 
 def check_weights(
-    folder: RunFolder, weights: Mapping[str, str | None], *, held: Collection[str] = ()
+    folder: RunFolder, weights: Hashes, *, held: Collection[str] = ()
 ) -> tuple[str, ...]:
     """Refuse to go on with, or to show, a run that began with other weights than it would today.
 
@@ -80,8 +80,8 @@ def check_weights(
         held: those that the run's checkpoint holds, so that it goes on whatever they are today.
 
     Returns:
-        A line for the user on each that was not recorded when the run began, or in an older way,
-        and on each that is held and has changed.
+        A line for the user on each that was not recorded when the run began, and on each that is
+        held and has changed.
 
     Raises:
         ConfigError: a run that it names was made again, and came out differently, or a file has
@@ -90,17 +90,11 @@ def check_weights(
     past = _environment(folder)
     facts = {} if past is None else past.get("facts", {})
     lines = []
-    for key, today in weights.items():
-        if past is None or facts.get(key) == today:
+    for key, today in weights.today.items():
+        if past is None or facts.get(key) in (today, weights.former.get(key, today)):
             continue
         if key not in facts:
             lines.append(f"note: with which weights of {NAMED[key]} it began is not recorded")
-            continue
-        if key.endswith("_weights") and is_former(facts[key]):
-            lines.append(
-                f"note: with which weights of {NAMED[key]} it began is recorded in an older way, "
-                "and is not compared"
-            )
             continue
         changed, old = "was made again", "run"
         if key.endswith("_file"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import data
 import models
@@ -31,6 +31,7 @@ from engine.training.run_folder import RunFolder
 from engine.training.runtime import derive_seed, device_name
 from engine.training.start_weights import start_weights
 from engine.training.train_loop import Trainer
+from engine.training.weights_hash import former_hash
 
 # What is recorded of the features of a backbone that leaves them as they are.
 CACHED, COMPUTED = "cached", "computed"
@@ -50,6 +51,7 @@ class Setup:
         steps: optimizer steps an epoch.
         parameters: which of the model's are trained, in which groups.
         facts: what loading the run again needs to know about its data.
+        former: the hashes of weights among them, as older runs recorded them.
         notes: what tables must say about how the model was trained and predictions were made.
         remarks: what a user should know before training, not only after it.
         config: of the run.
@@ -66,6 +68,7 @@ class Setup:
     steps: int
     parameters: Mapping[str, Any]
     facts: Mapping[str, Any]
+    former: Mapping[str, str | None]
     notes: tuple[str, ...]
     remarks: tuple[str, ...]
     config: Config
@@ -286,6 +289,10 @@ def set_up(
         steps=steps,
         parameters=parameters,
         facts=facts,
+        former={
+            "teacher_weights": _former(trainer.teacher),
+            "start_weights": None if start is None else start.former_identity,
+        },
         notes=(*notes.notes(config), *notes.light_notes(config, parameters)),
         remarks=(
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
@@ -300,6 +307,10 @@ def set_up(
         dataset=dataset,
         held=_held(begun),
     )
+
+
+def _former(teacher: nn.Module | None) -> str | None:
+    return None if teacher is None else former_hash(teacher.state_dict())
 
 
 def _from_random(config: Config) -> Config:

@@ -16,7 +16,7 @@ from engine.config.schema import Config, chosen_keys
 from engine.training import build, trained
 from engine.training.facts import read_facts
 from engine.training.named_runs import finished_weights, joined_identity
-from engine.training.weights_hash import weights_hash
+from engine.training.weights_hash import former_hash, weights_hash
 
 NAMES_SHOWN = 3
 WITHOUT_HEAD = "model.init_head=false leaves its head out"
@@ -29,12 +29,14 @@ class StartWeights:
     Attributes:
         state: the weights as they go into this run's model.
         identity: hash of the named run's weights, before anything was moved.
+        former_identity: the same as older runs recorded it.
         sentence: which weights they are, and what was done to them.
         trained: the named run's weights themselves; None for the mean of several.
     """
 
     state: dict[str, Tensor]
     identity: str
+    former_identity: str
     sentence: str
     trained: Mapping[str, Tensor] | None = None
 
@@ -60,6 +62,7 @@ def start_weights(config: Config, dataset: data.LongTailed) -> StartWeights | No
     return StartWeights(
         _mean_of(found, config),
         identity=str(joined_identity(start.identity for start in found.values())),
+        former_identity=str(joined_identity(start.former_identity for start in found.values())),
         sentence=f"starts from the mean of {len(found)} runs: "
         + "; ".join(start.sentence.removeprefix("starts from ") for start in found.values()),
     )
@@ -79,6 +82,7 @@ def _weights_of(run: str, config: Config, dataset: data.LongTailed) -> StartWeig
     return StartWeights(
         state,
         identity=weights_hash(weights.state),
+        former_identity=former_hash(weights.state),
         sentence=_sentence(config, weights, facts=facts, dataset=dataset, is_moved=is_moved),
         trained=weights.state,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.config.schema import Config
 
@@ -13,7 +13,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-DIGITS = 16  # records of before shapes and types were in it have 12
+DIGITS = 16
+FORMER_DIGITS = 12  # in records of before shapes and types counted
+
+
+class Hashes(NamedTuple):
+    """Hashes of the weights that a run is made with, by the names of its facts.
+
+    Attributes:
+        today: as they are recorded.
+        former: as older runs recorded them, where that was in another way.
+    """
+
+    today: Mapping[str, str | None]
+    former: Mapping[str, str | None]
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
@@ -26,13 +39,18 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
-def is_former(recorded: str | None) -> bool:
-    """Return whether a record is of before, over names and bytes alone, and cannot be compared.
+def former_hash(state: Mapping[str, Tensor]) -> str:
+    """Return what older runs recorded: 12 hex digits over names and bytes, in the state's order."""
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(name.encode() + b"\0")
+        digest.update(bytes_of(value))
+    return digest.hexdigest()[:FORMER_DIGITS]
 
-    Args:
-        recorded: what :func:`weights_hash` once gave, or several of it joined by ``+``.
-    """
-    return recorded is not None and any(len(part) < DIGITS for part in recorded.split("+"))
+
+def is_former(recorded: str) -> bool:
+    """Return whether a record is of :func:`former_hash`, or several of it joined by ``+``."""
+    return len(recorded.partition("+")[0]) == FORMER_DIGITS
 
 
 def bytes_of(value: Tensor) -> memoryview:

@@ -258,6 +258,25 @@ def test_a_run_does_not_differ_from_its_copy(
     assert "nothing that they recorded differs" in capsys.readouterr().out
 
 
+def test_hashes_of_weights_differ_only_where_both_are_of_one_way(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [Path(shutil.copytree(runs.plain, tmp_path / name)) for name in ("one", "two")]
+    twelve, sixteen = "0123456789ab", "0123456789abcdef"
+    facts = [
+        {"start_weights": twelve, "teacher_weights": twelve, "pretrained_file": twelve},
+        {"start_weights": sixteen, "teacher_weights": None, "pretrained_file": None},
+    ]
+    for folder, theirs in zip(folders, facts, strict=True):
+        file = folder / "environment.json"
+        made = json.loads(file.read_text())
+        file.write_text(json.dumps({**made, "facts": {**made["facts"], **theirs}}))
+    assert analyze.main(["--diff", *map(str, folders)]) == 0
+    shown = capsys.readouterr().out
+    assert "teacher_weights" in shown and "pretrained_file" in shown
+    assert "start_weights" not in shown
+
+
 # --- mistakes -------------------------------------------------------------------------------------
 
 

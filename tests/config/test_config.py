@@ -639,6 +639,48 @@ def test_init_from_counts_as_the_run_it_names_wherever_it_lies(tmp_path: Path) -
     assert a != fingerprint(load())
 
 
+def recorded(root: Path, *words: str, summary: bool = True) -> Path:
+    """The folder of a run as far as a config that names it looks there."""
+    config = load(overrides=words)
+    made = {"config_version": CONFIG_VERSION, "fingerprint": fingerprint(config)}
+    made["group"] = fingerprint(config, without_seeds=True)
+    folder = root / str(made["fingerprint"])
+    folder.mkdir()
+    (folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+    (folder / "environment.json").write_text(json.dumps(made), encoding="utf-8")
+    if summary:
+        (folder / "summary.json").touch()
+    return folder
+
+
+@pytest.mark.parametrize("key", ["model.init_from", "teacher"])
+def test_a_finished_run_is_named_though_the_one_that_it_names_is_gone(
+    tmp_path: Path, key: str
+) -> None:
+    loss = ["loss=distillation"] if key == "teacher" else []
+    first = recorded(tmp_path, "seed=1")
+    second = recorded(tmp_path, *loss, f"{key}={first}")
+    words = [f"model.init_from={second}", "seed=2"]
+    before = load(overrides=words)
+    names = [fingerprint(before), fingerprint(before, without_seeds=True)]
+    shutil.rmtree(first)
+    now = load(overrides=words)
+    assert [fingerprint(now), fingerprint(now, without_seeds=True)] == names
+    third = recorded(tmp_path, *words)
+    assert load(overrides=[f"model.init_from={third}"]) is not None
+    (second / "config.yaml").write_text(dump(load(overrides=["seed=3"])), encoding="utf-8")
+    (line,) = mistakes_of(*words)
+    assert "was edited" in line
+
+
+def test_an_unfinished_run_is_not_named_where_the_one_that_it_names_is_gone(tmp_path: Path) -> None:
+    first = recorded(tmp_path)
+    second = recorded(tmp_path, f"model.init_from={first}", summary=False)
+    shutil.rmtree(first)
+    (line,) = mistakes_of(f"model.init_from={second}")
+    assert line.startswith(f"model.init_from={second}: not a run folder: model.init_from={first}: ")
+
+
 def test_init_from_a_folder_that_is_no_run_is_a_mistake(tmp_path: Path) -> None:
     (line,) = mistakes_of(f"model.init_from={tmp_path}")
     assert line.startswith(f"model.init_from={tmp_path}: not a run folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,16 @@ def test_what_a_file_is_called_does_not_matter(tmp_path: Path, state: State, suf
     for save in (save_file, torch.save):
         save(state, tmp_path / f"weights{suffix}")
         assert read_state(tmp_path / f"weights{suffix}").keys() == state.keys()
+
+
+@pytest.mark.parametrize("length", [60, 123], ids=["<", "{"])
+def test_a_header_as_long_as_the_first_byte_of_a_page_or_of_json_is_read(
+    tmp_path: Path, length: int
+) -> None:
+    header = b'{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(struct.pack("<Q", length) + header + struct.pack("<f", 0.5))
+    assert torch.equal(read_state(path)["weight"], torch.tensor([0.5]))
 
 
 def test_tensors_in_several_places_that_nobody_knows_are_not_chosen_from(

@@ -136,11 +136,40 @@ def test_the_order_of_pairs_and_the_unit_do_not_matter(counts: list[int]) -> Non
         assert (other.low, other.high) == expected
 
 
-@given(values)
-def test_what_the_cheap_look_rules_out_is_not_distinguishable(counts: list[int]) -> None:
-    ours, baseline = [k / IMAGES for k in counts], [0.0] * len(counts)
-    found = paired_difference(ours, baseline)
-    assert may_differ(ours, baseline) or not found.is_distinguishable
+def centred(rng: np.random.Generator, n: int) -> tuple[np.ndarray, float]:
+    """Differences (n,) of mean 0, and how far Student's interval reaches on either side of it."""
+    x = rng.normal(size=n)
+    low, high = stats.t.interval(0.95, n - 1, scale=x.std(ddof=1) / math.sqrt(n))
+    return x - x.mean(), (high - low) / 2
+
+
+@pytest.mark.parametrize("n", range(5, 13))
+@pytest.mark.parametrize("factor", [0.98, 1.02, 1.1, 1.5])
+def test_the_cheap_look_is_the_interval_wherever_student_reaches_farther(
+    factor: float, n: int
+) -> None:
+    rng, baseline, num_settled = np.random.default_rng(n), [0.0] * n, 0
+    for sign in [1, -1] * 5:
+        x, reach = centred(rng, n)
+        ours = (x + sign * factor * reach).tolist()
+        found = paired_difference(ours, baseline)
+        assert found.low is not None and found.high is not None
+        assert may_differ(ours, baseline) == (factor > 1)
+        towards_zero = found.mean - found.low if sign > 0 else found.high - found.mean
+        if towards_zero == pytest.approx(reach, rel=1e-9):
+            num_settled += 1
+            assert may_differ(ours, baseline) == found.is_distinguishable
+    assert num_settled > 0
+
+
+@pytest.mark.parametrize("n", [5, 6, 7])
+def test_the_cheap_look_rules_out_nothing_distinguishable_within_bits_of_the_edge(n: int) -> None:
+    rng, baseline = np.random.default_rng(0), [0.0] * n
+    for bits in [-1, 0, 1, 2] * 100:
+        x, reach = centred(rng, n)
+        ours = (x + reach * (1 + bits * np.finfo(float).eps)).tolist()
+        found = paired_difference(ours, baseline)
+        assert may_differ(ours, baseline) or not found.is_distinguishable
 
 
 def test_equal_calls_give_equal_answers() -> None:

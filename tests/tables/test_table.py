@@ -74,6 +74,41 @@ def test_lines_of_a_terminal_are_aligned_folded_and_no_wider_than_it() -> None:
         assert "  損失     0.5 ± 0.1" in lines[6]
 
 
+def printed_lines(sheet: Sheet, *, width: int) -> list[str]:
+    printed = io.StringIO()
+    terminal([sheet], Console(width=width, file=printed))
+    return printed.getvalue().splitlines()
+
+
+def test_a_heading_of_wide_characters_folds_where_a_terminal_has_no_more_room() -> None:
+    sheet = Sheet("caption", ("method", "平均 精度 n"), ((Entry("ce"), Entry("0.123")),), ())
+    _, blank, *lines = printed_lines(sheet, width=20)
+    # Two words of two characters are nine wide, one of them and the letter six.
+    assert [line.split() for line in lines[:3]] == [["平均"], ["精度"], ["method", "n"]]
+    assert {cell_len(line) for line in (blank, *lines) if line} == {len(blank)}
+
+
+def test_a_long_name_is_folded_to_what_the_widest_column_leaves() -> None:
+    long = "balanced softmax, then " + "a_stage_of_deferred_reweighting_by_effective_number"
+    interval = Entry("+0.012 [+0.003, +0.021]", is_bold=True)
+    rows = (
+        (Entry(long, marks=("a",)), interval, Entry("0.5")),
+        (Entry("ce"), interval, Entry("1")),
+    )
+    sheet = Sheet("caption", ("method", "difference", "n"), rows, ())
+    lines = printed_lines(sheet, width=60)
+    assert max(map(cell_len, lines)) <= 60
+    first = next(number for number, line in enumerate(lines) if interval.text in line)
+    names = [line[2:32].rstrip() for line in lines[first : first + 4]]
+    assert names[0] == "balanced softmax, then"
+    assert names[3] == "ce"
+    assert "".join(names[:3]).replace(" ", "") == f"{long}[a]".replace(" ", "")
+    # As it is where there is room.
+    assert any(
+        f"  {long} [a]   {interval.text}" in line for line in printed_lines(sheet, width=120)
+    )
+
+
 def test_markdown_has_a_bold_row_a_dash_and_the_interval(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,12 +118,18 @@ def test_what_a_killed_run_left_of_features_is_removed_once_nobody_writes_it(
 ) -> None:
     folder = tmp_path / "data" / "cache" / "features"
     folder.mkdir(parents=True)
-    old, new = (
-        folder / f"..0123456789abcdef01234567.{n}.npy.tmp" for n in ("11111111", "22222222")
+    half, whole, fresh = (
+        folder / f"{dots}0123456789abcdef01234567.{end}"
+        for dots, end in (("..", "1.npy.tmp"), (".", "1.npy"), ("..", "2.npy.tmp"))
     )
-    for file in (old, new):
+    for file in (half, whole, fresh):
         file.write_bytes(b"half")
-    an_hour_ago = old.stat().st_mtime - frozen_features.ABANDONED_SECONDS - 1
-    os.utime(old, (an_hour_ago, an_hour_ago))
+    stays = folder / "..00.npy.tmp"  # as another user's file would
+    stays.mkdir()
+    an_hour_ago = half.stat().st_mtime - frozen_features.ABANDONED_SECONDS - 1
+    for path in (half, whole, stays):
+        os.utime(path, (an_hour_ago, an_hour_ago))
     small_run(tmp_path, *words, "schedule.epochs=1")
-    assert not old.exists() and new.exists()
+    assert not half.exists() and not whole.exists()
+    assert fresh.exists() and stays.exists()
+    assert any(not file.name.startswith(".") for file in kept(tmp_path))

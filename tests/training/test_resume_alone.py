@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import train
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.training import checkpoint, head_start
+from engine.training.journal import Journal
+from engine.training.setup import Setup
 from tests._runs import assert_same_run, folder_of, small_run, small_words
 
 WORDS = (
@@ -87,6 +90,21 @@ def test_runs_that_it_started_from_may_be_changed_and_deleted(
     assert go_on(tmp_path / "runs", *words) == 0  # finished: its table
 
 
+def test_the_first_run_of_three_may_be_deleted_once_the_second_is_finished(
+    originals: list[Path], tmp_path: Path
+) -> None:
+    (first,) = copies(originals[:1], tmp_path / "first")
+    short = (*WORDS[:-1], "schedule.epochs=1", f"model.init_from={first}")
+    small_run(tmp_path / "second", *short)
+    words = (*WORDS, f"model.init_from={folder_of(tmp_path / 'second', *short)}")
+    small_run(tmp_path / "whole", *words)
+    go_on_for_an_epoch(tmp_path / "runs", *words)
+    shutil.rmtree(first)
+    assert go_on(tmp_path / "runs", *words) == 0
+    assert_same_run(*(folder_of(tmp_path / name, *words) for name in ("whole", "runs")))
+    assert go_on(tmp_path / "new", *words, "seed=1") == 0
+
+
 def test_a_run_that_has_not_begun_is_refused_where_its_start_is_gone(
     originals: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +114,23 @@ def test_a_run_that_has_not_begun_is_refused_where_its_start_is_gone(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"model.init_from={gone}: not a run folder: ")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_is_set_aside_while_it_is_read_is_not_begun_anew_from_its_weights(
+    originals: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*WORDS, f"model.init_from={originals[0]}")
+    go_on_for_an_epoch(tmp_path, *words)
+    owned = Journal.owned
+
+    def too_late(journal: Journal, setup: Setup, *, fresh: bool) -> AbstractContextManager[None]:
+        journal.folder.set_aside()  # as --fresh does in another process
+        return owned(journal, setup, fresh=fresh)
+
+    monkeypatch.setattr(Journal, "owned", too_late)
+    with pytest.raises(ConfigError, match="set aside by another process just now; run the comm"):
+        small_run(tmp_path, *words)
+    assert not (folder_of(tmp_path, *words) / "environment.json").exists()
 
 
 def test_a_teacher_that_is_gone_is_missed(originals: list[Path], tmp_path: Path) -> None:

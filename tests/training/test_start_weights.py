@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import shutil
@@ -156,10 +157,37 @@ def test_a_run_older_than_the_record_of_its_start_weights_says_so(
     said = printed(tmp_path / "runs", *words)
     line = "with which weights of the run that model.init_from names it began is not recorded"
     assert line in said
-    environment["facts"]["start_weights"] = "0123456789ab"  # without shapes and types
-    path.write_text(json.dumps(environment))
-    said = printed(tmp_path / "runs", *words)
-    assert f"{line.removesuffix('not recorded')}recorded in an older way, and is not" in said
+
+
+def older(run: Path, key: str, named: Path) -> None:
+    """Let a run have recorded the weights of another as once: names and bytes, twelve digits."""
+    digest = hashlib.sha256()
+    for name, value in trained.load_weights(named).state.items():
+        digest.update(name.encode() + b"\0" + value.numpy().tobytes())
+    environment = json.loads((run / "environment.json").read_text())
+    environment["facts"][key] = digest.hexdigest()[:12]
+    (run / "environment.json").write_text(json.dumps(environment))
+
+
+@pytest.mark.parametrize("key", ["model.init_from", "teacher"])
+def test_weights_that_an_older_run_recorded_are_compared_as_they_were_hashed_then(
+    tmp_path: Path, first: Path, key: str
+) -> None:
+    is_teacher = key == "teacher"
+    words = (f"teacher={first}", "loss=distillation") if is_teacher else words_of(first)
+    fact = "teacher_weights" if is_teacher else "start_weights"
+    small_run(tmp_path, *words, ONE)
+    with pytest.raises(Stop):
+        small_run(tmp_path, *words, report=stop)
+    for run in (folder_of(tmp_path, *words, ONE), folder_of(tmp_path, *words)):
+        older(run, fact, first)
+    small_run(tmp_path, *words, ONE)  # shown
+    with pytest.raises(Stop):
+        small_run(tmp_path, *words, report=stop)  # goes on
+    make_again_with_other_weights(first)
+    for more in ((ONE,), ()):
+        with pytest.raises(ConfigError, match="began with other weights of"):
+            small_run(tmp_path, *words, *more)
 
 
 # --- which of them go where -----------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.training.weights_hash import is_former, weights_hash
+from engine.training.weights_hash import former_hash, is_former, weights_hash
 
 
 def test_the_digits_are_over_names_types_shapes_and_the_bytes_of_numpy() -> None:
@@ -63,5 +63,14 @@ def test_weights_in_bfloat16_have_digits() -> None:
 
 def test_records_of_before_are_told_from_those_of_today() -> None:
     today = weights_hash({"weight": ONES})
-    assert not is_former(today) and not is_former(f"{today}+{today}") and not is_former(None)
-    assert is_former("0123456789ab") and is_former(f"{today}+0123456789ab")
+    assert not is_former(today) and not is_former(f"{today}+{today}")
+    former = former_hash({"weight": ONES})
+    assert is_former(former) and is_former(f"{former}+{former}")
+
+
+def test_records_of_before_are_over_names_and_bytes_in_their_order() -> None:
+    state = {"b": torch.tensor([1.0, 2.0]), "a": torch.tensor(3)}
+    joined = b"".join(
+        key.encode() + b"\0" + value.numpy().tobytes() for key, value in state.items()
+    )
+    assert former_hash(state) == hashlib.sha256(joined).hexdigest()[:12]

@@ -63,6 +63,14 @@ class Seat:
             warnings.simplefilter("ignore", UserWarning)  # it has no heartbeat
             return self.study.ask()
 
+    def killed(self) -> dict[str, Any]:
+        """The values of a trial that runs in a process which has died."""
+        trial = self.asked()
+        dead = {"process": "4194304-1"}  # beyond all processes
+        trial.set_user_attr(OWNER, {**this_process(trial.number), **dead})
+        values: dict[str, Any] = self.runner.suggest(trial)
+        return values
+
     def states(self) -> list[str]:
         return [trial.state.name for trial in self.study.get_trials(deepcopy=False)]
 
@@ -176,9 +184,7 @@ def test_sigterm_at_any_point_of_a_worker_leaves_no_trial_running(seat: Seat, wh
 
 
 def test_trials_of_a_killed_worker_are_run_again_with_the_same_values(seat: Seat) -> None:
-    trial = seat.asked()
-    trial.set_user_attr(OWNER, {**this_process(0), "process": "4194304-1"})  # beyond all processes
-    lost = seat.runner.suggest(trial)
+    lost = seat.killed()
     requeue_lost(seat.study, seat.storage)
     requeue_lost(seat.study, seat.storage)  # nothing is queued twice
     assert seat.states().count("FAIL") == 1
@@ -187,13 +193,23 @@ def test_trials_of_a_killed_worker_are_run_again_with_the_same_values(seat: Seat
     assert len(ended_trials(seat.study)) == 4
 
 
+def test_trials_that_are_killed_twice_are_run_again_with_the_same_values(seat: Seat) -> None:
+    """What repeats a trial is repeated itself, also by the worker that has queued both."""
+    lost = [seat.killed(), seat.killed()]
+    requeue_lost(seat.study, seat.storage)
+    assert [seat.killed(), seat.killed()] == lost
+    requeue_lost(seat.study, seat.storage)
+    assert seat.worker().run() == "done"
+    ended = [trial.params for trial in ended_trials(seat.study)]
+    assert all(values in ended for values in lost)
+    assert sorted(seat.states()) == ["COMPLETE"] * 4 + ["FAIL"] * 4
+
+
 def test_a_lost_trial_whose_end_was_taken_but_not_answered_is_queued_once(
     seat: Seat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a server does that goes away after the commit: the second try finds the trial ended."""
-    trial = seat.asked()
-    trial.set_user_attr(OWNER, {**this_process(0), "process": "4194304-1"})
-    seat.runner.suggest(trial)
+    seat.killed()
     real = seat.storage.database.set_trial_state_values
 
     def twice(*arguments: Any, **options: Any) -> bool:

@@ -10,12 +10,14 @@ together; from then on the running trial itself, in the storage, is what holds t
     enqueue -> WAITING --ask--> RUNNING, no owner -----> RUNNING --train--> COMPLETE, or PRUNED:
                   ^                   |                     |               pruned, non-finite
                   |                   | withdrawn: claim    | its process   or out of memory
-                  |                   | lost while asking   | died, or left
+                  |                   | lost while asking,  | died, or left
+                  |                   | or it is a twin     |
                   |                   v                     v
                   +-----requeue----- FAIL <-----------------+
 
 WAITING, RUNNING, COMPLETE, PRUNED and FAIL are Optuna's states. Only COMPLETE and PRUNED count as
 ended. ``requeue`` gives a failed trial's values to a new one, which the next to ask is given first.
+A twin, which repeats what another trial repeats already, fails and is not queued again.
 A worker that was silent for so long that its trial was given to another finds it FAIL when it tells
 how it went: that one's end is the one that counts.
 """
@@ -23,6 +25,7 @@ how it went: that one's end is the one that counts.
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +52,7 @@ Stopped = Literal["done", "timeout", "non-finite", "alone"]
 
 
 class WithdrawnError(Exception):
-    """The claim was lost while asking; the trial is given up before it has any values."""
+    """The claim was lost while asking, or the trial is a twin; it is given up before it trains."""
 
 
 class Runner(Protocol):
@@ -211,7 +214,8 @@ def requeue_lost(study: optuna.Study, storage: PatientStorage, *, is_leaving: bo
             and trial.number not in tried_again
             and _has_values(trial)
         ):
-            storage.requeue(study, trial)
+            # Copied, since Optuna's callback adds to the list of earlier tries that it is given.
+            storage.requeue(study, copy.deepcopy(trial))
 
 
 def _history(trial: FrozenTrial) -> list[int]:
