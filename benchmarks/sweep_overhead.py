@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sweep
-from engine.training import train_loop
+from engine.training import evaluation, train_loop
 
 SEARCH = """
 budget: {trials: 6, epochs: 3}
@@ -47,7 +47,7 @@ def main() -> None:
     import engine.tuning.study.worker
 
     train_loop.Trainer.train_epoch = timed(train_loop.Trainer.train_epoch)  # type: ignore[method-assign]
-    train_loop.predict = timed(train_loop.predict)
+    evaluation.predict = timed(evaluation.predict)
     ask = engine.tuning.study.worker.Worker._ask_and_train
     rest: list[float] = []
 
