@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # How many different images does a list name? np.unique of their 64-bit ids was one sort up to NumPy 2.2. Since 2.3
 # whole numbers go through a hash table and are sorted afterwards. Of a million ids that all differ, which is what ids
-# do, that takes sixty times as long, and six times as long as the same call with return_index=True, which asks for
-# more and still sorts. np.sort and a look at neighbours is back at the former time.
+# do, that takes fifty to sixty times as long, and five to six times as long as the same call with return_index=True,
+# which asks for more and still sorts. np.sort and a look at neighbours is back at the former time.
 # Seen with numpy 2.2.6 and 2.4.6, Python 3.11, Linux x86-64. Exit code 0 while that is so, else 1.
 set -euo pipefail
 folder=$(mktemp -d)
