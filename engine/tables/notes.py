@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from data import OWN_SHARES, SHARED_GROUPS
+from engine.config import components
 from engine.config.selection_rules import FINAL
 from engine.tables.pairing import Pair, named, pair_of, usual_splits, value_of
 from engine.tables.record import RunRecord
 from engine.training.metrics import groups
-from engine.training.notes import TRAINS
 from engine.training.patience import PATIENCE
+
+# Read from the sources of those who write these notes: to import them takes far longer than most
+# tables.
+OWN_SHARES: str = components.constant("data", "_notes", "OWN_SHARES")
+SHARED_GROUPS: str = components.constant("data", "_notes", "SHARED_GROUPS")
+TRAINS: str = components.constant("engine.training", "notes", "TRAINS")
 
 
 def row_notes(

@@ -137,6 +137,23 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         cached.cache_clear()
 
 
+def test_a_folder_that_was_listed_before_shows_the_files_that_come_and_go(packages: Path) -> None:
+    folder = packages / "losses"
+    os.utime(folder, (1e9, 1e9))  # long ago, so that its list is kept
+    before = components.names("losses")
+    assert components.names("losses") == before
+    (folder / "trial.py").write_text("", encoding="utf-8")
+    assert components.names("losses") == tuple(sorted([*before, "trial"]))
+    (folder / "trial.py").unlink()
+    assert components.names("losses") == before
+
+
+def test_a_constant_is_read_without_an_import() -> None:
+    assert components.constant("data", "_notes", "OWN_SHARES") == data.OWN_SHARES
+    with pytest.raises(LookupError, match="has no constant OWN"):
+        components.constant("data", "_notes", "OWN")
+
+
 def source(arguments: str, *, helps: str = "gamma: How strongly.", body: str = "") -> str:
     return (
         "class Trial(Loss):\n"

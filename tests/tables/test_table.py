@@ -59,6 +59,18 @@ def mistake(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 # --- formats -------------------------------------------------------------------------------------
 
 
+def test_printing_a_table_imports_no_torch(results: Path) -> None:
+    """It takes longer to import than all tables of the repository to print."""
+    code = (
+        "import sys; from engine.tables.__main__ import main; "
+        f"assert main([{str(results)!r}]) == 0; print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_lines_of_a_terminal_are_aligned_folded_and_no_wider_than_it() -> None:
     rows = [(Entry(name), Entry("0.5 ± 0.1", is_bold=True), Entry("1")) for name in ("ce", "損失")]
     sheet = Sheet("caption", ("method", "balanced accuracy", "n"), tuple(rows), ())
