@@ -100,8 +100,12 @@ def parse(argv: Sequence[str]) -> Arguments:
     Raises:
         ConfigError: an option that does not exist, or a word that is neither file nor key=value.
     """
-    known, rest = _parser().parse_known_intermixed_args(argv, Arguments())
-    words = [word for word in argv if word in {*known.words, *rest}]
+    if any(word.startswith("-") for word in argv):
+        known, rest = _parser().parse_known_intermixed_args(argv, Arguments())
+        split = {*known.words, *rest}
+        words = [word for word in argv if word in split]
+    else:  # as of every row of a table
+        known, rest, words = Arguments(**vars(_without_options())), [], list(argv)
     mistakes = []
     for word in [word for word in rest if word.startswith("-")]:
         position = words.index(word)
@@ -121,7 +125,12 @@ def parse(argv: Sequence[str]) -> Arguments:
     return known
 
 
-@cache  # a table parses the words of each of its rows
+@cache
+def _without_options() -> Arguments:
+    return _parser().parse_args([], Arguments())
+
+
+@cache
 def _parser() -> _Parser:
     # Without a usage of its own, which nobody sees, it would write one for each command line.
     parser = _Parser(add_help=False, allow_abbrev=False, usage="")

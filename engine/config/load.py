@@ -39,7 +39,7 @@ from engine.config.schema import (
     standard,
     tree,
 )
-from engine.config.strict_yaml import parse, read_yaml
+from engine.config.strict_yaml import parse, read_shared_yaml
 
 # Raise it when a default changes: old run folders then keep their meaning.
 CONFIG_VERSION = 1
@@ -72,6 +72,9 @@ ALIASES = {
     }
 }
 DEFAULT_NAMES = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}
+# Keys of which a new value drops the keys that belonged to the old one.
+CHOOSING = {f"{section}.{selector}" for section, selector in SELECTORS.items()}
+CHOOSING |= {choice.selector for choice in CHOICES}
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,8 @@ def load(
     model = tree(names["data"] or DEFAULT_DATA, names["losses"] or DEFAULT_LOSS, _trackers(merged))
     # Keys of an unknown component cannot be judged: its name is the one mistake to report.
     skipped = {"data.": names["data"], "loss.": names["losses"]}
-    judged = {
-        key: setting
-        for key, setting in merged.items()
-        if not any(key.startswith(p) and name is None for p, name in skipped.items())
-    }
+    unknown = tuple(prefix for prefix, name in skipped.items() if name is None)
+    judged = {key: setting for key, setting in merged.items() if not key.startswith(unknown)}
     config = _validate(model, judged, mistakes)
     if config is not None:
         mistakes += rules.check(config)
@@ -176,10 +176,10 @@ def fingerprint(
         planned: folders of runs that are still to be made, and their fingerprints.
     """
     known = planned or {}
-    usual = {**defaults(config), **DEFAULT_NAMES}
+    usual = _defaults(config.data.name, config.loss.name, config.track.to)
     identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
-    for key, value in flatten(config).items():
-        if value == usual[key] or key.startswith(NOT_IDENTITY):
+    for key, value in _leaves(config.model_dump(mode="json", include=_changed(config))):
+        if value == DEFAULT_NAMES.get(key, usual[key]) or key.startswith(NOT_IDENTITY):
             continue
         if without_seeds and key in SEEDS:
             continue
@@ -194,6 +194,18 @@ def fingerprint(
         identity[key] = found[0] if isinstance(value, str) else sorted(found)
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _changed(config: Config) -> set[str]:
+    """Return the sections that may hold a key of identity with another value than its default."""
+    usual = standard(config.data.name, config.loss.name, config.track.to)
+    named = {key.partition(".")[0] for key in DEFAULT_NAMES}
+    return {
+        section
+        for section, value in config
+        if (section in named or value != getattr(usual, section))
+        and f"{section}." not in NOT_IDENTITY
+    }
 
 
 def _of_named(run: str, *, without_seeds: bool) -> str:
@@ -272,7 +284,7 @@ def _made(run: str | Path) -> Mapping[str, Any]:
 
 def _read_file(path: Path, mistakes: list[str]) -> Layer:
     try:
-        content = read_yaml(path)
+        content = read_shared_yaml(path)
     except ConfigError as error:
         mistakes += error.mistakes
         return {}
@@ -290,7 +302,7 @@ def _read_words(words: Sequence[str], values: Mapping[str, Any], mistakes: list[
             value = parse(text)
         except yaml.YAMLError:
             value = text
-        leaves = dict(_leaves({key: value}))
+        leaves = dict(_leaves({key: value})) if isinstance(value, dict) else {full_key(key): value}
         for leaf, leaf_value in leaves.items():
             spelling = text if not isinstance(value, dict) else None
             if leaf in layer and layer[leaf].value != leaf_value:
@@ -322,9 +334,8 @@ def _leaves(value: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]
 def _merge(lower: Layer, upper: Layer) -> Layer:
     """Lay ``upper`` over ``lower``; a new choice drops the keys that belonged to the old one."""
     kept = dict(lower)
-    selectors = {f"{section}.{selector}" for section, selector in SELECTORS.items()}
-    for key in selectors | {choice.selector for choice in CHOICES}:
-        if key in upper and (key not in lower or lower[key].value != upper[key].value):
+    for key in CHOOSING & upper.keys():
+        if key not in lower or lower[key].value != upper[key].value:
             for other in lower:
                 if rules.depends_on(other, key):
                     kept.pop(other, None)
@@ -406,11 +417,12 @@ def _chosen(merged: Layer) -> dict[str, str]:
 
 
 def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config | None:
-    known = keys(model)
+    known, types = keys(model), _key_types(model)
     nested: dict[str, Any] = {}
+    opened = {key for key in merged if key not in known and open_key(key) is not None}
     # What an open key holds comes before the keys below it, which are added to it.
-    for key, setting in sorted(merged.items(), key=lambda item: open_key(item[0]) is not None):
-        is_open = open_key(key) is not None
+    for key, setting in sorted(merged.items(), key=lambda item: item[0] in opened):
+        is_open = key in opened
         if key not in known and not is_open:
             line = unknown_key(key, setting.value, known, chosen=_chosen(merged)) + _where(setting)
             # Several keys inside one list are one mistake.
@@ -420,8 +432,9 @@ def _validate(model: type[Config], merged: Layer, mistakes: list[str]) -> Config
         section = nested
         for part in path:
             section = section.setdefault(part, {})
-        value = setting.value if is_open else _typed(key, setting, known[key])
-        section[leaf] = copy.deepcopy(value) if isinstance(value, dict) else value
+        value = setting.value if is_open else _typed(key, setting, types[key])
+        # What a file says is shared by all who read it.
+        section[leaf] = copy.deepcopy(value) if is_open or isinstance(value, dict) else value
     try:
         return model.model_validate(nested)
     except ValidationError as error:
@@ -453,12 +466,11 @@ def _known_prefix(location: tuple[Any, ...], known: Mapping[str, Any]) -> str:
     return next(key for n in range(len(parts), 0, -1) if (key := ".".join(parts[:n])) in known)
 
 
-def _typed(key: str, setting: Setting, info: Any) -> Any:
+def _typed(key: str, setting: Setting, types: frozenset[Any]) -> Any:
     """Turn a list into a tuple, and a command-line word into text where the key expects text."""
     value = setting.value
     if key in ALIASES and isinstance(value, str):
         return ALIASES[key].get(value.lower(), value)
-    types = _plain_types(info.annotation)
     if isinstance(value, list) and any(get_origin(kind) is tuple for kind in types):
         return tuple(value)
     if setting.text is not None and str in types and not _fits(value, types):
@@ -466,20 +478,26 @@ def _typed(key: str, setting: Setting, info: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _plain_types(annotation: Any) -> set[Any]:
+@cache
+def _key_types(model: type[BaseModel]) -> Mapping[str, frozenset[Any]]:
+    """Return ``{dotted key: the plain types it takes}`` for every leaf of the tree."""
+    return {key: _plain_types(info.annotation) for key, info in keys(model).items()}
+
+
+def _plain_types(annotation: Any) -> frozenset[Any]:
     """Return the plain types of a union, without their ranges."""
     if hasattr(annotation, "__metadata__"):
         return _plain_types(annotation.__origin__)
     if get_origin(annotation) in (Union, UnionType):
-        return set().union(*(_plain_types(a) for a in get_args(annotation)))
-    return {annotation}
+        return frozenset().union(*(_plain_types(a) for a in get_args(annotation)))
+    return frozenset({annotation})
 
 
 def _takes_names(info: Any) -> bool:
     return any(get_origin(kind) is dict for kind in _plain_types(info.annotation))
 
 
-def _fits(value: Any, types: set[Any]) -> bool:
+def _fits(value: Any, types: frozenset[Any]) -> bool:
     return type(value) in types or (value is None and type(None) in types)
 
 

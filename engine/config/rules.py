@@ -7,6 +7,7 @@ is checked right after they are loaded, in the same form.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ def _needs() -> Iterator[Needs]:
 
 NEEDS = tuple(_needs())
 _DEPENDENT = {(needs.key, needs.selector) for needs in NEEDS}
+_SELECTORS = {needs.selector for needs in NEEDS}
 NO_VALIDATION = (
     "has no effect without a validation split; set data.validation.per_class or "
     "data.validation.fraction"
@@ -76,7 +78,10 @@ def _own_validation(config: Config) -> str:
 
 
 def _get(config: Config, key: str) -> Any:
-    return attrgetter(key)(config)
+    return _getter(key)(config)
+
+
+_getter = cache(attrgetter)
 
 
 def _is_set(config: Config, key: str) -> bool:
@@ -86,9 +91,11 @@ def _is_set(config: Config, key: str) -> bool:
 
 
 def _needs_its_choice(config: Config) -> Iterator[str]:
+    chosen_by = {selector: _get(config, selector) for selector in _SELECTORS}
+    usual = standard(config.data.name, config.loss.name, config.track.to)
     for key, selector, choices in NEEDS:
-        chosen = _get(config, selector)
-        if chosen not in choices and _is_set(config, key):
+        chosen = chosen_by[selector]
+        if chosen not in choices and _get(config, key) != _get(usual, key):
             yield f"{key}: has no effect with {selector}={chosen}; needs {' | '.join(choices)}"
 
 

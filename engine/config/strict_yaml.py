@@ -69,11 +69,10 @@ def parse(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is not of it.
     """
-    # A table or a sweep reads the same few files and words once a run.
     return deepcopy(_parsed(text))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1024)  # a table or a sweep reads the same few files and words once a run
 def _parsed(text: str) -> Any:
     # _Loader is a SafeLoader: it constructs plain values only.
     return yaml.load(text, Loader=_Loader)
@@ -85,8 +84,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read, or holds no keys and values.
     """
+    return deepcopy(read_shared_yaml(path))
+
+
+def read_shared_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file as :func:`read_yaml` for who changes nothing of what is returned.
+
+    Raises:
+        ConfigError: as :func:`read_yaml`.
+    """
     try:
-        content = parse(path.expanduser().read_text(encoding="utf-8"))
+        content = _parsed(path.expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError:
         there = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise ConfigError([f"{path}: no such file{nearest(str(path), there)}"]) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import shutil
@@ -24,6 +25,7 @@ from engine.config.strict_yaml import parse
 
 Write = Callable[[str], Path]
 GOLDEN = Path(__file__).with_name("golden_defaults.json")
+METHODS = components.ROOT / "experiments" / "methods"
 
 
 @pytest.fixture
@@ -603,6 +605,26 @@ def test_keys_that_change_no_number_leave_the_fingerprint_alone(word: str) -> No
 )
 def test_keys_that_change_a_number_change_the_fingerprint(word: str) -> None:
     assert fingerprint(load(overrides=[word])) != fingerprint(load())
+
+
+@pytest.mark.parametrize("method", ["cross_entropy", "ldam_drw", "deferred_sampling"])
+def test_a_fingerprint_is_the_hash_of_every_key_that_differs_from_its_default(method: str) -> None:
+    config = load([METHODS / f"{method}.yaml"], ["data=synthetic", "optim.lr=0.2", "seed=3"])
+    usual = {**defaults(config), "data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}
+    identity = {
+        key: value
+        for key, value in flatten(config).items()
+        if value != usual[key] and not key.startswith(config_module.NOT_IDENTITY)
+    }
+    canonical = json.dumps({"config_version": CONFIG_VERSION, **identity}, sort_keys=True)
+    digest = hashlib.sha256(canonical.replace(", ", ",").replace(": ", ":").encode())
+    assert fingerprint(config) == digest.hexdigest()[:12]
+
+
+def test_what_a_file_says_is_no_other_configs_to_change(write: Write) -> None:
+    file = write("model: {kwargs: {sizes: [1, 2]}}\n")
+    load([file]).model.kwargs["sizes"].append(3)
+    assert load([file]).model.kwargs == {"sizes": [1, 2]}
 
 
 def test_a_key_set_to_its_default_leaves_the_fingerprint_alone() -> None:
