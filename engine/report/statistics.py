@@ -25,6 +25,9 @@ DRAWN = 10_000
 LEAST_SPREAD = 0.1
 """Floor of a resample's standard error, in standard errors of the sample."""
 
+ROUNDING = 1e-12
+"""Subtraction leaves rounding errors: what is equal on paper is so within this share of it."""
+
 LEVEL = 0.95
 """Probability with which an interval shall hold the true mean, unless told otherwise."""
 
@@ -102,7 +105,7 @@ def mean_and_std(values: Sequence[float]) -> MeanAndStd:
     Raises:
         ValueError: no value, or one that is not finite.
     """
-    array = _finite(values, what="values")
+    array = finite(values, what="values")
     std = float(array.std(ddof=1)) if len(array) > 1 else None
     return MeanAndStd(float(array.mean()), std, len(array))
 
@@ -153,48 +156,59 @@ def paired_difference(
     return Difference(mean, mean - below, mean + above, n, len(ours))
 
 
-def may_differ(
-    ours: Sequence[float],
-    baseline: Sequence[float],
-    *,
-    clusters: Sequence[Hashable] | None = None,
-) -> bool:
-    """Return False where a difference is not distinguishable, as far as that is seen cheaply.
+def excludes_zero(mean: float, centred: FloatArray) -> bool:
+    """Return whether an interval at the usual level has no 0 in it, where Student's has none.
 
-    The interval of :func:`paired_difference`, at its usual level, holds that of Student's t. Where
-    this one has 0 in it, no resample is needed.
+    Of drawn resamples it takes half the time of the interval: they are counted instead of ordered.
 
-    >>> may_differ([0.8, 0.9, 0.7, 0.8, 0.9], [0.9, 0.8, 0.8, 0.7, 0.9])
-    False
-
-    Raises:
-        ValueError: as :func:`paired_difference`.
+    Args:
+        mean: of differences (n,).
+        centred: the differences (n,) less their mean.
     """
-    differences, has_interval = _differences(ours, baseline, clusters)
-    if not has_interval or len(differences) < FEWEST_FOR_A_CLAIM:
-        return False
-    mean = float(differences.mean())
-    # Of what the interval takes it of: that of the differences may differ in the last bit.
-    return abs(mean) > _error(differences - mean) * _student(len(differences), LEVEL)
+    n, error = len(centred), standard_error(centred)
+    t, weights = _ratios(centred, error)
+    if mean < 0:
+        np.negative(t, out=t)
+    if n <= MOST_ENUMERATED:
+        level = (1 + LEVEL) / 2
+        return error * (math.sqrt(n - 1) * _quantile(t, weights, level=level)) < abs(mean)
+    # As many as the quantile has at or below it reach less far than the mean lies from 0. What each
+    # reaches is rounded as the quantile's reach is, so that both ways always agree.
+    np.multiply(t, math.sqrt(n - 1), out=t)
+    np.multiply(t, error, out=t)
+    return bool(np.count_nonzero(t < abs(mean)) > _rank((1 + LEVEL) / 2))
 
 
 def _differences(
     ours: Sequence[float], baseline: Sequence[float], clusters: Sequence[Hashable] | None
 ) -> tuple[FloatArray, bool]:
     """Return independent differences (n,), and whether they say how far another would fall."""
-    if len(ours) != len(baseline):
-        raise ValueError(
-            f"{len(ours)} values are paired with {len(baseline)}: pair them one by one"
-        )
-    mine, theirs = _finite(ours, what="ours"), _finite(baseline, what="baseline")
-    # Subtraction leaves rounding errors: what is equal on paper must be equal here.
-    rounding = 1e-12 * max(np.abs(mine).max(), np.abs(theirs).max())
-    differences = _averaged(mine - theirs, clusters)
+    paired_one_by_one(ours, baseline)
+    mine, theirs = finite(ours, what="ours"), finite(baseline, what="baseline")
+    rounding = ROUNDING * max(np.abs(mine).max(), np.abs(theirs).max())
+    differences = averaged(mine - theirs, clusters)
     are_enough = len(differences) >= FEWEST_FOR_AN_INTERVAL
     return differences, are_enough and bool(np.ptp(differences) > rounding)
 
 
-def _finite(values: Sequence[float], *, what: str) -> FloatArray:
+def paired_one_by_one(ours: Sequence[float], baseline: Sequence[float]) -> None:
+    """Check that each value has one that it is paired with.
+
+    Raises:
+        ValueError: unequal lengths.
+    """
+    if len(ours) != len(baseline):
+        raise ValueError(
+            f"{len(ours)} values are paired with {len(baseline)}: pair them one by one"
+        )
+
+
+def finite(values: Sequence[float] | Sequence[Sequence[float]], *, what: str) -> FloatArray:
+    """Return values, or rows of equally many, as an array.
+
+    Raises:
+        ValueError: no value, or one that is not finite.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
         raise ValueError(f"{what}: there is no value")
@@ -203,12 +217,14 @@ def _finite(values: Sequence[float], *, what: str) -> FloatArray:
     return array
 
 
-def _averaged(differences: FloatArray, clusters: Sequence[Hashable] | None) -> FloatArray:
+def averaged(differences: FloatArray, clusters: Sequence[Hashable] | None) -> FloatArray:
     """Return the mean difference of each cluster, in order of first appearance."""
     if clusters is None:
         return differences
     if len(clusters) != len(differences):
         raise ValueError(f"{len(differences)} pairs have {len(clusters)} clusters: name one a pair")
+    if len(set(clusters)) == len(clusters):
+        return differences
     members: dict[Hashable, list[float]] = {}
     for cluster, difference in zip(clusters, differences.tolist(), strict=True):
         members.setdefault(cluster, []).append(difference)
@@ -217,30 +233,39 @@ def _averaged(differences: FloatArray, clusters: Sequence[Hashable] | None) -> F
 
 def _reach(centred: FloatArray, *, level: float) -> tuple[float, float]:
     """Return the interval's reach below and above the mean, from differences (n,) of mean 0."""
+    n, error = len(centred), standard_error(centred)
+    least, tail = student(n, level), (1 + level) / 2
+    t, weights = _ratios(centred, error)
+    # Mirrored, so that exchanging the two methods turns the interval round exactly.
+    high = math.sqrt(n - 1) * _quantile(t, weights, level=tail)
+    low = math.sqrt(n - 1) * _quantile(np.negative(t, out=t), weights, level=tail)
+    return error * max(high, least), error * max(low, least)
+
+
+def _ratios(centred: FloatArray, error: float) -> tuple[FloatArray, FloatArray]:
+    """Return t / sqrt(n - 1) of every resample, and their probabilities.
+
+    Args:
+        centred: differences (n,) of mean 0.
+        error: their standard error.
+    """
     n = len(centred)
-    error, student, tail = _error(centred), _student(n, level), (1 + level) / 2
     counts, weights = _resamples(n)
-    # In place, as this is most of what a long table takes.
+    # In place, as this is much of what a long table takes.
     means, spread = np.stack([centred, centred**2]) / n @ counts
     spread -= means**2
     # A resample of equal values would have no standard error and an endless t.
     np.maximum(spread, (n - 1) * (LEAST_SPREAD * error) ** 2, out=spread)
-    t = np.divide(means, np.sqrt(spread, out=spread), out=means)
-    # Mirrored, so that exchanging the two methods turns the interval round exactly.
-    high, low = (
-        math.sqrt(n - 1) * _quantile(side, weights, level=tail)
-        for side in (t, np.negative(t, out=spread))
-    )
-    return error * max(high, student), error * max(low, student)
+    return np.divide(means, np.sqrt(spread, out=spread), out=means), weights
 
 
-def _error(values: FloatArray) -> float:
+def standard_error(values: FloatArray) -> float:
     """Return the standard error of the mean of n values."""
     return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 @functools.cache
-def _student(n: int, level: float) -> float:
+def student(n: int, level: float) -> float:
     """Return how many standard errors Student's interval of a mean reaches."""
     # Not scipy.stats, whose import takes as long as everything else here.
     from scipy.special import stdtrit

@@ -15,13 +15,8 @@ from typing import Literal
 from engine.config.metrics import metrics
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
-from engine.report.statistics import (
-    Difference,
-    MeanAndStd,
-    may_differ,
-    mean_and_std,
-    paired_difference,
-)
+from engine.report.columns import Compared, directions, means_and_stds
+from engine.report.statistics import Difference, MeanAndStd, mean_and_std, paired_difference
 from engine.tables.commands import config_of, first_stage_of
 from engine.tables.costs import mean_costs
 from engine.tables.notes import code_notes, provenance, row_notes
@@ -33,12 +28,13 @@ from engine.tables.pairing import (
     matched,
     pair_of,
     scope_of,
+    scores_of,
     usual_splits,
     value_of,
     with_values,
 )
 from engine.tables.record import RunRecord
-from engine.training.code_hash import code_files
+from engine.training.code_hash import chosen_files, code_files
 
 METRICS = {name: metric.column for name, metric in metrics().items() if metric.column}
 """Columns, the first being the one whose difference is printed."""
@@ -68,24 +64,35 @@ class Score:
     @cached_property  # most are never shown, and their intervals take most of a long table's time
     def difference(self) -> Difference | None:
         """The difference to the baseline row; None for that row itself."""
-        return paired_difference(*self._columns, clusters=self._clusters) if self.pairs else None
+        if not self.pairs:
+            return None
+        found = self.compared
+        return paired_difference(found.ours, found.baseline, clusters=found.clusters)
 
-    @cached_property
+    @property
     def is_better(self) -> bool:
         """Whether the difference is distinguishable and on the good side."""
-        if not self.pairs or not may_differ(*self._columns, clusters=self._clusters):
-            return False
-        assert self.difference is not None
-        is_good = (self.difference.mean > 0) == (metrics()[self.metric].better == "max")
-        return is_good and self.difference.is_distinguishable
+        return are_better([self])[0]
 
     @property
-    def _columns(self) -> tuple[list[float], list[float]]:
-        return [pair.ours for pair in self.pairs], [pair.baseline for pair in self.pairs]
+    def compared(self) -> Compared:
+        """Its pairs, of which there is one at least."""
+        return Compared(
+            [pair.ours for pair in self.pairs],
+            [pair.baseline for pair in self.pairs],
+            [getattr(pair, self.unit) for pair in self.pairs],
+        )
 
-    @property
-    def _clusters(self) -> list[int | str]:
-        return [getattr(pair, self.unit) for pair in self.pairs]
+
+def are_better(scores: Sequence[Score]) -> list[bool]:
+    """Return of each score whether its difference is distinguishable and on the good side."""
+    paired = [number for number, score in enumerate(scores) if score.pairs]
+    found = [False] * len(scores)
+    compared = directions([scores[number].compared for number in paired])
+    for number, direction in zip(paired, compared, strict=True):
+        good = 1 if metrics()[scores[number].metric].better == "max" else -1
+        found[number] = direction == good
+    return found
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ class Row:
             that is not known.
         oracle: mean of the best test epochs, in the metric that the runs select by, and its gap.
         notes: what a reader has to know of this row.
-        costs: mean of each measure of cost over runs, those of earlier stages included.
+        every: runs among which those are that its stages began with.
     """
 
     method: str
@@ -108,7 +115,12 @@ class Row:
     scores: Mapping[str, Score]
     oracle: tuple[float, float] | None
     notes: tuple[str, ...]
-    costs: Mapping[str, float | None]
+    every: Sequence[RunRecord]
+
+    @cached_property  # few tables show them
+    def costs(self) -> Mapping[str, float | None]:
+        """Mean of each measure of cost over runs, those of earlier stages included."""
+        return mean_costs(self.records, self.every)
 
     @property
     def num_seeds(self) -> int:
@@ -197,12 +209,14 @@ def blocks(records: Sequence[RunRecord], wanted: Wanted | None = None) -> list[B
     if baseline not in known:
         hint = nearest(baseline, known)
         raise ConfigError([f"baseline {baseline}: no such row{hint}; one of {', '.join(known)}"])
-    found = []
-    for setting in dict.fromkeys([*wanted.settings, *(record.setting for record in records)]):
-        here = [record for record in records if record.setting == setting]
-        if here:
-            here.sort(key=lambda r: (known.index(r.method), r.subset_seed, r.seed))
-            found.append(_block(here, wanted=wanted, baseline=baseline))
+    rank = {method: number for number, method in enumerate(known)}
+    by_setting: dict[str, list[RunRecord]] = {setting: [] for setting in wanted.settings}
+    for record in records:
+        by_setting.setdefault(record.setting, []).append(record)
+    found, code = [], _CodeKinds()
+    for here in filter(None, by_setting.values()):
+        here.sort(key=lambda r: (rank[r.method], r.subset_seed, r.seed))
+        found.append(_block(here, wanted=wanted, baseline=baseline, code=code))
     return found
 
 
@@ -217,7 +231,9 @@ class _Comparison:
     splits: Mapping[int, str]
 
 
-def _block(records: Sequence[RunRecord], *, wanted: Wanted, baseline: str) -> Block:
+def _block(
+    records: Sequence[RunRecord], *, wanted: Wanted, baseline: str, code: _CodeKinds
+) -> Block:
     first, rule = records[0], wanted.rule or _headline(records)
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
@@ -251,7 +267,7 @@ def _block(records: Sequence[RunRecord], *, wanted: Wanted, baseline: str) -> Bl
         rule=rule,
         baseline=baseline,
         scope=against.scope,
-        rows=_with_code_notes(rows),
+        rows=_with_code_notes(rows, code),
         group_sizes=first.group_sizes,
         notes=(*notes, *provenance(records, baseline=baseline), *wanted.notes),
     )
@@ -291,22 +307,34 @@ def _row(
         records=tuple(runs),
         config=config_of(runs[0]),
         first_stage=first_stage_of(runs[0], records),
-        scores={metric: _score(runs, matches, against, metric=metric) for metric in metrics},
+        scores=_scores(runs, matches, against, metrics=metrics),
         oracle=_oracle(runs, rule=against.rule),
         notes=tuple(notes),
-        costs=mean_costs(runs, records),
+        every=records,
     )
 
 
-def _score(
-    runs: Sequence[RunRecord], matches: Sequence[Match], against: _Comparison, *, metric: str
-) -> Score:
-    values = [value_of(record, metric, rule=against.rule) for record in runs]
-    defined = [value for value in values if value is not None]
-    if not defined:
-        return Score(metric, None)
-    found = with_values(matches, metric=metric, rule=against.rule, scope=against.scope)
-    return Score(metric, mean_and_std(defined), tuple(found), against.scope.unit)
+def _scores(
+    runs: Sequence[RunRecord],
+    matches: Sequence[Match],
+    against: _Comparison,
+    *,
+    metrics: Sequence[str],
+) -> dict[str, Score]:
+    rule, scope = against.rule, against.scope
+    tests = [scores_of(run, rule=rule) for run in runs]
+    defined = {
+        metric: [value for test in tests if (value := test.get(metric)) is not None]
+        for metric in metrics
+    }
+    some = [metric for metric in metrics if defined[metric]]
+    summaries = means_and_stds([defined[metric] for metric in some])
+    pairs = with_values(matches, some, rule=rule, scope=scope)
+    found = {
+        metric: Score(metric, summary, tuple(pairs[metric]), scope.unit)
+        for metric, summary in zip(some, summaries, strict=True)
+    }
+    return {metric: found.get(metric, Score(metric, None)) for metric in metrics}
 
 
 def _oracle(runs: Sequence[RunRecord], *, rule: str) -> tuple[float, float] | None:
@@ -323,8 +351,8 @@ def _oracle(runs: Sequence[RunRecord], *, rule: str) -> tuple[float, float] | No
     return best, best - mean_and_std([own for _, own in both]).mean
 
 
-def _with_code_notes(rows: Sequence[Row]) -> tuple[Row, ...]:
-    kinds = [row.method if row.config is None else _files_of(row.config) for row in rows]
+def _with_code_notes(rows: Sequence[Row], code: _CodeKinds) -> tuple[Row, ...]:
+    kinds = [row.method if row.config is None else code.of(row.config) for row in rows]
     stale = "its command no longer gives these runs: files or defaults have changed since"
     found = []
     for row, notes in zip(rows, code_notes([row.records for row in rows], kinds), strict=True):
@@ -333,6 +361,16 @@ def _with_code_notes(rows: Sequence[Row]) -> tuple[Row, ...]:
     return tuple(found)
 
 
-def _files_of(config: Config) -> str:
-    """Return the files that make the numbers of a run, in one text."""
-    return " ".join(map(str, code_files(config)))
+class _CodeKinds:
+    """Names what makes the numbers of a run: all that use the same files bear one name."""
+
+    def __init__(self) -> None:
+        self._known: dict[frozenset[tuple[str, str]], str] = {}
+
+    def of(self, config: Config) -> str:
+        """Return the files of a run, in one text."""
+        chosen = chosen_files(config)
+        key = frozenset((package, name) for package, names in chosen.items() for name in names)
+        if key not in self._known:  # to look through the folders takes longer than all else here
+            self._known[key] = " ".join(map(str, code_files(config)))
+        return self._known[key]

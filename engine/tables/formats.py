@@ -15,7 +15,6 @@ from engine.tables.table_file import Reference
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
 GREEK = {
     "SMALL": "alpha beta gamma delta epsilon zeta eta theta iota kappa lamda mu nu xi pi rho sigma "
@@ -60,6 +59,9 @@ SPACE = 3
 
 NARROWEST = 8
 """Fewest characters a column of names is folded to; a terminal narrower than that is overrun."""
+
+Part = tuple[str, str]
+"""A text of a terminal, and its style."""
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:
@@ -158,9 +160,9 @@ def terminal(sheets: Sequence[Sheet], console: Console) -> None:
         console.print(Text(sheet.caption, style="italic"))
         widths = _widths(sheet, console.width)
         for columns in _fitting(widths, console.width):
-            # One text a line: a table of rich takes ten times as long.
-            lines = _terminal_lines(sheet, columns, widths=[widths[column] for column in columns])
-            console.print(Text("\n").join(lines), soft_wrap=True)
+            # One text: a table of rich takes ten times as long.
+            parts = _terminal_parts(sheet, columns, widths=[widths[column] for column in columns])
+            console.print(Text().append_tokens(parts), soft_wrap=True)
         for mark, text in sheet.notes:
             console.print(Text(f"  [{mark}] {text}" if mark else f"  {text}"))
         console.print()
@@ -196,31 +198,30 @@ def _width(sheet: Sheet, column: int) -> int:
     return max(map(cell_len, words))
 
 
-def _terminal_lines(
+def _terminal_parts(
     sheet: Sheet, columns: Sequence[int], *, widths: Sequence[int]
-) -> Iterator[Text]:
-    """Yield the lines of a table: its headings, a rule, and its rows, folded to the widths."""
-    from rich.text import Text
-
-    blank = Text(" " * (sum(widths) + SPACE * len(widths) + 1))
+) -> Iterator[Part]:
+    """Yield a table in parts: its headings, a rule, and its rows, folded to the widths."""
+    blank = " " * (sum(widths) + SPACE * len(widths) + 1)
     folded = [
         _folded(sheet.headings[column], width)
         for column, width in zip(columns, widths, strict=True)
     ]
     height = max(map(len, folded))
     raised = [[""] * (height - len(lines)) + lines for lines in folded]
-    yield blank
+    yield f"{blank}\n", ""
     for words in zip(*raised, strict=True):
-        yield _terminal_line([(word, "bold") for word in words], widths)
-    yield Text(f" {'─' * (len(blank) - 2)} ")
+        yield from _terminal_line([(word, "bold") for word in words], widths)
+    yield f" {'─' * (len(blank) - 2)} \n", ""
     for row in sheet.rows:
         entries = [row[column] for column in columns]
         name, *below = _folded(_with_marks(entries[0]), widths[0])
         numbers = [(_with_marks(entry), _style(entry)) for entry in entries[1:]]
-        yield _terminal_line([(name, _style(entries[0])), *numbers], widths)
+        yield from _terminal_line([(name, _style(entries[0])), *numbers], widths)
         for name in below:
-            yield _terminal_line([(name, _style(entries[0])), *[("", "")] * len(numbers)], widths)
-    yield blank
+            cells = [(name, _style(entries[0])), *[("", "")] * len(numbers)]
+            yield from _terminal_line(cells, widths)
+    yield blank, ""
 
 
 def _folded(text: str, width: int) -> list[str]:
@@ -242,17 +243,23 @@ def _folded(text: str, width: int) -> list[str]:
     return lines
 
 
-def _terminal_line(cells: Sequence[tuple[str, str]], widths: Sequence[int]) -> Text:
-    """Return one line from texts with their styles, the first to the left, others to the right."""
+def _terminal_line(cells: Sequence[Part], widths: Sequence[int]) -> Iterator[Part]:
+    """Yield a line from texts with their styles, the first to the left, others to the right."""
     from rich.cells import cell_len
-    from rich.text import Text
 
-    line = Text("  ")
+    plain = "  "
     for number, ((text, style), width) in enumerate(zip(cells, widths, strict=True)):
         space = " " * (width - cell_len(text))
-        parts = [(space, ""), (text, style)] if number else [(text, style), (space, "")]
-        line.append_tokens([*parts, (" " * (SPACE if number < len(widths) - 1 else 2), "")])
-    return line
+        plain += space if number else ""
+        if style:
+            yield plain, ""
+            yield text, style
+            plain = ""
+        else:
+            plain += text
+        plain += "" if number else space
+        plain += " " * (SPACE if number < len(widths) - 1 else 2)
+    yield f"{plain}\n", ""
 
 
 def _style(entry: Entry) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from engine.config.metrics import metrics
 from engine.report.statistics import DASH, FEWEST_FOR_A_CLAIM, Difference, spread
-from engine.tables.aggregate import HEADINGS, Block, Row, Score
+from engine.tables.aggregate import HEADINGS, Block, Row, Score, are_better
 from engine.tables.beside import Beside, beside_of, reasons_of
 from engine.tables.costs import MEASURES, USUAL, shown
 from engine.tables.published import Published
@@ -127,7 +127,7 @@ def _metric_columns(block: Block, style: Style) -> Iterator[Column]:
         size = block.group_sizes.get(metric.removesuffix("_accuracy"))
         unit = " (%)" if style.is_percent and metric not in NO_SHARE else ""
         heading = _heading(metric) + unit + (f" ({size})" if size is not None else "")
-        entries = [mean_entry(row, metric, style=style) for row in block.rows]
+        entries = mean_entries(block.rows, metric, style=style)
         yield Column(heading, marked_best(entries, block.rows, metric, style=style))
         if number == 0:
             yield _difference_column(block, metric, style)
@@ -160,15 +160,29 @@ def _heading(metric: str) -> str:
     return HEADINGS.get(metric, metric.replace("_", " "))
 
 
-def mean_entry(row: Row, metric: str, *, style: Style) -> Entry:
-    """Return mean and standard deviation, with n where not every run of the row has the metric."""
-    score = row.scores[metric]
-    text = spread(
-        score.summary,
+def mean_entries(rows: Sequence[Row | None], metric: str, *, style: Style) -> list[Entry]:
+    """Return a column of means and standard deviations; a dash for a row that is not there.
+
+    They have n where not every run of the row has the metric.
+    """
+    there = [row for row in rows if row is not None]
+    scores = [row.scores[metric] for row in there]
+    is_bold = are_better(scores) if style.marks == "difference" else [False] * len(scores)
+    entries = iter(
+        [
+            Entry(_spread(row, metric, style=style), is_bold=is_one)
+            for row, is_one in zip(there, is_bold, strict=True)
+        ]
+    )
+    return [Entry(DASH) if row is None else next(entries) for row in rows]
+
+
+def _spread(row: Row, metric: str, *, style: Style) -> str:
+    return spread(
+        row.scores[metric].summary,
         number=lambda value: style.number(value, metric),
         expected=len(row.records),
     )
-    return Entry(text, is_bold=style.marks == "difference" and score.is_better)
 
 
 def marked_best(

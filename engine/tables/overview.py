@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.config.mistakes import ConfigError
-from engine.report.statistics import DASH
 from engine.tables.aggregate import HEADINGS, Block, Row
 from engine.tables.beside import published_beside, reasons_of
-from engine.tables.layout import DAGGER, Entry, Sheet, letters, marked_best, mean_entry, reading
+from engine.tables.layout import DAGGER, Entry, Sheet, letters, marked_best, mean_entries, reading
 from engine.tables.published import SPLITS, Published
 from engine.tables.style import NO_SHARE, Style
 from engine.tables.table_file import Reference
@@ -39,16 +38,15 @@ def overview_of(
     columns = []
     for block in blocks:
         rows = [_only(block, method) for method in methods]
-        entries = []
-        for row in rows:
+        entries = mean_entries(rows, metric, style=style)
+        for number, row in enumerate(rows):
             if row is None:
-                entries.append(Entry(DASH))
                 continue
             own = tuple(next(marks) for _ in row.notes)
             notes += zip(own, row.notes, strict=True)
             beside = [found for ref in references if (found := _number(row, ref, block, metric))]
-            notes += [(DAGGER, text) for number in beside for text in reasons_of(number)]
-            entries.append(_entry(mean_entry(row, metric, style=style), own, beside, style))
+            notes += [(DAGGER, text) for theirs in beside for text in reasons_of(theirs)]
+            entries[number] = _entry(entries[number], own, beside, style)
         columns.append(marked_best(entries, rows, metric, style=style))
     shared = dict.fromkeys(
         text for b in blocks for text in (*b.notes, *reading(b, metric, style=style))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -46,8 +46,13 @@ def pair_of(record: RunRecord) -> Pair:
 
 def value_of(record: RunRecord, metric: str, *, rule: str) -> float | None:
     """Return a test number of a run; None where the rule or the metric is not defined for it."""
+    return scores_of(record, rule=rule).get(metric)
+
+
+def scores_of(record: RunRecord, *, rule: str) -> Mapping[str, float | None]:
+    """Return the test numbers of a run by metric; none where the rule is not defined for it."""
     result = record.rules.get(rule)
-    return None if result is None else result.test.get(metric)
+    return {} if result is None else result.test
 
 
 def usual_splits(records: Sequence[RunRecord]) -> dict[int, str]:
@@ -98,7 +103,7 @@ def paired(
     scope: Scope,
 ) -> list[Paired]:
     """Return what both have run, seed by seed and subset by subset, on the same split."""
-    return with_values(matched(runs, baseline), metric=metric, rule=rule, scope=scope)
+    return with_values(matched(runs, baseline), (metric,), rule=rule, scope=scope)[metric]
 
 
 def matched(runs: Sequence[RunRecord], baseline: Sequence[RunRecord]) -> list[Match]:
@@ -112,14 +117,19 @@ def matched(runs: Sequence[RunRecord], baseline: Sequence[RunRecord]) -> list[Ma
     ]
 
 
-def with_values(matches: Sequence[Match], *, metric: str, rule: str, scope: Scope) -> list[Paired]:
-    """Return a number of both runs of each match, where both have it, as far as they count."""
-    found = []
+def with_values(
+    matches: Sequence[Match], metrics: Sequence[str], *, rule: str, scope: Scope
+) -> dict[str, list[Paired]]:
+    """Return by metric the numbers of both runs of each match that has both, if they count."""
+    found: dict[str, list[Paired]] = {metric: [] for metric in metrics}
     for record, other in matches:
-        ours, base = value_of(record, metric, rule=rule), value_of(other, metric, rule=rule)
-        if ours is not None and base is not None:
-            found.append(Paired(record.seed, record.split_fingerprint, ours, base))
-    return comparable(found, scope=scope)
+        ours, theirs = scores_of(record, rule=rule), scores_of(other, rule=rule)
+        seed, split = record.seed, record.split_fingerprint
+        for metric, pairs in found.items():
+            own, base = ours.get(metric), theirs.get(metric)
+            if own is not None and base is not None:
+                pairs.append(Paired(seed, split, own, base))
+    return {metric: comparable(pairs, scope=scope) for metric, pairs in found.items()}
 
 
 def comparable(pairs: Sequence[Paired], *, scope: Scope) -> list[Paired]:

@@ -39,7 +39,7 @@ def code_files(config: Config) -> list[Path]:
     shows a number (``engine/report``) comes after it. Of the files that are choices only the chosen
     ones count: a sampler that somebody adds leaves the hash of all other runs alone.
     """
-    chosen = _chosen(config)
+    chosen = chosen_files(config)
     folders = {package: ROOT.joinpath(*package.split(".")) for package in chosen}
     files = {ROOT / "train.py", ROOT / "engine" / "config" / "calendar.py"}
     trained_by = (ROOT / "engine" / "training").rglob("*.py")
@@ -51,8 +51,11 @@ def code_files(config: Config) -> list[Path]:
     return sorted(files - {ROOT / name for name in ONLY_SHOWS})
 
 
-def _chosen(config: Config) -> dict[str, set[str]]:
-    """Return ``{package: names of its files that this run uses}``."""
+def chosen_files(config: Config) -> dict[str, set[str]]:
+    """Return ``{package: names of its files that this run uses}``; equal ones hash the same code.
+
+    Beside them every run uses the files that are no choice.
+    """
     found = {"data": {config.data.name}, "losses": {config.loss.name}, "models": set[str]()}
     if (model := components.registered_models().get(config.model.name)) is not None:
         found["models"].add(model.family)

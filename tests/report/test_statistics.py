@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from engine.report import statistics
-from engine.report.statistics import Difference, may_differ, mean_and_std, paired_difference
+from engine.report import columns, statistics
+from engine.report.columns import Compared
+from engine.report.statistics import Difference, mean_and_std, paired_difference
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -141,6 +142,11 @@ def centred(rng: np.random.Generator, n: int) -> tuple[np.ndarray, float]:
     x = rng.normal(size=n)
     low, high = stats.t.interval(0.95, n - 1, scale=x.std(ddof=1) / math.sqrt(n))
     return x - x.mean(), (high - low) / 2
+
+
+def may_differ(ours: list[float], baseline: list[float]) -> bool:
+    (found,) = columns.may_differ([Compared(ours, baseline)])
+    return found
 
 
 @pytest.mark.parametrize("n", range(5, 13))
