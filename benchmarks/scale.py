@@ -5,7 +5,7 @@
   start    a list of 10 million lines read, the splits drawn, the loader made, its first batch
   draw     the positions of an epoch, by instance and by class-balanced sampling
   metrics  every metric and the per-class tables of 24,426 predictions (float32)
-  table    10,000 result lines read, averaged, compared and printed
+  table    10,000 result lines read, averaged, compared and printed; the list of those runs made
   study    a search of 5,000 trials read from its file, reported and drawn, nothing confirmed
 
 The classes are as large as a power law makes them, from 1 image up. The images of ``start`` are
@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import io
 import json
+import math
 import resource
 import tempfile
 import threading
@@ -39,9 +39,11 @@ from data._base import Labelled, Pool
 from data._list_file import read_list
 from data.samplers.class_balanced import ClassBalanced
 from data.samplers.instance import Instance
-from engine.config.components import ROOT
 from engine.config.launch import IMPORTING_THRESHOLDS
 from engine.tables import __main__ as tables
+from engine.tables.cells import cells
+from engine.tables.table_file import PAPERS, read_table_file
+from engine.tables.table_file import RESULTS as RESULTS_FOLDER
 from engine.training.metrics import evaluate
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from engine.tuning.search.schema import Range
 
 NUM_CLASSES = 8142
-RESULTS = ROOT / "experiments" / "results" / "digits_lt.jsonl"
+RESULTS = RESULTS_FOLDER / "digits_lt.jsonl"
 
 
 class Memory:
@@ -176,28 +178,45 @@ def metrics(num_images: int) -> Iterator[Callable[[], object]]:
 
 
 def table(num_lines: int) -> Iterator[Callable[[], object]]:
-    """Yield the printing of a table, of the lines of Digits-LT as if of many settings."""
-    known = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    """Yield the printing of a table, and the list of its runs.
+
+    The numbers are those of Digits-LT; every setting has a learning rate of its own, so that no two
+    rows have the same config.
+    """
+    lines = RESULTS.read_text(encoding="utf-8").splitlines()
+    known = {(line["method"], line["seed"]): line for line in map(json.loads, lines)}
+    description = read_table_file(PAPERS / f"{RESULTS.stem}.yaml")
+    settings = {
+        f"rate {number}": ("data.imbalance.factor=50", f"optim.lr={0.05 + number / 1000:g}")
+        for number in range(math.ceil(num_lines / len(known)))
+    }
+    large = description.model_copy(update={"name": "large", "settings": settings})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "large.jsonl"
-        with file.open("w", encoding="utf-8") as lines:
-            for number in range(num_lines):
-                setting, which = divmod(number, len(known))
-                lines.write(json.dumps(_of_setting(known[which], setting)) + "\n")
+        groups: dict[tuple[str, str], str] = {}
+        with file.open("w", encoding="utf-8") as results:
+            # Setting by setting, as who cuts a table short would have it.
+            for cell in sorted(cells(large), key=lambda c: [*settings].index(c.setting))[
+                :num_lines
+            ]:
+                made = {
+                    "table": "large",
+                    "setting": cell.setting,
+                    "words": cell.words,
+                    "fingerprint": cell.fingerprint,
+                    "group": groups.setdefault((cell.method, cell.setting), cell.fingerprint),
+                }
+                results.write(json.dumps({**known[cell.method, cell.seed], **made}) + "\n")
 
         def printed() -> None:
             with contextlib.redirect_stdout(io.StringIO()):
                 assert tables.main([str(file)]) == 0
 
+        def planned() -> None:
+            assert len(cells(large)) >= num_lines
+
         yield printed
-
-
-def _of_setting(record: dict[str, object], setting: int) -> dict[str, object]:
-    made = {
-        key: hashlib.sha256(f"{setting}/{record[key]}".encode()).hexdigest()[:12]
-        for key in ("fingerprint", "group")
-    }
-    return {**record, **made, "table": "large", "setting": f"setting {setting}"}
+        yield planned
 
 
 def study(num_trials: int) -> Iterator[Callable[[], object]]:
