@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -82,7 +82,8 @@ def time_left(cells: Sequence[Cell], task: Task, *, workers: int) -> str:
     left = trained_apart(cells, left=left)
     if not known or not left:
         return ""
-    seconds = sum(_estimate(cell, known) for cell in left) / workers
+    means = _mean_seconds(known)
+    seconds = sum(_estimate(cell, means) for cell in left) / workers
     return f"; about {duration(seconds)} left"
 
 
@@ -128,8 +129,19 @@ def listing(table: TableFile, cells: Sequence[Cell], task: Task, *, workers: int
     return lines
 
 
-def _estimate(cell: Cell, known: Sequence[RunRecord]) -> float:
+def _mean_seconds(known: Sequence[RunRecord]) -> dict[tuple[str, ...], float]:
+    """Return the mean training time of each cell, of each setting, and of all runs."""
+    groups: dict[tuple[str, ...], list[float]] = {}
+    for record in known:
+        for place in _places(record):
+            groups.setdefault(place, []).append(record.seconds)
+    return {place: statistics.mean(seconds) for place, seconds in groups.items()}
+
+
+def _estimate(cell: Cell, means: Mapping[tuple[str, ...], float]) -> float:
     """Estimate seconds by the mean of the same cell, else of its setting, else of all runs."""
-    alike = [r for r in known if (r.method, r.setting) == (cell.method, cell.setting)]
-    alike = alike or [r for r in known if r.setting == cell.setting] or list(known)
-    return statistics.mean(record.seconds for record in alike)
+    return next(means[place] for place in _places(cell) if place in means)
+
+
+def _places(run: Cell | RunRecord) -> tuple[tuple[str, ...], ...]:
+    return (run.method, run.setting), (run.setting,), ()
