@@ -121,7 +121,7 @@ class RunScreen(Screen):
                 add_row(table, row["prior"], *cells)
         self.show(table)
         self.say(f"±: standard error over images; prior assumed: {section['assumed_source']}")
-        self._warn_of_prior(section, "prior known")
+        self._warn_of_prior(section, 'the column "prior known"')
 
     def _warn_of_prior(self, section: Section, columns: str) -> None:
         """Say where the probabilities do not carry the prior that the columns take them to."""
