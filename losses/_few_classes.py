@@ -64,6 +64,10 @@ class CrossEntropies(torch.autograd.Function):
             values = F.cross_entropy(logits, at[0], reduction="none")
             (gradient,) = torch.autograd.grad(values, logits, outer, create_graph=True)
             return gradient, None
-        slope = torch.zeros_like(log_p).scatter_(0, at, outer[0].neg().unsqueeze(0))
-        gradient = torch._log_softmax_backward_data(slope, log_p, 0, log_p.dtype)
+        gradient = torch._log_softmax_backward_data(
+            torch.zeros_like(log_p).scatter_(0, at, outer[0].neg().unsqueeze(0)),
+            log_p,
+            dim=0,
+            input_dtype=log_p.dtype,
+        )
         return gradient.t().contiguous(), None

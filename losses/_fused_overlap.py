@@ -101,7 +101,7 @@ def overlap_with_gradient(
     if ratio < 1:
         slope.addcmul_(true, slopes[2])
     gradient = torch._log_softmax_backward_data(slope, log_p, 0, p.dtype)
-    return Made(logits.new_tensor(value), gradient.t().contiguous())
+    return Made(logits.new_full((), value), gradient.t().contiguous())
 
 
 def _overlaps(
@@ -109,15 +109,16 @@ def _overlaps(
 ) -> _Overlaps | None:
     """Return ``ratio`` times the mean over the classes that are there, times their factors."""
     share = ratio / max(1, len(factors) - sums[0].count(0.0))
-    power = 2 if index.squared else 1
+    above, of_both, of_predicted, of_true, smooth, squared = index
+    power = 2 if squared else 1
     value, by_both, by_predicted = 0.0, [], []
     for true, predicted, both, factor in zip(*sums[:3], factors, strict=True):
-        below = index.both * both + index.predicted * predicted + index.true * true + index.smooth
+        below = of_both * both + of_predicted * predicted + of_true * true + smooth
         if below < SMALLEST:
             return None
-        overlap = (index.above * both + index.smooth) / below
+        overlap = (above * both + smooth) / below
         unit = share * factor * (true > 0)
         value += unit * (1 - overlap)
-        by_both.append(unit * (overlap * index.both - index.above) / below)
-        by_predicted.append(unit * power * overlap * index.predicted / below)
+        by_both.append(unit * (overlap * of_both - above) / below)
+        by_predicted.append(unit * power * overlap * of_predicted / below)
     return _Overlaps(value, by_both, by_predicted)
