@@ -96,10 +96,8 @@ def overlap_with_gradient(
     value, rest = found.value, [(ratio - 1) / N * factor for factor in factors]
     if ratio < 1:
         value += sum(map(operator.mul, rest, sums[3]))
-    slopes = torch.tensor([found.by_both, found.by_predicted, rest], dtype=p.dtype).unsqueeze(2)
-    slope = predicted.mul_(slopes[1]).addcmul_(both, slopes[0])
-    if ratio < 1:
-        slope.addcmul_(true, slopes[2])
+    slopes = torch.tensor([rest, found.by_predicted, found.by_both], dtype=p.dtype)
+    slope = terms[:3].mul_(slopes.unsqueeze(2)).sum(dim=0)
     gradient = torch._log_softmax_backward_data(slope, log_p, 0, p.dtype)
     return Made(logits.new_full((), value), gradient.t().contiguous())
 
