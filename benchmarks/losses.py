@@ -66,6 +66,7 @@ class Table(NamedTuple):
 
 CASES = {
     "128x10": Case("softmax", (128, 10)),
+    "1024x10": Case("softmax", (1024, 10)),
     "128x1000": Case("softmax", (128, 1000)),
     "256x8142": Case("softmax", (256, 8142)),
     "4096x1000": Case("softmax", (4096, 1000)),

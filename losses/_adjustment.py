@@ -11,14 +11,14 @@ from ._counts import over_classes
 
 
 class Adjustment(NamedTuple):
-    """A factor and an offset of every class, and a margin that the true class has to spare."""
+    """A factor and an offset of every class, and an offset of the true one alone."""
 
     scale: Tensor | float | None = None  # (C,), or of all classes
     offset: Tensor | None = None  # (C,), added after the scale
-    margin: Tensor | None = None  # (C,), of which the true class's is subtracted after the scale
+    own: Tensor | None = None  # (C,), of which the true class's is added, such as minus a margin
 
     def of(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the adjusted logits, (N, C, ...); without a margin, labels (N, ...) are unread."""
+        """Return the adjusted logits, (N, C, ...); without ``own``, labels (N, ...) are unread."""
         adjusted = logits
         if isinstance(self.scale, Tensor):
             adjusted = adjusted * over_classes(self.scale, logits)
@@ -26,10 +26,10 @@ class Adjustment(NamedTuple):
             adjusted = adjusted * self.scale
         if self.offset is not None:
             adjusted = adjusted + over_classes(self.offset, logits)
-        if self.margin is not None:
-            margin = -self.margin.to(logits)[labels].unsqueeze(1)
+        if self.own is not None:
+            own = self.own.to(logits).take(labels).unsqueeze(1)
             add = adjusted.scatter_add if adjusted is logits else adjusted.scatter_add_
-            adjusted = add(1, labels.unsqueeze(1), margin)
+            adjusted = add(1, labels.unsqueeze(1), own)
         return adjusted
 
     def into(self, out: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
@@ -41,10 +41,10 @@ class Adjustment(NamedTuple):
             adjusted = torch.mul(adjusted, scale, out=out)
         if self.offset is not None:
             adjusted = torch.add(adjusted, over_classes(self.offset, logits), out=out)
-        if self.margin is not None:
+        if self.own is not None:
             adjusted = out if adjusted is out else out.copy_(logits)
-            margin = -self.margin.to(logits)[labels].unsqueeze(1)
-            adjusted.scatter_add_(1, labels.unsqueeze(1), margin)
+            own = self.own.to(logits).take(labels).unsqueeze(1)
+            adjusted.scatter_add_(1, labels.unsqueeze(1), own)
         return adjusted
 
 

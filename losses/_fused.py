@@ -33,9 +33,18 @@ def can_fuse(
         logits: Of any shape.
         constants: What else the loss depends on, such as class weights.
     """
+    return logits.numel() >= MIN_LOGITS[activation] and wants_gradient_alone(logits, *constants)
+
+
+def wants_gradient_alone(logits: Tensor, *constants: Tensor | float | None) -> bool:
+    """Tell whether logits on the CPU want a first derivative, by them alone.
+
+    Args:
+        logits: Of any shape.
+        constants: What else the loss depends on, such as class weights.
+    """
     return (
-        logits.numel() >= MIN_LOGITS[activation]
-        and is_readable(logits)
+        is_readable(logits)
         and torch.is_grad_enabled()
         and logits.requires_grad
         and type(logits) in (Tensor, torch.nn.Parameter)

@@ -21,7 +21,7 @@ ClassValues = Tensor | Sequence[float] | SupportsArray
 
 def as_float(logits: Tensor) -> Tensor:
     """Return logits in the precision that losses compute in: float64 stays, the rest is float32."""
-    return logits if logits.dtype == torch.float64 else logits.float()
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
 
 
 def as_tensor(values: object, *, name: str) -> Tensor:
@@ -126,7 +126,7 @@ def all_count(labels: Tensor, *, ignore_index: int) -> bool:
         # Fake tensors, and modes that record operations, have no value to read.
         and type(labels) is Tensor
         and torch._C._len_torch_dispatch_stack() == 0
-        and labels.aminmax().min.item() >= 0
+        and labels.min().item() >= 0
     )
 
 
@@ -140,12 +140,11 @@ def check_fit(logits: Tensor, targets: Tensor) -> None:
 
     Others would broadcast: (N, 1) soft targets to a value that means nothing.
     """
-    labels = logits.shape[:1] + logits.shape[2:]
-    if targets.shape != (logits.shape if targets.is_floating_point() else labels):
+    shape = logits.shape
+    if targets.shape != (shape if targets.is_floating_point() else shape[:1] + shape[2:]):
         raise ValueError(
-            f"{targets.dtype} targets {tuple(targets.shape)} do not fit logits "
-            f"{tuple(logits.shape)}: give integer labels {tuple(labels)} or one probability for "
-            "each logit"
+            f"{targets.dtype} targets {tuple(targets.shape)} do not fit logits {tuple(shape)}: "
+            f"give integer labels {tuple(shape[:1] + shape[2:])} or one probability for each logit"
         )
 
 
@@ -172,14 +171,14 @@ def check_probabilities(targets: Tensor) -> None:
         )
 
 
-def class_values(values: Tensor, targets: Tensor, *, ignore_index: int) -> Tensor:
+def class_values(values: Tensor, targets: Tensor, *, ignore_index: int | None) -> Tensor:
     """Return each sample's share of per-class values.
 
     Args:
         values: (C,), such as class weights.
         targets: (N, ...) labels, giving ``values[label]`` and 0 for ignored ones; or (N, C, ...)
             soft targets t, giving sum_c t_c values_c.
-        ignore_index: The label of samples that do not count.
+        ignore_index: The label of samples that do not count; None where all are known to count.
 
     Returns:
         (N, ...).
@@ -187,7 +186,7 @@ def class_values(values: Tensor, targets: Tensor, *, ignore_index: int) -> Tenso
     if targets.is_floating_point():
         # Not einsum or matmul: autocast would run those in bfloat16.
         return (targets * values.view(-1, *[1] * (targets.ndim - 2))).sum(dim=1)
-    if all_count(targets, ignore_index=ignore_index):
+    if ignore_index is None or all_count(targets, ignore_index=ignore_index):
         return values[targets]
     ignored = targets == ignore_index
     return values[targets.masked_fill(ignored, 0)] * ~ignored

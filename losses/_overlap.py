@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ._fused import GradientInForward
+from ._fused_overlap import SMALLEST, Index, can_fuse_overlap, overlap_with_gradient
 from ._inputs import ClassValues, as_float, check_fit, check_labels, class_weight
 from ._reduction import Reduction
 
@@ -88,46 +91,118 @@ def _summed_by_label(values: Tensor, labels: Tensor, *, num_classes: int, over: 
     return sums.view(num_regions, num_classes)
 
 
-def mean_over_present(
-    values: Tensor,
-    present: Tensor,
+def overlap_loss(
+    logits: Tensor,
+    targets: Tensor,
+    index: Index,
     *,
+    over: Regions,
     weight: ClassValues | None,
-    reduction: Reduction,
-    like: Tensor,
+    reduction: Reduction = "mean",
+    ignore_index: int = -100,
 ) -> Tensor:
-    """Return the values of the classes that are present, weighed, as a mean over those or a sum.
+    """Return 1 - overlap, meant over the classes that the targets of a region hold.
 
     Args:
-        values: (R, C) one for each region and class.
-        present: (R, C) whether the class is in the targets of the region.
-        weight: (C,) class weights.
-        reduction: ``none`` gives (R, C) with 0 where a class is absent.
-        like: Has the type of what is returned.
+        logits: (N, C) or (N, C, ...).
+        targets: (N,) or (N, ...) int64 labels, or soft targets of the logits' shape.
+        index: The overlap of a class, from its sums over a region.
+        over: What a region is.
+        weight: (C,) class weights, which multiply a class's loss.
+        reduction: ``none`` gives (1, C) or (N, C) with 0 where a class is absent; ``mean``, over
+            regions and classes that are there, and ``sum`` a scalar.
+        ignore_index: The label of pixels that do not count.
 
     Raises:
-        ValueError: If the reduction is none of the three.
+        IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
+        ValueError: For targets that do not fit, an unknown region or reduction.
     """
-    kept = torch.where(present, values, 0)
+    composed = partial(
+        _composed,
+        targets=targets,
+        index=index,
+        over=over,
+        weight=weight,
+        reduction=reduction,
+        ignore_index=ignore_index,
+    )
+    if over != "batch" or reduction != "mean":
+        return composed(logits)
+    return _fused(composed, logits, targets, index, weight=weight, ignore_index=ignore_index)
+
+
+def mixture(
+    logits: Tensor,
+    targets: Tensor,
+    index: Index,
+    *,
+    ratio: float,
+    over: Regions,
+    weight: Tensor | None,
+    samples: Callable[[Tensor], Tensor],
+    is_cross_entropy: bool,
+) -> Tensor:
+    """Return ``ratio`` times `overlap_loss` and the rest of a loss of samples.
+
+    Which is what ``samples`` gives from the logits, the mean of weighted cross-entropies or another
+    one. A share of 0 is not computed.
+    """
+    if ratio == 0:
+        return samples(logits)
+    regions = partial(overlap_loss, targets=targets, index=index, over=over, weight=weight)
+    if ratio == 1:
+        return regions(logits)
+
+    def composed(logits: Tensor) -> Tensor:
+        return ratio * regions(logits) + (1 - ratio) * samples(logits)
+
+    if over != "batch" or not is_cross_entropy:
+        return composed(logits)
+    return _fused(composed, logits, targets, index, weight=weight, ratio=ratio)
+
+
+def _fused(
+    composed: Callable[[Tensor], Tensor],
+    logits: Tensor,
+    targets: Tensor,
+    index: Index,
+    *,
+    weight: ClassValues | None,
+    ratio: float = 1.0,
+    ignore_index: int = -100,
+) -> Tensor:
+    """Return `composed(logits)`, for labels of few classes with the gradient that goes with it."""
+    if not can_fuse_overlap(logits, targets, weight=weight, ignore_index=ignore_index):
+        return composed(logits)
+    logits = as_float(logits)
+    made = overlap_with_gradient(
+        logits.detach(), targets, index, weight=class_weight(weight, logits), ratio=ratio
+    )
+    return composed(logits) if made is None else GradientInForward.apply(logits, made, composed)
+
+
+def _composed(
+    logits: Tensor,
+    targets: Tensor,
+    index: Index,
+    *,
+    over: Regions,
+    weight: ClassValues | None,
+    reduction: Reduction,
+    ignore_index: int,
+) -> Tensor:
+    found = overlap(logits, targets, squared=index.squared, over=over, ignore_index=ignore_index)
+    below = index.predicted * found.predicted + index.true * found.true + index.smooth
+    below = (below + index.both * found.both).clamp_min(SMALLEST)
+    kept = torch.where(found.true > 0, 1 - (index.above * found.both + index.smooth) / below, 0)
     factor = class_weight(weight, kept)
     if factor is not None:
         kept = kept * factor
-    kept = kept.to(like)
+    kept = kept.to(as_float(logits))
     if reduction == "none":
         return kept
     if reduction == "sum":
         return kept.sum()
     if reduction == "mean":
-        return kept.sum() / present.sum().clamp_min(1)
+        return kept.sum() / (found.true > 0).sum().clamp_min(1)
     raise ValueError(f"reduction must be 'none', 'mean' or 'sum', not {reduction!r}")
-
-
-def mixture(
-    ratio: float, *, regions: Callable[[], Tensor], samples: Callable[[], Tensor]
-) -> Tensor:
-    """Return ``ratio`` times one loss and the rest of the other; a share of 0 is not computed."""
-    if ratio == 0:
-        return samples()
-    if ratio == 1:
-        return regions()
-    return ratio * regions() + (1 - ratio) * samples()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._adjustment import UNADJUSTED, Adjustment
+from ._few_classes import CrossEntropies, are_few_classes
 from ._fused import GradientInForward, can_fuse
 from ._fused_softmax import Samples, Term, softmax_with_gradient
 from ._inputs import check_labels, class_values, known_labels
@@ -58,8 +59,8 @@ def reduce_terms(
         ignore_index=ignore_index,
     )
     if not (
-        reduction in ("mean", "sum")
-        and can_fuse("softmax", logits, *values, *adjustment, normalizer)
+        can_fuse("softmax", logits, *values, *adjustment, normalizer)
+        and reduction in ("mean", "sum")
         and labels.dtype == torch.int64
         and labels.shape == logits.shape[:1] + logits.shape[2:]
     ):
@@ -85,13 +86,19 @@ def _composed(
     normalizer: Tensor | int,
     ignore_index: int,
 ) -> Tensor:
-    known = labels
-    if adjustment.margin is not None:
-        if not isinstance(normalizer, int):  # which says that none is ignored
-            known = known_labels(labels, ignore_index=ignore_index)
+    known, all_count = labels, isinstance(normalizer, int)
+    if adjustment.own is not None and not all_count:
+        known = known_labels(labels, ignore_index=ignore_index)
         check_labels(known, logits.shape[1])
-    logits = adjustment.of(logits, known)
-    nll = F.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index)
+    try:
+        logits = adjustment.of(logits, known)
+    except IndexError:
+        check_labels(known, logits.shape[1])
+        raise
+    if all_count and are_few_classes(logits, labels):
+        nll = CrossEntropies.apply(logits, labels)
+    else:
+        nll = F.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index)
     return reduce_values(term(nll, *values), reduction=reduction, normalizer=normalizer)
 
 

@@ -99,7 +99,8 @@ def adjusted_cross_entropy(
     if label_smoothing == 0 and not targets.is_floating_point():
         factor = None
         if weight is not None:
-            factor = class_values(weight, targets, ignore_index=ignore_index)
+            unknown = None if isinstance(normalizer, int) else ignore_index
+            factor = class_values(weight, targets, ignore_index=unknown)
         return reduce_terms(
             logits,
             targets,

@@ -10,8 +10,9 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, LogitsLoss
-from ._inputs import ClassValues, as_float
-from ._overlap import Regions, mean_over_present, mixture, overlap
+from ._fused_overlap import Index
+from ._inputs import ClassValues
+from ._overlap import Regions, mixture, overlap_loss
 from ._reduction import Reduction
 from .softmax_focal import softmax_focal_loss
 
@@ -59,11 +60,19 @@ def dice_loss(
     >>> dice_loss(logits, torch.tensor([0, 1]))
     tensor(0.3333)
     """
-    found = overlap(logits, targets, squared=squared, over=over, ignore_index=ignore_index)
-    dice = (2 * found.both + smooth) / (found.predicted + found.true + smooth).clamp_min(1e-12)
-    return mean_over_present(
-        1 - dice, found.true > 0, weight=weight, reduction=reduction, like=as_float(logits)
+    return overlap_loss(
+        logits,
+        targets,
+        _index(smooth=smooth, squared=squared),
+        over=over,
+        weight=weight,
+        reduction=reduction,
+        ignore_index=ignore_index,
     )
+
+
+def _index(*, smooth: float, squared: bool) -> Index:
+    return Index(above=2, both=0, predicted=1, true=1, smooth=smooth, squared=squared)
 
 
 class Dice(LogitsLoss):
@@ -115,14 +124,15 @@ class Dice(LogitsLoss):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return ratio times the Dice loss of a batch and the rest of its focal loss."""
-        regions = partial(
-            dice_loss,
+        return mixture(
             logits,
             targets,
-            smooth=self.smooth,
-            squared=self.squared,
+            _index(smooth=self.smooth, squared=self.squared),
+            ratio=self.ratio,
             over=self.over,
             weight=self.weight,
+            samples=partial(
+                softmax_focal_loss, targets=targets, gamma=self.gamma, weight=self.weight
+            ),
+            is_cross_entropy=self.gamma == 0,
         )
-        samples = partial(softmax_focal_loss, logits, targets, gamma=self.gamma, weight=self.weight)
-        return mixture(self.ratio, regions=regions, samples=samples)

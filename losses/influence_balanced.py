@@ -67,9 +67,11 @@ def influence_balanced_loss(
     logits = as_float(logits)
     features = as_float(features.detach() if detach else features)
     weight = class_weight(weight, logits)
+    normalizer = sample_normalizer(targets, None, normalize="samples", ignore_index=ignore_index)
     factor = None
     if weight is not None:
-        factor = class_values(weight, targets, ignore_index=ignore_index)
+        unknown = None if isinstance(normalizer, int) else ignore_index
+        factor = class_values(weight, targets, ignore_index=unknown)
     return reduce_terms(
         logits,
         targets,
@@ -83,7 +85,7 @@ def influence_balanced_loss(
         ),
         values=[features.abs().sum(dim=1).to(logits), factor],
         reduction=reduction,
-        normalizer=sample_normalizer(targets, None, normalize="samples", ignore_index=ignore_index),
+        normalizer=normalizer,
         ignore_index=ignore_index,
     )
 

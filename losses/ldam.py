@@ -61,7 +61,7 @@ def ldam_loss(
     return adjusted_cross_entropy(
         logits,
         targets,
-        Adjustment(scale=scale, margin=scale * margins),
+        Adjustment(scale=scale, own=-scale * margins),
         weight=weight,
         reduction=reduction,
         normalize=normalize,
@@ -118,7 +118,7 @@ class Ldam(SampleMean):
         return adjusted_cross_entropy(
             logits,
             targets,
-            Adjustment(scale=self.scale, margin=self.scale * self.margins),
+            Adjustment(scale=self.scale, own=-self.scale * self.margins),
             weight=self.weight,
             normalize=self.normalize,
         )

@@ -103,7 +103,8 @@ def softmax_focal_loss(
     power = weight if probability == "weighted" else None
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     if label_smoothing == 0 and not targets.is_floating_point():
-        of_labels = partial(class_values, targets=targets, ignore_index=ignore_index)
+        unknown = None if isinstance(normalizer, int) else ignore_index
+        of_labels = partial(class_values, targets=targets, ignore_index=unknown)
         return reduce_terms(
             logits,
             targets,

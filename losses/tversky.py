@@ -10,8 +10,9 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, LogitsLoss
-from ._inputs import ClassValues, as_float
-from ._overlap import Regions, mean_over_present, mixture, overlap
+from ._fused_overlap import Index
+from ._inputs import ClassValues
+from ._overlap import Regions, mixture, overlap_loss
 from ._reduction import Reduction
 from .softmax_focal import softmax_focal_loss
 
@@ -55,14 +56,20 @@ def tversky_loss(
         IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
         ValueError: For targets that do not fit, an unknown region or reduction.
     """
-    both, predicted, true = overlap(
-        logits, targets, squared=False, over=over, ignore_index=ignore_index
+    return overlap_loss(
+        logits,
+        targets,
+        _index(alpha=alpha, beta=beta, smooth=smooth),
+        over=over,
+        weight=weight,
+        reduction=reduction,
+        ignore_index=ignore_index,
     )
-    below = both + alpha * (predicted - both) + beta * (true - both) + smooth
-    index = (both + smooth) / below.clamp_min(1e-12)
-    return mean_over_present(
-        1 - index, true > 0, weight=weight, reduction=reduction, like=as_float(logits)
-    )
+
+
+def _index(*, alpha: float, beta: float, smooth: float) -> Index:
+    """Return that with TP + alpha (sum p - TP) + beta (sum t - TP) + smooth below the line."""
+    return Index(above=1, both=1 - alpha - beta, predicted=alpha, true=beta, smooth=smooth)
 
 
 class Tversky(LogitsLoss):
@@ -119,15 +126,15 @@ class Tversky(LogitsLoss):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return ratio times the Tversky loss of a batch and the rest of its focal loss."""
-        regions = partial(
-            tversky_loss,
+        return mixture(
             logits,
             targets,
-            alpha=self.alpha,
-            beta=self.beta,
-            smooth=self.smooth,
+            _index(alpha=self.alpha, beta=self.beta, smooth=self.smooth),
+            ratio=self.ratio,
             over=self.over,
             weight=self.weight,
+            samples=partial(
+                softmax_focal_loss, targets=targets, gamma=self.gamma, weight=self.weight
+            ),
+            is_cross_entropy=self.gamma == 0,
         )
-        samples = partial(softmax_focal_loss, logits, targets, gamma=self.gamma, weight=self.weight)
-        return mixture(self.ratio, regions=regions, samples=samples)

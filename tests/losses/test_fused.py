@@ -283,12 +283,12 @@ def test_adjusted_logits_have_autograds_gradient(
     labels = labels_of(5, *(4,) * dense, num_classes=3)
     factors = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
     scales = scale * (factors if by_class else torch.ones_like(factors))
-    adjustment = Adjustment(scales if by_class else scale, offset * factors, margin * factors)
+    adjustment = Adjustment(scales if by_class else scale, offset * factors, -margin * factors)
 
     def composed(x: Tensor) -> Tensor:
         over = (-1, *[1] * dense)
         scaled = x * scales.view(over) + adjustment.offset.view(over)
-        z = scaled - one_hot_of(labels, 3) * adjustment.margin.view(over)
+        z = scaled + one_hot_of(labels, 3) * adjustment.own.view(over)
         return torch.nn.functional.cross_entropy(z, labels, reduction="none").square().sum()
 
     found = value_and_gradient(

@@ -1,9 +1,15 @@
 """Dice and Tversky against slow sums, at sizes where half precision overflows."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
 import pytest
 import torch
 from torch import Tensor
 
+from losses import _fused_overlap
 from losses._overlap import overlap
 from losses.cross_entropy import cross_entropy_loss
 from losses.dice import Dice, dice_loss
@@ -177,3 +183,113 @@ def test_what_is_unknown_is_refused(keys: dict[str, str]) -> None:
     for loss in (dice_loss, tversky_loss):
         with pytest.raises(ValueError, match="must be"):
             loss(logits, targets.clamp_max(3), **keys)  # type: ignore[arg-type]
+
+
+# --- labels of few classes, whose gradient is made with the value ---------------------------------
+
+
+def classified(
+    samples: int = 40, num_classes: int = 5, *, dtype: torch.dtype = torch.float64, size: float = 3
+) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = size * torch.randn(samples, num_classes, generator=generator, dtype=torch.float64)
+    labels = torch.randint(num_classes - 1, (samples,), generator=generator)  # the last is absent
+    return logits.to(dtype), labels
+
+
+def is_fused(value: Tensor) -> bool:
+    return value.grad_fn is not None and value.grad_fn.name() == "GradientInForwardBackward"
+
+
+def value_and_gradient(
+    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor, *, fused: bool
+) -> tuple[Tensor, Tensor]:
+    leaf = logits.detach().requires_grad_()
+    with mock.patch.object(_fused_overlap, "MAX_CLASSES", 128 if fused else 0):
+        value = loss(leaf, labels)
+    assert is_fused(value) == fused
+    (gradient,) = torch.autograd.grad(value, leaf)
+    return value.detach(), gradient
+
+
+VARIANTS: list[tuple[type[Dice] | type[Tversky], dict[str, Any]]] = [
+    (Dice, {}),
+    (Dice, {"ratio": 1.0}),
+    (Dice, {"ratio": 0.3, "squared": True}),
+    (Dice, {"ratio": 1.0, "squared": True, "smooth": 0.0}),
+    (Tversky, {}),
+    (Tversky, {"ratio": 0.8, "alpha": 0.0, "beta": 2.0}),
+    (Tversky, {"alpha": 0.9, "beta": 0.4, "smooth": 0.0}),
+]
+
+
+@pytest.mark.parametrize(("component", "keys"), VARIANTS)
+@pytest.mark.parametrize("weight", [None, [0.5, 2.0, 1.0, 0.25, 3.0]])
+def test_the_gradient_made_with_the_value_is_that_of_the_composition(
+    component: type[Dice] | type[Tversky], keys: dict[str, Any], weight: list[float] | None
+) -> None:
+    loss = component(**keys)
+    loss.set_weight(weight)
+    composed, fused = (value_and_gradient(loss, *classified(), fused=f) for f in (False, True))
+    torch.testing.assert_close(fused, composed, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(("component", "keys"), VARIANTS)
+def test_a_value_made_with_its_gradient_is_right_to_the_last_digit_of_float32(
+    component: type[Dice] | type[Tversky], keys: dict[str, Any]
+) -> None:
+    loss = component(**keys)
+    for size in (0.1, 3.0, 30.0):
+        logits, labels = classified(128, 10, dtype=torch.float32, size=size)
+        exact = value_and_gradient(loss, logits.double(), labels, fused=False)
+        value, gradient = value_and_gradient(loss, logits, labels, fused=True)
+        assert value.item() == pytest.approx(exact[0].item(), rel=1.2e-7)
+        assert (gradient - exact[1]).abs().max() < 2e-6 * exact[1].abs().max()
+
+
+@pytest.mark.parametrize(("component", "keys"), VARIANTS)
+def test_second_derivatives_are_those_of_the_composition(
+    component: type[Dice] | type[Tversky], keys: dict[str, Any]
+) -> None:
+    logits, labels = classified(4, 3)
+    loss = component(**keys)
+
+    def penalty(x: Tensor) -> Tensor:
+        value = loss(x, labels)
+        assert is_fused(value)
+        (slope,) = torch.autograd.grad(value, x, create_graph=True)
+        return slope.square().sum()
+
+    assert torch.autograd.gradcheck(penalty, logits.requires_grad_())
+
+
+@pytest.mark.parametrize("loss", [Dice(), Dice(ratio=1.0), Tversky()])
+def test_a_class_that_is_masked_takes_no_part_in_the_overlap(loss: Dice | Tversky) -> None:
+    logits, labels = classified(dtype=torch.float32)
+    logits[:, 4] = -math.inf  # which no sample has
+    expected = value_and_gradient(loss, logits[:, :4], labels, fused=True)
+    value, gradient = value_and_gradient(loss, logits, labels, fused=True)
+    torch.testing.assert_close((value, gradient[:, :4]), expected)
+    assert not gradient[:, 4].any()
+
+
+@pytest.mark.parametrize("loss", [Dice(), Tversky()])
+def test_ignored_labels_and_other_shapes_are_composed(loss: Dice | Tversky) -> None:
+    logits, labels = classified()
+    logits.requires_grad_()
+    some = labels.clone()
+    some[0] = -100
+    assert not is_fused(loss(logits, some))
+    torch.testing.assert_close(loss(logits, some), loss(logits[1:], labels[1:]))
+    assert not is_fused(loss(logits.view(2, 20, 5).mT, labels.view(2, 20)))
+    assert not is_fused(loss(logits, torch.nn.functional.one_hot(labels, 5).double()))
+    with torch.no_grad():
+        torch.testing.assert_close(loss(logits, labels), loss(logits, labels).detach())
+
+
+@pytest.mark.parametrize("loss", [Dice(), Tversky()])
+def test_a_label_that_is_no_class_is_named(loss: Dice | Tversky) -> None:
+    logits, labels = classified()
+    labels[3] = 5
+    with pytest.raises(IndexError, match="target 5 is out of range: labels are 0 to 4"):
+        loss(logits.requires_grad_(), labels)
