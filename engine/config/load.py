@@ -54,6 +54,7 @@ NOT_IDENTITY = (
     "runtime.cache_features",
     "runtime.deterministic",
     "runtime.checkpoint_seconds",
+    "runtime.checkpoint_epoch_seconds",
     "data.download",
     "data.cache_gb",
     "data.title",
