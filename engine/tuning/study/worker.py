@@ -196,13 +196,16 @@ def requeue_lost(study: optuna.Study, storage: PatientStorage, *, is_leaving: bo
     failed and has no successor is given one.
     """
     trials = study.get_trials(deepcopy=False)
+    has_lost = False
     for trial in trials:
         is_free = is_lost(trial) or (is_leaving and is_ours(trial))
         if trial.state == TrialState.RUNNING and is_free:
             # A server that went away may have taken the first try and only its answer was lost.
             with contextlib.suppress(UpdateFinishedTrialError):
                 storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
-    trials = study.get_trials(deepcopy=False)
+            has_lost = True
+    if has_lost:
+        trials = study.get_trials(deepcopy=False)
     tried_again = {number for trial in trials for number in _history(trial)}
     twins = _twins(trials)
     for trial in trials:
