@@ -167,19 +167,21 @@ class Worker:
         # Before the claim goes: Optuna's own first sign of life may come a moment later.
         self.storage.record_heartbeat(trial._trial_id)
         trial.set_user_attr(OWNER, this_process(trial.number))
-        if OUTCOME in trial.user_attrs:  # of a retried trial's first try
+        stored = self.storage.get_trial(trial._trial_id)
+        if OUTCOME in stored.user_attrs:  # of a retried trial's first try
             trial.set_user_attr(OUTCOME, "pruned")
-        if not self.claim.is_held() or self._is_twin(trial):
+        if not self.claim.is_held() or self._is_twin(stored):
             raise WithdrawnError
         params = self.runner.suggest(trial)
         self.claim.release()
         self.refresh(self.study)
         return self.runner.train(trial, params)
 
-    def _is_twin(self, trial: Trial) -> bool:
+    def _is_twin(self, trial: FrozenTrial) -> bool:
         """Return whether the trial repeats one that another trial repeats already."""
-        repeats = _history(self.storage.get_trial(trial._trial_id))
-        return bool(repeats) and trial.number in _twins(self.study.get_trials(deepcopy=False))
+        return bool(_history(trial)) and trial.number in _twins(
+            self.study.get_trials(deepcopy=False)
+        )
 
     def _is_over_elsewhere(self) -> bool:
         return (
