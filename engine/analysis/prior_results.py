@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ from engine.analysis.blocks import (
 )
 from engine.analysis.groups import REFUSED
 from engine.analysis.stored_run import StoredRun
+from engine.config import choices, components
+from engine.config.schema import Config
 
 DIRECTIONS: tuple[Literal["forward", "backward"], ...] = ("forward", "backward")
 SHIFT_FACTOR = 50
@@ -44,7 +47,30 @@ def prior_section(run: StoredRun) -> Section:
                 "known": asdict(priors.accuracy_under(known, images, prior)),
             }
         )
-    return {"assumed_source": "shares of the training images", "rows": rows}
+    return {**_source(run), "rows": rows}
+
+
+def _source(run: StoredRun) -> Section:
+    """Return the prior that is assumed, and what in the run's training has changed it, if any."""
+    return {
+        "assumed_source": "shares of the training images",
+        "balanced_by": balanced_by(run.config),
+    }
+
+
+def balanced_by(config: Config) -> str | None:
+    """Return which key makes training weigh classes otherwise than their images; None if none does.
+
+    The probabilities of such a run carry another prior than that of its training images.
+    """
+    if "class_counts" in components.read("losses", config.loss.name).facts:
+        return f"loss={config.loss.name}"
+    for selector in ("reweight.scheme", "sampler.name"):
+        choice = choices.of(selector)
+        name = attrgetter(selector)(config)
+        if name != choice.default:
+            return f"{choice.section}={name}"
+    return None
 
 
 def _test_priors(class_counts: Integers) -> dict[str, Doubles]:
@@ -69,7 +95,7 @@ def shift_section(run: StoredRun) -> Section:
     counts, targets = run.class_counts, run.test.targets
     num_classes, source = len(counts), shares(counts)
     logits, held_out = run.test.log_probabilities, None
-    found: Section = {"assumed_source": "shares of the training images", "rows": []}
+    found: Section = {**_source(run), "rows": []}
     if run.val is not None:
         # Weighted so that validation is what the probabilities are for: images as in training.
         images = np.bincount(run.val.targets, minlength=num_classes)

@@ -121,6 +121,13 @@ class RunScreen(Screen):
                 add_row(table, row["prior"], *cells)
         self.show(table)
         self.say(f"±: standard error over images; prior assumed: {section['assumed_source']}")
+        self._warn_of_prior(section, 'the column "prior known"')
+
+    def _warn_of_prior(self, section: Section, columns: str) -> None:
+        """Say where the probabilities do not carry the prior that the columns take them to."""
+        key = section["balanced_by"]
+        if key is not None:
+            self.say(f"{key} has changed that prior: {columns} may correct too much")
 
     def _shift(self, section: Section) -> None:
         table = table_of(
@@ -148,6 +155,7 @@ class RunScreen(Screen):
             self.say("to the training shares: numbers need not be those of the table above")
         if not all(row["estimates"]["em"]["has_converged"] for row in section["rows"]):
             self.say("EM has not converged: its numbers are those of the last step")
+        self._warn_of_prior(section, "EM and BBSE")
         if "refused" in section:
             self.say(f"{section['refused']}")
 

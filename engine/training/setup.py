@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 import data
-import models
 from engine.config import rules
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
-from engine.training.base_weights import base_of
+from engine.training.beginning import begin
 from engine.training.checkpoint import Begun, Progress
 from engine.training.compiling import EVALUATION, TRAINING, Compiler, Part
 from engine.training.epoch_totals import EpochTotals
@@ -29,7 +28,6 @@ from engine.training.pieces import piece_sizes
 from engine.training.processes import Processes
 from engine.training.run_folder import RunFolder
 from engine.training.runtime import derive_seed, device_name
-from engine.training.start_weights import start_weights
 from engine.training.train_loop import Trainer
 from engine.training.weights_hash import former_hash
 
@@ -214,35 +212,17 @@ def set_up(
         ConfigError: timm has no such model or optimizer, it cannot be built as asked, the loss does
             not fit the number of classes, or the weights of ``model.init_from`` do not fit.
     """
-    is_whole = begun is not None and begun.is_whole
-    start = None if is_whole else start_weights(config, dataset)
-    trainer = build.build_trainer(
-        _from_random(config) if is_whole else config,
-        dataset,
-        device=machine.device,
-        start=None if start is None else start.state,
-        teacher=None if config.teacher is None else trained.load_teacher(config.teacher),
-    )
-    assert isinstance(trainer.model, models.Classifier)
-    if begun is not None and is_whole:
-        trainer.model.load_state_dict(begun.state)
-    else:
-        named = None if start is None else start.trained
-        trainer.base = base_of(config, trainer.model, named=named)
+    beginning = begin(config, dataset, machine, begun)
+    trainer, start = beginning.trainer, beginning.start
     class_weights = build.build_class_weights(config, dataset)
-    loaders = Loaders(config, dataset, machine=machine, model=trainer.model)
-    smallest_share = data_checks.smallest_share(trainer.model)
-    if begun is None and isinstance(
-        config.model.init_from, tuple
-    ):  # a mean of weights has no statistics yet
-        every = torch.arange(len(dataset.train))
-        with contextlib.closing(loaders.renewing()) as images:
-            trainer.renew_statistics(trainer.model, images.epoch(every, epoch=0), with_frozen=True)
-    loader = loaders.training(smallest_share=smallest_share)
+    loaders = Loaders(config, dataset, machine=machine, model=beginning.model)
     epoch_length = config.sampler.length or len(dataset.train)
+    if begun is None and isinstance(config.model.init_from, tuple):
+        _renew_statistics(trainer, loaders, num_images=len(dataset.train))
+    loader = loaders.training(smallest_share=data_checks.smallest_share(beginning.model))
     data_checks.check_lone_images(
         config,
-        trainer.model,
+        beginning.model,
         dataset,
         smallest_batch=min(loader.batch_sizes(epoch_length)),
         processes=machine.processes.world,
@@ -250,21 +230,8 @@ def set_up(
     if begun is None:
         start_head(config, dataset, trainer=trainer, loaders=loaders)
     steps = loader.num_batches(epoch_length)
-    facts = trained.facts_of(
-        config,
-        dataset,
-        teacher=trainer.teacher,
-        start=None if start is None else start.identity,
-    )
-    if is_whole:  # the runs that it started from were not looked at
-        del facts["start_weights"]
     parameters = described(trainer.model, build.build_groups(config, trainer.model))
-    readout = build.build_readout(
-        config,
-        trainer.loss,
-        class_counts=torch.from_numpy(dataset.class_counts),
-        classes=dataset.classes.predicted,
-    )
+    light_notes = notes.light_notes(config, parameters)
     return Setup(
         trainer=trainer,
         loader=loader,
@@ -272,35 +239,25 @@ def set_up(
             dataset.train.targets, num_classes=dataset.num_classes
         ),
         class_weights=None if class_weights is None else class_weights.to(machine.device),
-        evaluator=Evaluator(
-            trainer,
-            loaders.splits,
-            make_loader=loaders.evaluating,
-            readout=readout,
-            class_counts=dataset.class_counts,
-            whole_counts=dataset.whole_counts,
-            old_classes=dataset.classes.old,
-            limits=build.group_limits(config),
-            scratch=RunFolder.of(config).predictions,
-        ),
+        evaluator=_evaluator(config, dataset, trainer=trainer, loaders=loaders),
         compiler=Compiler(
             config.runtime.compile, device=machine.device, processes=machine.processes
         ),
         steps=steps,
         parameters=parameters,
-        facts=facts,
+        facts=beginning.facts(config, dataset),
         former={
             "teacher_weights": _former(trainer.teacher),
             "start_weights": None if start is None else start.former_identity,
         },
-        notes=(*notes.notes(config), *notes.light_notes(config, parameters)),
+        notes=(*notes.notes(config), *light_notes),
         remarks=(
             *notes.opening_notes(config, dataset, num_steps=config.schedule.epochs * steps),
-            *notes.light_notes(config, parameters),
+            *light_notes,
             *notes.listed_weights(config, dataset, class_weights),
             *notes.listed_loss_values(config, dataset),
             *([] if start is None else [start.sentence]),
-            *trainer.model.remarks,
+            *beginning.model.remarks,
             *loaders.remarks,
         ),
         config=config,
@@ -309,14 +266,38 @@ def set_up(
     )
 
 
+def _renew_statistics(trainer: Trainer, loaders: Loaders, *, num_images: int) -> None:
+    """Give a mean of several runs' weights, which has none, its batch-normalisation statistics."""
+    with contextlib.closing(loaders.renewing()) as images:
+        batches = images.epoch(torch.arange(num_images), epoch=0)
+        trainer.renew_statistics(trainer.model, batches, with_frozen=True)
+
+
+def _evaluator(
+    config: Config, dataset: data.LongTailed, *, trainer: Trainer, loaders: Loaders
+) -> Evaluator:
+    """Return what predicts the splits of a run with the weights of the moment."""
+    readout = build.build_readout(
+        config,
+        trainer.loss,
+        class_counts=torch.from_numpy(dataset.class_counts),
+        classes=dataset.classes.predicted,
+    )
+    return Evaluator(
+        trainer,
+        loaders.splits,
+        make_loader=loaders.evaluating,
+        readout=readout,
+        class_counts=dataset.class_counts,
+        whole_counts=dataset.whole_counts,
+        old_classes=dataset.classes.old,
+        limits=build.group_limits(config),
+        scratch=RunFolder.of(config).predictions,
+    )
+
+
 def _former(teacher: nn.Module | None) -> str | None:
     return None if teacher is None else former_hash(teacher.state_dict())
-
-
-def _from_random(config: Config) -> Config:
-    """Return a config of the same model, which starts from random weights."""
-    model = config.model.model_copy(update={"pretrained": False, "init_from": None})
-    return config.model_copy(update={"model": model})
 
 
 def _held(begun: Begun | None) -> tuple[str, ...]:

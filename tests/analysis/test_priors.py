@@ -7,6 +7,8 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from engine.analysis import priors
+from engine.analysis.prior_results import balanced_by
+from engine.config.load import load
 from tests.analysis._drawn import COUNTS, drawn
 
 SOURCE = COUNTS / COUNTS.sum()
@@ -108,3 +110,19 @@ def test_the_true_prior_makes_the_bayes_decision() -> None:
     decided = (np.exp(logits) * truth / SOURCE).argmax(axis=1)
     slow = [(decided[targets == c] == c).mean() for c in range(7)]
     assert found == pytest.approx(slow)
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ([], None),
+        (["loss=softmax_focal"], None),
+        (["loss=balanced_softmax"], "loss=balanced_softmax"),
+        (["reweight=inverse"], "reweight=inverse"),
+        (["sampler=class_balanced"], "sampler=class_balanced"),
+    ],
+)
+def test_training_that_changes_the_prior_of_the_probabilities_is_named(
+    words: list[str], key: str | None
+) -> None:
+    assert balanced_by(load(overrides=words)) == key

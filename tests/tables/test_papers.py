@@ -60,7 +60,8 @@ NUM_KINDS = {
     "inaturalist18": 6,
     "infrared_duel": 3 * 2,  # its recipes differ in batch size, which is the same here
     "infrared_precision": 2,
-    "infrared_solar": 8,
+    "infrared_solar": 9,
+    "infrared_timm": 9,
     "ldam_drw": 12 * 4,
     "places_lt": 5,
 }
