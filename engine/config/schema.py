@@ -391,8 +391,8 @@ class RuntimeConfig(Section):
     )
     checkpoint_epoch_seconds: Annotated[float, Ge(0)] = Field(
         10.0,
-        description="checkpoint after an epoch when this much time has passed since the last one, "
-        "and always after the last epoch and when the run is stopped; 0: after every epoch",
+        description="checkpoint after an epoch when this much time has passed; 0: after each; the "
+        "end of training and a stop always make one",
     )
 
 
