@@ -74,7 +74,7 @@ def run(
     from engine.report.run_page import write_page
     from engine.report.run_trackers import check_installed, tracked
     from engine.report.terminal import Terminal
-    from engine.training.checkpoint import Checkpointer, Progress
+    from engine.training.checkpoint import Checkpointer, CheckpointOptions, Progress
     from engine.training.epoch_totals import EpochTotals
     from engine.training.evaluation import row_of
     from engine.training.journal import Journal
@@ -117,7 +117,7 @@ def run(
             trainer,
             progress=progress,
             interruption=stack.enter_context(interruptions()),
-            seconds=config.runtime.checkpoint_seconds,
+            options=CheckpointOptions.of(config),
         )
         for line in (*setup.remarks, *checkpoints.resume(has_begun=begun is not None)):
             screen.say(line)
@@ -155,15 +155,15 @@ def run(
                 row |= progress.totals.timing()
 
                 journal.write_row(row)
-                progress.best = selection.update(
-                    progress.best, row, weights=trainer.evaluated.state_dict
-                )
+                weights = trainer.evaluated.state_dict
+                progress.best = selection.update(progress.best, row, weights=weights)
                 progress.epoch, progress.totals = epoch + 1, EpochTotals()
-                checkpoints.save()
+                checkpoints.after_epoch(is_last=selection.is_over)
                 trackers.epoch(row, val=val)
                 best_epoch = selection.best_epoch(progress.best)
                 screen.epoch(row, metric=selection.metric, best_epoch=best_epoch)
-                journal.report(row)
+                with checkpoints.before_it_ends():
+                    journal.report(row)
                 checkpoints.stop_if_asked()
 
         # --- test (unless left alone), once for each selection rule ------------------------------
@@ -180,7 +180,7 @@ def run(
         headline = results[summary.headline].test
         figures = draw_figures(journal, headline, summary=summary, rows=journal.rows())
         trackers.result(summary, test=headline, figures=figures)
-        checkpoints.finish(keep=config.track.keep_checkpoints)
+        checkpoints.finish()
         journal.finish(summary)
         if test:
             write_page(journal)

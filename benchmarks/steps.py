@@ -17,7 +17,7 @@ import data
 from benchmarks import timing
 from engine.config.schema import Config
 from engine.training import build, compiling
-from engine.training.checkpoint import Checkpointer, Progress
+from engine.training.checkpoint import Checkpointer, CheckpointOptions, Progress
 from engine.training.epoch_totals import EpochTotals
 from engine.training.runtime import autocast
 from engine.training.signals import Interruption
@@ -122,7 +122,7 @@ def whole(bench: Bench, folder: Path) -> timing.Turn:
         trainer,
         progress=Progress(),
         interruption=Interruption(),
-        seconds=bench.config.runtime.checkpoint_seconds,
+        options=CheckpointOptions.of(bench.config),
     )
     order = torch.Generator().manual_seed(0)
     epochs = itertools.count()

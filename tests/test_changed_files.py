@@ -25,6 +25,8 @@ from tests._runs import (
 )
 from tests.data._files import write_folder, write_image
 
+EACH = "runtime.checkpoint_epoch_seconds=0"
+
 
 class Stop(Exception):  # noqa: N818 - nothing went wrong
     """Ends a run after its second epoch."""
@@ -183,7 +185,7 @@ def test_renames_that_a_kill_cut_short_are_done_on_resume(tmp_path: Path) -> Non
     """At the end of a run nothing is saved after them, and last.pt must be the last."""
     small_run(tmp_path / "whole")
     whole = folder_of(tmp_path / "whole")
-    small_run(tmp_path / "killed", "track.keep_checkpoints=true")
+    small_run(tmp_path / "killed", "track.keep_checkpoints=true", EACH)
     killed = folder_of(tmp_path / "killed")
     (killed / "checkpoints" / "last.pt").rename(killed / "checkpoints" / "next.pt")
     (killed / "summary.json").unlink()
@@ -276,6 +278,6 @@ def test_an_image_that_vanishes_while_a_run_reads_it_is_one_line(
         (folder / "train/cat/000.png").unlink(missing_ok=True)
 
     with pytest.raises(ConfigError, match=r"cat/000\.png cannot be read as an image"):
-        train.run(pets_config(tmp_path, *ON_DISK), report=remove, screen=quiet_screen())
+        train.run(pets_config(tmp_path, *ON_DISK, EACH), report=remove, screen=quiet_screen())
     (path,) = (tmp_path / "runs").glob("*/*")
     assert weights_of(path)

@@ -193,9 +193,9 @@ def test_a_killed_deterministic_run_equals_one_that_never_was(
         "model.ema=0.9",
     )
     small_run(tmp_path / "whole", *words)
-    folder = folder_of(tmp_path, *words)
+    folder, each = folder_of(tmp_path, *words), "runtime.checkpoint_epoch_seconds=0"
     process = subprocess.Popen(
-        [sys.executable, "train.py", *small_words(tmp_path, *words)],
+        [sys.executable, "train.py", *small_words(tmp_path, *words, each)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -13,6 +13,7 @@ from tests._runs import assert_same_run, folder_of, small_run, small_words
 
 # A few checkpoints of 3 MB each do not fit; the first ones do.
 SMALL_DISK = "size=8m"
+WORDS = ("schedule.epochs=5", "runtime.checkpoint_epoch_seconds=0")
 
 
 def shell(script: str) -> subprocess.CompletedProcess[str]:
@@ -31,10 +32,10 @@ def shell(script: str) -> subprocess.CompletedProcess[str]:
 def test_a_full_disk_stops_the_run_in_one_line_and_it_goes_on_once_there_is_room(
     tmp_path: Path,
 ) -> None:
-    small_run(tmp_path / "whole")
+    small_run(tmp_path / "whole", *WORDS)
     disk = tmp_path / "disk"
     disk.mkdir()
-    train = f"{sys.executable} train.py {' '.join(small_words(disk))}"
+    train = f"{sys.executable} train.py {' '.join(small_words(disk, *WORDS))}"
     kept = tmp_path / "kept"
     done = shell(
         f"mount -t tmpfs -o {SMALL_DISK} tmpfs {disk}\n"
@@ -50,7 +51,8 @@ def test_a_full_disk_stops_the_run_in_one_line_and_it_goes_on_once_there_is_room
     assert "No space left on device" in line
     assert "run the same command to resume" in line
     assert "resuming at epoch" in done.stdout
-    assert_same_run(kept / folder_of(disk).relative_to(disk), folder_of(tmp_path / "whole"))
+    whole = folder_of(tmp_path / "whole", *WORDS)
+    assert_same_run(kept / folder_of(disk, *WORDS).relative_to(disk), whole)
 
 
 @pytest.mark.system

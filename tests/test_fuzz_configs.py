@@ -72,7 +72,7 @@ def test_a_crash_is_reported_with_the_place_where_our_code_was(
     def broken(*args: object, **kwargs: object) -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr(checkpoint.Checkpointer, "save", broken)
+    monkeypatch.setattr(checkpoint.Checkpointer, "after_epoch", broken)
     found = examine(SOUND, tmp_path)
     assert found.outcomes == ["crashed"]
     assert found.problems[0][0] == "KeyError in train.py:run: 'x'"

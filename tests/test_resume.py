@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,9 @@ from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError
 from engine.report.terminal import Terminal
 from engine.training import checkpoint
+from engine.training.checkpoint import Checkpointer
+from engine.training.divergence import NonFiniteWeightsError
+from engine.training.train_loop import Trainer
 from tests._runs import (
     assert_same_run,
     folder_of,
@@ -46,6 +50,7 @@ LONG = (
     "data.augment.crop=1",
     "track.keep_checkpoints=true",
 )
+EACH, RARELY = (f"runtime.checkpoint_epoch_seconds={seconds}" for seconds in (0, 600))
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +81,13 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         yield start_one
 
 
-def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
-    """Return as soon as the process has printed the line of that epoch."""
+def wait_for_epoch(process: subprocess.Popen[str], epoch: int | None = None) -> None:
+    """Return as soon as the process has printed the line of that epoch, or of any."""
     assert process.stdout is not None
     seen = []
     for line in process.stdout:
         seen.append(line)
-        if line.startswith(f"epoch {epoch}/"):
+        if line.startswith("epoch " if epoch is None else f"epoch {epoch}/"):
             return
     pytest.fail("".join(seen))
 
@@ -90,19 +95,21 @@ def wait_for_epoch(process: subprocess.Popen[str], epoch: int) -> None:
 def test_a_run_killed_twice_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path: Path, uninterrupted: Path, start: Start
 ) -> None:
+    """The second time, the epochs since the checkpoint are in the log and made again."""
     folder = folder_of(tmp_path, *LONG)
-    for epoch in (2, 4):
-        process = start(tmp_path, *LONG)
+    for when, epoch in ((EACH, 2), (RARELY, None)):
+        process = start(tmp_path, *LONG, when)
         wait_for_epoch(process, epoch)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         process.communicate()
         assert not (folder / "summary.json").exists()
+    logged = len(rows_of(folder))
     small_run(tmp_path, *LONG)
     assert_same_run(folder, uninterrupted)
     environment = json.loads((folder / "environment.json").read_text())
-    assert len(environment["segments"]) == 3
-    assert [s["from_epoch"] > 0 for s in environment["segments"]] == [False, True, True]
+    first, second, third = (segment["from_epoch"] for segment in environment["segments"])
+    assert first == 0 < second == third < logged
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -110,7 +117,7 @@ def test_a_signal_checkpoints_inside_the_epoch_and_the_run_goes_on_from_there(
     tmp_path: Path, uninterrupted: Path, start: Start, number: signal.Signals, code: int
 ) -> None:
     folder = folder_of(tmp_path, *LONG)
-    process = start(tmp_path, *LONG)
+    process = start(tmp_path, *LONG, RARELY)
     wait_for_epoch(process, 1)
     process.send_signal(number)
     output = process.communicate(timeout=60)[0]
@@ -118,6 +125,8 @@ def test_a_signal_checkpoints_inside_the_epoch_and_the_run_goes_on_from_there(
     assert "run the same command to resume" in output
     small_run(tmp_path, *LONG)
     assert_same_run(folder, uninterrupted)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["segments"][1]["from_epoch"] > 0
 
 
 def test_a_checkpoint_by_the_clock_is_inside_the_epoch_and_resumes_at_its_step(
@@ -152,7 +161,7 @@ def test_lines_of_epochs_after_the_checkpoint_are_cut_and_written_again(
 ) -> None:
     """As after a crash between the line of an epoch and its checkpoint."""
     folder = folder_of(tmp_path, *LONG)
-    process = start(tmp_path, *LONG)
+    process = start(tmp_path, *LONG, EACH)
     wait_for_epoch(process, 3)
     process.kill()
     process.communicate()
@@ -162,11 +171,81 @@ def test_lines_of_epochs_after_the_checkpoint_are_cut_and_written_again(
     assert rows_of(folder) == rows_of(uninterrupted)
 
 
+# --- by the clock, after epochs -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "epochs"),
+    [(EACH, [1, 2, 3]), (RARELY, [3]), ("runtime.checkpoint_epoch_seconds=15", [2, 3])],
+)
+def test_a_checkpoint_is_made_after_an_epoch_when_it_is_time_and_after_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, epochs: list[int]
+) -> None:
+    """Each epoch takes ten seconds of this clock."""
+    saved: list[int] = []
+    clock = [0.0]
+    save, after_epoch = checkpoint.save, Checkpointer.after_epoch
+
+    def noted(folder: Path, state: dict) -> None:  # type: ignore[type-arg]
+        saved.append(state["epoch"])
+        save(folder, state)
+
+    def later(checkpoints: Checkpointer, *, is_last: bool) -> None:
+        clock[0] += 10
+        after_epoch(checkpoints, is_last=is_last)
+
+    monkeypatch.setattr(checkpoint, "save", noted)
+    monkeypatch.setattr(Checkpointer, "after_epoch", later)
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    small_run(tmp_path, word)
+    assert saved == epochs
+
+
+def test_patience_that_ends_training_leaves_a_checkpoint(tmp_path: Path) -> None:
+    words = ("schedule.patience=1", "schedule.epochs=30", "optim.lr=1e-9")
+    small_run(tmp_path, *words, RARELY)
+    folder = folder_of(tmp_path, *words)
+    state = checkpoint.load_latest(folder / "checkpoints").state
+    assert state is not None
+    assert state["epoch"] == len(rows_of(folder)) < 30
+
+
+@pytest.mark.parametrize("word", [EACH, RARELY])
+def test_a_run_that_diverges_names_a_checkpoint_only_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    def check(trainer: Trainer) -> None:
+        if trainer._epoch == 2:
+            raise NonFiniteWeightsError("epoch 3")
+
+    monkeypatch.setattr(Trainer, "check_weights", check)
+    with pytest.raises(NonFiniteWeightsError) as caught:
+        small_run(tmp_path, word)
+    path = folder_of(tmp_path) / "checkpoints" / "last.pt"
+    if word == RARELY:
+        assert not path.exists()
+        assert caught.value.__notes__[0] == "no checkpoint was made"
+    else:
+        assert torch.load(path, weights_only=True)["epoch"] == 2
+        assert caught.value.__notes__[0] == f"last good checkpoint: {path}"
+
+
+def test_what_the_caller_raises_between_epochs_ends_the_run_after_a_checkpoint(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    folder = stopped_run(tmp_path, *LONG, RARELY)
+    state = checkpoint.load_latest(folder / "checkpoints").state
+    assert state is not None
+    assert state["epoch"] == 2
+    small_run(tmp_path, *LONG)
+    assert_same_run(folder, uninterrupted)
+
+
 # --- damaged and foreign files --------------------------------------------------------------------
 
 
-def stopped_run(root: Path) -> Path:
-    """A run that stopped after its second epoch."""
+def stopped_run(root: Path, *words: str) -> Path:
+    """A run that stopped after its second epoch; without words it has a checkpoint of each."""
 
     class Stop(Exception):  # noqa: N818 - nothing went wrong
         pass
@@ -176,8 +255,8 @@ def stopped_run(root: Path) -> Path:
             raise Stop
 
     with pytest.raises(Stop):
-        small_run(root, report=report)
-    return folder_of(root)
+        small_run(root, *(words or [EACH]), report=report)
+    return folder_of(root, *words)
 
 
 def truncate(path: Path) -> None:

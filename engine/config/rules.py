@@ -580,6 +580,15 @@ def _loss_fact(config: Config, fact: str) -> Any:
     return components.read("losses", config.loss.name).class_facts[fact]
 
 
+def _checkpoints_after_epochs_are_no_rarer(config: Config) -> Iterator[str]:
+    inside, after = config.runtime.checkpoint_seconds, config.runtime.checkpoint_epoch_seconds
+    if after > inside and _is_set(config, "runtime.checkpoint_epoch_seconds"):
+        yield (
+            f"runtime.checkpoint_epoch_seconds={after:g}: has no effect above "
+            f"runtime.checkpoint_seconds={inside:g}"
+        )
+
+
 RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _needs_its_choice,
     _loss_keys_change_the_loss,
@@ -622,4 +631,5 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _statistics_of_weights_need_weights,
     _tracker_keys_need_a_tracker,
     _constant_rate_has_no_unit,
+    _checkpoints_after_epochs_are_no_rarer,
 )

@@ -389,6 +389,11 @@ class RuntimeConfig(Section):
     checkpoint_seconds: Annotated[float, Gt(0)] = Field(
         600.0, description="also checkpoint inside an epoch when this much time has passed"
     )
+    checkpoint_epoch_seconds: Annotated[float, Ge(0)] = Field(
+        10.0,
+        description="checkpoint after an epoch when this much time has passed; 0: after each; the "
+        "end of training and a stop always make one",
+    )
 
 
 class Config(Section):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
 from engine.training.divergence import DivergenceError
 from engine.training.epoch_totals import EpochTotals
 from engine.training.files import write_bytes
@@ -71,15 +72,41 @@ def begun(folder: Path) -> Begun | None:
     return Begun(weights, is_whole="base" not in state)
 
 
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """When checkpoints are made, and what is left of them.
+
+    Attributes:
+        seconds: age of the last one, or of the run, from which on another is made inside an epoch.
+        epoch_seconds: the same for the end of an epoch, where it is less; 0 for each epoch.
+        keep: leave the last two of a finished run whole.
+    """
+
+    seconds: float = 600.0
+    epoch_seconds: float = 0.0
+    keep: bool = False
+
+    @classmethod
+    def of(cls, config: Config) -> CheckpointOptions:
+        """Return the options of a run."""
+        return cls(
+            seconds=config.runtime.checkpoint_seconds,
+            epoch_seconds=config.runtime.checkpoint_epoch_seconds,
+            keep=config.track.keep_checkpoints,
+        )
+
+
 class Checkpointer:
-    """Keeps a run's checkpoints: after every epoch, by the clock inside one, and on a signal.
+    """Keeps a run's checkpoints: by the clock, on a signal, and when training is over.
+
+    Where many processes share a run, the clock of the main one decides.
 
     Args:
         folder: where checkpoints go.
         trainer: whose weights and optimizer state are kept.
         progress: kept too; the caller updates it.
         interruption: asked after every step; a signal is granted after a checkpoint.
-        seconds: time between checkpoints inside an epoch.
+        options: when, and what.
     """
 
     def __init__(
@@ -89,12 +116,14 @@ class Checkpointer:
         *,
         progress: Progress,
         interruption: Interruption,
-        seconds: float,
+        options: CheckpointOptions,
     ) -> None:
         self.folder, self.trainer, self.progress = folder, trainer, progress
-        self.interruption, self.seconds = interruption, seconds
+        self.interruption, self.options = interruption, options
         self.processes = trainer.processes
         self._saved = time.monotonic()
+        self._is_behind = False  # an epoch has ended of which there is no checkpoint
+        self._is_final = False  # the newest one holds the weights of a trained run alone
 
     def resume(self, *, has_begun: bool = False) -> tuple[str, ...]:
         """Load the newest whole checkpoint, if any.
@@ -135,7 +164,7 @@ class Checkpointer:
         return state, problems
 
     def save(self) -> None:
-        """Write a checkpoint of this moment.
+        """Write a checkpoint of this moment; all processes together.
 
         Raises:
             DivergenceError: the checkpoint of before stays.
@@ -143,21 +172,59 @@ class Checkpointer:
         self.trainer.settle()
         self.trainer.note_peaks()
         self.trainer.check_weights()
+        self._write()
+
+    def after_epoch(self, *, is_last: bool) -> None:
+        """Call once ``progress`` is after an epoch: checkpoint when it is time, or training over.
+
+        Args:
+            is_last: training is over. Unless checkpoints are to be kept, this one then holds only
+                what :func:`keep_weights` would leave, so that nobody needs to read it back.
+
+        Raises:
+            DivergenceError: the checkpoint of before stays.
+        """
+        self.trainer.check_weights()
+        self._is_behind = True
+        if is_last:
+            self._write(is_final=not self.options.keep)
+        elif self._age() >= min(self.options.epoch_seconds, self.options.seconds):
+            self._write()
+
+    @contextlib.contextmanager
+    def before_it_ends(self) -> Iterator[None]:
+        """Let nothing that the block raises after an epoch end the run without its checkpoint."""
+        try:
+            yield
+        except Exception:
+            self._catch_up()
+            raise
+
+    def finish(self) -> None:
+        """Leave the weights of the rules alone, unless checkpoints are to be kept."""
+        if self.options.keep or not self.processes.is_main:
+            return
+        if self._is_final:
+            (self.folder / "previous.pt").unlink(missing_ok=True)
+        else:  # training was over before this process began
+            keep_weights(self.folder, epoch=self.progress.epoch)
+
+    def _age(self) -> float:
+        return time.monotonic() - self._saved
+
+    def _catch_up(self) -> None:
+        """Write the checkpoint of the epoch that has ended, where there is none; nobody waits."""
+        if self._is_behind:
+            self._write()
+
+    def _write(self, *, is_final: bool = False) -> None:
         progress = self.progress
         where = {"epoch": progress.epoch, "totals": asdict(progress.totals), "best": progress.best}
         if self.processes.is_main:
             state, base = {**self.trainer.state_dict(), **where}, self.trainer.base
-            save(self.folder, state if base is None else base.without(state))
-        self._saved = time.monotonic()
-
-    def finish(self, *, keep: bool) -> None:
-        """Leave of the checkpoints, now that training is over, the weights of the rules alone.
-
-        Args:
-            keep: leave them as they are.
-        """
-        if self.processes.is_main and not keep:
-            keep_weights(self.folder, epoch=self.progress.epoch)
+            state = state if base is None else base.without(state)
+            save(self.folder, _weights_only(state) if is_final else state)
+        self._saved, self._is_behind, self._is_final = time.monotonic(), False, is_final
 
     @contextlib.contextmanager
     def named_on_divergence(self) -> Iterator[None]:
@@ -177,7 +244,7 @@ class Checkpointer:
         Raises:
             Interrupted: a signal came; the checkpoint is written.
         """
-        is_time = time.monotonic() - self._saved > self.seconds
+        is_time = self._age() > self.options.seconds
         asked, is_due = self.processes.largest(
             self.interruption.signal_number or 0, int(is_time and self.processes.is_main)
         )
@@ -187,13 +254,14 @@ class Checkpointer:
             raise Interrupted(asked)
 
     def stop_if_asked(self) -> None:
-        """Stop when a signal has come to any of the processes, without a checkpoint.
+        """Call between epochs, or when training is over: stop when a signal asks any process to.
 
         Raises:
-            Interrupted: see there.
+            Interrupted: a signal came; the last epoch that has ended has its checkpoint.
         """
         (asked,) = self.processes.largest(self.interruption.signal_number or 0)
         if asked:
+            self._catch_up()
             raise Interrupted(asked)
 
 
@@ -242,7 +310,8 @@ def final_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _weights_only(state: Mapping[str, Any]) -> dict[str, Any]:
-    final = final_weights(state)
+    # What rules keep is on the CPU, and is compared with these.
+    final = {key: value.detach().cpu() for key, value in final_weights(state).items()}
     best = {
         # One storage is written once.
         rule: {**kept, "state": final if _is_same(kept["state"], final) else kept["state"]}

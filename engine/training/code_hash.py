@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ ONLY_SHOWS = ("engine/training/notes.py",)
 
 
 def code_hash(config: Config) -> str:
-    """Return 12 hex digits over the code that can change a number of such a run.
+    """Return 12 hex digits over the code that can change a number of such a run."""
+    return hash_of(code_files(config))
 
-    It is that of :func:`code_files`, but for the headings of metrics.
-    """
+
+def hash_of(files: Sequence[Path]) -> str:
+    """Return the hash of files from :func:`code_files`, but for the headings of metrics."""
     digest = hashlib.sha256()
-    for file in code_files(config):
+    for file in files:
         name, content = file.relative_to(ROOT).as_posix(), file.read_bytes()
         if name == metrics.PATH.relative_to(components.ROOT).as_posix():
             content = metrics.without_headings(content.decode()).encode()

@@ -14,7 +14,7 @@ from engine.config.schema import Config
 from engine.training import checkpoint, provenance
 from engine.training.build import group_limits
 from engine.training.checkpoint import Begun, Progress
-from engine.training.code_hash import code_files, code_hash
+from engine.training.code_hash import code_files, hash_of
 from engine.training.evaluation import Evaluator
 from engine.training.features import store_features
 from engine.training.files import read_json, write_json, write_text
@@ -69,7 +69,8 @@ class Journal:
         self.folder = RunFolder.of(config, fingerprint=self.identity["fingerprint"])
         if any(map(is_gone, named_runs(config.model.init_from))):  # and with them their seeds
             self.identity["group"] = self._recorded("group") or self.identity["group"]
-        self.code = code_hash(config)
+        self._code_files = code_files(config)
+        self.code = hash_of(self._code_files)
         self.environment: Mapping[str, Any] = {}
         self._parameters: Mapping[str, Any] = {}
         self._report = report
@@ -148,7 +149,7 @@ class Journal:
             compiled=" and ".join(setup.compiler.compiled) or "nothing",
             features=setup.features,
             code=self.code,
-            files=code_files(self.config),
+            files=self._code_files,
             processes=self.processes.world,
         )
 

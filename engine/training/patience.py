@@ -46,6 +46,11 @@ class Patience:
         return self.limit is not None and self._epoch - self._best_epoch >= self.limit
 
     @property
+    def ends_training(self) -> bool:
+        """Return whether training ends with the epoch that has ended last, by this or by length."""
+        return self.is_over or self._epoch >= self.epochs
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Return what must be said of a run that it has cut short; nothing of any other."""
         if not self.is_over or self._epoch >= self.epochs:

@@ -227,6 +227,11 @@ class Selection:
                 return
             yield epoch
 
+    @property
+    def is_over(self) -> bool:
+        """Whether training ends with the epoch that has ended last."""
+        return self.patience.ends_training
+
     def update(self, best: Mapping[str, Kept], row: Row, *, weights: Weights) -> dict[str, Kept]:
         """Return what each rule keeps after an epoch, by its name; some keep nothing.
 

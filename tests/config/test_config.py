@@ -362,6 +362,7 @@ WITHOUT_EFFECT = {
     "schedule.steps=[0.5]": [],
     "schedule.decay=0.5": [],
     "schedule.unit=epoch": ["schedule=constant", "schedule.warmup=0"],
+    "runtime.checkpoint_epoch_seconds=20": ["runtime.checkpoint_seconds=15"],
     "evaluate.metric=val/accuracy": ["data.validation.per_class=null"],
     "evaluate.metric=val/mcc": ["evaluate.rules=[last]"],
     "evaluate.rules=[last]": ["data.validation.per_class=null"],
@@ -538,7 +539,7 @@ def hard_only_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 INTERESTING = [
     [],
     ["loss=softmax_focal", "loss.alpha=[1, 2, 3]", "seed=5"],
-    ["data=image_folder", "data.path='a: b #c'", "track.name=x"],
+    ["data=image_folder", "data.path='a: b #c 😀'", "track.name=x"],
     ["schedule=steps", "schedule.steps=[0.25, 0.5]", "optim.clip_norm=1", "model.ema=0.99"],
 ]
 
@@ -583,6 +584,7 @@ def test_a_config_cannot_be_changed() -> None:
         "runtime.workers=0",
         "runtime.compile=true",
         "runtime.checkpoint_seconds=1",
+        "runtime.checkpoint_epoch_seconds=0",
     ],
 )
 def test_keys_that_change_no_number_leave_the_fingerprint_alone(word: str) -> None:
@@ -729,6 +731,12 @@ def test_the_golden_file_knows_every_key_of_its_components() -> None:
     for component, values in golden.items():
         missing = set(defaults_of(component)) - set(values)
         assert not missing, f"add {missing} of {component} to {GOLDEN.name}"
+
+
+def test_a_dump_is_the_same_text_with_and_without_the_c_library() -> None:
+    config = load(overrides=["track.group='007'", "track.wandb_notes='größe: \"x\" #'"])
+    content = config.model_dump(mode="json")
+    assert dump(config) == yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def test_yaml_values_of_a_dump_are_plain() -> None:

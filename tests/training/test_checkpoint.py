@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from engine.training import checkpoint
+from engine.training.checkpoint import Checkpointer
 from engine.training.journal import Journal
 from engine.training.trained import load_run, load_weights
 from tests._runs import assert_same_run, folder_of, small_run, summary_of
 
 WHOLE = "track.keep_checkpoints=true"
+EACH = "runtime.checkpoint_epoch_seconds=0"
 WORDS = ("model.ema=0.9", "schedule.epochs=2", "evaluate.rules=[last, val, val_nll]")
 RULES = ("last", "val", "val_nll")
 
@@ -25,7 +27,7 @@ RULES = ("last", "val", "val_nll")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run that keeps its checkpoints whole."""
     root = tmp_path_factory.mktemp("whole")
-    small_run(root, *WORDS, WHOLE)
+    small_run(root, *WORDS, WHOLE, EACH)
     return folder_of(root, *WORDS)
 
 
@@ -133,6 +135,32 @@ def test_a_crash_at_any_moment_loses_no_weights_and_the_run_is_finished_by_its_c
     assert names(folder) == {"last.pt"}
     assert_same_weights(folder, whole)
     assert summary_of(folder) == summary_of(whole)
+
+
+@pytest.mark.parametrize("crash_at", [1, 3, 4, 5, 6])
+def test_a_crash_while_the_last_checkpoint_is_written_is_made_up_for_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slim: Path, crash_at: int
+) -> None:
+    """Before it is written, before each of its renames, and after them, with predictions."""
+    after_epoch = Checkpointer.after_epoch
+    with monkeypatch.context() as patch:
+
+        def spied(checkpoints: Checkpointer, *, is_last: bool) -> None:
+            if is_last:
+                crash_before_call(patch, crash_at)
+            after_epoch(checkpoints, is_last=is_last)
+
+        patch.setattr(Checkpointer, "after_epoch", spied)
+        with pytest.raises(Crash):
+            small_run(tmp_path, *WORDS, EACH)
+    folder = folder_of(tmp_path, *WORDS)
+    expected = {1: "last", 3: "last", 4: "last next", 5: "next previous", 6: "last previous"}
+    found = {path.stem for path in (folder / "checkpoints").glob("*.pt")}
+    assert found == set(expected[crash_at].split())
+    small_run(tmp_path, *WORDS, EACH)
+    assert_same_run(folder, slim)
+    assert_same_weights(folder, slim)
+    assert names(folder) == {"last.pt"}
 
 
 def test_a_run_killed_before_its_summary_is_finished_from_the_weights_alone(

@@ -16,6 +16,7 @@ from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.training.averaging import EpochMean, renew_statistics
 from engine.training.checkpoint import Checkpointer
+from engine.training.selection import copy_of
 from engine.training.signals import Interrupted
 from tests._runs import assert_same_run, folder_of, small_run
 
@@ -37,14 +38,16 @@ class Stop(Exception):  # noqa: N818 - not an error: it ends a run
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Tensor]]]:
     """A whole run, and its own weights after each epoch."""
     root = tmp_path_factory.mktemp("whole")
-    folder, seen = folder_of(root, *WORDS), list[dict[str, Tensor]]()
+    after_epoch, seen = Checkpointer.after_epoch, list[dict[str, Tensor]]()
 
-    def look(_epoch: int, _row: Mapping[str, Any]) -> None:
-        state = torch.load(folder / "checkpoints/last.pt", weights_only=True)
-        seen.append(state["model"])
+    def look(checkpoints: Checkpointer, *, is_last: bool) -> None:
+        seen.append(copy_of(checkpoints.trainer.model.state_dict()))
+        after_epoch(checkpoints, is_last=is_last)
 
-    small_run(root, *WORDS, report=look)
-    return folder, seen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpointer, "after_epoch", look)
+        small_run(root, *WORDS)
+    return folder_of(root, *WORDS), seen
 
 
 def test_the_mean_is_that_of_the_epochs_from_the_first_on() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from timm.data import Mixup
 from torch import Tensor, nn
 
-from engine.training.checkpoint import Checkpointer, Progress, load_latest
+from engine.training.checkpoint import Checkpointer, CheckpointOptions, Progress, load_latest
 from engine.training.divergence import (
     DivergenceError,
     NonFiniteLossError,
@@ -162,7 +162,11 @@ def test_sums_before_the_bad_step_are_kept() -> None:
 def checkpointer(folder: Path, given: Trainer) -> Checkpointer:
     """One that writes after every step."""
     return Checkpointer(
-        folder, given, progress=Progress(), interruption=Interruption(), seconds=1e-9
+        folder,
+        given,
+        progress=Progress(),
+        interruption=Interruption(),
+        options=CheckpointOptions(seconds=1e-9),
     )
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.pruners import HyperbandPruner, NopPruner
+from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from engine.tuning.search import Search
 from engine.tuning.search.reader import read_search_file
 from engine.tuning.search.space import constants_of, num_trials, suggest
+from engine.tuning.study.optuna_parts import LateMedianPruner
 from engine.tuning.study.proposals import Proposer, copied
 from engine.tuning.study.trials import OUTCOME, ended_trials, identity_of
 
@@ -172,3 +173,33 @@ space:
 """
     trials = searched(search_of(tmp_path, text, sampler="tpe"), lambda *_: math.pi)
     assert num_distinct(trials) == len(trials) == 20
+
+
+def test_the_median_pruner_decides_as_optunas_and_looks_at_no_trial_in_its_warmup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = optuna.create_study(direction="maximize")
+    options = {"n_startup_trials": 2, "n_warmup_steps": 3}
+    for number in range(4):
+        trial = study.ask()
+        for step in range(1, 7):
+            trial.report((number * step * 7) % 5, step=step)
+        study.tell(trial, float(number))
+    looks: list[int] = []
+    get_trials = optuna.Study.get_trials
+
+    def noted(*arguments: Any, **options: Any) -> list[FrozenTrial]:
+        looks.append(1)
+        return get_trials(*arguments, **options)
+
+    monkeypatch.setattr(optuna.Study, "get_trials", noted)
+    running = study.ask()
+    decided = []
+    for step, value in enumerate((0, 0, 1, 0.5, 0, 0), start=1):
+        running.report(value, step=step)
+        frozen = study.trials[-1]
+        before = len(looks)
+        decided.append(LateMedianPruner(**options).prune(study, frozen))
+        assert (len(looks) > before) == (step >= 3)
+        assert decided[-1] == MedianPruner(**options).prune(study, frozen)
+    assert {True, False} == set(decided[2:])

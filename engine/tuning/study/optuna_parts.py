@@ -34,7 +34,25 @@ def make_pruner(
         if start is None:
             return optuna.pruners.NopPruner()
         if name == "median":
-            return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=start.epochs)
+            return LateMedianPruner(n_startup_trials=5, n_warmup_steps=start.epochs)
         return optuna.pruners.HyperbandPruner(
             min_resource=max(start.epochs, 1), max_resource=epochs, reduction_factor=3
         )
+
+
+class LateMedianPruner(optuna.pruners.MedianPruner):
+    """Optuna's, which reads all trials before it sees that its warm-up is not over.
+
+    Args:
+        n_startup_trials: whole trials that it waits for.
+        n_warmup_steps: epochs in which nothing is pruned.
+    """
+
+    def __init__(self, *, n_startup_trials: int, n_warmup_steps: int) -> None:
+        super().__init__(n_startup_trials=n_startup_trials, n_warmup_steps=n_warmup_steps)
+        self.warmup = n_warmup_steps
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        """Return whether the trial is worse than the median of the others in its last epoch."""
+        step = trial.last_step
+        return step is not None and step >= self.warmup and super().prune(study, trial)

@@ -125,7 +125,7 @@ class TrialRunner:
         """Train one run; where another process is writing it, wait and take its result."""
         epochs, metric = config.schedule.epochs, config.evaluate.metric
         patience = Patience(config)  # what it ends is whole, and is not pruned in its last epoch
-        reported: set[int] = set()  # a resumed run may do the last epoch of the past again
+        reported: set[int] = set()  # a resumed run makes those since its checkpoint again
 
         def report(epoch: int, row: Mapping[str, Any]) -> None:
             self.watch(trial.number, epoch, epochs)

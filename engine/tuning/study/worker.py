@@ -167,19 +167,21 @@ class Worker:
         # Before the claim goes: Optuna's own first sign of life may come a moment later.
         self.storage.record_heartbeat(trial._trial_id)
         trial.set_user_attr(OWNER, this_process(trial.number))
-        if OUTCOME in trial.user_attrs:  # of a retried trial's first try
+        stored = self.storage.get_trial(trial._trial_id)
+        if OUTCOME in stored.user_attrs:  # of a retried trial's first try
             trial.set_user_attr(OUTCOME, "pruned")
-        if not self.claim.is_held() or self._is_twin(trial):
+        if not self.claim.is_held() or self._is_twin(stored):
             raise WithdrawnError
         params = self.runner.suggest(trial)
         self.claim.release()
         self.refresh(self.study)
         return self.runner.train(trial, params)
 
-    def _is_twin(self, trial: Trial) -> bool:
+    def _is_twin(self, trial: FrozenTrial) -> bool:
         """Return whether the trial repeats one that another trial repeats already."""
-        repeats = _history(self.storage.get_trial(trial._trial_id))
-        return bool(repeats) and trial.number in _twins(self.study.get_trials(deepcopy=False))
+        return bool(_history(trial)) and trial.number in _twins(
+            self.study.get_trials(deepcopy=False)
+        )
 
     def _is_over_elsewhere(self) -> bool:
         return (
@@ -196,13 +198,16 @@ def requeue_lost(study: optuna.Study, storage: PatientStorage, *, is_leaving: bo
     failed and has no successor is given one.
     """
     trials = study.get_trials(deepcopy=False)
+    has_lost = False
     for trial in trials:
         is_free = is_lost(trial) or (is_leaving and is_ours(trial))
         if trial.state == TrialState.RUNNING and is_free:
             # A server that went away may have taken the first try and only its answer was lost.
             with contextlib.suppress(UpdateFinishedTrialError):
                 storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
-    trials = study.get_trials(deepcopy=False)
+            has_lost = True
+    if has_lost:
+        trials = study.get_trials(deepcopy=False)
     tried_again = {number for trial in trials for number in _history(trial)}
     twins = _twins(trials)
     for trial in trials:
