@@ -7,7 +7,7 @@ import io
 import pickle
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from engine.config.mistakes import ConfigError
 from engine.training.divergence import DivergenceError
 from engine.training.epoch_totals import EpochTotals
 from engine.training.files import write_bytes
+from engine.training.run_folder import epoch_file
 from engine.training.selection import Kept
 from engine.training.signals import Interrupted, Interruption
 from engine.training.train_loop import Trainer
@@ -80,6 +81,7 @@ class Checkpointer:
         progress: kept too; the caller updates it.
         interruption: asked after every step; a signal is granted after a checkpoint.
         seconds: time between checkpoints inside an epoch.
+        leave: epochs (from 1) after which another stays, as ``epoch_<n>.pt``.
     """
 
     def __init__(
@@ -90,9 +92,10 @@ class Checkpointer:
         progress: Progress,
         interruption: Interruption,
         seconds: float,
+        leave: Collection[int] = (),
     ) -> None:
         self.folder, self.trainer, self.progress = folder, trainer, progress
-        self.interruption, self.seconds = interruption, seconds
+        self.interruption, self.seconds, self.leave = interruption, seconds, leave
         self.processes = trainer.processes
         self._saved = time.monotonic()
 
@@ -147,7 +150,10 @@ class Checkpointer:
         where = {"epoch": progress.epoch, "totals": asdict(progress.totals), "best": progress.best}
         if self.processes.is_main:
             state, base = {**self.trainer.state_dict(), **where}, self.trainer.base
-            save(self.folder, state if base is None else base.without(state))
+            state = state if base is None else base.without(state)
+            if progress.epoch in self.leave and not progress.totals.steps:
+                _write(epoch_file(self.folder, progress.epoch), state)
+            save(self.folder, state)
         self._saved = time.monotonic()
 
     def finish(self, *, keep: bool) -> None:
@@ -212,6 +218,27 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
     """
     _write(folder / "next.pt", state)
     _promote(folder)
+
+
+def hand_over(left: Path, folder: Path, *, epoch: int, chosen: Mapping[str, int]) -> None:
+    """Make a checkpoint that one run has left after an epoch the newest one of another.
+
+    Args:
+        left: the checkpoint.
+        folder: of the other's checkpoints.
+        epoch: how many epochs it must have behind it.
+        chosen: the epochs that the other's selection rules would have chosen by then.
+
+    Raises:
+        ValueError: it is damaged, or not such a checkpoint.
+    """
+    state = _read(left)
+    if state["epoch"] != epoch or state["totals"]["steps"] or state["optimizer"] is None:
+        raise ValueError(f"not the checkpoint after epoch {epoch}")
+    best = {rule: kept for rule, kept in state["best"].items() if rule in chosen}
+    if {rule: kept["epoch"] for rule, kept in best.items()} != chosen:
+        raise ValueError(f"does not hold the weights of epochs {chosen}")
+    save(folder, {**state, "best": best})
 
 
 def keep_weights(folder: Path, *, epoch: int) -> None:
