@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         if given.list:
             from engine.tables.progress import listing
 
-            print(*listing(plan.table, plan.cells, plan.task, workers=plan.workers), sep="\n")
+            print(*listing(plan), sep="\n")
             return 0
         return _make(plan, argv, is_check=given.check, has_costs=given.cost)
     except ConfigError as error:
@@ -77,7 +77,7 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool, has_costs: bool) -
     from engine.training.files import WriteError
     from engine.training.signals import Interrupted
 
-    display = Display(plan.cells, plan.task, workers=plan.workers)
+    display = Display(plan.cells, plan.task, workers=plan.workers, table=plan.every)
     is_out_of_time = False
     if plan.task.left_of(plan.cells):
         try:
@@ -109,7 +109,7 @@ def _work(plan: Plan, argv: Sequence[str], display: Display) -> None:
     from engine.tables.worker import work
 
     if plan.workers == 1:
-        work(plan.cells, plan.task, notify=display.show)
+        work(plan.cells, plan.task, notify=display.show, table=plan.every)
     else:
         work_together(argv, plan.task, workers=plan.workers, notify=display.show)
 

@@ -17,7 +17,7 @@ if __name__ == "__main__":  # before all other imports, which take seconds and t
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.config import command_line, rules
@@ -45,11 +45,11 @@ def run(
     fresh: bool = False,
     command: Sequence[str] = ("train.run",),
     screen: Terminal | None = None,
+    leave: Collection[int] = (),
 ) -> Summary:
     """Train, test and describe one run; resume an interrupted one, return a finished one's summary.
 
-    Processes that ``engine.training.processes.joined`` has joined run it together, and all get the
-    summary.
+    Processes joined by ``engine.training.processes.joined`` run it together; all get the summary.
 
     Args:
         config: from :func:`engine.config.load.load`.
@@ -61,6 +61,7 @@ def run(
         fresh: run again although the folder exists; the old one is renamed and kept.
         command: recorded in environment.json.
         screen: where to print; default the terminal.
+        leave: epochs (from 1) whose checkpoints stay, as ``epoch_<n>.pt``, for runs to begin there.
 
     Raises:
         ConfigError: a mistake that only the data, timm or the machine could reveal.
@@ -117,7 +118,7 @@ def run(
             trainer,
             progress=progress,
             interruption=stack.enter_context(interruptions()),
-            options=CheckpointOptions.of(config),
+            options=CheckpointOptions.of(config, leave=leave),
         )
         for line in (*setup.remarks, *checkpoints.resume(has_begun=begun is not None)):
             screen.say(line)
@@ -153,7 +154,6 @@ def run(
                     tested = evaluator.assess("test", after_batch=checkpoints.poll)
                     row |= row_of("test", tested.metrics)
                 row |= progress.totals.timing()
-
                 journal.write_row(row)
                 weights = trainer.evaluated.state_dict
                 progress.best = selection.update(progress.best, row, weights=weights)

@@ -69,7 +69,7 @@ def test_digits_lt_is_what_train_does_without_arguments() -> None:
 def test_cifar10_lt_is_the_published_recipe_epoch_by_epoch() -> None:
     """LDAM-DRW's cifar_train.py: 0.1 with 5 epochs of warm-up, x0.01 after epochs 160 and 180."""
     from engine.config.schema import chosen_keys
-    from engine.training.optim import rate_factor
+    from engine.training.rates import rate_factor
     from engine.training.schedules.steps import Steps
 
     config = load([EXPERIMENTS / "cifar10_lt.yaml"])

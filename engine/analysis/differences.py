@@ -150,7 +150,11 @@ def _differing(
 def _notes(runs: tuple[Path, Path], *environments: Mapping[str, Any]) -> Iterator[str]:
     for run, environment in zip(runs, environments, strict=True):
         segments = environment["segments"]
-        if len(segments) > 1:
-            yield f"{run}: was resumed {len(segments) - 1} times; its last segment is compared"
+        if (other := environment.get("trained_as")) is not None:
+            number = environment.get("shared_epochs")
+            epochs = "all its epochs" if number is None else f"its first {number} epochs"
+            yield f"{run}: {epochs} are those of run {other}"
+        if (own := sum("run" not in segment for segment in segments)) > 1:
+            yield f"{run}: was resumed {own - 1} times; its last segment is compared"
         if any(segment.get("dirty") for segment in segments):
             yield f"{run}: was made with code that no commit holds"

@@ -65,10 +65,15 @@ def depends_on(key: str, selector: str) -> bool:
 
 def has_validation(config: Config) -> bool:
     """Return whether there is, or may be, a validation split: a data set can bring its own."""
+    facts = components.read("data", config.data.name).class_facts
+    return asks_for_validation(config) or bool(facts.get("may_bring_validation"))
+
+
+def asks_for_validation(config: Config) -> bool:
+    """Return whether a key says that there is a validation split."""
     validation = config.data.validation
     is_drawn = validation.per_class is not None or validation.fraction is not None
-    facts = components.read("data", config.data.name).class_facts
-    return is_drawn or bool(facts.get("may_bring_validation")) or _own_validation(config) != ""
+    return is_drawn or _own_validation(config) != ""
 
 
 def _own_validation(config: Config) -> str:
@@ -100,10 +105,22 @@ def _needs_its_choice(config: Config) -> Iterator[str]:
 
 
 def _loss_keys_change_the_loss(config: Config) -> Iterator[str]:
-    """Go by the ``idle`` facts of the loss (see `losses.Loss`)."""
+    is_weighted = config.reweight.scheme != "none"
+    for key, where in _idle(config, is_weighted=is_weighted).items():
+        if _is_set(config, f"loss.{key}"):
+            yield f"loss.{key}: has no effect {where}"
+
+
+def idle_loss_keys(config: Config, *, is_weighted: bool) -> list[str]:
+    """Return the keys of the loss that have no effect with, or without, class weights."""
+    return list(_idle(config, is_weighted=is_weighted))
+
+
+def _idle(config: Config, *, is_weighted: bool) -> dict[str, str]:
+    """Return the keys that the loss says to be idle here (see `losses.Loss`), and why."""
     is_mixing = config.mixup.mixup > 0 or config.mixup.cutmix > 0
     known = {
-        "weight": None if config.reweight.scheme == "none" else "given",
+        "weight": "given" if is_weighted else None,
         "targets": "soft" if is_mixing else "labels",
         **config.loss.model_dump(),
     }
@@ -111,10 +128,8 @@ def _loss_keys_change_the_loss(config: Config) -> Iterator[str]:
     for conditions, keys in _loss_fact(config, "idle"):
         if all(known[name] == known.get(str(v), v) for name, v in conditions.items()):
             for key in keys:
-                if _is_set(config, f"loss.{key}"):
-                    found.setdefault(key, _circumstances(conditions, known))
-    for key, where in found.items():
-        yield f"loss.{key}: has no effect {where}"
+                found.setdefault(key, _circumstances(conditions, known))
+    return found
 
 
 def _circumstances(conditions: Mapping[str, Any], known: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from engine.tables.table_file import RESULTS, TableFile, read_table_file, schema
 from engine.tables.tuned import planned_runs
 
 if TYPE_CHECKING:
-    from engine.tables.worker import Task
+    from engine.tables.task import Task
 
 USAGE = """\
 usage: python reproduce.py TABLE.yaml [options]
@@ -59,11 +59,18 @@ UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 class Plan:
     """A table, the runs of it that were asked for, and how they are to be made.
 
-    ``committed`` is the file of lines that --check compares with.
+    Attributes:
+        table: the file.
+        cells: the runs that were asked for.
+        every: all runs of the table.
+        task: what counts as done, where lines go, when to stop.
+        workers: processes that share the runs.
+        committed: the file of lines that --check compares with.
     """
 
     table: TableFile
     cells: list[Cell]
+    every: list[Cell]
     task: Task
     workers: int
     committed: Path
@@ -149,10 +156,17 @@ def plan_of(given: argparse.Namespace) -> Plan:
     Raises:
         ConfigError: with every mistake in the table or in what was asked of it.
     """
-    from engine.tables.worker import Task  # with NumPy, which --help does not need
+    from engine.tables.task import Task  # with NumPy, which --help does not need
 
     table = read_table_file(given.table)
-    chosen = planned_runs(table, given.table)
+    threads = max(1, num_cores() // given.workers)
+    every = [cell.with_threads(threads) for cell in planned_runs(table, given.table)]
+    results = committed = given.results or RESULTS / f"{table.name}.jsonl"
+    if given.check:
+        root = Path(every[0].config.track.root).expanduser() / "check"
+        every = [cell.with_root(root) for cell in every]
+        results = root / f"{table.name}.jsonl"
+    chosen = every
     if given.seeds is not None:
         wanted = _first_seeds(table, given.seeds)
         chosen = [cell for cell in chosen if (cell.seed, cell.subset_seed) in wanted]
@@ -160,16 +174,9 @@ def plan_of(given: argparse.Namespace) -> Plan:
         method, slash, setting = given.only.partition("/")
         chosen = select(chosen, method.strip(), setting.strip() if slash else None)
     chosen = with_stages(chosen)
-    threads = max(1, num_cores() // given.workers)
-    chosen = [cell.with_threads(threads) for cell in chosen]
-    results = committed = given.results or RESULTS / f"{table.name}.jsonl"
-    if given.check:
-        root = Path(chosen[0].config.track.root).expanduser() / "check"
-        chosen = [cell.with_root(root) for cell in chosen]
-        results = root / f"{table.name}.jsonl"
     deadline = None if given.seconds is None else time.monotonic() + given.seconds
     task = Task(table.name, results, renew=given.renew or given.check, deadline=deadline)
-    return Plan(table, chosen, task, given.workers, committed)
+    return Plan(table, chosen, every, task, given.workers, committed)
 
 
 def _first_seeds(table: TableFile, num: int) -> set[tuple[int, int]]:

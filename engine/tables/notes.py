@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from engine.config import components
 from engine.config.selection_rules import FINAL
@@ -140,11 +140,7 @@ def provenance(records: Sequence[RunRecord], *, baseline: str) -> list[str]:
         which = "all" if dirty == len(records) else f"{dirty} of {len(records)}"
         runs = "its run" if len(records) == 1 else f"{which} runs"
         notes.append(f"{runs} from a checkout with uncommitted changes")
-    if shared := sum(record.trained_as is not None for record in records):
-        have = "has" if shared == 1 else "have"
-        notes.append(
-            f"{shared} of {len(records)} runs {have} the training of another row, and its cost"
-        )
+    notes += _shared(records)
     notes += _own_shares(records)
     subsets = {record.subset_seed for record in records}
     splits = set(usual_splits(records).values())
@@ -154,6 +150,24 @@ def provenance(records: Sequence[RunRecord], *, baseline: str) -> list[str]:
             "that only the key seed makes another run"
         )
     return notes
+
+
+def _shared(records: Sequence[RunRecord]) -> Iterator[str]:
+    """Say how many runs have the training of another row, all of it or that of some epochs."""
+    shared = [record for record in records if record.trained_as is not None]
+    whole = sum(record.shared_epochs is None for record in shared)
+    if whole:
+        have = "has" if whole == 1 else "have"
+        yield f"{whole} of {len(records)} runs {have} the training of another row, and its cost"
+    parts = sorted({(r.shared_epochs, r.epochs) for r in shared if r.shared_epochs is not None})
+    if parts:
+        number = len(shared) - whole
+        epochs = " and ".join(f"{part} of {length}" for part, length in parts)
+        have = "has" if number == 1 else "have"
+        yield (
+            f"{number} of {len(records)} runs {have} the first epochs of another row, {epochs}, "
+            "and their cost"
+        )
 
 
 def _processors(runs: Mapping[str, int]) -> str:

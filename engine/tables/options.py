@@ -61,6 +61,7 @@ A line of experiments/results/<table>.jsonl is one run:
   notes, seconds, hardware, versions  what the run said; of training; of the last segment
   cost                                of training: trained parameters, images, passes, seconds ...
   trained_as                          fingerprint of the run that had its training, if another
+  shared_epochs, shared_seconds       so many epochs of it, and their seconds, where not all
 
 A run folder's predictions/<split>.<rule>.npz, split val or test, for NumPy:
   logits (N, C) float32, before any adjustment

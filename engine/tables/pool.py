@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from engine.config.mistakes import ConfigError
 from engine.tables.command_line import parse, plan_of
-from engine.tables.worker import Event, Task, TimeUpError, work
+from engine.tables.task import Task
+from engine.tables.worker import Event, TimeUpError, work
 from engine.training.files import WriteError
 from engine.training.signals import Interrupted, Interruption, interruptions
 
@@ -112,7 +113,8 @@ def _member(argv: Sequence[str], task: Task, connection: Connection) -> None:
         BrokenPipeError
     ):  # the first process is gone, and with it all interest
         try:
-            work(plan_of(parse(argv)).cells, task, notify=connection.send)
+            plan = plan_of(parse(argv))
+            work(plan.cells, task, notify=connection.send, table=plan.every)
         except ConfigError as error:
             connection.send(End(ConfigError, error.mistakes))
         except Interrupted as stop:

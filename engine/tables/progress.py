@@ -12,10 +12,12 @@ from rich.text import Text
 
 from engine.config.messages import one_line
 from engine.tables.cells import Cell
+from engine.tables.command_line import Plan
 from engine.tables.record import RunRecord, read
-from engine.tables.shared_training import trained_apart
-from engine.tables.table_file import TableFile
-from engine.tables.worker import Event, Task, is_finished
+from engine.tables.shared_training import Sources, shares_to_train
+from engine.tables.task import Task, is_finished
+from engine.tables.trained_alike import sources_of
+from engine.tables.worker import Event
 
 
 class Display:
@@ -26,14 +28,22 @@ class Display:
         task: what counts as done.
         workers: processes that share what is left.
         console: where to print; default the terminal.
+        table: all runs of the table; default ``cells``.
     """
 
     def __init__(
-        self, cells: Sequence[Cell], task: Task, *, workers: int, console: Console | None = None
+        self,
+        cells: Sequence[Cell],
+        task: Task,
+        *,
+        workers: int,
+        console: Console | None = None,
+        table: Sequence[Cell] | None = None,
     ) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.failures: list[str] = []
         self._cells, self._task, self._workers = cells, task, workers
+        self._sources = sources_of(cells if table is None else table)
         self._bar: Progress | None = None
         self._last_wait = ""
 
@@ -55,7 +65,7 @@ class Display:
 
     def show(self, event: Event) -> None:
         """Take in what a worker reports."""
-        left = time_left(self._cells, self._task, workers=self._workers)
+        left = time_left(self._cells, self._task, workers=self._workers, sources=self._sources)
         if event.kind == "landed":
             self.say(f"[{self._num_done()}/{len(self._cells)}] {event.label}: {event.text}{left}")
         elif event.kind == "failed":
@@ -74,17 +84,19 @@ class Display:
         return len(self._cells) - len(self._task.left_of(self._cells))
 
 
-def time_left(cells: Sequence[Cell], task: Task, *, workers: int) -> str:
+def time_left(cells: Sequence[Cell], task: Task, *, workers: int, sources: Sources) -> str:
     """Return ``"; about 5 min left"``, by the training time of runs alike; empty if unknown."""
     known, left = read(task.results), task.left_of(cells)
     if not task.renew:
         left = [cell for cell in left if not is_finished(cell)]
-    left = trained_apart(cells, left=left)
-    if not known or not left:
+    shares = shares_to_train(left, sources)
+    if not known or not any(shares):
         return ""
     means = _mean_seconds(known)
-    seconds = sum(_estimate(cell, means) for cell in left) / workers
-    return f"; about {duration(seconds)} left"
+    seconds = sum(
+        _estimate(cell, means) * share for cell, share in zip(left, shares, strict=True) if share
+    )
+    return f"; about {duration(seconds / workers)} left"
 
 
 def duration(seconds: float) -> str:
@@ -98,8 +110,9 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def listing(table: TableFile, cells: Sequence[Cell], task: Task, *, workers: int) -> list[str]:
+def listing(plan: Plan) -> list[str]:
     """Return what is done and what is to do, a line for each cell of the table and some for all."""
+    table, cells, task = plan.table, plan.cells, plan.task
     left = task.left_of(cells)
     counts: dict[tuple[str, str], list[int]] = {}
     waiting = {cell.fingerprint for cell in left}
@@ -112,7 +125,8 @@ def listing(table: TableFile, cells: Sequence[Cell], task: Task, *, workers: int
         f"{method:<{width}}  {setting}: {done} of {total}"
         for (method, setting), (done, total) in counts.items()
     ]
-    rest = time_left(cells, task, workers=workers)
+    sources = sources_of(plan.every)
+    rest = time_left(cells, task, workers=plan.workers, sources=sources)
     done = len(cells) - len(left)
     lines.append(f"{done} of {len(cells)} runs done{rest}")
     if adopted := sum(map(is_finished, left)) if not task.renew else 0:
@@ -120,6 +134,7 @@ def listing(table: TableFile, cells: Sequence[Cell], task: Task, *, workers: int
             f"{adopted} of those left {'is' if adopted == 1 else 'are'} finished without a line: "
             "each gets its line from its folder, and is not trained again"
         )
+    lines += _shared(left, sources)
     known = {record.fingerprint for record in read(task.results)}
     if again := sum(cell.fingerprint in known for cell in left) if not task.renew else 0:
         lines.append(
@@ -127,6 +142,19 @@ def listing(table: TableFile, cells: Sequence[Cell], task: Task, *, workers: int
             "again, as others start from their weights"
         )
     return lines
+
+
+def _shared(left: Sequence[Cell], sources: Sources) -> Iterator[str]:
+    """Say how many epochs of the runs that are left another row trains, or has trained."""
+    shares = shares_to_train(left, sources)
+    epochs = [cell.config.schedule.epochs for cell in left]
+    spared = sum(round(n * (1 - share)) for n, share in zip(epochs, shares, strict=True))
+    if number := sum(share < 1 for share in shares):
+        begin = "begins" if number == 1 else "begin"
+        yield (
+            f"{number} of those left {begin} in another row: {spared:,} of {sum(epochs):,} epochs "
+            "are not trained again"
+        )
 
 
 def _mean_seconds(known: Sequence[RunRecord]) -> dict[tuple[str, ...], float]:

@@ -58,9 +58,12 @@ class RunRecord(BaseModel):
             nothing says so.
         trained_as: the run whose training this one has; None, and then in no line, where it was
             trained itself.
+        shared_epochs: how many epochs, from the first on, are those of ``trained_as``, after which
+            this one was trained itself; None, and then in no line, where all are, or none.
+        shared_seconds: spent in these epochs; likewise.
         cost: of training, all segments together; None in lines made before it was kept.
-        seconds: spent in training epochs, all segments together; with ``trained_as`` those of that
-            run, as is the cost.
+        seconds: spent in training epochs, all segments together, those of ``trained_as`` among
+            them; so it is with the cost.
         hardware: processor, cores, device, precision, threads and processes of the last segment.
         versions: of Python and the packages that compute.
     """
@@ -90,10 +93,19 @@ class RunRecord(BaseModel):
     notes: tuple[str, ...]
     verified: str = ""
     trained_as: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    shared_epochs: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    shared_seconds: float | None = Field(default=None, exclude_if=lambda value: value is None)
     cost: Cost | None = None
     seconds: float
     hardware: dict[str, str | int | None]
     versions: dict[str, str | None]
+
+    @property
+    def own_seconds(self) -> float:
+        """Seconds of the epochs that were trained for this run, and not for ``trained_as``."""
+        if self.trained_as is None:
+            return self.seconds
+        return 0.0 if self.shared_seconds is None else self.seconds - self.shared_seconds
 
 
 HARDWARE = ("processor", "cores", "platform", "device", "precision", "threads", "processes")
@@ -120,6 +132,8 @@ def from_run_folder(
         summary = Summary.model_validate(_object(folder.summary))
         environment = _object(folder.environment)
         segment = environment["segments"][-1]
+        seconds = [row["time/epoch_seconds"] for row in folder.rows()]
+        shared = environment.get("shared_epochs")
         return RunRecord(
             table=table,
             method=method,
@@ -144,8 +158,10 @@ def from_run_folder(
             notes=summary.notes,
             verified=summary.verified,
             trained_as=environment.get("trained_as"),
+            shared_epochs=shared,
+            shared_seconds=None if shared is None else sum(seconds[:shared]),
             cost=summary.cost,
-            seconds=sum(row["time/epoch_seconds"] for row in folder.rows()),
+            seconds=sum(seconds),
             hardware={key: segment[key] for key in HARDWARE},
             versions={"python": segment["python"], **segment["packages"]},
         )
@@ -154,8 +170,17 @@ def from_run_folder(
 
 
 def training_seconds(records: Sequence[RunRecord]) -> float:
-    """Return the seconds of all training of some runs; what several of them have counts once."""
-    return sum({r.trained_as or r.fingerprint: r.seconds for r in records}.values())
+    """Return the seconds of all training of some runs; what several of them have counts once.
+
+    What they have of a run that is not among them counts with the longest such part.
+    """
+    known = {record.fingerprint for record in records}
+    elsewhere: dict[str, float] = {}
+    for record in records:
+        if (run := record.trained_as) is not None and run not in known:
+            shared = record.seconds - record.own_seconds
+            elsewhere[run] = max(shared, elsewhere.get(run, 0.0))
+    return sum(record.own_seconds for record in records) + sum(elsewhere.values())
 
 
 def read(path: Path) -> list[RunRecord]:

@@ -1,78 +1,104 @@
-"""Runs of a table that are trained alike, and differ in how they predict alone.
+"""Runs of a table that are trained alike, wholly or for some epochs: those are trained once.
 
-Post-hoc logit adjustment is such a row beside cross-entropy: the weights are the same to the last
-bit, and training them twice would only cost twice. The second run begins where the first has ended,
-and predicts test by itself.
+Post-hoc logit adjustment is a row beside cross-entropy with the same weights to the last bit, and
+deferred reweighting is cross-entropy for four fifths of training. Such a run begins where the other
+one has ended, or was after the last epoch that both have: with its weights and optimizer state, and
+the lines of its epochs. Which runs these are is said in :mod:`engine.tables.trained_alike`.
+
+A run leaves a checkpoint after each epoch in which others begin. Where that is not there, since
+the run was made elsewhere, or before, a run trains as any other does.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from engine.config.load import fingerprint
-from engine.config.rules import has_validation
-from engine.config.schema import Config
 from engine.tables.cells import Cell
 from engine.tables.record import locked
-from engine.training.files import read_json, write_json
+from engine.tables.task import code_now
+from engine.tables.trained_alike import Source
+from engine.training.files import read_json, write_json, write_text
 from engine.training.provenance import new_run_id
-from engine.training.run_folder import RunFolder
+from engine.training.run_folder import LEFT, RunFolder, epoch_file
+
+Sources = Mapping[str, Source]
+EVALUATION = "evaluation"  # among the parts that a segment says were compiled
 
 
-def source_of(cell: Cell, cells: Sequence[Cell]) -> Cell | None:
-    """Return the first of the runs that trains the weights of this one; None if it is this one.
-
-    Runs with validation have none, since what they log and choose by it hangs on how they predict.
+def to_leave(cell: Cell, sources: Sources, *, left: Collection[str]) -> set[int]:
+    """Return the epochs after which a run is to leave its checkpoint.
 
     Args:
         cell: the run.
-        cells: all runs, in the order in which they are made.
+        sources: of all runs of the table.
+        left: the fingerprints of those that are still to be made.
     """
-    training = _training(cell.config)
-    if training is None:
-        return None
-    first = next(other for other in cells if _training(other.config) == training)
-    return None if first.fingerprint == cell.fingerprint else first
+    return {
+        source.epochs
+        for run, source in sources.items()
+        if run in left and not source.is_whole and source.cell.fingerprint == cell.fingerprint
+    }
 
 
-def trained_apart(cells: Sequence[Cell], *, left: Sequence[Cell]) -> list[Cell]:
-    """Return the runs that are left without those that will have the weights of another.
+def has_left(source: Source) -> bool:
+    """Return whether what a run begins with is there: the result, or the checkpoint on the way."""
+    folder = RunFolder(source.cell.folder)
+    if source.is_whole:
+        return folder.summary.exists()
+    return _left(source).exists() and len(folder.rows()) >= source.epochs
+
+
+def may_leave(source: Source) -> bool:
+    """Return whether a run that is still to be finished can leave what another begins with.
+
+    One that is further, and has not left it, was begun without being asked to.
+    """
+    return source.is_whole or len(RunFolder(source.cell.folder).rows()) <= source.epochs
+
+
+def shares_to_train(left: Sequence[Cell], sources: Sources) -> list[float]:
+    """Return which share of its epochs each run that is left will train itself.
 
     Args:
-        cells: all runs, in the order in which they are made.
-        left: those of them that are still to be made.
+        left: the runs that are still to be made.
+        sources: of all runs of the table.
     """
-    waiting, sources = {cell.fingerprint for cell in left}, list[tuple[Config, Cell]]()
-    apart = []
-    for cell in cells:
-        training = _training(cell.config)
-        source = next((first for known, first in sources if known == training), None)
-        if training is not None and source is None:
-            sources.append((training, cell))
+    waiting = {cell.fingerprint for cell in left}
+    shares = []
+    for cell in left:
+        source = sources.get(cell.fingerprint)
         is_shared = source is not None and (
-            source.fingerprint in waiting or RunFolder(source.folder).summary.exists()
+            has_left(source) or (source.cell.fingerprint in waiting and may_leave(source))
         )
-        if cell.fingerprint in waiting and not is_shared:
-            apart.append(cell)
-    return apart
+        taken = source.epochs if source is not None and is_shared else 0
+        shares.append(1 - taken / cell.config.schedule.epochs)
+    return shares
 
 
-def begin_where_it_ended(cell: Cell, source: Cell) -> None:
-    """Give a run that has not begun the weights and epochs of one that has finished.
+def begin_where_it_was(cell: Cell, source: Source) -> None:
+    """Give a run that has not begun the weights and epochs that it has in common with another.
 
-    Its environment.json then names that run as ``trained_as``. Where the copy cannot be written,
-    there is none, and the run trains as any other does. Processes that copy into one folder wait
-    for each other.
+    Its environment.json then names that run as ``trained_as``, with the number of epochs as
+    ``shared_epochs`` unless they are all. Where what it begins with is not there or cannot be
+    copied, nothing is, and the run trains as any other does. Processes that copy into one folder
+    wait for each other.
 
     Args:
         cell: the run; where its folder exists, nothing is done.
-        source: from :func:`source_of`.
+        source: of this run.
     """
-    ours, theirs = RunFolder(cell.folder), RunFolder(source.folder)
+    ours, theirs = RunFolder(cell.folder), RunFolder(source.cell.folder)
     environment = read_json(theirs.environment)
     if ours.path.exists() or environment is None or not any(theirs.checkpoints.glob("*.pt")):
+        return
+    taus = {one.config.evaluate.logit_adjustment for one in (cell, source.cell)}
+    if _has_validation(environment) and len(taus) > 1:  # a split that the data have brought
         return
     partial = RunFolder(ours.path.with_name(f".{ours.path.name}.tmp"))
     partial.path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,25 +108,102 @@ def begin_where_it_ended(cell: Cell, source: Cell) -> None:
         try:
             _copy(partial, cell=cell, source=source, environment=environment)
             partial.path.rename(ours.path)
-        except OSError:  # a full disk, say, or a process that has begun the run meanwhile
+        except (OSError, ValueError):  # a full disk, a damaged checkpoint, a run begun meanwhile
             shutil.rmtree(partial.path, ignore_errors=True)
 
 
-def _copy(partial: RunFolder, *, cell: Cell, source: Cell, environment: Mapping[str, Any]) -> None:
-    """Write what the run takes over, in the place of what a killed process has left there."""
-    theirs = RunFolder(source.folder)
+def remove_unneeded(cells: Iterable[Cell], sources: Sources, *, left: Collection[str]) -> None:
+    """Remove the checkpoints that some runs have left and in which no run is to begin any more.
+
+    Args:
+        cells: the runs.
+        sources: of all runs of the table.
+        left: the fingerprints of those that are still to be made.
+    """
+    for cell in cells:
+        checkpoints = RunFolder(cell.folder).checkpoints
+        needed = {epoch_file(checkpoints, n) for n in to_leave(cell, sources, left=left)}
+        for file in set(checkpoints.glob(LEFT)) - needed:
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def _left(source: Source) -> Path:
+    return epoch_file(RunFolder(source.cell.folder).checkpoints, source.epochs)
+
+
+def _has_validation(environment: Mapping[str, Any]) -> bool:
+    return bool(environment.get("facts", {}).get("val_images"))
+
+
+def _copy(
+    partial: RunFolder, *, cell: Cell, source: Source, environment: Mapping[str, Any]
+) -> None:
+    """Write what the run takes over, in the place of what a killed process has left there.
+
+    Raises:
+        OSError: it cannot be read or written.
+        ValueError: the checkpoint is damaged.
+    """
+    theirs = RunFolder(source.cell.folder)
     shutil.rmtree(partial.path, ignore_errors=True)
-    shutil.copytree(theirs.checkpoints, partial.checkpoints)
-    shutil.copy2(theirs.metrics, partial.metrics)
-    own = {"fingerprint": cell.fingerprint, "wandb_id": new_run_id(cell.fingerprint)}
+    rows = [_logged(row, cell) for row in theirs.rows()[: source.epochs]]
+    if source.is_whole:
+        ignore = shutil.ignore_patterns(LEFT)
+        shutil.copytree(theirs.checkpoints, partial.checkpoints, ignore=ignore)
+    else:
+        from engine.training.checkpoint import hand_over
+
+        partial.checkpoints.mkdir(parents=True)
+        chosen = _chosen(cell, rows, has_validation=_has_validation(environment))
+        hand_over(_left(source), partial.checkpoints, epoch=source.epochs, chosen=chosen)
+    write_text(partial.metrics, "".join(f"{json.dumps(row)}\n" for row in rows))
+    own: dict[str, Any] = {"fingerprint": cell.fingerprint}
+    own |= {"wandb_id": new_run_id(cell.fingerprint)}
     own |= {"group": fingerprint(cell.config, without_seeds=True)}
-    own |= {"trained_as": source.fingerprint}
-    write_json(partial.environment, {**environment, **own})
+    own |= {"trained_as": source.cell.fingerprint}
+    own |= {"segments": list(_segments(environment, cell=cell, source=source))}
+    own |= {} if source.is_whole else {"shared_epochs": source.epochs}
+    taken = {key: value for key, value in environment.items() if key != "shared_epochs"}
+    write_json(partial.environment, {**taken, **own})
 
 
-def _training(config: Config) -> Config | None:
-    """Return a config without what predicts only; None where that would change what is logged."""
-    if has_validation(config) or config.evaluate.test_every_epoch or config.track.is_tracked:
-        return None
-    plain = config.evaluate.model_copy(update={"logit_adjustment": 0.0})
-    return config.model_copy(update={"evaluate": plain})
+def _chosen(
+    cell: Cell, rows: Iterable[Mapping[str, Any]], *, has_validation: bool
+) -> dict[str, int]:
+    """Return the epochs that the rules of a run would have chosen after some lines, by rule."""
+    from engine.training.selection import Kept, Selection
+
+    selection = Selection.of(cell.config, has_validation=has_validation)
+    best: dict[str, Kept] = {}
+    for row in rows:
+        best = selection.update(best, row, weights=dict)
+    return {rule: kept["epoch"] for rule, kept in best.items()}
+
+
+def _logged(row: Mapping[str, Any], cell: Cell) -> Mapping[str, Any]:
+    """Return an epoch's line as the run would have written it: without test, unless it looks."""
+    if cell.config.evaluate.test_every_epoch:
+        return row
+    return {key: value for key, value in row.items() if not key.startswith("test/")}
+
+
+def _segments(
+    environment: Mapping[str, Any], *, cell: Cell, source: Source
+) -> Iterator[dict[str, Any]]:
+    """Yield the stretches of the epochs that are taken over, each with the run that it is of.
+
+    Where the code of today made them, the hash is that of the files that this run uses: what it has
+    of its own, such as the file of its loss, does nothing in these epochs.
+    """
+    today = {code_now(source.cell): code_now(cell)}
+    looks_on = _has_validation(environment) or cell.config.evaluate.test_every_epoch
+    for segment in environment["segments"]:
+        if not source.is_whole and segment["from_epoch"] >= source.epochs:
+            continue
+        own = {"run": segment.get("run", source.cell.fingerprint)}
+        own |= {"code_hash": today.get(segment["code_hash"], segment["code_hash"])}
+        if not looks_on:  # a compiled evaluation, if any, was that of lines which it does not have
+            parts = [part for part in segment["compiled"].split(" and ") if part != EVALUATION]
+            own |= {"compiled": " and ".join(parts) or "nothing"}
+        yield {**segment, **own}

@@ -1,9 +1,9 @@
 """One process at work on the runs of a table, beside others that may work on the same ones.
 
 A run that another process is writing is passed over and looked at again at the end; so is one that
-starts from a run which is not finished, or is trained as one. A results line is added as soon as a
-run has finished. Any process may be killed at any moment: the lock on its run falls with it, and
-whoever comes next resumes the run.
+starts from a run which is not finished, or begins in one that is not so far. A results line is
+added as soon as a run has finished. Any process may be killed at any moment: the lock on its run
+falls with it, and whoever comes next resumes the run.
 """
 
 from __future__ import annotations
@@ -13,91 +13,28 @@ import multiprocessing
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import train
 from engine.config.mistakes import ConfigError
 from engine.tables.cells import Cell
-from engine.tables.record import append, from_run_folder, read
-from engine.tables.shared_training import begin_where_it_ended, source_of
-from engine.training.code_hash import code_hash
-from engine.training.files import read_json
+from engine.tables.record import RunRecord, append, from_run_folder
+from engine.tables.shared_training import (
+    Sources,
+    begin_where_it_was,
+    has_left,
+    may_leave,
+    remove_unneeded,
+    to_leave,
+)
+from engine.tables.task import Task, is_finished, is_outdated
+from engine.tables.trained_alike import Source, sources_of
 from engine.training.run_folder import BusyError, RunFolder
 from engine.training.signals import Interrupted, Interruption, interruptions
 
 GLANCE_SECONDS = 0.5  # between two looks at runs that others are writing
-
-
-@dataclass(frozen=True)
-class Task:
-    """What counts as done, where lines go, and when to stop.
-
-    Attributes:
-        table: name of the table.
-        results: the file of its lines.
-        renew: run again what other code has made.
-        deadline: when to stop, on the clock of ``time.monotonic``.
-    """
-
-    table: str
-    results: Path
-    renew: bool = False
-    deadline: float | None = None
-
-    def left_of(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Return the cells without a line, or with one by other code where that does not count.
-
-        A run that one of them starts from is left too where its folder is not finished, whatever
-        its line says: a second stage needs the weights.
-
-        Raises:
-            ConfigError: the file of lines is damaged.
-        """
-        code_of = {record.fingerprint: record.code_hash for record in read(self.results)}
-        left = {
-            cell.fingerprint
-            for cell in cells
-            if cell.fingerprint not in code_of
-            or (self.renew and code_of[cell.fingerprint] != code_now(cell))
-            or (self.renew and cell.after is not None and is_outdated(cell))
-        }
-        for cell in cells:
-            if cell.fingerprint in left:
-                left |= {c.fingerprint for c in cell.stages_before() if not is_finished(c)}
-        return [cell for cell in cells if cell.fingerprint in left]
-
-
-def code_now(cell: Cell) -> str:
-    """Return the hash of the files that this run would import."""
-    if cell.fingerprint not in _CODE_NOW:
-        _CODE_NOW[cell.fingerprint] = code_hash(cell.config)
-    return _CODE_NOW[cell.fingerprint]
-
-
-_CODE_NOW: dict[str, str] = {}  # by fingerprint, since a config with arguments cannot be hashed
-
-
-def is_finished(cell: Cell) -> bool:
-    """Return whether the run's folder holds its result."""
-    return RunFolder(cell.folder).summary.exists()
-
-
-def is_outdated(cell: Cell) -> bool:
-    """Return whether other code made the run, or the run it starts from has been made again."""
-    segments = _segments(cell)
-    if any(segment["code_hash"] != code_now(cell) for segment in segments):
-        return True
-    earlier = _segments(cell.after) if cell.after is not None else []
-    return bool(segments and earlier) and segments[0]["began"] < earlier[0]["began"]
-
-
-def _segments(cell: Cell) -> list[dict[str, Any]]:
-    environment = read_json(RunFolder(cell.folder).environment) or {"segments": []}
-    segments: list[dict[str, Any]] = environment["segments"]
-    return segments
 
 
 class Event(NamedTuple):
@@ -115,30 +52,38 @@ class TimeUpError(Exception):
     """The time limit has passed; the run in hand resumes from its last epoch."""
 
 
-def work(cells: Sequence[Cell], task: Task, *, notify: Callable[[Event], None]) -> None:
+def work(
+    cells: Sequence[Cell],
+    task: Task,
+    *,
+    notify: Callable[[Event], None],
+    table: Sequence[Cell] | None = None,
+) -> None:
     """Run every cell that has no line yet and that no other process runs.
 
     Args:
         cells: in the order in which they are wanted.
         task: what counts as done, where lines go, when to stop.
         notify: called with what happens. A run that fails is one event, and the next one begins.
+        table: all cells of the table, those that are not wanted now among them; default ``cells``.
 
     Raises:
         ConfigError: a mistake that only the data, timm or the machine could reveal.
         Interrupted: by a signal, after a checkpoint.
         TimeUpError: after the epoch in which the deadline passed.
     """
-    failed: set[str] = set()
+    every = cells if table is None else table
     with interruptions() as interruption:
         guard = functools.partial(_guard, interruption, task)
+        at_work = _AtWork(cells, every, sources_of(every), task, guard, notify)
         waiting = list(cells)
         while waiting:
             passed_over = []
             for cell in waiting:
                 guard()
-                outcome = _attempt(cell, cells, task, failed=failed, guard=guard, notify=notify)
+                outcome = _attempt(cell, at_work)
                 if outcome == "failed":
-                    failed.add(cell.fingerprint)
+                    at_work.failed.add(cell.fingerprint)
                 elif outcome == "busy":
                     passed_over.append(cell)
             if len(passed_over) == len(waiting):
@@ -147,17 +92,33 @@ def work(cells: Sequence[Cell], task: Task, *, notify: Callable[[Event], None]) 
             waiting = passed_over
 
 
-def _attempt(
-    cell: Cell,
-    cells: Sequence[Cell],
-    task: Task,
-    *,
-    failed: set[str],
-    guard: Callable[[], None],
-    notify: Callable[[Event], None],
-) -> Outcome:
+@dataclass(frozen=True)
+class _AtWork:
+    """What a process at work on a table knows; see :func:`work`.
+
+    Attributes:
+        sources: in which runs others begin.
+        guard: raises where the process ought to stop.
+        failed: the runs that have failed here.
+    """
+
+    cells: Sequence[Cell]
+    table: Sequence[Cell]
+    sources: Sources
+    task: Task
+    guard: Callable[[], None]
+    notify: Callable[[Event], None]
+    failed: set[str] = field(default_factory=set)
+
+    def still_to_be_made(self) -> set[str]:
+        """Return the fingerprints of all runs of the table that are left, wanted now or not."""
+        return {cell.fingerprint for cell in self.task.left_of(self.table)}
+
+
+def _attempt(cell: Cell, at_work: _AtWork) -> Outcome:
     """Run a cell if it is left, nobody else has it, and the runs that it builds on are there."""
-    left = {c.fingerprint for c in task.left_of(cells)}
+    failed, notify = at_work.failed, at_work.notify
+    left = {c.fingerprint for c in at_work.task.left_of(at_work.cells)}
     if cell.fingerprint not in left:
         return "done"
     before = cell.after
@@ -166,13 +127,28 @@ def _attempt(
             return "busy"
         notify(Event("failed", cell.label, f"it starts from {before.label}, which failed"))
         return "failed"
-    source = source_of(cell, cells)
-    if source is not None and source.fingerprint in failed:
-        notify(Event("failed", cell.label, f"it is trained as {source.label}, which failed"))
+    source = at_work.sources.get(cell.fingerprint)
+    if source is not None and source.is_whole and source.cell.fingerprint in failed:
+        notify(Event("failed", cell.label, f"it is trained as {source.cell.label}, which failed"))
         return "failed"
-    if source is not None and source.fingerprint in left:
+    if source is not None and _is_to_come(source, cell, at_work, left=left):
         return "busy"
-    return _run(cell, task, source=source, guard=guard, notify=notify)
+    return _run(cell, at_work, source=source)
+
+
+def _is_to_come(source: Source, cell: Cell, at_work: _AtWork, *, left: Collection[str]) -> bool:
+    """Return whether the run in which ``cell`` begins will get so far, and is not there yet."""
+    run = source.cell.fingerprint
+    if run not in left or run in at_work.failed:
+        return False
+    if source.is_whole:
+        return True
+    renews = at_work.task.renew
+    if RunFolder(cell.folder).path.exists() and not (renews and is_outdated(cell)):
+        return False  # it has begun by itself
+    if is_outdated(source.cell):  # what that has left is of no use
+        return renews
+    return may_leave(source) and not has_left(source)
 
 
 def _guard(interruption: Interruption, task: Task) -> None:
@@ -186,44 +162,39 @@ def _guard(interruption: Interruption, task: Task) -> None:
         raise TimeUpError
 
 
-def _run(
-    cell: Cell,
-    task: Task,
-    *,
-    source: Cell | None,
-    guard: Callable[[], None],
-    notify: Callable[[Event], None],
-) -> Outcome:
+def _run(cell: Cell, at_work: _AtWork, *, source: Source | None) -> Outcome:
     """Run, resume or merely read one cell, and add its line; ``busy`` if another process has it.
 
-    Weights of ``source`` by the code of today are not trained again.
+    Epochs of ``source`` by the code of today are not trained again.
     """
     import torch
 
     from engine.report.terminal import Terminal
     from engine.training.divergence import DivergenceError
 
+    task, notify = at_work.task, at_work.notify
     folder = RunFolder(cell.folder)
     if folder.is_owned():
         return "busy"
 
     def report(_epoch: int, _row: Mapping[str, Any]) -> None:
-        guard()
+        at_work.guard()
 
     notify(Event("began", cell.label))
     fresh = task.renew and is_outdated(cell)
     try:
-        if source is not None and is_finished(source) and not is_outdated(source):
+        if source is not None and has_left(source) and not is_outdated(source.cell):
             if fresh:
                 folder.set_aside()
                 fresh = False
-            begin_where_it_ended(cell, source)
+            begin_where_it_was(cell, source)
         train.run(
             cell.config,
             report=report,
             fresh=fresh,
             command=("reproduce.py", *sys.argv[1:]),
             screen=Terminal.silent(),
+            leave=to_leave(cell, at_work.sources, left=at_work.still_to_be_made()),
         )
     except BusyError:
         return "busy"
@@ -236,7 +207,19 @@ def _run(
         folder.path, table=task.table, method=cell.method, setting=cell.setting, words=cell.words
     )
     append(task.results, record)
+    concerned = [cell] if source is None else [cell, source.cell]
+    remove_unneeded(concerned, at_work.sources, left=at_work.still_to_be_made())
+    notify(Event("landed", cell.label, _landed(record, source)))
+    return "done"
+
+
+def _landed(record: RunRecord, source: Source | None) -> str:
+    """Return a run's result in a few words, and how long it was trained itself."""
     balanced = record.rules[record.headline].test["balanced_accuracy"]
     score = "undefined" if balanced is None else f"{balanced:.4f}"
-    notify(Event("landed", cell.label, f"balanced accuracy {score}, {record.seconds:.1f} s"))
-    return "done"
+    said = f"balanced accuracy {score}, {record.own_seconds:.1f} s"
+    if record.trained_as is None or source is None:
+        return said
+    number = record.shared_epochs
+    epochs = "all epochs" if number is None else f"epochs 1 to {number}"
+    return f"{said}; {epochs} are those of {source.cell.method}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,10 +19,11 @@ from engine.config.schema import Config, chosen_keys, component_keys
 from engine.training.averaging import EpochMean, average_of
 from engine.training.class_values import loss_keys, weight_keys
 from engine.training.metrics.groups import Limits
-from engine.training.optim import build_optimizer, rate_factor
+from engine.training.optim import build_optimizer
 from engine.training.parameter_groups import ParameterGroup, parameter_groups
 from engine.training.probabilities import PredictsProbabilities, Readout, adjustment
 from engine.training.processes import Processes
+from engine.training.rates import rate_of
 from engine.training.runtime import Precision, choose_precision, derive_seed, preserved_randomness
 from engine.training.train_loop import StepOptions, Trainer
 
@@ -279,7 +280,7 @@ def build_trainer(
             weight_decay=optim.weight_decay,
             momentum=optim.momentum,
         ),
-        rate=_rate_of(config),
+        rate=rate_of(config),
         seed=config.seed,
         device=device,
         num_outputs=num_outputs(config, dataset.num_classes),
@@ -301,26 +302,6 @@ def _epoch_mean(config: Config, model: nn.Module) -> EpochMean | None:
     if (start := config.model.swa) is None:
         return None
     return EpochMean(model, first_epoch=start_epoch(start, config.schedule.epochs))
-
-
-def _rate_of(config: Config) -> Callable[[int, int, int], float]:
-    """Return the learning rate as a function of the epoch, the step and the steps an epoch."""
-    chosen = config.schedule
-    schedule = components.build(
-        "engine.training.schedules", chosen.name, chosen_keys(config, "schedule.name")
-    )
-
-    def rate(epoch: int, step: int, steps: int) -> float:
-        is_per_step = chosen.unit == "step"
-        factor = rate_factor(
-            epoch * steps + step if is_per_step else epoch,
-            chosen.epochs * steps if is_per_step else chosen.epochs,
-            schedule=schedule,
-            warmup=chosen.warmup,
-        )
-        return config.optim.lr * factor
-
-    return rate
 
 
 def weight_layout(device: torch.device, *, precision: Precision) -> torch.memory_format:

@@ -7,7 +7,7 @@ import io
 import pickle
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from engine.config.schema import Config
 from engine.training.divergence import DivergenceError
 from engine.training.epoch_totals import EpochTotals
 from engine.training.files import write_bytes
+from engine.training.run_folder import epoch_file
 from engine.training.selection import Kept
 from engine.training.signals import Interrupted, Interruption
 from engine.training.train_loop import Trainer
@@ -80,19 +81,22 @@ class CheckpointOptions:
         seconds: age of the last one, or of the run, from which on another is made inside an epoch.
         epoch_seconds: the same for the end of an epoch, where it is less; 0 for each epoch.
         keep: leave the last two of a finished run whole.
+        leave: epochs (from 1) after which another one stays, as ``epoch_<n>.pt``.
     """
 
     seconds: float = 600.0
     epoch_seconds: float = 0.0
     keep: bool = False
+    leave: Collection[int] = ()
 
     @classmethod
-    def of(cls, config: Config) -> CheckpointOptions:
-        """Return the options of a run."""
+    def of(cls, config: Config, *, leave: Collection[int] = ()) -> CheckpointOptions:
+        """Return the options of a run that leaves checkpoints for others after some epochs."""
         return cls(
             seconds=config.runtime.checkpoint_seconds,
             epoch_seconds=config.runtime.checkpoint_epoch_seconds,
             keep=config.track.keep_checkpoints,
+            leave=leave,
         )
 
 
@@ -188,7 +192,7 @@ class Checkpointer:
         self._is_behind = True
         if is_last:
             self._write(is_final=not self.options.keep)
-        elif self._age() >= min(self.options.epoch_seconds, self.options.seconds):
+        elif self.progress.epoch in self.options.leave or self._age() >= self._epoch_age:
             self._write()
 
     @contextlib.contextmanager
@@ -209,6 +213,10 @@ class Checkpointer:
         else:  # training was over before this process began
             keep_weights(self.folder, epoch=self.progress.epoch)
 
+    @property
+    def _epoch_age(self) -> float:
+        return min(self.options.epoch_seconds, self.options.seconds)
+
     def _age(self) -> float:
         return time.monotonic() - self._saved
 
@@ -223,6 +231,8 @@ class Checkpointer:
         if self.processes.is_main:
             state, base = {**self.trainer.state_dict(), **where}, self.trainer.base
             state = state if base is None else base.without(state)
+            if progress.epoch in self.options.leave and not progress.totals.steps:
+                _write(epoch_file(self.folder, progress.epoch), state)
             save(self.folder, _weights_only(state) if is_final else state)
         self._saved, self._is_behind, self._is_final = time.monotonic(), False, is_final
 
@@ -280,6 +290,27 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
     """
     _write(folder / "next.pt", state)
     _promote(folder)
+
+
+def hand_over(left: Path, folder: Path, *, epoch: int, chosen: Mapping[str, int]) -> None:
+    """Make a checkpoint that one run has left after an epoch the newest one of another.
+
+    Args:
+        left: the checkpoint.
+        folder: of the other's checkpoints.
+        epoch: how many epochs it must have behind it.
+        chosen: the epochs that the other's selection rules would have chosen by then.
+
+    Raises:
+        ValueError: it is damaged, or not such a checkpoint.
+    """
+    state = _read(left)
+    if state["epoch"] != epoch or state["totals"]["steps"] or state["optimizer"] is None:
+        raise ValueError(f"not the checkpoint after epoch {epoch}")
+    best = {rule: kept for rule, kept in state["best"].items() if rule in chosen}
+    if {rule: kept["epoch"] for rule, kept in best.items()} != chosen:
+        raise ValueError(f"does not hold the weights of epochs {chosen}")
+    save(folder, {**state, "best": best})
 
 
 def keep_weights(folder: Path, *, epoch: int) -> None:

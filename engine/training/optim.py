@@ -1,4 +1,4 @@
-"""Optimizers from timm's factory; the learning rate as a pure function of training progress."""
+"""Optimizers from timm's factory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 
 from engine.config.mistakes import ConfigError, nearest
 from engine.training.parameter_groups import ParameterGroup
-from engine.training.schedules._base import Schedule
 
 DEFAULT_MOMENTUM = 0.9
 
@@ -131,21 +130,3 @@ def _check_step(groups: Sequence[dict[str, Any]], settings: dict[str, Any]) -> N
         raise ConfigError(
             [f"optim.name={name}: cannot train this model here: {reason}; choose another"]
         ) from error
-
-
-def rate_factor(unit: int, units: int, *, schedule: Schedule, warmup: float) -> float:
-    """Return the rate over its peak, at ``unit`` of ``units`` (optimizer steps or epochs).
-
-    The warm-up rises linearly to 1 over the first ``warmup * units`` units, its first unit already
-    above zero: 1/5, 2/5 ... for five. What follows is the schedule's.
-
-    >>> from engine.training.schedules.steps import Steps
-    >>> falls = Steps(steps=(0.8, 0.9), decay=0.01)
-    >>> [round(rate_factor(e, 200, schedule=falls, warmup=0.025), 6)
-    ...  for e in (0, 4, 5, 159, 160, 180)]
-    [0.2, 1.0, 1.0, 1.0, 0.01, 0.0001]
-    """
-    begin = warmup * units
-    if unit + 1 <= begin:
-        return (unit + 1) / begin
-    return schedule.factor(unit, units=units, begin=begin)

@@ -17,6 +17,8 @@ from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.training.files import WRITE_FAILURES, WriteError, write_text
 
+LEFT = "epoch_*.pt"  # checkpoints that are left for runs of a table which begin there
+
 
 class BusyError(ConfigError):
     """Another process is writing the run folder."""
@@ -99,7 +101,8 @@ class RunFolder:
 
     def has_begun(self) -> bool:
         """Return whether there is a checkpoint to go on from, or the result."""
-        return self.summary.exists() or any(self.checkpoints.glob("*.pt"))
+        there = set(self.checkpoints.glob("*.pt")) - set(self.checkpoints.glob(LEFT))
+        return self.summary.exists() or bool(there)
 
     def is_owned(self) -> bool:
         """Return whether a process, this one included, is writing the run."""
@@ -167,6 +170,11 @@ class RunFolder:
     def _metrics_text(self) -> str:
         # A crash may leave any bytes at the end.
         return self.metrics.read_text("utf-8", "replace") if self.metrics.exists() else ""
+
+
+def epoch_file(checkpoints: Path, epoch: int) -> Path:
+    """Return the checkpoint after an epoch (from 1) that is left for runs which begin there."""
+    return checkpoints / LEFT.replace("*", str(epoch))
 
 
 def data_name(config: Config) -> str:

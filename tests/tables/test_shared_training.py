@@ -16,8 +16,10 @@ from engine.report.terminal import Terminal
 from engine.tables.cells import Cell
 from engine.tables.readme import generated
 from engine.tables.record import from_run_folder, locked, read
-from engine.tables.shared_training import begin_where_it_ended, source_of, trained_apart
-from engine.tables.worker import Event, Task, work
+from engine.tables.shared_training import begin_where_it_was, shares_to_train
+from engine.tables.task import Task
+from engine.tables.trained_alike import Source, sources_of
+from engine.tables.worker import Event, work
 from engine.training.divergence import DivergenceError
 from engine.training.files import write_json
 from engine.training.run_folder import RunFolder
@@ -68,6 +70,11 @@ def cell_of(folder: Path, method: str) -> Cell:
     return next(cell for cell in cells_of(table_in(folder)) if cell.method == method)
 
 
+def sources(folder: Path) -> tuple[Cell, Source]:
+    """The row that another trains, and that row."""
+    return cell_of(folder, "adjusted"), Source(cell_of(folder, "cross_entropy"), 2)
+
+
 def copy_of(cell: Cell) -> RunFolder:
     """Where the copy stands that is renamed once it is whole."""
     return RunFolder(cell.folder.with_name(f".{cell.folder.name}.tmp"))
@@ -105,7 +112,7 @@ def test_a_row_that_logs_by_its_predictions_is_trained_by_itself(tmp_path: Path)
     for words in ([f"{VALIDATION}=4"], [f"{VALIDATION}=null", "evaluate.test_every_epoch=true"]):
         settings = {"factor 8": ["data.imbalance.factor=8", *words]}
         cells = cells_of(table_in(tmp_path, settings=settings))
-        assert [source_of(cell, cells) for cell in cells] == [None] * 3
+        assert sources_of(cells) == {}
 
 
 def test_shared_training_counts_once_and_the_table_says_so(made: Path, tmp_path: Path) -> None:
@@ -120,44 +127,44 @@ def test_shared_training_counts_once_and_the_table_says_so(made: Path, tmp_path:
 
 def test_the_time_left_has_no_training_that_another_row_does(begun: Path) -> None:
     cells = cells_of(table_in(begun))
-    first, focal, adjusted = cells
-    assert trained_apart(cells, left=cells) == [first, focal]
-    assert trained_apart(cells, left=[adjusted]) == []
+    first, _, adjusted = cells
+    assert shares_to_train(cells, sources_of(cells)) == [1, 1, 0]
+    assert shares_to_train([adjusted], sources_of(cells)) == [0]
     shutil.rmtree(first.folder)
-    assert trained_apart(cells, left=[adjusted]) == [adjusted]
+    assert shares_to_train([adjusted], sources_of(cells)) == [1]
 
 
 def test_what_a_killed_copy_has_left_is_replaced(begun: Path) -> None:
-    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+    adjusted, trained = sources(begun)
     leftover = copy_of(adjusted)
     leftover.checkpoints.mkdir(parents=True)
     (leftover.checkpoints / "half.pt").write_bytes(b"half")
-    begin_where_it_ended(adjusted, trained)
-    assert environment_of(adjusted)["trained_as"] == trained.fingerprint
+    begin_where_it_was(adjusted, trained)
+    assert environment_of(adjusted)["trained_as"] == trained.cell.fingerprint
     names = [
         {file.name for file in RunFolder(c.folder).checkpoints.iterdir()}
-        for c in (adjusted, trained)
+        for c in (adjusted, trained.cell)
     ]
     assert names[0] == names[1]
     assert not leftover.path.exists()
 
 
 def test_a_copy_that_another_process_is_making_is_waited_for(begun: Path) -> None:
-    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+    adjusted, trained = sources(begun)
     with ThreadPoolExecutor(1) as pool:
         with locked(adjusted.folder.parent):
-            copied = pool.submit(begin_where_it_ended, adjusted, trained)
+            copied = pool.submit(begin_where_it_was, adjusted, trained)
             with pytest.raises(TimeoutError):
                 copied.result(timeout=0.2)
             assert not adjusted.folder.exists()
         copied.result()
-    assert environment_of(adjusted)["trained_as"] == trained.fingerprint
+    assert environment_of(adjusted)["trained_as"] == trained.cell.fingerprint
 
 
 def test_workers_that_copy_at_once_leave_one_whole_folder(begun: Path) -> None:
-    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+    adjusted, trained = sources(begun)
     with ThreadPoolExecutor(4) as pool:
-        copies = [pool.submit(begin_where_it_ended, adjusted, trained) for _ in range(8)]
+        copies = [pool.submit(begin_where_it_was, adjusted, trained) for _ in range(8)]
     assert [copy.result() for copy in copies] == [None] * 8
     whole = {"checkpoints", "metrics.jsonl", "environment.json"}
     assert {file.name for file in adjusted.folder.iterdir()} == whole
@@ -167,7 +174,7 @@ def test_workers_that_copy_at_once_leave_one_whole_folder(begun: Path) -> None:
 def test_a_run_that_began_during_the_copy_is_left_alone(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+    adjusted, trained = sources(begun)
 
     def begin_and_write(path: Path, content: dict[str, Any]) -> None:
         write_json(path, content)
@@ -175,37 +182,37 @@ def test_a_run_that_began_during_the_copy_is_left_alone(
         (adjusted.folder / "lock").touch()
 
     monkeypatch.setattr("engine.tables.shared_training.write_json", begin_and_write)
-    begin_where_it_ended(adjusted, trained)
+    begin_where_it_was(adjusted, trained)
     assert [file.name for file in adjusted.folder.iterdir()] == ["lock"]
     assert not copy_of(adjusted).path.exists()
 
 
 def test_a_run_that_has_begun_by_itself_goes_on_by_itself(begun: Path) -> None:
-    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+    adjusted, trained = sources(begun)
     adjusted.folder.mkdir()
-    begin_where_it_ended(adjusted, trained)
+    begin_where_it_was(adjusted, trained)
     assert list(adjusted.folder.iterdir()) == []
 
 
 def test_a_full_disk_during_the_copy_leaves_nothing_behind(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adjusted, trained = cell_of(begun, "adjusted"), cell_of(begun, "cross_entropy")
+    adjusted, trained = sources(begun)
 
-    def full(_source: Path, target: Path) -> None:
-        target.write_bytes(b"half")
+    def full(path: Path, _text: str) -> None:
+        path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("engine.tables.shared_training.shutil.copy2", full)
-    begin_where_it_ended(adjusted, trained)
+    monkeypatch.setattr("engine.tables.shared_training.write_text", full)
+    begin_where_it_was(adjusted, trained)
     assert not adjusted.folder.exists() and not copy_of(adjusted).path.exists()
 
 
 def test_weights_by_older_code_are_not_taken_over(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.tables.worker._CODE_NOW", {})
-    monkeypatch.setattr("engine.tables.worker.code_hash", lambda _config: "0" * 12)
+    monkeypatch.setattr("engine.tables.task._CODE_NOW", {})
+    monkeypatch.setattr("engine.tables.task.code_hash", lambda _config: "0" * 12)
     assert main([str(begun / "tiny.yaml"), "--results", str(begun / "lines.jsonl")]) == 0
     adjusted = environment_of(cell_of(begun, "adjusted"))
     assert "trained_as" not in adjusted
@@ -232,8 +239,8 @@ def test_runs_of_other_code_are_made_again_and_shared_again(
 ) -> None:
     table, lines = table_in(begun), begun / "lines.jsonl"
     assert main([str(table), "--results", str(lines)]) == 0
-    monkeypatch.setattr("engine.tables.worker._CODE_NOW", {})
-    monkeypatch.setattr("engine.tables.worker.code_hash", lambda _config: "0" * 12)
+    monkeypatch.setattr("engine.tables.task._CODE_NOW", {})
+    monkeypatch.setattr("engine.tables.task.code_hash", lambda _config: "0" * 12)
     monkeypatch.setattr("engine.training.journal.code_hash", lambda _config: "0" * 12)
     before = read(lines)
     assert main([str(table), "--results", str(lines), "--renew"]) == 0

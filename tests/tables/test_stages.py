@@ -19,7 +19,8 @@ from engine.tables.commands import commands, config_of
 from engine.tables.record import append, read
 from engine.tables.table import Table, blocks_of
 from engine.tables.table_file import read_table_file
-from engine.tables.worker import Event, Task, work
+from engine.tables.task import Task
+from engine.tables.worker import Event, work
 from engine.training.divergence import DivergenceError
 from reproduce import main
 from tests.tables._tables import cells_of, without_clock, write_table
@@ -180,7 +181,7 @@ def test_what_starts_from_a_run_that_failed_fails_with_its_name(
 
 
 def test_a_second_stage_is_outdated_once_its_first_was_made_again(tmp_path: Path) -> None:
-    from engine.tables.worker import code_now, is_outdated
+    from engine.tables.task import code_now, is_outdated
     from engine.training.files import write_json
     from engine.training.run_folder import RunFolder
 

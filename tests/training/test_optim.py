@@ -14,7 +14,8 @@ from torch import nn
 
 from engine.config.mistakes import ConfigError
 from engine.training import build
-from engine.training.optim import build_optimizer, rate_factor
+from engine.training.optim import build_optimizer
+from engine.training.rates import rate_factor
 from engine.training.schedules._base import Schedule
 from engine.training.schedules.constant import Constant
 from engine.training.schedules.cosine import Cosine

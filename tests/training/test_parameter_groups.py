@@ -18,8 +18,9 @@ import train
 from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError
 from engine.report.group_list import group_list
-from engine.training.optim import build_optimizer, rate_factor
+from engine.training.optim import build_optimizer
 from engine.training.parameter_groups import ParameterGroup, described, parameter_groups
+from engine.training.rates import rate_factor
 from engine.training.schedules.cosine import Cosine
 from tests._runs import folder_of, rows_of, small_run, small_words
 from tests.models._models import build

@@ -178,6 +178,9 @@ def _facts(run: Run, rows: Sequence[Mapping[str, Any]]) -> Iterator[Fact]:
     speeds = [r["time/images_per_second"] for r in rows if r.get("time/images_per_second")]
     speed = f", {np.median(speeds):,.0f} images a second (median)" if speeds else ""
     stretches = f", in {len(segments)} stretches" if len(segments) > 1 else ""
+    if (other := environment.get("trained_as")) is not None:
+        number = environment.get("shared_epochs")
+        stretches += f", {'all' if number is None else f'the first {number}'} of them run {other}'s"
     yield Fact(
         "cost", f"{spent:,.1f} s of training in {counted(len(rows), 'epoch')}{stretches}{speed}"
     )
