@@ -230,7 +230,7 @@ def set_up(
     if begun is None:
         start_head(config, dataset, trainer=trainer, loaders=loaders)
     steps = loader.num_batches(epoch_length)
-    parameters = described(trainer.model, build.build_groups(config, trainer.model))
+    parameters = described(beginning.model, build.build_groups(config, beginning.model))
     light_notes = notes.light_notes(config, parameters)
     return Setup(
         trainer=trainer,
