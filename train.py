@@ -75,7 +75,7 @@ def run(
     from engine.report.run_page import write_page
     from engine.report.run_trackers import check_installed, tracked
     from engine.report.terminal import Terminal
-    from engine.training.checkpoint import Checkpointer, CheckpointOptions, Progress
+    from engine.training.checkpointer import Checkpointer, CheckpointOptions, Progress
     from engine.training.epoch_totals import EpochTotals
     from engine.training.evaluation import row_of
     from engine.training.journal import Journal

@@ -17,7 +17,7 @@ import data
 from benchmarks import timing
 from engine.config.schema import Config
 from engine.training import build, compiling
-from engine.training.checkpoint import Checkpointer, CheckpointOptions, Progress
+from engine.training.checkpointer import Checkpointer, CheckpointOptions, Progress
 from engine.training.epoch_totals import EpochTotals
 from engine.training.runtime import autocast
 from engine.training.signals import Interruption

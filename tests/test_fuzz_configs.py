@@ -10,7 +10,8 @@ import pytest
 from engine.config.components import names
 from engine.config.load import keys
 from engine.config.schema import tree
-from engine.training import checkpoint, trained
+from engine.training import trained
+from engine.training.checkpointer import Checkpointer
 from tests._examination import examine, make_folder
 from tests._random_configs import ALWAYS, DATA_SETS, LEFT_ALONE, SMALL, Case, draw_case
 
@@ -72,7 +73,7 @@ def test_a_crash_is_reported_with_the_place_where_our_code_was(
     def broken(*args: object, **kwargs: object) -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr(checkpoint.Checkpointer, "after_epoch", broken)
+    monkeypatch.setattr(Checkpointer, "after_epoch", broken)
     found = examine(SOUND, tmp_path)
     assert found.outcomes == ["crashed"]
     assert found.problems[0][0] == "KeyError in train.py:run: 'x'"

@@ -23,8 +23,8 @@ import train
 from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError
 from engine.report.terminal import Terminal
-from engine.training import checkpoint
-from engine.training.checkpoint import Checkpointer
+from engine.training import checkpoint, checkpointer
+from engine.training.checkpointer import Checkpointer
 from engine.training.divergence import NonFiniteWeightsError
 from engine.training.train_loop import Trainer
 from tests._runs import (
@@ -196,7 +196,7 @@ def test_a_checkpoint_is_made_after_an_epoch_when_it_is_time_and_after_the_last(
 
     monkeypatch.setattr(checkpoint, "save", noted)
     monkeypatch.setattr(Checkpointer, "after_epoch", later)
-    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(checkpointer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     small_run(tmp_path, word)
     assert saved == epochs
 

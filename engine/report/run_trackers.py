@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.report import tracking
 from engine.report.tracking import check_installed
-from engine.training.checkpoint import Progress
+from engine.training.checkpointer import Progress
 from engine.training.evaluation import Assessment
 from engine.training.journal import Journal
 from engine.training.processes import Processes

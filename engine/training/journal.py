@@ -13,7 +13,8 @@ from engine.config.load import dump, fingerprint, is_gone, named_runs
 from engine.config.schema import Config
 from engine.training import checkpoint, provenance
 from engine.training.build import group_limits
-from engine.training.checkpoint import Begun, Progress
+from engine.training.checkpoint import Begun
+from engine.training.checkpointer import Progress
 from engine.training.code_hash import code_files, hash_of
 from engine.training.evaluation import Evaluator
 from engine.training.features import store_features

@@ -16,7 +16,8 @@ from engine.config import rules
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.beginning import begin
-from engine.training.checkpoint import Begun, Progress
+from engine.training.checkpoint import Begun
+from engine.training.checkpointer import Progress
 from engine.training.compiling import EVALUATION, TRAINING, Compiler, Part
 from engine.training.epoch_totals import EpochTotals
 from engine.training.evaluation import Evaluator

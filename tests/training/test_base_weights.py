@@ -15,7 +15,7 @@ import models
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.training.base_weights import base_of
-from engine.training.checkpoint import Checkpointer
+from engine.training.checkpointer import Checkpointer
 from engine.training.signals import Interrupted
 from engine.training.trained import load_run, load_weights
 from models import _hub

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine.training import checkpoint
-from engine.training.checkpoint import Checkpointer
+from engine.training.checkpointer import Checkpointer
 from engine.training.journal import Journal
 from engine.training.trained import load_run, load_weights
 from tests._runs import assert_same_run, folder_of, small_run, summary_of

@@ -20,7 +20,7 @@ from torch._functorch.aot_autograd import make_boxed_func
 
 from engine.config.mistakes import ConfigError
 from engine.report.terminal import Terminal
-from engine.training.checkpoint import Progress
+from engine.training.checkpointer import Progress
 from engine.training.compile_costs import Cost, compilation_key, expected, record, recorded
 from engine.training.compiling import EVALUATION, TRAINING, Compiler, ForOneShape, Part
 from engine.training.epoch_totals import EpochTotals

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.training import cost
-from engine.training.checkpoint import Checkpointer
+from engine.training.checkpointer import Checkpointer
 from engine.training.cost import Meter, cost_of
 from engine.training.epoch_totals import EpochTotals, Lap, Peaks
 from engine.training.run_folder import RunFolder

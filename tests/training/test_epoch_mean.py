@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.training.averaging import EpochMean, renew_statistics
-from engine.training.checkpoint import Checkpointer
+from engine.training.checkpointer import Checkpointer
 from engine.training.selection import copy_of
 from engine.training.signals import Interrupted
 from tests._runs import assert_same_run, folder_of, small_run

@@ -96,7 +96,7 @@ def test_the_head_ends_as_if_every_step_had_gone_through_the_backbone(
 def test_a_run_interrupted_in_an_epoch_ends_as_one_that_was_not(
     cached: Path, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.training.checkpoint import Checkpointer
+    from engine.training.checkpointer import Checkpointer
     from engine.training.signals import Interrupted
 
     poll = Checkpointer.poll

@@ -13,7 +13,7 @@ import torch
 
 import train
 from engine.training import frozen_features
-from engine.training.checkpoint import Checkpointer
+from engine.training.checkpointer import Checkpointer
 from tests._runs import assert_same_run, folder_of, small_run, small_words
 
 WORDS = (

@@ -55,7 +55,7 @@ def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_interrupted_in_an_epoch_ends_as_one_that_was_not(
     lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.training.checkpoint import Checkpointer
+    from engine.training.checkpointer import Checkpointer
     from engine.training.signals import Interrupted
 
     poll = Checkpointer.poll

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from timm.data import Mixup
 from torch import Tensor, nn
 
-from engine.training.checkpoint import Checkpointer, CheckpointOptions, Progress, load_latest
+from engine.training.checkpoint import load_latest
+from engine.training.checkpointer import Checkpointer, CheckpointOptions, Progress
 from engine.training.divergence import (
     DivergenceError,
     NonFiniteLossError,

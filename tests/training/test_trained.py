@@ -161,7 +161,7 @@ def test_a_rule_that_the_run_did_not_keep_is_refused(folder: Path) -> None:
 def test_a_run_that_was_stopped_in_its_first_epoch_is_no_model_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.training.checkpoint import Checkpointer
+    from engine.training.checkpointer import Checkpointer
 
     def stop(checkpoints: Checkpointer) -> None:
         checkpoints.save()
