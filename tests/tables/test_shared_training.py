@@ -241,7 +241,7 @@ def test_runs_of_other_code_are_made_again_and_shared_again(
     assert main([str(table), "--results", str(lines)]) == 0
     monkeypatch.setattr("engine.tables.task._CODE_NOW", {})
     monkeypatch.setattr("engine.tables.task.code_hash", lambda _config: "0" * 12)
-    monkeypatch.setattr("engine.training.journal.code_hash", lambda _config: "0" * 12)
+    monkeypatch.setattr("engine.training.journal.hash_of", lambda _files: "0" * 12)
     before = read(lines)
     assert main([str(table), "--results", str(lines), "--renew"]) == 0
     renewed = environment_of(cell_of(begun, "adjusted"))
