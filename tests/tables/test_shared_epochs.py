@@ -355,8 +355,8 @@ def test_what_other_code_has_made_is_made_again_and_shared_again(
     make(begun, methods=methods)
     before = {record.method: record.rules for record in read(begun / "lines.jsonl")}
     monkeypatch.setattr("engine.tables.task._CODE_NOW", {})
-    for module in ("tables.task", "training.journal"):
-        monkeypatch.setattr(f"engine.{module}.code_hash", lambda _config: "0" * 12)
+    monkeypatch.setattr("engine.tables.task.code_hash", lambda _config: "0" * 12)
+    monkeypatch.setattr("engine.training.journal.hash_of", lambda _files: "0" * 12)
     make(begun, "--renew", methods=methods)
     assert begun_at(cell_of(begun, "influence_balanced")) == [0, 2]
     after = {record.method: record for record in read(begun / "lines.jsonl")}
