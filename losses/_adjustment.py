@@ -27,7 +27,7 @@ class Adjustment(NamedTuple):
         if self.offset is not None:
             adjusted = adjusted + over_classes(self.offset, logits)
         if self.own is not None:
-            own = self.own.to(logits).take(labels).unsqueeze(1)
+            own = _of_labels(self.own.to(logits), labels).unsqueeze(1)
             add = adjusted.scatter_add if adjusted is logits else adjusted.scatter_add_
             adjusted = add(1, labels.unsqueeze(1), own)
         return adjusted
@@ -43,9 +43,15 @@ class Adjustment(NamedTuple):
             adjusted = torch.add(adjusted, over_classes(self.offset, logits), out=out)
         if self.own is not None:
             adjusted = out if adjusted is out else out.copy_(logits)
-            own = self.own.to(logits).take(labels).unsqueeze(1)
+            own = _of_labels(self.own.to(logits), labels).unsqueeze(1)
             adjusted.scatter_add_(1, labels.unsqueeze(1), own)
         return adjusted
+
+
+def _of_labels(values: Tensor, labels: Tensor) -> Tensor:
+    """Return the values (C,) of the classes that labels name, in their shape."""
+    # Half the time of indexing.
+    return values.index_select(0, labels.flatten()).view_as(labels)
 
 
 UNADJUSTED = Adjustment()
