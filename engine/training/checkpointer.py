@@ -171,7 +171,7 @@ class Checkpointer:
         """Let nothing that the block raises after an epoch end the run without its checkpoint."""
         try:
             yield
-        except Exception:
+        except BaseException:  # Ctrl-C in a notebook, too
             self._catch_up()
             raise
 
