@@ -86,10 +86,8 @@ class Display:
 
 def time_left(cells: Sequence[Cell], task: Task, *, workers: int, sources: Sources) -> str:
     """Return ``"; about 5 min left"``, by the training time of runs alike; empty if unknown."""
-    known, left = read(task.results), task.left_of(cells)
-    if not task.renew:
-        left = [cell for cell in left if not is_finished(cell)]
-    shares = shares_to_train(left, sources)
+    known, left = read(task.results), _to_train(cells, task)
+    shares = shares_to_train(left, sources, renew=task.renew)
     if not known or not any(shares):
         return ""
     means = _mean_seconds(known)
@@ -134,7 +132,7 @@ def listing(plan: Plan) -> list[str]:
             f"{adopted} of those left {'is' if adopted == 1 else 'are'} finished without a line: "
             "each gets its line from its folder, and is not trained again"
         )
-    lines += _shared(left, sources)
+    lines += _shared(_to_train(cells, task), sources, renew=task.renew)
     known = {record.fingerprint for record in read(task.results)}
     if again := sum(cell.fingerprint in known for cell in left) if not task.renew else 0:
         lines.append(
@@ -144,9 +142,15 @@ def listing(plan: Plan) -> list[str]:
     return lines
 
 
-def _shared(left: Sequence[Cell], sources: Sources) -> Iterator[str]:
+def _to_train(cells: Sequence[Cell], task: Task) -> list[Cell]:
+    """Return the runs that are left, without those that only need their line."""
+    left = task.left_of(cells)
+    return left if task.renew else [cell for cell in left if not is_finished(cell)]
+
+
+def _shared(left: Sequence[Cell], sources: Sources, *, renew: bool) -> Iterator[str]:
     """Say how many epochs of the runs that are left another row trains, or has trained."""
-    shares = shares_to_train(left, sources)
+    shares = shares_to_train(left, sources, renew=renew)
     epochs = [cell.config.schedule.epochs for cell in left]
     spared = sum(round(n * (1 - share)) for n, share in zip(epochs, shares, strict=True))
     if number := sum(share < 1 for share in shares):

@@ -21,7 +21,7 @@ from typing import Any
 from engine.config.load import fingerprint
 from engine.tables.cells import Cell
 from engine.tables.record import locked
-from engine.tables.task import code_now
+from engine.tables.task import code_now, is_outdated
 from engine.tables.trained_alike import Source
 from engine.training.files import read_json, write_json, write_text
 from engine.training.provenance import new_run_id
@@ -46,37 +46,50 @@ def to_leave(cell: Cell, sources: Sources, *, left: Collection[str]) -> set[int]
     }
 
 
-def has_left(source: Source) -> bool:
-    """Return whether what a run begins with is there: the result, or the checkpoint on the way."""
-    folder = RunFolder(source.cell.folder)
-    if source.is_whole:
-        return folder.summary.exists()
-    return _left(source).exists() and len(folder.rows()) >= source.epochs
+def is_there(cell: Cell, source: Source) -> bool:
+    """Return whether what a run begins with is there: the result, or the checkpoint on the way.
 
-
-def may_leave(source: Source) -> bool:
-    """Return whether a run that is still to be finished can leave what another begins with.
-
-    One that is further, and has not left it, was begun without being asked to.
+    What other code has made is of no use, and counts as absent.
     """
-    return source.is_whole or len(RunFolder(source.cell.folder).rows()) <= source.epochs
+    return _has_left(source) and not is_outdated(source.cell) and not _differ(cell, source)
 
 
-def shares_to_train(left: Sequence[Cell], sources: Sources) -> list[float]:
-    """Return which share of its epochs each run that is left will train itself.
+def begins_there(cell: Cell, source: Source, *, left: Collection[str], renew: bool) -> bool:
+    """Return whether a run begins in its source: now, or once that is so far.
+
+    Args:
+        cell: the run.
+        source: of this run.
+        left: the fingerprints of the runs that are still to be made.
+        renew: whether what other code has made is made again.
+    """
+    if _has_begun(cell, renew=renew):
+        return False
+    if is_there(cell, source):
+        return True
+    if source.cell.fingerprint not in left:
+        return False
+    if is_outdated(source.cell):
+        return renew
+    return _may_leave(source) and not _differ(cell, source)
+
+
+def shares_to_train(left: Sequence[Cell], sources: Sources, *, renew: bool = False) -> list[float]:
+    """Return which share of its epochs each run that is left trains itself.
 
     Args:
         left: the runs that are still to be made.
         sources: of all runs of the table.
+        renew: whether what other code has made is made again.
     """
     waiting = {cell.fingerprint for cell in left}
     shares = []
     for cell in left:
-        source = sources.get(cell.fingerprint)
-        is_shared = source is not None and (
-            has_left(source) or (source.cell.fingerprint in waiting and may_leave(source))
-        )
-        taken = source.epochs if source is not None and is_shared else 0
+        source, taken = sources.get(cell.fingerprint), 0
+        if _has_begun(cell, renew=renew):
+            taken = _taken_over(cell)
+        elif source is not None and begins_there(cell, source, left=waiting, renew=renew):
+            taken = source.epochs
         shares.append(1 - taken / cell.config.schedule.epochs)
     return shares
 
@@ -93,12 +106,9 @@ def begin_where_it_was(cell: Cell, source: Source) -> None:
         cell: the run; where its folder exists, nothing is done.
         source: of this run.
     """
-    ours, theirs = RunFolder(cell.folder), RunFolder(source.cell.folder)
-    environment = read_json(theirs.environment)
-    if ours.path.exists() or environment is None or not any(theirs.checkpoints.glob("*.pt")):
-        return
-    taus = {one.config.evaluate.logit_adjustment for one in (cell, source.cell)}
-    if _has_validation(environment) and len(taus) > 1:  # a split that the data have brought
+    ours = RunFolder(cell.folder)
+    environment = read_json(RunFolder(source.cell.folder).environment)
+    if ours.path.exists() or environment is None or not is_there(cell, source):
         return
     partial = RunFolder(ours.path.with_name(f".{ours.path.name}.tmp"))
     partial.path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +140,56 @@ def remove_unneeded(cells: Iterable[Cell], sources: Sources, *, left: Collection
 
 def _left(source: Source) -> Path:
     return epoch_file(RunFolder(source.cell.folder).checkpoints, source.epochs)
+
+
+def _has_left(source: Source) -> bool:
+    folder = RunFolder(source.cell.folder)
+    if source.is_whole:
+        return folder.summary.exists() and any(folder.checkpoints.glob("*.pt"))
+    return _left(source).exists() and len(folder.rows()) >= source.epochs
+
+
+def _may_leave(source: Source) -> bool:
+    """Return whether a run that is still to be finished can leave what another begins with.
+
+    One that is further, and has not left it, was begun without being asked to. Where nobody is at
+    work on it, it goes on from its newest checkpoint, and its lines may be ahead of that.
+    """
+    folder = RunFolder(source.cell.folder)
+    logged = len(folder.rows())
+    if source.is_whole or logged < source.epochs:
+        return True
+    if folder.summary.exists():
+        return False
+    if folder.is_owned():
+        return logged == source.epochs  # the checkpoint comes after the line
+
+    from engine.training.checkpoint import load_latest
+
+    state = load_latest(folder.checkpoints).state
+    return state is None or state["epoch"] < source.epochs
+
+
+def _has_begun(cell: Cell, *, renew: bool) -> bool:
+    """Return whether a run goes on from what is in its folder."""
+    return RunFolder(cell.folder).path.exists() and not (renew and is_outdated(cell))
+
+
+def _taken_over(cell: Cell) -> int:
+    """Return how many epochs a run that has begun has taken over from another."""
+    environment = read_json(RunFolder(cell.folder).environment) or {}
+    if "trained_as" not in environment:
+        return 0
+    number: int = environment.get("shared_epochs", cell.config.schedule.epochs)
+    return number
+
+
+def _differ(cell: Cell, source: Source) -> bool:
+    """Return whether the two predict validation differently, on a split that the data brought."""
+    taus = {one.config.evaluate.logit_adjustment for one in (cell, source.cell)}
+    if len(taus) == 1:
+        return False
+    return _has_validation(read_json(RunFolder(source.cell.folder).environment) or {})
 
 
 def _has_validation(environment: Mapping[str, Any]) -> bool:

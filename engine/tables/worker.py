@@ -13,7 +13,7 @@ import multiprocessing
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -24,8 +24,8 @@ from engine.tables.record import RunRecord, append, from_run_folder
 from engine.tables.shared_training import (
     Sources,
     begin_where_it_was,
-    has_left,
-    may_leave,
+    begins_there,
+    is_there,
     remove_unneeded,
     to_leave,
 )
@@ -131,24 +131,14 @@ def _attempt(cell: Cell, at_work: _AtWork) -> Outcome:
     if source is not None and source.is_whole and source.cell.fingerprint in failed:
         notify(Event("failed", cell.label, f"it is trained as {source.cell.label}, which failed"))
         return "failed"
-    if source is not None and _is_to_come(source, cell, at_work, left=left):
+    to_come = left - failed
+    if (
+        source is not None
+        and begins_there(cell, source, left=to_come, renew=at_work.task.renew)
+        and not is_there(cell, source)
+    ):
         return "busy"
     return _run(cell, at_work, source=source)
-
-
-def _is_to_come(source: Source, cell: Cell, at_work: _AtWork, *, left: Collection[str]) -> bool:
-    """Return whether the run in which ``cell`` begins will get so far, and is not there yet."""
-    run = source.cell.fingerprint
-    if run not in left or run in at_work.failed:
-        return False
-    if source.is_whole:
-        return True
-    renews = at_work.task.renew
-    if RunFolder(cell.folder).path.exists() and not (renews and is_outdated(cell)):
-        return False  # it has begun by itself
-    if is_outdated(source.cell):  # what that has left is of no use
-        return renews
-    return may_leave(source) and not has_left(source)
 
 
 def _guard(interruption: Interruption, task: Task) -> None:
@@ -183,7 +173,7 @@ def _run(cell: Cell, at_work: _AtWork, *, source: Source | None) -> Outcome:
     notify(Event("began", cell.label))
     fresh = task.renew and is_outdated(cell)
     try:
-        if source is not None and has_left(source) and not is_outdated(source.cell):
+        if source is not None and is_there(cell, source):
             if fresh:
                 folder.set_aside()
                 fresh = False

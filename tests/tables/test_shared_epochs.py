@@ -256,6 +256,39 @@ def test_the_time_left_has_the_epochs_that_are_still_to_be_trained(
     assert shares_to_train(cells, sources_of(cells)) == [1, 0.5, 1, 1, 0.5]
 
 
+def test_a_row_that_has_begun_counts_with_the_epochs_that_it_began_with(begun: Path) -> None:
+    cells = cells_of(table_in(begun))
+    first, elsewhere, itself = cells[0], cells[1], cells[4]
+    begin_where_it_was(elsewhere, Source(first, 2))
+    itself.folder.mkdir()
+    assert shares_to_train([elsewhere, itself], sources_of(cells)) == [0.5, 1]
+    epoch_file(RunFolder(first.folder).checkpoints, 2).unlink()
+    assert shares_to_train([elsewhere, itself], sources_of(cells)) == [0.5, 1]
+
+
+def test_epochs_by_older_code_count_only_where_they_are_made_again(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = cells_of(table_in(begun))
+    monkeypatch.setattr("engine.tables.task._CODE_NOW", {})
+    monkeypatch.setattr("engine.tables.task.code_hash", lambda _config: "0" * 12)
+    assert shares_to_train(cells, sources_of(cells)) == [1] * 5
+    assert shares_to_train(cells, sources_of(cells), renew=True) == [1, 0.5, 0.25, 0.25, 0.5]
+
+
+def test_a_killed_run_leaves_what_comes_after_its_checkpoint(begun: Path) -> None:
+    cells = cells_of(table_in(begun))
+    folder = RunFolder(cells[0].folder)
+    folder.summary.unlink()
+    assert shares_to_train(cells, sources_of(cells)) == [1, 0.5, 1, 1, 0.5]  # after epoch 4
+    second = epoch_file(folder.checkpoints, 2)
+    shutil.copy(second, folder.checkpoints / "last.pt")
+    assert len(folder.rows()) == EPOCHS
+    assert shares_to_train(cells, sources_of(cells)) == [1, 0.5, 0.25, 0.25, 0.5]
+    second.unlink()  # nor is an epoch left that the checkpoint has behind it
+    assert shares_to_train(cells, sources_of(cells)) == [1, 1, 0.25, 0.25, 1]
+
+
 class _WaitsError(Exception):
     """A worker found nothing that it can do now."""
 

@@ -134,6 +134,17 @@ def test_the_time_left_has_no_training_that_another_row_does(begun: Path) -> Non
     assert shares_to_train([adjusted], sources_of(cells)) == [1]
 
 
+def test_a_row_that_predicts_validation_otherwise_counts_whole(begun: Path) -> None:
+    adjusted, trained = sources(begun)
+    environment = environment_of(trained.cell)
+    brought = {**environment["facts"], "val_images": 9}  # by the data: no config asks for it
+    write_json(RunFolder(trained.cell.folder).environment, {**environment, "facts": brought})
+    assert shares_to_train([adjusted], {adjusted.fingerprint: trained}) == [1]
+    assert shares_to_train([trained.cell, adjusted], {adjusted.fingerprint: trained}) == [1, 1]
+    begin_where_it_was(adjusted, trained)
+    assert not adjusted.folder.exists()
+
+
 def test_what_a_killed_copy_has_left_is_replaced(begun: Path) -> None:
     adjusted, trained = sources(begun)
     leftover = copy_of(adjusted)
