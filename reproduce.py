@@ -92,6 +92,7 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool, has_costs: bool) -
             print(error, file=sys.stderr)
             return 1
     left = plan.task.left_of(plan.cells)
+    _tidy(plan)
     _print_table(plan, has_costs=has_costs)
     if left:
         why = "the time is up: " if is_out_of_time else ""
@@ -112,6 +113,18 @@ def _work(plan: Plan, argv: Sequence[str], display: Display) -> None:
         work(plan.cells, plan.task, notify=display.show, table=plan.every)
     else:
         work_together(argv, plan.task, workers=plan.workers, notify=display.show)
+
+
+def _tidy(plan: Plan) -> None:
+    """Remove what runs have left for rows that are made, or no longer in the table.
+
+    A row that lands does so for the runs that it concerns, unless it is killed on the way.
+    """
+    from engine.tables.shared_training import remove_unneeded
+    from engine.tables.trained_alike import sources_of
+
+    left = {cell.fingerprint for cell in plan.task.left_of(plan.every)}
+    remove_unneeded(plan.every, sources_of(plan.every), left=left)
 
 
 def _print_table(plan: Plan, *, has_costs: bool) -> None:

@@ -214,6 +214,16 @@ def test_no_checkpoint_is_left_that_no_run_needs(made: Path, published: Path) ->
     assert [left_in(cell) for cell in cells_of(table_in(published, **AS_PUBLISHED))] == [[]] * 5
 
 
+def test_a_checkpoint_of_a_row_that_was_cut_off_as_it_landed_goes(
+    made: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    first = cell_of(tmp_path, "cross_entropy")
+    epoch_file(RunFolder(first.folder).checkpoints, 3).touch()
+    make(tmp_path)
+    assert left_in(first) == []
+
+
 def test_a_row_without_the_one_that_it_begins_in_is_trained_whole(tmp_path: Path) -> None:
     make(tmp_path, "--only", "reweighted")
     assert begun_at(cell_of(tmp_path, "reweighted")) == [0]
