@@ -159,10 +159,10 @@ def run(
                 progress.best = selection.update(progress.best, row, weights=weights)
                 progress.epoch, progress.totals = epoch + 1, EpochTotals()
                 checkpoints.after_epoch(is_last=selection.is_over)
-                trackers.epoch(row, val=val)
-                best_epoch = selection.best_epoch(progress.best)
-                screen.epoch(row, metric=selection.metric, best_epoch=best_epoch)
                 with checkpoints.before_it_ends():
+                    trackers.epoch(row, val=val)
+                    best_epoch = selection.best_epoch(progress.best)
+                    screen.epoch(row, metric=selection.metric, best_epoch=best_epoch)
                     journal.report(row)
                 checkpoints.stop_if_asked()
 

@@ -77,6 +77,14 @@ class GradientInForward(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: the gradient is to be differentiated in turn
             value = ctx.composed(logits)
             (gradient,) = torch.autograd.grad(value, logits, outer, create_graph=True)
-        elif outer[0].item() != 1:  # not in place: with retain_graph it is asked for again
+        elif not _is_one(outer[0]):  # not in place: with retain_graph it is asked for again
             gradient = gradient * outer[0]
         return gradient, None, None
+
+
+def _is_one(outer: Tensor) -> bool:
+    """Tell whether the loss is what was differentiated, by itself."""
+    try:
+        return outer.item() == 1
+    except RuntimeError:  # is_grads_batched, as of a vectorized Jacobian, has no one value
+        return False

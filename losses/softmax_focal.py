@@ -176,7 +176,8 @@ def _spread_values(
     values = focal(targets)
     if label_smoothing == 0:
         return values
-    if smoothing_weight == "class":
+    # Without weights the two are one, and to the last bit only if computed alike.
+    if smoothing_weight == "class" and factor is not None:
         even = focal(torch.full_like(logits, 1 / logits.shape[1]))
     else:
         of_samples = partial(class_values, targets=targets, ignore_index=ignore_index)

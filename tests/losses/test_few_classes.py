@@ -10,6 +10,7 @@ from torch import Tensor
 import losses
 from losses import _few_classes
 from losses._few_classes import CrossEntropies, are_few_classes
+from losses.cross_entropy import cross_entropy_loss
 
 FEWEST = _few_classes.FEWEST_LOGITS
 REGISTER = _few_classes.REGISTER_BYTES
@@ -107,3 +108,14 @@ def test_few_logits_many_classes_and_odd_samples_are_left_to_pytorch() -> None:
     assert not are_few_classes(logits.detach(), labels)
     assert not are_few_classes(logits, labels.int())
     assert not are_few_classes(logits, labels[:-1])
+
+
+def test_several_gradients_at_once_are_those_one_by_one() -> None:
+    logits, labels = drawn()
+    values = cross_entropy_loss(logits, labels, reduction="none")
+    outer = torch.rand(2, len(labels), generator=torch.Generator().manual_seed(2))
+    (together,) = torch.autograd.grad(
+        values, logits, outer, is_grads_batched=True, retain_graph=True
+    )
+    apart = [torch.autograd.grad(values, logits, one, retain_graph=True)[0] for one in outer]
+    assert torch.equal(together, torch.stack(apart))

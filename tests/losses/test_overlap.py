@@ -293,3 +293,14 @@ def test_a_label_that_is_no_class_is_named(loss: Dice | Tversky) -> None:
     labels[3] = 5
     with pytest.raises(IndexError, match="target 5 is out of range: labels are 0 to 4"):
         loss(logits.requires_grad_(), labels)
+
+
+@pytest.mark.parametrize("loss", [dice_loss, tversky_loss])
+def test_several_gradients_at_once_are_multiples_of_the_one(loss: Callable[..., Tensor]) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(128, 10, generator=generator, requires_grad=True)
+    value = loss(logits, torch.randint(10, (128,), generator=generator))
+    (one,) = torch.autograd.grad(value, logits, retain_graph=True)
+    outer = torch.tensor([1.0, 2.0])
+    (found,) = torch.autograd.grad(value, logits, outer, is_grads_batched=True)
+    assert torch.equal(found, torch.stack([one, 2 * one]))

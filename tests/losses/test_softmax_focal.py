@@ -321,3 +321,23 @@ def test_an_unknown_option_is_refused(keys: dict[str, float], message: str) -> N
 def test_gamma_below_zero_is_refused(gamma: float) -> None:
     with pytest.raises(ValueError, match="gamma must be at least 0"):
         softmax_focal_loss(*batch(), gamma=gamma)
+
+
+@pytest.mark.parametrize("kind", ["labels", "soft"])
+def test_without_weights_smoothing_by_class_has_the_bits_of_smoothing_by_sample(kind: str) -> None:
+    """A table trains rows once that differ in a key without effect."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(32, 10, generator=generator)
+    targets = torch.randint(10, (32,), generator=generator)
+    if kind == "soft":
+        targets = torch.softmax(torch.randn(32, 10, generator=generator), dim=1)
+    found = []
+    for smoothing_weight in ("sample", "class"):
+        given = logits.clone().requires_grad_()
+        value = softmax_focal_loss(
+            given, targets, label_smoothing=0.1, smoothing_weight=smoothing_weight
+        )
+        value.backward()
+        found.append((value.detach(), given.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
