@@ -108,8 +108,9 @@ def test_a_run_killed_twice_equals_an_uninterrupted_one_bit_for_bit(
     small_run(tmp_path, *LONG)
     assert_same_run(folder, uninterrupted)
     environment = json.loads((folder / "environment.json").read_text())
-    first, second, third = (segment["from_epoch"] for segment in environment["segments"])
-    assert first == 0 < second == third < logged
+    first, last = (segment["from_epoch"] for segment in environment["segments"])
+    (lost,) = (segment["from_epoch"] for segment in environment["lost_segments"])
+    assert first == 0 < lost == last < logged
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -361,6 +362,24 @@ def test_a_change_of_threads_between_segments_is_recorded_and_told(tmp_path: Pat
     ]
     assert threads == [1, 2]
     assert "threads changed during the run: 1 -> 2" in summary_of(folder)["notes"]
+
+
+def test_threads_of_a_run_killed_before_its_first_checkpoint_are_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpointer, "_catch_up", lambda _self: None)  # as nothing does on kill -9
+        folder = stopped_run(tmp_path, RARELY)
+    assert len(rows_of(folder)) == 2
+    path = folder / "environment.json"
+    path.write_text(path.read_text().replace('"threads": 1', '"threads": 2'))
+    out = io.StringIO()
+    train.run(small_config(tmp_path, RARELY), screen=Terminal(Console(file=out, width=200)))
+    assert "threads was" not in out.getvalue()
+    assert not [note for note in summary_of(folder)["notes"] if "threads" in note]
+    environment = json.loads(path.read_text())
+    assert [s["threads"] for s in environment["segments"]] == [1]
+    assert [s["threads"] for s in environment["lost_segments"]] == [2]
 
 
 def test_a_run_folder_older_than_a_recorded_key_resumes_and_says_so(tmp_path: Path) -> None:

@@ -224,7 +224,8 @@ def _copy(
     own |= {"trained_as": source.cell.fingerprint}
     own |= {"segments": list(_segments(environment, cell=cell, source=source))}
     own |= {} if source.is_whole else {"shared_epochs": source.epochs}
-    taken = {key: value for key, value in environment.items() if key != "shared_epochs"}
+    left_out = ("shared_epochs", "lost_segments")
+    taken = {key: value for key, value in environment.items() if key not in left_out}
     write_json(partial.environment, {**taken, **own})
 
 

@@ -138,7 +138,7 @@ class Journal:
         Raises:
             ConfigError: the folder does not agree with its checkpoint.
         """
-        for line in setup.compile(progress, past=self._compiled_before()):
+        for line in setup.compile(progress, past=self._compiled_before(progress)):
             self.say(line)
         facts, parameters = setup.facts, setup.parameters
         self._parameters = parameters
@@ -181,7 +181,7 @@ class Journal:
         config = self.config
         if fresh or config.runtime.cache_features is not None:
             return config
-        if self._before("features") != COMPUTED:
+        if not self.processes.on_main(self._computed_features):
             return config
         self.say("features are computed in every epoch, as they were when the run was interrupted")
         runtime = config.runtime.model_copy(update={"cache_features": False})
@@ -207,20 +207,31 @@ class Journal:
 
         return self.processes.on_main(past)
 
-    def _compiled_before(self) -> tuple[str, ...] | None:
-        """Return which parts the last stretch of the run had compiled; None if that is unknown."""
-        found = self._before("compiled")
-        return None if found is None else tuple(found.split(" and "))
+    def _compiled_before(self, progress: Progress) -> tuple[str, ...] | None:
+        """Return which parts were compiled when the last steps were made; None if unknown."""
+        position = provenance.Position(progress.epoch, progress.totals.steps)
+        last = self.processes.on_main(lambda: self._last_before(position))
+        return tuple(last["compiled"].split(" and ")) if "compiled" in last else None
 
-    def _before(self, key: str) -> str | None:
-        """Return what the last stretch of the run has recorded; None if that is unknown."""
+    def _computed_features(self) -> bool:
+        """Return whether features were computed when the steps before the checkpoint were made."""
+        if all(segment.get("features") != COMPUTED for segment in self._segments()):
+            return False  # as in most runs, whose checkpoint need not be read for this
+        state = checkpoint.load_latest(self.folder.checkpoints).state
+        if state is None:
+            return False
+        position = provenance.Position(state["epoch"], state["totals"]["steps"])
+        return self._last_before(position).get("features") == COMPUTED
 
-        def past() -> str | None:
-            segments = (read_json(self.folder.environment) or {}).get("segments") or [{}]
-            found: str | None = segments[-1].get(key)
-            return found
+    def _last_before(self, position: provenance.Position) -> Mapping[str, Any]:
+        """Return the stretch that made the steps before a position; empty at the beginning."""
+        found = provenance.lasting(self._segments(), position)
+        return found[-1] if found else {}
 
-        return self.processes.on_main(past)
+    def _segments(self) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]]
+        found = (read_json(self.folder.environment) or {}).get("segments", [])
+        return found
 
     def _check_weights(self, weights: Hashes, *, held: Collection[str] = ()) -> None:
         for line in provenance.check_weights(self.folder, weights, held=held):

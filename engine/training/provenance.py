@@ -42,8 +42,8 @@ CODE_PATHS = (".", ":(exclude)experiments/results")
 class Position(NamedTuple):
     """Where in training a segment begins: whole epochs done, and steps of the next."""
 
-    epoch: int
-    step: int
+    epoch: int = 0
+    step: int = 0
 
 
 def new_run_id(fingerprint: str) -> str:
@@ -148,13 +148,17 @@ def add_segment(
 ) -> dict[str, Any]:
     """Record in environment.json that a stretch of the run begins; return the file's content.
 
+    Earlier ones whose steps are all made again, since no checkpoint came after them, are no part of
+    the run any more: they go from ``segments`` to ``lost_segments``, which nothing reads.
+
     Args:
         folder: the run folder.
         segment: from :func:`engine.training.provenance.describe_segment`.
         position: where the stretch begins.
         facts: what loading the run again needs to know about its data.
         identity: ``fingerprint``, ``group`` and ``split_fingerprint`` of the run.
-        say: called with a line when code, precision or the machine differ from the last one.
+        say: called with a line when code, precision or the machine differ from those of the steps
+            before.
     """
     environment = _environment(folder) or {
         **identity,
@@ -163,22 +167,43 @@ def add_segment(
         "facts": dict(facts),
         "segments": [],
     }
-    if environment["segments"]:
-        before = environment["segments"][-1]
-        for key in WATCHED:
-            was, now = (stretch.get(key, "not recorded") for stretch in (before, segment))
-            if was != now:
-                say(f"note: {key} was {was} and is {now} from here on")
-    environment["segments"].append(
-        {
-            "began": datetime.now(UTC).isoformat(timespec="seconds"),
-            "from_epoch": position.epoch,
-            "from_step": position.step,
-            **segment,
-        }
-    )
+    before = lasting(environment["segments"], position)
+    for key in WATCHED if before else ():
+        was, now = (stretch.get(key, "not recorded") for stretch in (before[-1], segment))
+        if was != now:
+            say(f"note: {key} was {was} and is {now} from here on")
+    new = {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "from_epoch": position.epoch,
+        "from_step": position.step,
+        **segment,
+    }
+    kept = set(map(id, before))
+    if lost := [stretch for stretch in environment["segments"] if id(stretch) not in kept]:
+        environment["lost_segments"] = [*environment.get("lost_segments", ()), *lost]
+    environment["segments"] = [*before, new]
     write_json(folder.environment, environment)
     return environment
+
+
+def lasting(segments: Sequence[Mapping[str, Any]], position: Position) -> list[Mapping[str, Any]]:
+    """Return the segments of a run that left steps which are still part of it.
+
+    The steps of one are those between its beginning and the first place from which training went on
+    later: where it began there or after, all were made again.
+
+    Args:
+        segments: of environment.json.
+        position: where training goes on now.
+    """
+    found: list[Mapping[str, Any]] = []
+    end = position
+    for segment in reversed(segments):
+        began = Position(segment["from_epoch"], segment["from_step"])
+        if began < end:
+            found.insert(0, segment)
+            end = began
+    return found
 
 
 def _environment(folder: RunFolder) -> dict[str, Any] | None:

@@ -145,6 +145,15 @@ def test_a_row_that_predicts_validation_otherwise_counts_whole(begun: Path) -> N
     assert not adjusted.folder.exists()
 
 
+def test_what_another_run_lost_is_not_told_of_the_run_that_takes_its_training(begun: Path) -> None:
+    adjusted, trained = sources(begun)
+    lost = {**environment_of(trained.cell), "lost_segments": [{"threads": 99}]}
+    write_json(RunFolder(trained.cell.folder).environment, lost)
+    begin_where_it_was(adjusted, trained)
+    assert environment_of(adjusted)["trained_as"] == trained.cell.fingerprint
+    assert "lost_segments" not in environment_of(adjusted)
+
+
 def test_what_a_killed_copy_has_left_is_replaced(begun: Path) -> None:
     adjusted, trained = sources(begun)
     leftover = copy_of(adjusted)

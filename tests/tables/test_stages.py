@@ -197,6 +197,34 @@ def test_a_second_stage_is_outdated_once_its_first_was_made_again(tmp_path: Path
     assert not is_outdated(crt)
 
 
+def test_other_code_that_left_no_steps_does_not_make_a_run_outdated(tmp_path: Path) -> None:
+    from engine.tables.task import code_now, is_outdated
+    from engine.training.provenance import Position, add_segment
+    from engine.training.run_folder import RunFolder
+
+    cell = cells_of(write_table(tmp_path, **CHANGES))[0]
+
+    def begin(epoch: int, code_hash: str) -> None:
+        add_segment(
+            RunFolder(cell.folder),
+            {"code_hash": code_hash},
+            position=Position(epoch),
+            facts={},
+            identity={"fingerprint": cell.fingerprint, "split_fingerprint": "split"},
+            say=lambda _line: None,
+        )
+
+    begin(0, "0" * 12)
+    assert is_outdated(cell)
+    begin(0, code_now(cell))
+    begin(2, "0" * 12)
+    begin(2, code_now(cell))
+    assert not is_outdated(cell)
+    begin(4, "0" * 12)
+    begin(5, code_now(cell))
+    assert is_outdated(cell)
+
+
 # --- mistakes ------------------------------------------------------------------------------------
 
 

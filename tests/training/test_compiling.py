@@ -394,6 +394,23 @@ def test_a_run_that_is_compiled_and_stopped_goes_on_compiled_with_auto_to_the_sa
     assert rows_of(folder) == rows_of(folder_of(tmp_path / "plain"))
 
 
+@pytest.mark.usefixtures("_light_backend")
+def test_a_stretch_that_left_no_steps_does_not_say_whether_a_run_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = partial(small_run, tmp_path, report=_stop)
+    with pytest.raises(KeyboardInterrupt):
+        stop("runtime.compile=true")
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.training.checkpointer.Checkpointer._catch_up", lambda _self: None)
+        with pytest.raises(KeyboardInterrupt):
+            stop("runtime.compile=false")
+    folder = folder_of(tmp_path)
+    assert [s["compiled"] for s in segments(folder)] == [TRAINING, "nothing"]
+    small_run(tmp_path, "runtime.compile=auto")
+    assert [s["compiled"] for s in segments(folder)] == [TRAINING, TRAINING]
+
+
 def _stop(epoch: int, row: object) -> None:
     raise KeyboardInterrupt
 

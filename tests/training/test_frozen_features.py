@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -135,6 +136,36 @@ def test_a_run_without_the_cache_resumes_without_it_to_the_same_bits_unless_told
     assert_same_run(as_begun, whole)
     assert "note: features was computed and is cached from here on" in ends["asked"]
     assert "features changed during the run: computed -> cached" in summary_of(asked)["notes"]
+
+
+def test_a_stretch_that_left_no_steps_does_not_say_whether_features_are_cached(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.training.checkpointer import Checkpointer
+
+    words = (*(word for word in words if "epochs" not in word), "schedule.epochs=3")
+
+    def stop(epoch: int, row: Mapping[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    def killed(value: str, *, after_checkpoint: bool) -> None:
+        with monkeypatch.context() as patch:
+            if not after_checkpoint:
+                patch.setattr(Checkpointer, "_catch_up", lambda _self: None)
+            with pytest.raises(KeyboardInterrupt):
+                small_run(tmp_path, *words, f"runtime.cache_features={value}", report=stop)
+
+    def features() -> list[str]:
+        path = folder_of(tmp_path, *words) / "environment.json"
+        return [segment["features"] for segment in json.loads(path.read_text())["segments"]]
+
+    killed("false", after_checkpoint=False)
+    killed("null", after_checkpoint=True)
+    assert features() == ["cached"]
+    killed("false", after_checkpoint=False)
+    assert features() == ["cached", "computed"]
+    assert "as they were when" not in said(tmp_path, *words)
+    assert features() == ["cached", "cached"]
 
 
 def said(root: Path, *words: str) -> str:
