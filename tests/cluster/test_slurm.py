@@ -25,6 +25,8 @@ def test_a_table_of_four_runs_gets_its_four_lines_although_jobs_are_preempted(
         tmp_path,
         methods={"cross_entropy": []},
         settings={f"factor {n}": [f"data.imbalance.factor={n}"] for n in (2, 8)},
+        # Slurm takes its seconds to pre-empt a job, which is to be in the middle of a run then.
+        epochs=200,
     )
     lines, folder = tmp_path / "lines.jsonl", tmp_path / "jobs"
     request = tmp_path / "cluster.yaml"

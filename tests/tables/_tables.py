@@ -15,9 +15,9 @@ from engine.tables.table_file import read_table_file
 from tests._runs import small_words
 
 
-def content(root: Path, **changes: Any) -> dict[str, Any]:
+def content(root: Path, *, epochs: int = 2, **changes: Any) -> dict[str, Any]:
     """What the YAML file of the table says, with ``changes``; runs go below ``root``."""
-    shorter = ("model=cifar_resnet8", "schedule.epochs=2", "data.num_train_per_class=24")
+    shorter = ("model=cifar_resnet8", f"schedule.epochs={epochs}", "data.num_train_per_class=24")
     words = small_words(root, *shorter)
     others = ("track.wandb", "track.figures", "data.imbalance.factor", "optim.lr")
     return {
