@@ -58,7 +58,14 @@ def measure(task: Task) -> dict[str, Any]:
         }
         for clock in timing.Cost._fields
     }
-    return {"case": task.case, "way": task.way, "steps": count, "memory": memory, **seconds}
+    return {
+        "case": task.case,
+        "way": task.way,
+        "steps": count,
+        "memory": memory,
+        "is_by_kernel": loss_ways.is_by_kernel(ways[task.way](batch.logits)),
+        **seconds,
+    }
 
 
 def peak_bytes(run: Callable[[], None]) -> int:

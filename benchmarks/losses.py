@@ -23,7 +23,7 @@ other programs want the processor too, that is milliseconds for threads that wai
 default, busily; `--wait passive` has them sleep (OMP_WAIT_POLICY).
 
 `--device cuda` measures there: wall time until the device is done, one setting of all of the above.
-A loss has no way of its own there; it is composed of PyTorch's functions.
+Which losses kernels of Triton made is said in the table; the same "composed" are without them.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def rows(table: Table) -> Iterator[list[str]]:
         pairs = zip(way[clock]["way"], way[clock]["floor"], strict=True)
         ratios = _quartiles([seconds / floor for seconds, floor in pairs])
         yield [
-            way["way"],
+            f"{way['way']} (kernel)" if way["is_by_kernel"] else way["way"],
             _digits(milliseconds[1]),
             f"{_digits(milliseconds[0])} to {_digits(milliseconds[2])}",
             f"{ratios[1]:.2f}",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ._adjustment import UNADJUSTED, Adjustment
 from ._base import FixedPoint, Idle, SampleMean
+from ._device_softmax import RowLoss, RowTerm, device_loss, is_on_device
 from ._inputs import ClassValues, as_float, class_values, class_weight
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._softmax_terms import (
@@ -94,6 +95,20 @@ def adjusted_cross_entropy(
     check_smoothing(label_smoothing, smoothing_weight)
     logits = as_float(logits)
     weight = class_weight(weight, logits)
+    if is_on_device(logits) and label_smoothing == 0 and not targets.is_floating_point():
+        rows = RowLoss(
+            targets,
+            RowTerm(),
+            reduction=reduction,
+            normalize=normalize,
+            ignore_index=ignore_index,
+            weight=weight,
+            factor=weight,
+            adjustment=adjustment,
+        )
+        found = device_loss(logits, rows)
+        if found is not None:
+            return found
     targets = targets.to(logits) if targets.is_floating_point() else targets
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     if label_smoothing == 0 and not targets.is_floating_point():

@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, Loss
+from ._device_softmax import RowLoss, RowTerm, device_loss, is_on_device
 from ._inputs import ClassValues, as_float, class_values, class_weight
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, sample_normalizer
@@ -67,6 +68,22 @@ def influence_balanced_loss(
     logits = as_float(logits)
     features = as_float(features.detach() if detach else features)
     weight = class_weight(weight, logits)
+    size = features.abs().sum(dim=1).to(logits)
+    if is_on_device(logits) and detach:
+        rows = RowLoss(
+            targets,
+            RowTerm(gamma=gamma, gain=alpha, eps=eps),
+            reduction=reduction,
+            normalize="samples",
+            ignore_index=ignore_index,
+            weight=None,
+            factor=weight,
+            power=weight if weighted_likelihood else None,
+            size=size,
+        )
+        found = device_loss(logits, rows)
+        if found is not None:
+            return found
     normalizer = sample_normalizer(targets, None, normalize="samples", ignore_index=ignore_index)
     factor = None
     if weight is not None:
@@ -83,7 +100,7 @@ def influence_balanced_loss(
             detach=detach,
             weighted_likelihood=weighted_likelihood,
         ),
-        values=[features.abs().sum(dim=1).to(logits), factor],
+        values=[size, factor],
         reduction=reduction,
         normalizer=normalizer,
         ignore_index=ignore_index,

@@ -8,6 +8,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, SampleMean
+from ._device_softmax import RowLoss, RowTerm, device_loss, is_on_device
 from ._inputs import ClassValues, as_float, check_fit, class_values, class_weight
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
@@ -60,6 +61,19 @@ def poly_loss(
     check_fit(logits, targets)
     logits = as_float(logits)
     weight = class_weight(weight, logits)
+    if is_on_device(logits) and not targets.is_floating_point():
+        rows = RowLoss(
+            targets,
+            RowTerm(gamma=gamma, epsilon=epsilon),
+            reduction=reduction,
+            normalize=normalize,
+            ignore_index=ignore_index,
+            weight=weight,
+            factor=weight,
+        )
+        found = device_loss(logits, rows)
+        if found is not None:
+            return found
     targets = targets.to(logits) if targets.is_floating_point() else targets
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     if not targets.is_floating_point():

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import over_classes
+from ._device_softmax import RowLoss, RowTerm, device_loss, is_on_device
 from ._inputs import (
     ClassValues,
     as_float,
@@ -101,6 +102,20 @@ def softmax_focal_loss(
     targets = targets.to(logits) if targets.is_floating_point() else targets
     factor = _class_factor(logits, alpha=alpha, weight=weight)
     power = weight if probability == "weighted" else None
+    if is_on_device(logits) and label_smoothing == 0 and not targets.is_floating_point():
+        rows = RowLoss(
+            targets,
+            RowTerm(gamma=gamma, gain=scale),
+            reduction=reduction,
+            normalize=normalize,
+            ignore_index=ignore_index,
+            weight=weight,
+            factor=factor,
+            power=power,
+        )
+        found = device_loss(logits, rows)
+        if found is not None:
+            return found
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     if label_smoothing == 0 and not targets.is_floating_point():
         unknown = None if isinstance(normalizer, int) else ignore_index

@@ -127,7 +127,8 @@ def test_the_script_of_a_run_stands_above_training_and_report_alone() -> None:
 
 
 def test_losses_need_only_torch_so_that_the_folder_can_be_copied() -> None:
-    allowed = {"torch", "annotated_types", "losses", *sys.stdlib_module_names}
+    # Triton comes with PyTorch, or is done without.
+    allowed = {"torch", "triton", "annotated_types", "losses", *sys.stdlib_module_names}
     used = {top(name) for path in sources("losses") for name in imports(path)}
     assert used - allowed == set()
     assert "torch" in used

@@ -23,6 +23,8 @@ import torch.distributed as dist
 
 import losses
 import train
+from benchmarks import loss_ways
+from benchmarks.losses import Case
 from engine.config.components import ROOT
 from engine.training.epoch_totals import EpochTotals
 from engine.training.processes import Processes
@@ -45,6 +47,14 @@ ON_CUDA = ("runtime.device=cuda", "schedule.epochs=4")
 
 def on_cuda(batch: Batch) -> Batch:
     return Batch(*(part.to(CUDA) for part in batch))
+
+
+def ways_of_losses(batch: loss_ways.Batch | None = None) -> dict[str, loss_ways.Scalar]:
+    """Return those ways of losses that kernels compute on a device."""
+    batch = batch or loss_ways.drawn((2, 2), torch.device("cpu"))
+    found = loss_ways.ways(Case("softmax", tuple(batch.logits.shape)), batch)
+    names = ("cross_entropy", "softmax_focal", "balanced", "logit", "ldam", "influence_balanced")
+    return {name: way for name, way in found.items() if name.startswith(names)}
 
 
 # --- losses ---------------------------------------------------------------------------------------
@@ -98,6 +108,36 @@ def test_a_loss_never_waits_for_the_device(name: str) -> None:
         found = subject.slope(loss, batch)
     if not subject.fact("draws"):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("way", [name for name in ways_of_losses() if "composed" not in name])
+def test_a_kernel_computes_what_the_composition_does(way: str) -> None:
+    batch = loss_ways.drawn((256, 8142), torch.device(CUDA))
+    value = ways_of_losses(batch)[way](batch.logits)
+    assert loss_ways.is_by_kernel(value)
+    (gradient,) = torch.autograd.grad(value, batch.logits)
+    double = batch._replace(logits=batch.logits.detach().double().requires_grad_())
+    expected = ways_of_losses(double)[way](double.logits)
+    assert not loss_ways.is_by_kernel(expected)
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=0)
+    (slope,) = torch.autograd.grad(expected, double.logits)
+    torch.testing.assert_close(
+        gradient.double(), slope, rtol=1e-4, atol=1e-6 * slope.abs().max().item()
+    )
+
+
+def test_a_label_out_of_range_stops_the_device() -> None:
+    """In a process of its own, which has no use for the device any more."""
+    program = (
+        "import torch; from losses.cross_entropy import cross_entropy_loss as loss; "
+        "x = torch.zeros(4, 9, device='cuda'); y = torch.tensor([0, 9, 1, 2], device='cuda'); "
+        "print(loss(x, y).item())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "device-side assert" in done.stderr
 
 
 # --- runs -----------------------------------------------------------------------------------------

@@ -29,7 +29,11 @@ def requirements(name: str) -> list[Requirement]:
     return found
 
 
-TOP_LEVEL = requirements("requirements-dev.txt")
+TOP_LEVEL = [
+    pin
+    for pin in requirements("requirements-dev.txt")
+    if pin.marker is None or pin.marker.evaluate()
+]
 TRANSITIVE = requirements("constraints.txt")
 
 

@@ -88,6 +88,7 @@ def test_help_answers_before_torch_is_imported() -> None:
 def test_ratios_are_taken_within_a_round() -> None:
     way = {
         "way": "other",
+        "is_by_kernel": False,
         "cpu": {"floor": [0.1, 0.4, 0.2], "way": [0.15, 0.2, 0.4]},
         "wall": {"floor": [1.0, 1.0, 1.0], "way": [2.0, 2.0, 2.0]},
         "memory": 1.0,

@@ -1,0 +1,117 @@
+"""Compile the kernels of losses for devices that are not there, and start them on none.
+
+    python -m tests.losses._launched FILE
+
+has losses launched as for a device of each architecture, by a driver that does nothing, and writes
+what was compiled and started.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from losses import _softmax_kernels
+from losses._adjustment import Adjustment
+from losses._device_softmax import RowLoss, RowTerm, device_loss
+from losses.softmax_focal import softmax_focal_loss
+from tests.losses._device_cases import IGNORED, drawn, labels_of, open_to_kernels
+
+ARCHITECTURES = (80, 90)
+CLASSES = 8142
+
+
+class NoDevice:
+    """A driver, its utilities and its launcher for a device of an architecture."""
+
+    def __init__(self, architecture: int) -> None:
+        self.target = GPUTarget("cuda", architecture, 32)
+        self.utils = self
+        self.started: list[str] = []
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return self.target.arch  # Triton keeps what it compiled by the number of the device
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_device_properties(self, device: int) -> dict[str, int]:
+        return {"max_shared_mem": 99 * 1024}
+
+    def load_binary(self, *_binary: object) -> tuple[int, ...]:
+        return 0, 0, 0, 0, 1024
+
+    def launcher_cls(self, source: Any, metadata: Any) -> Any:
+        return lambda *_arguments: self.started.append(metadata.name)
+
+
+def resources(kernel: Any) -> dict[str, int]:
+    """Return what a compiled kernel takes: registers, and bytes of stack and of local memory."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        said = subprocess.run(
+            [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
+        )
+    found = {name: int(n) for name, n in re.findall(r"(REG|STACK|LOCAL):(\d+)", said.stdout)}
+    return found | {
+        "shared": kernel.metadata.shared,
+        "asserts": "__assertfail" in kernel.asm["ptx"],
+    }
+
+
+def everything(labels: Tensor) -> RowLoss:
+    """Return a loss with all that a kernel may be given."""
+    vector = torch.ones(CLASSES, dtype=torch.float64)
+    return RowLoss(
+        labels,
+        RowTerm(gamma=0.5, epsilon=0.5, gain=2.0, eps=1.0),
+        reduction="mean",
+        normalize="weights",
+        ignore_index=IGNORED,
+        weight=vector,
+        factor=vector,
+        power=vector,
+        size=torch.ones(len(labels)),
+        adjustment=Adjustment(scale=vector, offset=vector, own=vector),
+    )
+
+
+def launched(architecture: int) -> dict[str, Any]:
+    """Return what was compiled for an architecture, and what each of three steps started."""
+    device = NoDevice(architecture)
+    driver.set_active(device)
+    _softmax_kernels._compiled.clear()
+    x = drawn(3, CLASSES).float().requires_grad_()
+    device_loss(x, everything(labels_of(x)))
+    count = len(_softmax_kernels._compiled)
+    device.started.clear()
+    with open_to_kernels():
+        for rows in (x, x, x[:2]):
+            softmax_focal_loss(rows, labels_of(rows)).backward()
+    kernels = list(_softmax_kernels._compiled.values())
+    return {
+        "started": device.started,
+        "compiled": len(kernels) - count,
+        "kernels": [resources(kernel) for kernel in kernels],
+    }
+
+
+if __name__ == "__main__":
+    found = {f"sm_{architecture}": launched(architecture) for architecture in ARCHITECTURES}
+    Path(sys.argv[1]).write_text(json.dumps(found), encoding="utf-8")

@@ -1,0 +1,329 @@
+"""Kernels of softmax losses without a device: interpreted, compiled, started on none, or refused.
+
+Kernels run on the tensors of the CPU in Triton's interpreter, which a process has to ask for before
+it imports Triton: what is tried there is in `_interpreted`, what is compiled in `_launched`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from losses import _device_softmax, _softmax_kernels
+from losses._adjustment import Adjustment
+from losses._device_softmax import RowLoss, RowTerm, are_for, is_on_device
+from losses.cross_entropy import cross_entropy_loss
+from losses.softmax_focal import softmax_focal_loss
+from tests.losses._device_cases import CALLERS, IGNORED, cases, drawn, labels_of, open_to_kernels
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = [name for name, _, _ in cases()]
+
+
+def run(module: str, folder: Path, **environment: str) -> Path:
+    """Run a module of this folder in a process of its own; return the file that it wrote."""
+    path = folder / module
+    # The cache of compiled kernels would be the user's own.
+    own = os.environ | {"TRITON_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.losses.{module}", str(path)],
+        env=own | environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    folder = tmp_path_factory.mktemp("interpreted")
+    return torch.load(run("_interpreted", folder, TRITON_INTERPRET="1"), weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return json.loads(run("_launched", tmp_path_factory.mktemp("launched")).read_text())
+
+
+@pytest.fixture(autouse=True)
+def _kernels_are_not_given_up() -> Any:
+    yield
+    _device_softmax.given_up.clear()
+
+
+def composed(loss: Any, logits: Tensor, outer: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return value and gradient in float64, of what float32 logits are."""
+    x = logits.float().double().requires_grad_()
+    value = loss(x, labels_of(x))
+    return value.detach(), torch.autograd.grad(value, x, outer)[0]
+
+
+def check(found: dict[str, Tensor], name: str, expected: tuple[Tensor, Tensor]) -> None:
+    for kind, value in zip(("value", "gradient"), expected, strict=True):
+        one = found[f"{name}: {kind}"]
+        assert one.dtype == torch.float32
+        largest = value.abs().max().item()
+        torch.testing.assert_close(one.double(), value, rtol=2e-6, atol=1e-6 * largest)
+
+
+# --- what kernels compute ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kernel_follows_the_composition_in_float64(
+    interpreted: dict[str, Tensor], name: str
+) -> None:
+    (loss, logits) = next((loss, logits) for other, loss, logits in cases() if other == name)
+    check(interpreted, name, composed(loss, logits))
+
+
+def test_losses_of_samples_take_a_gradient_each(interpreted: dict[str, Tensor]) -> None:
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return softmax_focal_loss(x, y, reduction="none")
+
+    values, gradient = composed(loss, drawn(6, 37), drawn(6, seed=4))
+    torch.testing.assert_close(interpreted["none: values"].double(), values, rtol=2e-6, atol=0)
+    torch.testing.assert_close(
+        interpreted["none: gradient"].double(), gradient, rtol=2e-6, atol=1e-5
+    )
+
+
+def test_samples_of_large_batches_are_counted_before(interpreted: dict[str, Tensor]) -> None:
+    check(interpreted, "counted before", composed(cross_entropy_loss, drawn(6, 37)))
+
+
+def test_nothing_that_counts_is_0_with_zero_gradient(interpreted: dict[str, Tensor]) -> None:
+    assert interpreted["nothing counts: value"] == 0
+    assert (interpreted["nothing counts: gradient"] == 0).all()
+
+
+def test_logits_that_do_not_count_may_be_nan(interpreted: dict[str, Tensor]) -> None:
+    check(interpreted, "hole", composed(cross_entropy_loss, drawn(6, 37)))
+
+
+def test_without_a_gradient_the_value_is_the_same(interpreted: dict[str, Tensor]) -> None:
+    assert torch.equal(interpreted["no gradient: value"], interpreted["focal: value"])
+
+
+def test_a_gradient_can_be_asked_for_twice(interpreted: dict[str, Tensor]) -> None:
+    first, second = interpreted["twice: first"], interpreted["twice: second"]
+    assert torch.equal(first, interpreted["focal: gradient"])
+    torch.testing.assert_close(second, first)
+
+
+def test_the_second_derivative_is_that_of_the_composition(interpreted: dict[str, Tensor]) -> None:
+    x = drawn(6, 37).float().requires_grad_()
+    (gradient,) = torch.autograd.grad(softmax_focal_loss(x, labels_of(x)), x, create_graph=True)
+    (expected,) = torch.autograd.grad(gradient.square().sum(), x)
+    torch.testing.assert_close(interpreted["second derivative"], expected)
+
+
+def test_a_loss_may_be_changed_in_place(interpreted: dict[str, Tensor]) -> None:
+    torch.testing.assert_close(interpreted["in place"], 3 * interpreted["focal: gradient"])
+
+
+def test_many_gradients_can_be_asked_for_at_once(interpreted: dict[str, Tensor]) -> None:
+    jacobian = interpreted["jacobian"]
+    assert jacobian.shape == (6, 6, 37)
+    counted = jacobian.sum(dim=0) / 5  # the mean's gradient, for one of six does not count
+    torch.testing.assert_close(counted, interpreted["focal: gradient"])
+
+
+def test_under_vmap_a_loss_is_composed(interpreted: dict[str, Tensor]) -> None:
+    assert interpreted["vmap"].shape == (6, 37)
+    rows = [0, 2, 3, 4, 5]
+    torch.testing.assert_close(interpreted["vmap"][rows] / 5, interpreted["focal: gradient"][rows])
+
+
+@pytest.mark.parametrize("changed", ["logits", "labels"])
+def test_what_was_changed_before_the_gradient_is_an_error(
+    interpreted: dict[str, Tensor], changed: str
+) -> None:
+    message = bytes(interpreted[f"{changed} changed"].tolist()).decode()
+    assert "modified by an inplace operation" in message
+
+
+@pytest.mark.parametrize("wrong", [37, -2])
+def test_a_label_out_of_range_is_an_assertion_on_the_device(
+    interpreted: dict[str, Tensor], wrong: int
+) -> None:
+    assert "a label is out of range" in bytes(interpreted[f"label {wrong}"].tolist()).decode()
+
+
+# --- what kernels are compiled to -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_kernels_keep_all_they_hold_in_registers(
+    launched: dict[str, Any], architecture: str
+) -> None:
+    kernels = launched[architecture]["kernels"]
+    assert len(kernels) == 2
+    for kernel in kernels:
+        assert kernel["STACK"] == kernel["LOCAL"] == 0, kernel
+        assert kernel["REG"] <= 168, kernel  # of eight warps a multiprocessor holds one program
+        assert kernel["asserts"], kernel
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_a_step_starts_one_kernel_and_another_batch_size_compiles_none(
+    launched: dict[str, Any], architecture: str
+) -> None:
+    assert launched[architecture]["started"] == ["rows_kernel"] * 3
+    assert launched[architecture]["compiled"] == 1
+
+
+# --- what kernels are for ---------------------------------------------------------------------
+
+
+def row_loss(labels: Tensor, **changes: Any) -> RowLoss:
+    usual = RowLoss(
+        labels,
+        RowTerm(gamma=2.0),
+        reduction="mean",
+        normalize="samples",
+        ignore_index=IGNORED,
+        weight=None,
+        factor=None,
+    )
+    return usual._replace(**changes)
+
+
+def test_kernels_are_for_eager_float32_logits_of_labels() -> None:
+    x = drawn(6, 37).float().requires_grad_()
+    y = labels_of(x)
+    assert are_for(x, row_loss(y))
+    assert are_for(x.detach().t().contiguous().t(), row_loss(y))
+    assert are_for(torch.nn.Parameter(x.detach()), row_loss(y, size=torch.ones(6)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((6, 37), torch.float64),
+        ((6, 37), torch.bfloat16),
+        ((0, 37), torch.float32),
+        ((6, 37, 2), torch.float32),
+        ((2**16 + 1, 1), torch.float32),
+    ],
+)
+def test_kernels_are_not_for_other_logits(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = torch.zeros(shape, dtype=dtype)
+    assert not are_for(x, row_loss(torch.zeros(shape[:1] + shape[2:], dtype=torch.int64)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": torch.zeros(6, dtype=torch.int32)},
+        {"labels": torch.zeros(5, dtype=torch.int64)},
+        {"labels": torch.zeros(12, dtype=torch.int64)[::2]},
+        {"labels": torch.zeros(6, dtype=torch.int64, device="meta")},
+        {"reduction": "median"},
+        {"normalize": "batch"},
+        {"factor": torch.ones(36)},
+        {"size": torch.ones(37)},
+        {"factor": torch.ones(37, requires_grad=True)},
+        {"adjustment": Adjustment(offset=torch.ones(37, requires_grad=True))},
+    ],
+    ids=",".join,
+)
+def test_kernels_are_not_for_what_they_cannot_read_or_derive(changes: dict[str, Any]) -> None:
+    x = drawn(6, 37).float()
+    assert not are_for(x, row_loss(labels_of(x))._replace(**changes))
+
+
+def test_kernels_are_not_for_tensors_on_the_cpu_nor_for_compilers() -> None:
+    x = drawn(6, 37).float()
+    assert not is_on_device(x)
+    with mock.patch.object(torch.compiler, "is_compiling", return_value=True):
+        assert not is_on_device(mock.Mock(is_cuda=True))
+
+
+# PyTorch's own forward derivatives compile a few of their formulas when they are first used.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_kernels_are_not_for_forward_derivatives() -> None:
+    x = drawn(6, 37).float()
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        assert not are_for(dual, row_loss(labels_of(x)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_second_derivatives_are_of_is_the_loss(name: str) -> None:
+    """The composition of what a kernel is told, against the loss that told it."""
+    (loss, logits) = next((loss, logits) for other, loss, logits in cases() if other == name)
+    x = logits.float().requires_grad_()
+    told: list[tuple[Tensor, RowLoss]] = []
+
+    def listening(logits: Tensor, rows: RowLoss) -> None:
+        told.append((logits, rows))
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(open_to_kernels())
+        for module in CALLERS:
+            stack.enter_context(mock.patch.object(module, "device_loss", listening))
+        value = loss(x, labels_of(x))
+    ((given, rows),) = told
+    torch.testing.assert_close(rows.composed(given), value)
+
+
+# --- what happens without them ----------------------------------------------------------------
+
+
+def test_a_kernel_that_cannot_be_started_leaves_the_loss_to_its_composition_for_good() -> None:
+    x = drawn(6, 37).float().requires_grad_()
+    y = labels_of(x)
+    expected = softmax_focal_loss(x, y)
+    fails = mock.Mock(side_effect=RuntimeError("no C compiler\nin a long story"))
+    with open_to_kernels(), mock.patch.object(_softmax_kernels, "row_losses", fails):
+        with pytest.warns(RuntimeWarning, match="without Triton") as caught:
+            first = softmax_focal_loss(x, y)
+        second = softmax_focal_loss(x, y)
+    assert [str(warning.message).count("\n") for warning in caught] == [0]
+    assert "RuntimeError: no C compiler" in str(caught[0].message)
+    assert torch.equal(first, expected)
+    assert torch.equal(second, expected)
+    fails.assert_called_once()
+
+
+def test_too_little_memory_is_not_taken_for_a_kernel_that_fails() -> None:
+    x = drawn(6, 37).float()
+    fails = mock.Mock(side_effect=torch.OutOfMemoryError("out of memory"))
+    with (
+        open_to_kernels(),
+        mock.patch.object(_softmax_kernels, "row_losses", fails),
+        pytest.raises(torch.OutOfMemoryError),
+    ):
+        softmax_focal_loss(x, labels_of(x))
+    assert not _device_softmax.given_up.is_set()
+
+
+def test_without_triton_a_loss_is_composed_and_nothing_is_said() -> None:
+    x = drawn(6, 37).float()
+    expected = softmax_focal_loss(x, labels_of(x))
+    with warnings.catch_warnings(), open_to_kernels():
+        warnings.simplefilter("error")
+        with mock.patch.object(_softmax_kernels, "AVAILABLE", False):
+            assert torch.equal(softmax_focal_loss(x, labels_of(x)), expected)
+
+
+def test_triton_is_imported_by_the_kernels_and_they_where_a_device_asks() -> None:
+    at_once = re.compile(r"^(import|from) .*(triton|_softmax_kernels)", re.MULTILINE)
+    for path in (ROOT / "losses").glob("*.py"):
+        assert not at_once.search(path.read_text(encoding="utf-8")), path
