@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.config.components import ROOT
 from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError
 from engine.training.named_precision import settled
@@ -118,6 +121,26 @@ def test_threads_are_set_inside_the_block_and_put_back() -> None:
     with cpu_threads(before + 1) as count:
         assert count == torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+
+
+STEPS = """\
+from pathlib import Path
+import torch
+from engine.training.runtime import keep_freed_memory
+{call}
+for _ in range(3):
+    activations = [torch.ones(2**19) for _ in range(50)]
+    del activations
+print(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+"""
+
+
+def test_memory_that_a_step_frees_is_kept_for_the_next_one() -> None:
+    usual, kept = (
+        int(subprocess.check_output([sys.executable, "-c", STEPS.format(call=call)], cwd=ROOT))
+        for call in ("", "keep_freed_memory()")
+    )
+    assert kept - usual > 0.9 * 50 * 2**21
 
 
 def test_threads_are_put_back_after_an_error() -> None:
