@@ -1,4 +1,4 @@
-"""Softmax losses of labels on a CUDA device: three kernels in the place of a dozen operations.
+"""Softmax losses of labels on a CUDA device: one kernel in the place of a dozen operations.
 
 A batch keeps a GPU busy for microseconds: what a loss costs there is starting its operations. The
 kernels are those of `_softmax_kernels`; where they cannot be had, a loss is composed of PyTorch's
@@ -116,7 +116,7 @@ class MadeRows(NamedTuple):
 
 def is_on_device(logits: Tensor) -> bool:
     """Tell whether logits are where kernels run; a compiler makes its own."""
-    return not torch.compiler.is_compiling() and logits.is_cuda
+    return logits.is_cuda and not torch.compiler.is_compiling()
 
 
 def device_loss(logits: Tensor, loss: RowLoss) -> Tensor | None:

@@ -1,8 +1,8 @@
-"""Triton kernels of softmax losses on labels: a row of logits is read once for its loss.
+"""Triton kernels of softmax losses on labels: a program for each row of logits.
 
-The forward pass reads the logits (N, C) and writes four numbers a row; the backward pass reads them
-again and writes the gradient. Only `_device_softmax` calls what is here, and only for tensors on a
-CUDA device. Where Triton is not installed the kernels are functions that nobody calls.
+It reads its row for the loss and, from the cache, once more for the gradient. `_device_softmax`
+alone calls what is here, and only for tensors on a CUDA device. Where Triton is not installed the kernels
+are functions that nobody calls.
 """
 
 from __future__ import annotations
