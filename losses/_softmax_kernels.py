@@ -1,8 +1,8 @@
 """Triton kernels of softmax losses on labels: a program for each row of logits.
 
 It reads its row for the loss and, from the cache, once more for the gradient. `_device_softmax`
-alone calls what is here, and only for tensors on a CUDA device. Where Triton is not installed the kernels
-are functions that nobody calls.
+alone calls what is here, and only for tensors on a CUDA device. Where Triton is not installed the
+kernels are functions that nobody calls.
 """
 
 from __future__ import annotations
