@@ -73,7 +73,7 @@ def composed(loss: Any, logits: Tensor, outer: Tensor | None = None) -> tuple[Te
     return value.detach(), torch.autograd.grad(value, x, outer)[0]
 
 
-def check(found: dict[str, Tensor], name: str, expected: tuple[Tensor, Tensor]) -> None:
+def check_close(found: dict[str, Tensor], name: str, expected: tuple[Tensor, Tensor]) -> None:
     for kind, value in zip(("value", "gradient"), expected, strict=True):
         one = found[f"{name}: {kind}"]
         assert one.dtype == torch.float32
@@ -89,7 +89,7 @@ def test_a_kernel_follows_the_composition_in_float64(
     interpreted: dict[str, Tensor], name: str
 ) -> None:
     (loss, logits) = next((loss, logits) for other, loss, logits in cases() if other == name)
-    check(interpreted, name, composed(loss, logits))
+    check_close(interpreted, name, composed(loss, logits))
 
 
 def test_losses_of_samples_take_a_gradient_each(interpreted: dict[str, Tensor]) -> None:
@@ -104,7 +104,7 @@ def test_losses_of_samples_take_a_gradient_each(interpreted: dict[str, Tensor]) 
 
 
 def test_samples_of_large_batches_are_counted_before(interpreted: dict[str, Tensor]) -> None:
-    check(interpreted, "counted before", composed(cross_entropy_loss, drawn(6, 37)))
+    check_close(interpreted, "counted before", composed(cross_entropy_loss, drawn(6, 37)))
 
 
 def test_nothing_that_counts_is_0_with_zero_gradient(interpreted: dict[str, Tensor]) -> None:
@@ -113,7 +113,7 @@ def test_nothing_that_counts_is_0_with_zero_gradient(interpreted: dict[str, Tens
 
 
 def test_logits_that_do_not_count_may_be_nan(interpreted: dict[str, Tensor]) -> None:
-    check(interpreted, "hole", composed(cross_entropy_loss, drawn(6, 37)))
+    check_close(interpreted, "hole", composed(cross_entropy_loss, drawn(6, 37)))
 
 
 def test_without_a_gradient_the_value_is_the_same(interpreted: dict[str, Tensor]) -> None:
