@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import random
 from collections.abc import Callable
 
@@ -26,6 +28,7 @@ from engine.training.runtime import (
     preserved_randomness,
     process_backend,
     seed_global,
+    without_fastbins,
 )
 
 DRAWS: dict[str, Callable[[], float]] = {
@@ -292,3 +295,31 @@ def test_a_processor_that_has_to_emulate_bfloat16_is_not_said_to_have_it(
     monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: True)
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities)
     assert has_bfloat16(torch.device("cpu")) is is_fast
+
+
+class Mallinfo(ctypes.Structure):
+    """What glibc's mallinfo returns; ``smblks`` are the freed blocks that wait in lists."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_int)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def freed_blocks_in_lists() -> int:
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes, libc.mallinfo.restype = [ctypes.c_void_p], Mallinfo
+    blocks = [libc.malloc(48) for _ in range(200)]
+    for block in blocks:
+        libc.free(block)
+    return int(libc.mallinfo().smblks)
+
+
+def test_glibc_joins_small_blocks_as_soon_as_they_are_freed() -> None:
+    is_glibc = platform.libc_ver()[0] == "glibc"
+    assert without_fastbins() == is_glibc
+    assert not is_glibc or freed_blocks_in_lists() == 0
