@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -70,27 +71,44 @@ def split_groups(
     return _with_training_images(part_of[groups], labels, groups)
 
 
-def is_drawn_for_test(
-    labels: np.ndarray, groups: np.ndarray, *, fraction: float, seed: int
-) -> np.ndarray:
-    """Return which images (N,) are the test split of a set that has none, whole groups of them.
+class Drawn(NamedTuple):
+    """Ascending positions of the images of two splits that share no group."""
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+def draw_test(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    *,
+    fraction: float,
+    prior: Literal["natural", "balanced"],
+    seed: int,
+) -> Drawn:
+    """Draw the test split of a set that has none, whole groups of it.
 
     Args:
         labels: (N,) class of each image.
         groups: (N,) number of the group of each image.
-        fraction: Share of each class that is wanted.
-        seed: Seed of the draw.
+        fraction: Share of each class that is wanted in the test split.
+        prior: natural takes all images of the groups drawn, balanced as many of each class as the
+            rarest has there; the others are in neither split.
+        seed: Seed of the draws.
 
     Raises:
         DataError: The test split would have no image.
     """
     is_test = split_groups(labels, groups, shares=(1 - fraction, fraction), seed=seed) == 1
-    if not is_test.any():
+    test = np.flatnonzero(is_test)
+    if not test.size:
         raise DataError(
             f"data.test_fraction={fraction:g} leaves the test split of {len(labels):,} images "
             "empty: raise it, or bring more groups"
         )
-    return is_test
+    if prior == "balanced":
+        test = test[balanced_subset(labels[test], seed=seed)]
+    return Drawn(np.flatnonzero(~is_test), test)
 
 
 class _Filling:

@@ -15,7 +15,7 @@ from data._array_cache import decoded_once
 from data._base import DataError, Labelled, Pool, Refuse, refuse
 from data._decode import decode
 from data._folder import readable
-from data._groups import balanced_subset, is_drawn_for_test
+from data._groups import draw_test
 from data._notes import prior_note
 from data._origin import find_unpacked
 
@@ -129,25 +129,26 @@ class ChulaRbc12:
         )
         labels = cells_of[:, 2]
         groups = np.repeat(_same_smears(smears), [len(smear.cells) for smear in smears])
-        is_test = is_drawn_for_test(
-            labels, groups, fraction=self._test_fraction, seed=self._split_seed
+        drawn = draw_test(
+            labels,
+            groups,
+            fraction=self._test_fraction,
+            prior=self._test_prior,
+            seed=self._split_seed,
         )
         names = np.repeat(
             np.array([f"Dataset/{smear.image.name}" for smear in smears], dtype=bytes),
             [len(smear.cells) for smear in smears],
         )
-        test = np.flatnonzero(is_test)
-        if self._test_prior == "balanced":
-            test = test[balanced_subset(labels[test], seed=self._split_seed)]
         return Pool(
-            train=Labelled.of(images, labels, groups, index=np.flatnonzero(~is_test), names=names),
-            test=Labelled.of(images, labels, groups, index=test, names=names),
+            train=Labelled.of(images, labels, groups, index=drawn.train, names=names),
+            test=Labelled.of(images, labels, groups, index=drawn.test, names=names),
             class_names=_NAMES,
             title="Chula RBC-12",
             notes=(
                 *_notes(smears, len(labels), groups),
                 *_unlabelled_notes(self._folder()),
-                prior_note(labels[test], self._test_prior),
+                prior_note(labels[drawn.test], self._test_prior),
             ),
             group_kind="smear",
         )

@@ -17,7 +17,7 @@ from data._array_cache import decoded_once
 from data._base import DataError, Labelled, Pool, Refuse, refuse
 from data._decode import decode_grey
 from data._folder import readable
-from data._groups import balanced_subset, is_drawn_for_test
+from data._groups import draw_test
 from data._json import kind_of
 from data._notes import prior_note
 from data._origin import find_unpacked
@@ -125,12 +125,13 @@ class InfraredSolar:
             self._root / "cache" / "infrared_solar", [folder / file for file in files], _read_image
         )
         _, groups = np.unique(_as_keys(images), return_inverse=True)
-        is_test = is_drawn_for_test(
-            labels, groups, fraction=self._test_fraction, seed=self._split_seed
+        drawn = draw_test(
+            labels,
+            groups,
+            fraction=self._test_fraction,
+            prior=self._test_prior,
+            seed=self._split_seed,
         )
-        test = np.flatnonzero(is_test)
-        if self._test_prior == "balanced":
-            test = test[balanced_subset(labels[test], seed=self._split_seed)]
         pixels = _resized(images[:, None], self._size)
 
         def part(index: np.ndarray) -> Labelled:
@@ -138,13 +139,13 @@ class InfraredSolar:
             return Labelled.of(pixels, labels, groups, index=index, names=names, contents=groups)
 
         return Pool(
-            train=part(np.flatnonzero(~is_test)),
-            test=part(test),
+            train=part(drawn.train),
+            test=part(drawn.test),
             class_names=_NAMES,
             title="InfraredSolarModules",
             notes=(
                 *_count_notes(labels, folder / "images", num_named=num_named),
-                prior_note(labels[test], self._test_prior),
+                prior_note(labels[drawn.test], self._test_prior),
             ),
             group_kind="image content",
         )

@@ -20,9 +20,10 @@ from rich.console import Console
 
 import data
 import train
-from engine.config.load import fingerprint, keys, load
+from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError
 from engine.config.schema import SELECTORS, Config, tree
+from engine.config.validation import keys
 from engine.report.terminal import Terminal
 from engine.training.divergence import DivergenceError
 from engine.training.run_folder import RunFolder

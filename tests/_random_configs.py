@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from engine.config.components import names, read
-from engine.config.load import flatten, keys
+from engine.config.load import flatten
 from engine.config.schema import standard, tree
+from engine.config.validation import keys
 from tests._random_values import BATCH_SIZES, LARGEST, MODELS, draw_value
 
 Values = dict[str, Any]  # by dotted key

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import train
 from engine.config.components import names
-from engine.config.load import keys
 from engine.config.schema import tree
+from engine.config.validation import keys
 
 KEYS = sorted(
     {key for d in names("data") for loss in names("losses") for key in keys(tree(d, loss))}

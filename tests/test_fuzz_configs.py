@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.config.components import names
-from engine.config.load import keys
 from engine.config.schema import tree
+from engine.config.validation import keys
 from engine.training import trained
 from engine.training.checkpointer import Checkpointer
 from tests._examination import examine, make_folder

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from engine.config import components, glossary
 from engine.config.choices import CHOICES
 from engine.config.hints import PACKAGES
-from engine.config.load import full_key, keys
+from engine.config.layers import full_key
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import (
@@ -31,6 +31,7 @@ from engine.config.schema import (
     tracker_fields,
     tree,
 )
+from engine.config.validation import keys
 
 INTRODUCTION = """\
 usage: python train.py [FILE.yaml ...] [key=value ...] [options]

@@ -19,7 +19,6 @@ from engine.training.runtime import (
     determinism,
     precision_note,
     preserved_randomness,
-    without_fastbins,
 )
 
 
@@ -53,7 +52,6 @@ def machine(
     Raises:
         ConfigError: the device is not there, or cannot do what is asked.
     """
-    without_fastbins()
     with (
         preserved_randomness(),
         cpu_threads(runtime.threads) as threads,

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import hashlib
 import os
 import random
-import sys
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from engine.config.mistakes import ConfigError
 
 Precision = Literal["float32", "bfloat16", "float16"]
+
+_NORMS = (F.batch_norm, F.group_norm, F.instance_norm)
+
+# Of glibc's malloc.h.
+_M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = 1, -1, -3
 
 
 def choose_device(name: str) -> torch.device:
@@ -133,21 +138,19 @@ def cpu_threads(count: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-M_MXFAST = 1  # malloc.h of glibc
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed, which the next step asks for again; elsewhere do nothing.
 
-
-@functools.cache
-def without_fastbins() -> bool:
-    """Let glibc join freed memory at once, for the rest of the process; return whether it does.
-
-    By default small blocks go to lists of their own, all of which are joined whenever a large one
-    is asked for. A step frees thousands of small ones, of autograd and oneDNN, between its tensors:
-    on small images that took a twentieth of its time. Other allocators are left as they are.
+    By its own measure it gives the memory of activations back to the system in every step, and the
+    system hands it out again page by page, each filled with zeros. Freed blocks are joined at once,
+    instead of all together whenever a large one is asked for: a step frees thousands of small ones,
+    of autograd and oneDNN, between its tensors.
     """
-    if sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and mallopt(M_MXFAST, 0) == 1
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_MXFAST, 0)
 
 
 @contextlib.contextmanager
@@ -218,10 +221,37 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def autocast(
-    device: torch.device, precision: Precision
-) -> contextlib.AbstractContextManager[object]:
-    """Return the context in which the model runs forward; float32 needs none."""
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, precision))
+class NormsInFloat32(TorchFunctionMode):
+    """Normalise maps of 16 bits in float32 inside the block, where torch is not right on a CPU.
+
+    torch 2.14 sums the gradients of a LayerNorm's scales and offsets in the precision of the maps:
+    a sum of ones ends at 256 in bfloat16, with one thread. And what it compiles for a CPU keeps the
+    means that any norm has taken in that precision for the way back. Where a mean is not small
+    beside the deviation, gradients get several times as wrong as 16 bits make them, and those of
+    the scales of a BatchNorm by more than their own size.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of torch."""
+        is_wrong = func is F.layer_norm or (func in _NORMS and torch.compiler.is_compiling())
+        if not is_wrong or args[0].dtype.itemsize != 2:
+            return func(*args, **(kwargs or {}))
+        maps, *others = args
+        return func(maps.float(), *others, **(kwargs or {})).to(maps.dtype)
+
+
+@contextlib.contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Run the model forward in this precision inside the block; float32 needs nothing."""
+    with contextlib.ExitStack() as stack:
+        if precision != "float32":
+            stack.enter_context(torch.autocast(device.type, dtype=getattr(torch, precision)))
+            if device.type == "cpu":
+                stack.enter_context(NormsInFloat32())
+        yield

@@ -28,7 +28,7 @@ from engine.training.parameter_groups import described
 from engine.training.pieces import piece_sizes
 from engine.training.processes import Processes
 from engine.training.run_folder import RunFolder
-from engine.training.runtime import derive_seed, device_name
+from engine.training.runtime import derive_seed, device_name, keep_freed_memory
 from engine.training.train_loop import Trainer
 from engine.training.weights_hash import former_hash
 
@@ -213,6 +213,8 @@ def set_up(
         ConfigError: timm has no such model or optimizer, it cannot be built as asked, the loss does
             not fit the number of classes, or the weights of ``model.init_from`` do not fit.
     """
+    if machine.device.type == "cpu":
+        keep_freed_memory()
     beginning = begin(config, dataset, machine, begun)
     trainer, start = beginning.trainer, beginning.start
     class_weights = build.build_class_weights(config, dataset)

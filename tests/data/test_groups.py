@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import data
 from data import SHARED_GROUPS, DataError, Imbalance, LongTailed, Pool, Validation, build
-from data._groups import balanced_subset, is_drawn_for_test, split_groups
+from data._groups import balanced_subset, draw_test, split_groups
 from tests.data._pools import PoolOf
 
 NATURAL = Imbalance("none")
@@ -176,4 +176,18 @@ def test_a_test_split_that_would_be_empty_is_refused_by_its_key(
     with pytest.raises(
         DataError, match=rf"^data\.test_fraction={fraction} leaves the test split of"
     ):
-        is_drawn_for_test(groups % 3, groups, fraction=fraction, seed=0)
+        draw_test(groups % 3, groups, fraction=fraction, prior="natural", seed=0)
+
+
+def test_a_balanced_test_split_leaves_training_as_it_is_and_shares_no_group_with_it() -> None:
+    groups = np.arange(400) // 4
+    labels = np.minimum(groups % 7, 2)
+    natural, balanced = (
+        draw_test(labels, groups, fraction=0.25, prior=prior, seed=3)
+        for prior in ("natural", "balanced")
+    )
+    assert balanced.train.tolist() == natural.train.tolist()
+    assert set(balanced.test.tolist()) < set(natural.test.tolist())
+    assert len(set(np.bincount(labels[balanced.test]).tolist())) == 1
+    assert not set(groups[natural.train].tolist()) & set(groups[natural.test].tolist())
+    assert len(natural.train) + len(natural.test) == len(labels)

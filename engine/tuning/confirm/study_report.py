@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from engine.config.load import dump, fingerprint, flatten, full_key
+from engine.config.layers import full_key
+from engine.config.load import dump, fingerprint, flatten
 from engine.config.messages import one_line
 from engine.config.mistakes import ConfigError
 from engine.training.files import write_text

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engine.config.load import full_key
+from engine.config.layers import full_key
 from engine.config.messages import shown
 from engine.config.mistakes import nearest
 from engine.tuning.search.schema import Axis, Choice, Range, spelled

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.config.load import NOT_IDENTITY, SEEDS, full_key
+from engine.config.layers import full_key
+from engine.config.load import NOT_IDENTITY, SEEDS
 from engine.config.messages import shown
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.rules import has_validation

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.config.load import full_key
+from engine.config.layers import full_key
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.config.strict_yaml import read_yaml
