@@ -23,7 +23,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 _NORMS = (F.batch_norm, F.group_norm, F.instance_norm)
 
 # Of glibc's malloc.h.
-_M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = 1, -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def choose_device(name: str) -> torch.device:
@@ -142,15 +142,12 @@ def keep_freed_memory() -> None:
     """Let glibc keep what is freed, which the next step asks for again; elsewhere do nothing.
 
     By its own measure it gives the memory of activations back to the system in every step, and the
-    system hands it out again page by page, each filled with zeros. Freed blocks are joined at once,
-    instead of all together whenever a large one is asked for: a step frees thousands of small ones,
-    of autograd and oneDNN, between its tensors.
+    system hands it out again page by page, each filled with zeros.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 2**30)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(_M_MXFAST, 0)
 
 
 @contextlib.contextmanager

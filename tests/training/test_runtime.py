@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
-import platform
 import random
 import subprocess
 import sys
@@ -29,7 +27,6 @@ from engine.training.runtime import (
     derive_seed,
     determinism,
     has_bfloat16,
-    keep_freed_memory,
     precision_note,
     preserved_randomness,
     process_backend,
@@ -145,33 +142,6 @@ def test_memory_that_a_step_frees_is_kept_for_the_next_one() -> None:
         for call in ("", "keep_freed_memory()")
     )
     assert kept - usual > 0.9 * 2**27
-
-
-class Mallinfo(ctypes.Structure):
-    """What glibc's mallinfo returns; ``smblks`` are the freed blocks that wait in lists."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_int)
-        for name in (
-            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
-            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
-        )
-    )
-
-
-def freed_blocks_in_lists() -> int:
-    libc = ctypes.CDLL(None)
-    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    libc.free.argtypes, libc.mallinfo.restype = [ctypes.c_void_p], Mallinfo
-    blocks = [libc.malloc(48) for _ in range(200)]
-    for block in blocks:
-        libc.free(block)
-    return int(libc.mallinfo().smblks)
-
-
-def test_glibc_joins_small_blocks_as_soon_as_they_are_freed() -> None:
-    keep_freed_memory()
-    assert platform.libc_ver()[0] != "glibc" or freed_blocks_in_lists() == 0
 
 
 def test_threads_are_put_back_after_an_error() -> None:
