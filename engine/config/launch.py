@@ -14,7 +14,7 @@ import sys
 OLDEST = (3, 11)
 STOPPED = "stopped by SIGINT; run the same command to resume"
 USUAL_THRESHOLDS = gc.get_threshold()
-IMPORTING_THRESHOLDS = (100_000, *USUAL_THRESHOLDS[1:])
+IMPORTING_THRESHOLDS = (1_000_000, *USUAL_THRESHOLDS[1:])
 
 
 def launch(script: str) -> int:
@@ -55,6 +55,9 @@ def launch(script: str) -> int:
         for mistake in error.mistakes:
             _say(mistake)
         return 2
+    # As Python ends it would look through all that is there once more, for memory that the system
+    # is about to take back.
+    gc.freeze()
     return code
 
 

@@ -104,6 +104,24 @@ def test_garbage_is_collected_as_usual_once_work_has_begun(tmp_path: Path) -> No
     assert out.splitlines() == ["True False", "True True True", "True True True", "True"]
 
 
+ENDING = """
+import atexit
+import gc
+
+def main(words):
+    atexit.register(lambda: print(gc.get_freeze_count() > 0))
+    return 3
+"""
+
+
+def test_the_end_of_a_script_looks_for_no_garbage_and_keeps_what_was_registered(
+    tmp_path: Path,
+) -> None:
+    process = planted(tmp_path, ENDING)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (3, "True\n", "")
+
+
 IMPORTED_BY = "import inspect, sys\nfound = inspect.getmodule(sys._getframe(1))\n"
 NAMING = """
 from importlib import _bootstrap
