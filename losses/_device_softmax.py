@@ -23,7 +23,7 @@ from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_norma
 
 # One program counts all samples for a mean: with more of them the others would wait for it.
 MAX_ROWS = 2**16
-# Set once a kernel could not be compiled or started: losses are composed then.
+# Set once a kernel could not be compiled or started, or was wrong: losses are composed then.
 given_up = threading.Event()
 
 
@@ -143,6 +143,30 @@ def device_loss(logits: Tensor, loss: RowLoss) -> Tensor | None:
         _give_up(error)
         return None
     return GradientOfRows.apply(logits, made, loss) if wants else made.value
+
+
+def compare(made: MadeRows, logits: Tensor, loss: RowLoss) -> None:
+    """Compare what a kernel made first on this machine with the composition.
+
+    It waits for the device, as the compiler has just done.
+
+    Raises:
+        ArithmeticError: they differ by more than the order of additions explains.
+    """
+    with torch.enable_grad():
+        logits = logits.clone().requires_grad_()
+        value = loss.composed(logits)
+        (gradient,) = torch.autograd.grad(value.sum(), logits)
+    pairs = [(made.value, value), (made.gradient, gradient)]
+    for found, expected in pairs:
+        if found is None:
+            continue
+        # The composed gradient of an ignored sample with a logit that is NaN is NaN.
+        is_finite = expected.isfinite()
+        right, made_there = expected.detach()[is_finite], found[is_finite]
+        largest = right.abs().max().item() if right.numel() else 0.0
+        if not torch.allclose(made_there, right, rtol=1e-3, atol=1e-4 * largest):
+            raise ArithmeticError("its numbers are not those of PyTorch's functions")
 
 
 def _give_up(error: Exception) -> None:

@@ -13,8 +13,10 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import triton
@@ -24,7 +26,7 @@ from triton.runtime import driver
 
 from losses import _softmax_kernels
 from losses._adjustment import Adjustment
-from losses._device_softmax import RowLoss, RowTerm, device_loss
+from losses._device_softmax import RowLoss, RowTerm, device_loss, given_up
 from losses.softmax_focal import softmax_focal_loss
 from tests.losses._device_cases import IGNORED, drawn, labels_of, open_to_kernels
 
@@ -98,14 +100,19 @@ def launched(architecture: int) -> dict[str, Any]:
     driver.set_active(device)
     _softmax_kernels._compiled.clear()
     x = drawn(3, CLASSES).float().requires_grad_()
-    device_loss(x, everything(labels_of(x)))
+    with warnings.catch_warnings(record=True) as caught:
+        is_composed = device_loss(x, everything(labels_of(x))) is None
+    given_up.clear()
+    with mock.patch.object(_softmax_kernels, "compare"):
+        device_loss(x, everything(labels_of(x)))
     count = len(_softmax_kernels._compiled)
     device.started.clear()
-    with open_to_kernels():
+    with open_to_kernels(), mock.patch.object(_softmax_kernels, "compare"):
         for rows in (x, x, x[:2]):
             softmax_focal_loss(rows, labels_of(rows)).backward()
     kernels = list(_softmax_kernels._compiled.values())
     return {
+        "first": [is_composed, *(str(warning.message) for warning in caught)],
         "started": device.started,
         "compiled": len(kernels) - count,
         "kernels": [resources(kernel) for kernel in kernels],

@@ -23,7 +23,14 @@ from torch import Tensor
 
 from losses import _device_softmax, _softmax_kernels
 from losses._adjustment import Adjustment
-from losses._device_softmax import RowLoss, RowTerm, are_for, is_on_device
+from losses._device_softmax import (
+    MadeRows,
+    RowLoss,
+    RowTerm,
+    are_for,
+    compare,
+    is_on_device,
+)
 from losses.cross_entropy import cross_entropy_loss
 from losses.softmax_focal import softmax_focal_loss
 from tests.losses._device_cases import CALLERS, IGNORED, cases, drawn, labels_of, open_to_kernels
@@ -188,6 +195,16 @@ def test_a_step_starts_one_kernel_and_another_batch_size_compiles_none(
     assert launched[architecture]["compiled"] == 1
 
 
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_a_kernel_that_does_nothing_is_found_out_at_its_first_use(
+    launched: dict[str, Any], architecture: str
+) -> None:
+    is_composed, *said = launched[architecture]["first"]
+    assert is_composed
+    (line,) = said
+    assert "its numbers are not those of PyTorch's functions" in line
+
+
 # --- what kernels are for ---------------------------------------------------------------------
 
 
@@ -300,6 +317,20 @@ def test_a_kernel_that_cannot_be_started_leaves_the_loss_to_its_composition_for_
     assert torch.equal(first, expected)
     assert torch.equal(second, expected)
     fails.assert_called_once()
+
+
+@pytest.mark.parametrize("wrong", ["nothing", "value", "gradient"])
+def test_a_kernel_that_is_wrong_is_found_out_when_it_is_first_used(wrong: str) -> None:
+    x = drawn(6, 37).float().requires_grad_()
+    loss = row_loss(labels_of(x))
+    value = loss.composed(x)
+    (gradient,) = torch.autograd.grad(value, x, retain_graph=True)
+    made = {"value": value.detach().clone(), "gradient": gradient.clone()}
+    if wrong in made:
+        made[wrong].view(-1)[0] += 0.01
+    expected = contextlib.nullcontext() if wrong == "nothing" else pytest.raises(ArithmeticError)
+    with expected:
+        compare(MadeRows(**made), x.detach(), loss)
 
 
 def test_too_little_memory_is_not_taken_for_a_kernel_that_fails() -> None:
