@@ -17,13 +17,16 @@ class Adjustment(NamedTuple):
     offset: Tensor | None = None  # (C,), added after the scale
     own: Tensor | None = None  # (C,), of which the true class's is added, such as minus a margin
 
+    def factor(self, logits: Tensor) -> Tensor | float:
+        """Return the scale so that it multiplies logits (N, C, ...); there must be one."""
+        assert self.scale is not None
+        return over_classes(self.scale, logits) if isinstance(self.scale, Tensor) else self.scale
+
     def of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the adjusted logits, (N, C, ...); without ``own``, labels (N, ...) are unread."""
         adjusted = logits
-        if isinstance(self.scale, Tensor):
-            adjusted = adjusted * over_classes(self.scale, logits)
-        elif self.scale is not None:
-            adjusted = adjusted * self.scale
+        if self.scale is not None:
+            adjusted = adjusted * self.factor(logits)
         if self.offset is not None:
             adjusted = adjusted + over_classes(self.offset, logits)
         if self.own is not None:
@@ -36,9 +39,7 @@ class Adjustment(NamedTuple):
         """Return the same, without a gradient and in `out`, or the logits where nothing changes."""
         adjusted = logits
         if self.scale is not None:
-            scale = self.scale
-            scale = over_classes(scale, logits) if isinstance(scale, Tensor) else scale
-            adjusted = torch.mul(adjusted, scale, out=out)
+            adjusted = torch.mul(adjusted, self.factor(logits), out=out)
         if self.offset is not None:
             adjusted = torch.add(adjusted, over_classes(self.offset, logits), out=out)
         if self.own is not None:
@@ -51,6 +52,8 @@ class Adjustment(NamedTuple):
 def _of_labels(values: Tensor, labels: Tensor) -> Tensor:
     """Return the values (C,) of the classes that labels name, in their shape."""
     # Half the time of indexing.
+    if labels.ndim == 1:
+        return values.index_select(0, labels)
     return values.index_select(0, labels.flatten()).view_as(labels)
 
 

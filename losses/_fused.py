@@ -1,10 +1,12 @@
-"""Losses of large batches on the CPU that make their gradient in the forward pass.
+"""Losses on the CPU that make their gradient in the forward pass.
 
-Composed of PyTorch's functions, a loss fills two to ten tensors of the logits' size, and above some
-16 MB the memory of each goes back to the system and is fetched anew, page by page, the next time:
-that costs more than the arithmetic. Here a part of the batch is finished, gradient included, while
-it is in the processor's cache, and the gradient is all that stays. The composition remains the
-definition of a loss: it runs wherever `can_fuse` says no, and is what second derivatives are of.
+Composed of PyTorch's functions, a loss of a small batch spends more time on starting operations and
+on autograd's record of them than on arithmetic. A loss of a large one fills two to ten tensors of
+the logits' size, and above some 16 MB the memory of each goes back to the system and is fetched
+anew, page by page, the next time: that costs more than the arithmetic, too. Here a batch, or a part
+of a large one, is finished, gradient included, while it is in the processor's cache, and the
+gradient is all that stays. The composition remains the definition of a loss: it runs wherever
+`can_fuse` says no, and is what second derivatives are of.
 """
 
 from __future__ import annotations
@@ -18,18 +20,18 @@ from torch.autograd import forward_ad
 
 from ._inputs import is_readable
 
-# Below this number of logits the composition is as fast: what is spared costs less than starting
-# some twenty small operations. The composition on sigmoids has more to spare.
-MIN_LOGITS = {"softmax": 2**18, "sigmoid": 2**16}
+# Below this number of logits the composition is as fast: on sigmoids what is spared costs less than
+# starting some twenty small operations for each part of the batch.
+MIN_LOGITS = {"softmax": 1, "sigmoid": 2**16}
 
 
 def can_fuse(
     activation: Literal["softmax", "sigmoid"], logits: Tensor, *constants: Tensor | float | None
 ) -> bool:
-    """Tell whether many logits on the CPU want a first derivative, by them alone.
+    """Tell whether enough logits on the CPU want a first derivative, by them alone.
 
     Args:
-        activation: What the logits go through: how many are many depends on it.
+        activation: What the logits go through: how many are enough depends on it.
         logits: Of any shape.
         constants: What else the loss depends on, such as class weights.
     """
@@ -43,14 +45,18 @@ def wants_gradient_alone(logits: Tensor, *constants: Tensor | float | None) -> b
         logits: Of any shape.
         constants: What else the loss depends on, such as class weights.
     """
-    return (
+    if not (
         is_readable(logits)
-        and torch.is_grad_enabled()
         and logits.requires_grad
+        and torch.is_grad_enabled()
         and type(logits) in (Tensor, torch.nn.Parameter)
-        and not any(isinstance(c, Tensor) and c.requires_grad for c in constants)
         and forward_ad.unpack_dual(logits).tangent is None
-    )
+    ):
+        return False
+    for constant in constants:  # in a generator expression this would take twice as long
+        if constant is not None and isinstance(constant, Tensor) and constant.requires_grad:
+            return False
+    return True
 
 
 class Made(NamedTuple):

@@ -112,7 +112,7 @@ def is_readable(tensor: Tensor) -> bool:
 
     Not under a transform of torch.func either: vmap over samples has no single value to read.
     """
-    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not tensor.is_cpu:
         return False
     return not torch._C._are_functorch_transforms_active()
 
@@ -141,10 +141,11 @@ def check_fit(logits: Tensor, targets: Tensor) -> None:
     Others would broadcast: (N, 1) soft targets to a value that means nothing.
     """
     shape = logits.shape
-    if targets.shape != (shape if targets.is_floating_point() else shape[:1] + shape[2:]):
+    of_labels = (shape[0], *shape[2:])
+    if targets.shape != (shape if targets.is_floating_point() else of_labels):
         raise ValueError(
             f"{targets.dtype} targets {tuple(targets.shape)} do not fit logits {tuple(shape)}: "
-            f"give integer labels {tuple(shape[:1] + shape[2:])} or one probability for each logit"
+            f"give integer labels {of_labels} or one probability for each logit"
         )
 
 

@@ -47,21 +47,27 @@ def sample_normalizer(
     weight: Tensor | None,
     *,
     normalize: SampleNormalizer,
-    ignore_index: int,
+    ignore_index: int | None,
 ) -> Tensor | int:
     """Return the number of valid samples, or the sum of their weights, a scalar.
 
-    Labels that are known to count all of them are counted without an operation on tensors.
+    Labels that are known to count all of them (those of an ``ignore_index`` of None are) are
+    counted without an operation on tensors.
 
     Raises:
         ValueError: If `normalize` is neither.
     """
-    if normalize not in ("samples", "weights"):
-        raise ValueError(f"normalize must be 'samples' or 'weights', not {normalize!r}")
+    check_normalize(normalize)
     if weight is not None and normalize == "weights":
         return class_values(weight, targets, ignore_index=ignore_index).sum()
     if targets.is_floating_point():
         return targets.new_full((), targets.numel() // targets.shape[1])
-    if all_count(targets, ignore_index=ignore_index):
+    if ignore_index is None or all_count(targets, ignore_index=ignore_index):
         return targets.numel()
     return torch.count_nonzero(targets != ignore_index)
+
+
+def check_normalize(normalize: SampleNormalizer) -> None:
+    """Raise ValueError for a normalisation that is neither ``samples`` nor ``weights``."""
+    if normalize not in ("samples", "weights"):
+        raise ValueError(f"normalize must be 'samples' or 'weights', not {normalize!r}")

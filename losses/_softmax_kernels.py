@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ._device_softmax import MadeRows, RowLoss, compare
+from ._device_softmax import MadeRows, compare
+from ._sample_loss import SampleLoss
 
 try:
     import triton
@@ -80,7 +81,7 @@ def _miss(nll: tl.tensor) -> tl.tensor:
 def _term(
     nll: tl.tensor, label: tl.tensor, power: tl.tensor, gamma: tl.tensor, epsilon: tl.tensor
 ) -> tl.tensor:
-    """Return v^gamma CE + epsilon u^(gamma + 1) and its derivative, as in `RowTerm`."""
+    """Return v^gamma CE + epsilon u^(gamma + 1) and its derivative, as in `SampleTerm`."""
     value, slope, modulator, exponent = nll, 1.0, 1.0, 1.0
     u = _miss(nll)
     if gamma is not None:
@@ -205,7 +206,7 @@ def rows_kernel(  # noqa: PLR0913, PLR0915 - a kernel takes no objects and is on
 _compiled: dict[tuple[object, ...], Any] = {}
 
 
-def row_losses(logits: Tensor, loss: RowLoss, *, with_gradient: bool) -> MadeRows:
+def row_losses(logits: Tensor, loss: SampleLoss, *, with_gradient: bool) -> MadeRows:
     """Return a loss of logits (N, C), float32, whose classes lie side by side.
 
     Returns:

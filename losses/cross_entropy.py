@@ -10,15 +10,15 @@ from torch import Tensor
 
 from ._adjustment import UNADJUSTED, Adjustment
 from ._base import FixedPoint, Idle, SampleMean
-from ._device_softmax import RowLoss, RowTerm, device_loss, is_on_device
-from ._inputs import ClassValues, as_float, class_values, class_weight
+from ._inputs import ClassValues, as_float, class_weight
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
+from ._sample_loss import SampleLoss
 from ._softmax_terms import (
     SmoothingWeight,
     check_smoothing,
-    reduce_terms,
     smoothed_cross_entropy,
 )
+from ._terms import CROSS_ENTROPY
 
 
 def cross_entropy_loss(
@@ -95,37 +95,20 @@ def adjusted_cross_entropy(
     check_smoothing(label_smoothing, smoothing_weight)
     logits = as_float(logits)
     weight = class_weight(weight, logits)
-    if is_on_device(logits) and label_smoothing == 0 and not targets.is_floating_point():
-        rows = RowLoss(
+    if label_smoothing == 0 and not targets.is_floating_point():
+        loss = SampleLoss(
             targets,
-            RowTerm(),
-            reduction=reduction,
-            normalize=normalize,
-            ignore_index=ignore_index,
-            weight=weight,
+            CROSS_ENTROPY,
+            reduction,
+            normalize,
+            ignore_index,
+            weight,
             factor=weight,
             adjustment=adjustment,
         )
-        found = device_loss(logits, rows)
-        if found is not None:
-            return found
+        return loss.of(logits)
     targets = targets.to(logits) if targets.is_floating_point() else targets
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
-    if label_smoothing == 0 and not targets.is_floating_point():
-        factor = None
-        if weight is not None:
-            unknown = None if isinstance(normalizer, int) else ignore_index
-            factor = class_values(weight, targets, ignore_index=unknown)
-        return reduce_terms(
-            logits,
-            targets,
-            _weighted,
-            values=[factor],
-            adjustment=adjustment,
-            reduction=reduction,
-            normalizer=normalizer,
-            ignore_index=ignore_index,
-        )
     values = smoothed_cross_entropy(
         adjustment.of(logits, targets),
         targets,
@@ -135,10 +118,6 @@ def adjusted_cross_entropy(
         ignore_index=ignore_index,
     )
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
-
-
-def _weighted(nll: Tensor, factor: Tensor | None) -> Tensor:
-    return nll if factor is None else nll * factor
 
 
 class CrossEntropy(SampleMean):
@@ -179,9 +158,10 @@ class CrossEntropy(SampleMean):
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of a batch; see `cross_entropy_loss`."""
-        return cross_entropy_loss(
+        return adjusted_cross_entropy(
             logits,
             targets,
+            UNADJUSTED,
             weight=self.weight,
             normalize=self.normalize,
             label_smoothing=self.label_smoothing,

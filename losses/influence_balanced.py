@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Annotated, ClassVar
 
-import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, Loss
-from ._device_softmax import RowLoss, RowTerm, device_loss, is_on_device
-from ._inputs import ClassValues, as_float, class_values, class_weight
-from ._modulator import check_gamma, focal_modulator
-from ._reduction import Reduction, sample_normalizer
-from ._softmax_terms import reduce_terms
+from ._inputs import ClassValues, as_float, class_weight
+from ._modulator import check_gamma
+from ._reduction import Reduction
+from ._sample_loss import SampleLoss
+from ._terms import SampleTerm
 from .cross_entropy import cross_entropy_loss
 
 
@@ -68,64 +66,18 @@ def influence_balanced_loss(
     logits = as_float(logits)
     features = as_float(features.detach() if detach else features)
     weight = class_weight(weight, logits)
-    size = features.abs().sum(dim=1).to(logits)
-    if is_on_device(logits) and detach:
-        rows = RowLoss(
-            targets,
-            RowTerm(gamma=gamma, gain=alpha, eps=eps),
-            reduction=reduction,
-            normalize="samples",
-            ignore_index=ignore_index,
-            weight=None,
-            factor=weight,
-            power=weight if weighted_likelihood else None,
-            size=size,
-        )
-        found = device_loss(logits, rows)
-        if found is not None:
-            return found
-    normalizer = sample_normalizer(targets, None, normalize="samples", ignore_index=ignore_index)
-    factor = None
-    if weight is not None:
-        unknown = None if isinstance(normalizer, int) else ignore_index
-        factor = class_values(weight, targets, ignore_index=unknown)
-    return reduce_terms(
-        logits,
+    loss = SampleLoss(
         targets,
-        partial(
-            _term,
-            alpha=alpha,
-            gamma=gamma,
-            eps=eps,
-            detach=detach,
-            weighted_likelihood=weighted_likelihood,
-        ),
-        values=[size, factor],
-        reduction=reduction,
-        normalizer=normalizer,
-        ignore_index=ignore_index,
+        SampleTerm(gamma=gamma, gain=alpha, eps=eps, detach=detach),
+        reduction,
+        "samples",
+        ignore_index,
+        weight=None,
+        factor=weight,
+        power=weight if weighted_likelihood else None,
+        size=features.abs().sum(dim=1).to(logits),
     )
-
-
-def _term(
-    nll: Tensor,
-    size: Tensor,
-    factor: Tensor | None,
-    *,
-    alpha: float,
-    gamma: float,
-    eps: float,
-    detach: bool,
-    weighted_likelihood: bool,
-) -> Tensor:
-    """Return the loss of each sample from its cross-entropy, ||h||_1 and class weight."""
-    values = nll
-    if gamma != 0:
-        likelihood = nll * factor if weighted_likelihood and factor is not None else nll
-        values = focal_modulator(likelihood, gamma=gamma) * nll
-    miss = -2 * torch.expm1(-(nll.detach() if detach else nll))
-    values = values * (alpha / (miss * size + eps))
-    return values if factor is None else values * factor
+    return loss.of(logits)
 
 
 class InfluenceBalanced(Loss):

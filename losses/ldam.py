@@ -95,7 +95,7 @@ class Ldam(SampleMean):
     idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (({"max_margin": 0.0, "scale": 1.0}, "cross_entropy", {}),)
 
-    margins: Tensor
+    own: Tensor  # (C,), what the true class's scaled logit is given: minus its margin
 
     def __init__(
         self,
@@ -108,17 +108,16 @@ class Ldam(SampleMean):
         super().__init__(normalize=normalize)
         self.scale = scale
         self._note_counts(class_counts)
-        # Not persistent: they follow from the data set, which is where a run takes them from.
-        self.register_buffer(
-            "margins", _margins(class_counts, max_margin=max_margin), persistent=False
-        )
+        own = -scale * _margins(class_counts, max_margin=max_margin)
+        # Not persistent: it follows from the data set, which is where a run takes it from.
+        self.register_buffer("own", own, persistent=False)
 
     def batch_mean(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch; see `ldam_loss`."""
         return adjusted_cross_entropy(
             logits,
             targets,
-            Adjustment(scale=self.scale, own=-self.scale * self.margins),
+            Adjustment(scale=self.scale, own=self.own),
             weight=self.weight,
             normalize=self.normalize,
         )

@@ -8,11 +8,11 @@ from annotated_types import Ge
 from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, SampleMean
-from ._device_softmax import RowLoss, RowTerm, device_loss, is_on_device
 from ._inputs import ClassValues, as_float, check_fit, class_values, class_weight
-from ._modulator import check_gamma, focal_modulator
+from ._modulator import check_gamma
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
-from ._softmax_terms import reduce_terms
+from ._sample_loss import SampleLoss
+from ._terms import SampleTerm
 
 
 def poly_loss(
@@ -61,45 +61,17 @@ def poly_loss(
     check_fit(logits, targets)
     logits = as_float(logits)
     weight = class_weight(weight, logits)
-    if is_on_device(logits) and not targets.is_floating_point():
-        rows = RowLoss(
-            targets,
-            RowTerm(gamma=gamma, epsilon=epsilon),
-            reduction=reduction,
-            normalize=normalize,
-            ignore_index=ignore_index,
-            weight=weight,
-            factor=weight,
-        )
-        found = device_loss(logits, rows)
-        if found is not None:
-            return found
-    targets = targets.to(logits) if targets.is_floating_point() else targets
-    normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
+    term = SampleTerm(gamma=gamma, epsilon=epsilon)
     if not targets.is_floating_point():
-        factor = targets != ignore_index
-        if weight is not None:
-            factor = class_values(weight, targets, ignore_index=ignore_index)
-        return reduce_terms(
-            logits,
-            targets,
-            lambda nll, factor: _poly(nll, epsilon=epsilon, gamma=gamma) * factor,
-            values=[factor],
-            reduction=reduction,
-            normalizer=normalizer,
-            ignore_index=ignore_index,
-        )
-    terms = targets * _poly(-logits.log_softmax(dim=1), epsilon=epsilon, gamma=gamma)
+        loss = SampleLoss(targets, term, reduction, normalize, ignore_index, weight, factor=weight)
+        return loss.of(logits)
+    targets = targets.to(logits)
+    normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
+    terms = targets * term.of(-logits.log_softmax(dim=1)).values
     values = terms.sum(dim=1)
     if weight is not None:
         values = class_values(weight, terms, ignore_index=ignore_index)
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
-
-
-def _poly(nll: Tensor, *, epsilon: float, gamma: float) -> Tensor:
-    """Return the loss of each negative log-likelihood."""
-    focal = nll if gamma == 0 else focal_modulator(nll, gamma=gamma) * nll
-    return focal + epsilon * focal_modulator(nll, gamma=gamma + 1)
 
 
 class Poly(SampleMean):

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import over_classes
-from ._device_softmax import RowLoss, RowTerm, device_loss, is_on_device
 from ._inputs import (
     ClassValues,
     as_float,
@@ -25,12 +24,13 @@ from ._inputs import (
 )
 from ._modulator import check_gamma, focal_modulator
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
+from ._sample_loss import SampleLoss
 from ._softmax_terms import (
     SmoothingWeight,
     check_smoothing,
-    reduce_terms,
     smoothed_cross_entropy,
 )
+from ._terms import SampleTerm
 
 Probability = Literal["model", "weighted"]
 
@@ -99,36 +99,14 @@ def softmax_focal_loss(
     check_fit(logits, targets)
     logits = as_float(logits)
     weight = class_weight(weight, logits)
-    targets = targets.to(logits) if targets.is_floating_point() else targets
     factor = _class_factor(logits, alpha=alpha, weight=weight)
     power = weight if probability == "weighted" else None
-    if is_on_device(logits) and label_smoothing == 0 and not targets.is_floating_point():
-        rows = RowLoss(
-            targets,
-            RowTerm(gamma=gamma, gain=scale),
-            reduction=reduction,
-            normalize=normalize,
-            ignore_index=ignore_index,
-            weight=weight,
-            factor=factor,
-            power=power,
-        )
-        found = device_loss(logits, rows)
-        if found is not None:
-            return found
-    normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     if label_smoothing == 0 and not targets.is_floating_point():
-        unknown = None if isinstance(normalizer, int) else ignore_index
-        of_labels = partial(class_values, targets=targets, ignore_index=unknown)
-        return reduce_terms(
-            logits,
-            targets,
-            partial(_term, gamma=gamma, scale=scale),
-            values=[None if part is None else of_labels(part) for part in (factor, power)],
-            reduction=reduction,
-            normalizer=normalizer,
-            ignore_index=ignore_index,
-        )
+        term = SampleTerm(gamma=gamma, gain=scale)
+        loss = SampleLoss(targets, term, reduction, normalize, ignore_index, weight, factor, power)
+        return loss.of(logits)
+    targets = targets.to(logits) if targets.is_floating_point() else targets
+    normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     values = _spread_values(
         logits,
         targets,
@@ -151,17 +129,6 @@ def _class_factor(
         return weight
     factor = class_vector(alpha, logits.shape[1], name="alpha").to(logits)
     return factor if weight is None else factor * weight
-
-
-def _term(
-    nll: Tensor, factor: Tensor | None, power: Tensor | None, *, gamma: float, scale: float = 1
-) -> Tensor:
-    """Return the loss of each sample from its cross-entropy, its factor and its power of p."""
-    values = nll
-    if gamma != 0:
-        values = focal_modulator(nll if power is None else power * nll, gamma=gamma) * nll
-    values = values if factor is None else values * factor
-    return values if scale == 1 else scale * values
 
 
 def _spread_values(
@@ -218,7 +185,7 @@ def _focal_values(
         nll = F.cross_entropy(logits, targets, reduction="none", ignore_index=ignore_index)
         of_labels = partial(class_values, targets=targets, ignore_index=ignore_index)
         parts = [None if part is None else of_labels(part) for part in (factor, power)]
-        return _term(nll, *parts, gamma=gamma)
+        return SampleTerm(gamma=gamma).of(nll, *parts).values
     nll = -logits.log_softmax(dim=1)
     modulated = nll if power is None else over_classes(power, logits) * nll
     terms = targets * focal_modulator(modulated, gamma=gamma) * nll

@@ -26,7 +26,9 @@ from triton.runtime import driver
 
 from losses import _softmax_kernels
 from losses._adjustment import Adjustment
-from losses._device_softmax import RowLoss, RowTerm, device_loss, given_up
+from losses._device_softmax import device_loss, given_up
+from losses._sample_loss import SampleLoss
+from losses._terms import SampleTerm
 from losses.softmax_focal import softmax_focal_loss
 from tests.losses._device_cases import IGNORED, drawn, labels_of, open_to_kernels
 
@@ -77,12 +79,12 @@ def resources(kernel: Any) -> dict[str, int]:
     }
 
 
-def everything(labels: Tensor) -> RowLoss:
+def everything(labels: Tensor) -> SampleLoss:
     """Return a loss with all that a kernel may be given."""
     vector = torch.ones(CLASSES, dtype=torch.float64)
-    return RowLoss(
+    return SampleLoss(
         labels,
-        RowTerm(gamma=0.5, epsilon=0.5, gain=2.0, eps=1.0),
+        SampleTerm(gamma=0.5, epsilon=0.5, gain=2.0, eps=1.0),
         reduction="mean",
         normalize="weights",
         ignore_index=IGNORED,

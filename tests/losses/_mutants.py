@@ -191,9 +191,9 @@ class MarginsStayBehind(Ldam):
 
     def __init__(self, class_counts: Tensor, *, max_margin: float = 0.5, scale: float = 30) -> None:
         super().__init__(class_counts, max_margin=max_margin, scale=scale)
-        margins = self.margins
-        del self.margins
-        self.margins = margins
+        own = self.own
+        del self.own
+        self.own = own
 
 
 class MarginOfTheWrongSign(Ldam):
@@ -201,7 +201,7 @@ class MarginOfTheWrongSign(Ldam):
 
     def __init__(self, class_counts: Tensor, *, max_margin: float = 0.5, scale: float = 30) -> None:
         super().__init__(class_counts, max_margin=max_margin, scale=scale)
-        self.margins.neg_()
+        self.own.neg_()
 
 
 class NotDetachedInfluence(InfluenceBalanced):

@@ -21,19 +21,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses import _device_softmax, _softmax_kernels
+from losses import _device_softmax, _sample_loss, _softmax_kernels
 from losses._adjustment import Adjustment
-from losses._device_softmax import (
-    MadeRows,
-    RowLoss,
-    RowTerm,
-    are_for,
-    compare,
-    is_on_device,
-)
+from losses._device_softmax import MadeRows, are_for, compare, is_on_device
+from losses._sample_loss import SampleLoss
+from losses._terms import SampleTerm
 from losses.cross_entropy import cross_entropy_loss
 from losses.softmax_focal import softmax_focal_loss
-from tests.losses._device_cases import CALLERS, IGNORED, cases, drawn, labels_of, open_to_kernels
+from tests.losses._device_cases import IGNORED, cases, drawn, labels_of, open_to_kernels
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [name for name, _, _ in cases()]
@@ -208,10 +203,10 @@ def test_a_kernel_that_does_nothing_is_found_out_at_its_first_use(
 # --- what kernels are for ---------------------------------------------------------------------
 
 
-def row_loss(labels: Tensor, **changes: Any) -> RowLoss:
-    usual = RowLoss(
+def row_loss(labels: Tensor, **changes: Any) -> SampleLoss:
+    usual = SampleLoss(
         labels,
-        RowTerm(gamma=2.0),
+        SampleTerm(gamma=2.0),
         reduction="mean",
         normalize="samples",
         ignore_index=IGNORED,
@@ -286,15 +281,12 @@ def test_what_second_derivatives_are_of_is_the_loss(name: str) -> None:
     """The composition of what a kernel is told, against the loss that told it."""
     (loss, logits) = next((loss, logits) for other, loss, logits in cases() if other == name)
     x = logits.float().requires_grad_()
-    told: list[tuple[Tensor, RowLoss]] = []
+    told: list[tuple[Tensor, SampleLoss]] = []
 
-    def listening(logits: Tensor, rows: RowLoss) -> None:
+    def listening(logits: Tensor, rows: SampleLoss) -> None:
         told.append((logits, rows))
 
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(open_to_kernels())
-        for module in CALLERS:
-            stack.enter_context(mock.patch.object(module, "device_loss", listening))
+    with open_to_kernels(), mock.patch.object(_sample_loss, "device_loss", listening):
         value = loss(x, labels_of(x))
     ((given, rows),) = told
     torch.testing.assert_close(rows.composed(given), value)

@@ -16,9 +16,10 @@ from torch.autograd import forward_ad
 
 import losses
 from engine.training.runtime import cpu_threads
-from losses import _fused, _fused_sigmoid, _fused_softmax
+from losses import _fused, _fused_sigmoid, _fused_softmax, _sample_loss
 from losses._adjustment import UNADJUSTED, Adjustment
-from losses._softmax_terms import reduce_terms
+from losses._sample_loss import SampleLoss
+from losses._terms import CROSS_ENTROPY, SampleTerm
 from losses.sigmoid_focal import sigmoid_focal_loss
 from losses.softmax_focal import softmax_focal_loss
 
@@ -34,6 +35,7 @@ def gate(*, is_open: bool, part: int = 2**16) -> Iterator[None]:
     least = 0 if is_open else math.inf
     with (
         mock.patch.dict(_fused.MIN_LOGITS, softmax=least, sigmoid=least),
+        mock.patch.object(_sample_loss, "MIN_PARTED", 0),
         mock.patch.object(_fused_softmax, "PART", part),
         mock.patch.multiple(_fused_sigmoid, PART=part, THREAD_LOGITS=1),
     ):
@@ -214,12 +216,12 @@ def test_sigmoid_follows_the_closed_form_on_both_sides_however_it_is_cut(
 @pytest.mark.parametrize("kind", BOTH)
 def test_one_logit_decides_and_either_side_is_right(kind: str) -> None:
     per_row = 1024
-    least = _fused.MIN_LOGITS[kind]
+    least = _fused.MIN_LOGITS[kind] if kind == "sigmoid" else _sample_loss.MIN_PARTED
     for rows in (least // per_row, least // per_row - 1):
         logits = normal(rows, per_row).float().requires_grad_()
         labels = labels_of(rows, num_classes=per_row)
         loss = softmax_focal_loss if kind == "softmax" else sigmoid_focal_loss
-        assert is_fused(loss(logits, labels)) == (logits.numel() == least)
+        assert is_fused(loss(logits, labels)) == (kind == "softmax" or logits.numel() == least)
         ones = torch.ones(rows, dtype=torch.float64)
         if kind == "softmax":
             expected = softmax_in_closed_form(logits.detach(), labels, ones, 2.0)
@@ -289,10 +291,11 @@ def test_adjusted_logits_have_autograds_gradient(
         over = (-1, *[1] * dense)
         scaled = x * scales.view(over) + adjustment.offset.view(over)
         z = scaled + one_hot_of(labels, 3) * adjustment.own.view(over)
-        return torch.nn.functional.cross_entropy(z, labels, reduction="none").square().sum()
+        nll = torch.nn.functional.cross_entropy(z, labels, reduction="none")
+        return (nll * torch.expm1(-nll).square()).sum()
 
     found = value_and_gradient(
-        fused_terms, logits, labels, torch.square, adjustment=adjustment, part=part
+        fused_terms, logits, labels, SampleTerm(gamma=2), adjustment=adjustment, part=part
     )
     torch.testing.assert_close(found, value_and_gradient(composed, logits))
 
@@ -300,23 +303,18 @@ def test_adjusted_logits_have_autograds_gradient(
 def fused_terms(
     logits: Tensor,
     labels: Tensor,
-    term: Callable[..., Tensor] = lambda nll: nll,
+    term: SampleTerm = CROSS_ENTROPY,
     *,
     adjustment: Adjustment = UNADJUSTED,
     ignore_index: int = -100,
     part: int = 2**16,
 ) -> Tensor:
     """The fused sum of term(CE)."""
+    loss = SampleLoss(
+        labels, term, "sum", "samples", ignore_index, None, None, adjustment=adjustment
+    )
     with gate(is_open=True, part=part):
-        value = reduce_terms(
-            logits,
-            labels,
-            term,
-            adjustment=adjustment,
-            reduction="sum",
-            normalizer=torch.tensor(1),
-            ignore_index=ignore_index,
-        )
+        value = loss.of(logits)
     assert is_fused(value)
     return value
 

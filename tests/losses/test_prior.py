@@ -149,7 +149,7 @@ def test_ldam_without_margin_is_cross_entropy_of_scaled_logits() -> None:
 
 
 def test_margins_of_ldam_skip_a_class_without_images() -> None:
-    margins = Ldam(torch.tensor([16, 0, 1])).margins
+    margins = Ldam(torch.tensor([16, 0, 1]), scale=1).own.neg()
     assert margins.tolist() == pytest.approx([0.25, 0, 0.5])
 
 
