@@ -78,6 +78,7 @@ def softmax_in_parts(
         check_labels(labels, logits.shape[1])
         nll = _softmax_into(out, logits[rows], labels, adjustment=adjustment)
         values, slope = term.of(nll.where(valid, 0), *part[2:], with_slope=True)
+        assert slope is not None
         total += values.where(valid, 0).sum()
         slope = torch.where(valid, slope, 0).to(nll)
         at = labels.unsqueeze(1)

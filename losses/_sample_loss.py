@@ -125,6 +125,7 @@ class SampleLoss(NamedTuple):
             self.size,
             with_slope=True,
         )
+        assert slope is not None
         divisor = self._normalizer(None)
         value = reduce_values(values, reduction="mean", normalizer=divisor)
         slope = slope * (-1 / as_divisor(divisor))
