@@ -46,16 +46,16 @@ def device_loss(logits: Tensor, loss: SampleLoss) -> Tensor | None:
     """
     if not are_for(logits, loss) or given_up.is_set():
         return None
-    from . import _softmax_kernels as kernels
+    from ._softmax_kernels import AVAILABLE, row_losses
 
-    if not kernels.AVAILABLE:
+    if not AVAILABLE:
         return None
     loss = _beside(loss, logits)
     wants = torch.is_grad_enabled() and logits.requires_grad
     try:
         # Triton starts kernels on the current device.
         with torch.cuda.device_of(logits):
-            made = kernels.row_losses(_dense(logits.detach()), loss, with_gradient=wants)
+            made = row_losses(_dense(logits.detach()), loss, with_gradient=wants)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - a compiler, a driver, a cache: any of them

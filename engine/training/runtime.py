@@ -139,15 +139,17 @@ def cpu_threads(count: int | None) -> Iterator[int]:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed, which the next step asks for again; elsewhere do nothing.
+    """Let glibc keep what is freed from here on, for the next step; elsewhere do nothing.
 
     By its own measure it gives the memory of activations back to the system in every step, and the
-    system hands it out again page by page, each filled with zeros.
+    system hands it out again page by page, each filled with zeros. What was freed before goes back,
+    and is no part of the memory of the run that begins.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 2**30)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    libc = ctypes.CDLL(None) if os.name == "posix" else None
+    if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.malloc_trim(0)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ MUTANTS: list[tuple[type[nn.Module], str, str]] = [
     (m.ReversedWeights, "weight_of_the_true_class", "the loss of one sample of class 0"),
     (m.FirstClassIsBackground, "class_permutation", "the loss of renamed classes"),
     (m.OneForEachLabel, "absent_class", "not finite where all samples have class 0"),
-    (m.MarginsStayBehind, "moving", "margins does not follow"),
+    (m.MarginsStayBehind, "moving", "own does not follow"),
     (m.MarginOfTheWrongSign, "slow_loop", "the loss is"),
     (m.NotDetachedInfluence, "gradcheck", "no longer breaks it"),
     (m.HalfPrecisionSums, "half_precision", "give a loss in torch.float16"),
