@@ -6,24 +6,20 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from data._base import DataError
+from data._columns import Columns, ListMistake, choose_columns
 from data._folder import readable
 
 _CHUNK = 100_000  # lines held as Python objects at a time
-_MOST_NAMED = 8  # columns named in one message
-# What a column is called where data.columns does not say, in the order they are looked for.
-_USUAL = (
-    ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "image_filepath"),
-    ("label", "class", "target", "category", "class_id", "category_id", "anomaly_class"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +35,7 @@ class ListFile:
         groups: (N,) bytes, None without a column of groups.
         num_blank: Blank lines, which are left out.
         has_columns: Whether it is a table or JSON, whose columns have names.
+        columns: What these are, as far as it is one.
     """
 
     key: str
@@ -49,6 +46,7 @@ class ListFile:
     groups: np.ndarray | None
     num_blank: int
     has_columns: bool
+    columns: Columns
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -76,8 +74,11 @@ class _Row(NamedTuple):
     fields: Sequence[bytes]
 
 
-class _Mistake(Exception):  # noqa: N818 - becomes a DataError that names key and file
-    """What is wrong with a list: the message goes on after the name of the file."""
+class _Table(NamedTuple):
+    """The columns of a table or JSON, and its rows; None for a blank one."""
+
+    columns: Columns
+    rows: Iterator[_Row | None]
 
 
 def read_list(file: Path, *, key: str, columns: Sequence[str] | None) -> ListFile:
@@ -96,18 +97,20 @@ def read_list(file: Path, *, key: str, columns: Sequence[str] | None) -> ListFil
         content = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
     if b"\0" in content:
         raise DataError(f"{key}: {file} is not a list in UTF-8 text")
-    kinds = {".csv": _table_rows, ".tsv": _table_rows, ".json": _json_rows}
-    read_rows = kinds.get(file.suffix.lower())
+    kinds = {".csv": _read_table, ".tsv": _read_table, ".json": _read_json}
+    read = kinds.get(file.suffix.lower())
+    names = Columns()
     try:
-        if read_rows is None:
+        if read is None:
             content = content.replace(b"\r\n", b"\n")
             parts = list(_plain_parts(content) or _text_parts(content))
         else:
-            parts = list(_in_parts(read_rows(content, columns)))
+            names, rows = read(content, columns)
+            parts = list(_in_parts(rows))
         paths, labels, groups, places, num_blank = _joined(parts)
         if np.char.isdigit(paths).all() and not np.char.isdigit(labels).any():
-            raise _Mistake(": every path is a number and no label is: expected the path first")
-    except _Mistake as mistake:
+            raise ListMistake(": every path is a number and no label is: expected the path first")
+    except ListMistake as mistake:
         raise DataError(f"{key}: {file}{mistake}") from mistake
     return ListFile(
         key=key,
@@ -117,7 +120,8 @@ def read_list(file: Path, *, key: str, columns: Sequence[str] | None) -> ListFil
         places=places,
         groups=groups,
         num_blank=num_blank,
-        has_columns=read_rows is not None,
+        has_columns=read is not None,
+        columns=names,
     )
 
 
@@ -140,7 +144,7 @@ class _Arrays(NamedTuple):
 def _joined(parts: Sequence[_Part]) -> _Arrays:
     filled = [part for part in parts if len(part.places)]
     if not filled:
-        raise _Mistake(" has no image")
+        raise ListMistake(" has no image")
     columns = zip(*(part.columns for part in filled), strict=True)
     paths, labels, *groups = (np.concatenate(column) for column in columns)
     places = np.concatenate([part.places for part in filled])
@@ -194,7 +198,7 @@ def _text_parts(content: bytes) -> Iterator[_Part]:
             places = np.flatnonzero(list(map(bool, labels)))
             for place, path in enumerate(paths):
                 if path and not labels[place]:
-                    raise _Mistake(
+                    raise ListMistake(
                         f", line {start + place + 1}: {_shown(path)} has no label after the path; "
                         "expected `path label` on every line (a table with named columns ends in "
                         ".csv)"
@@ -219,62 +223,88 @@ def _fields(line: bytes) -> tuple[bytes, bytes]:
     return (words[0].strip(), words[1]) if len(words) == 2 else (b"".join(words), b"")
 
 
-def _table_rows(content: bytes, columns: Sequence[str] | None) -> Iterator[_Row | None]:
-    """Yield the rows of a table whose first line names the columns."""
+class _Reader(Protocol):
+    """What :func:`csv.reader` returns."""
+
+    @property
+    def line_num(self) -> int: ...
+    def __iter__(self) -> Iterator[list[str]]: ...
+
+
+def _read_table(content: bytes, columns: Sequence[str] | None) -> _Table:
+    """Read a table whose first line names the columns."""
     lines = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
     first = lines.readline()
     lines.seek(0)
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    try:
+    with _malformed_lines(reader):
         header = [name.strip() for name in next(reader, [])]
-        chosen = _chosen(header, columns, what="Its first line, which names them, has")
+    chosen = choose_columns(header, columns, what="Its first line, which names them, has")
+    return _Table(Columns.of(header, chosen), _table_rows(reader, chosen, num_columns=len(header)))
+
+
+def _table_rows(
+    reader: _Reader, chosen: Sequence[int], *, num_columns: int
+) -> Iterator[_Row | None]:
+    with _malformed_lines(reader):
         for row in reader:
             if not any(row):
                 yield None
                 continue
-            if len(row) != len(header):
-                raise _Mistake(
-                    f", line {reader.line_num}: has {len(row)} values for {len(header)} columns"
+            if len(row) != num_columns:
+                raise ListMistake(
+                    f", line {reader.line_num}: has {len(row)} values for {num_columns} columns"
                 )
             values = [row[index].strip() for index in chosen]
             yield _Row(reader.line_num, _encoded(values, f", line {reader.line_num}"))
+
+
+@contextmanager
+def _malformed_lines(reader: _Reader) -> Iterator[None]:
+    try:
+        yield
     except csv.Error as error:
-        raise _Mistake(f", line {reader.line_num}: {error}") from error
+        raise ListMistake(f", line {reader.line_num}: {error}") from error
 
 
-def _json_rows(content: bytes, columns: Sequence[str] | None) -> Iterator[_Row | None]:
-    """Yield the entries of a list of objects, of an object of objects, or of {path: label}."""
+def _read_json(content: bytes, columns: Sequence[str] | None) -> _Table:
+    """Read a list of objects, an object of objects, or {path: label}."""
     try:
         found = json.loads(content, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
-        raise _Mistake(f" is not JSON ({error})") from error
+        raise ListMistake(f" is not JSON ({error})") from error
     entries = list(found.values()) if isinstance(found, dict) else found
     if isinstance(found, dict) and found and not any(isinstance(e, dict | list) for e in entries):
         if columns is not None:
-            raise _Mistake(
+            raise ListMistake(
                 " is {path: label}, where data.columns has no effect: leave it out, or write an "
                 "object {path: ..., label: ...} for each image"
             )
-        for number, (path, label) in enumerate(found.items(), start=1):
-            yield _Row(number, _encoded([path, _text(label)], f", entry {number}"))
-        return
+        return _Table(Columns(), _json_rows([path, _text(label)] for path, label in found.items()))
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise _Mistake(
+        raise ListMistake(
             ": expected {image: {path: ..., label: ...}}, a list of such objects, or {path: label}"
         )
-    names = list(entries[0]) if entries else []
-    chosen = [names[index] for index in _chosen(names, columns)] if entries else []
+    if not entries:
+        return _Table(Columns(), iter(()))
+    names = list(entries[0])
+    used, unused = Columns.of(names, choose_columns(names, columns))
+    rows = ([_text(entry.get(name)) for name in used] for entry in entries)
+    return _Table(Columns(used, unused), _json_rows(rows))
+
+
+def _json_rows(entries: Iterable[Sequence[str]]) -> Iterator[_Row]:
+    """Yield path, label and perhaps group of each entry."""
     for number, entry in enumerate(entries, start=1):
-        values = [_text(entry.get(name)) for name in chosen]
-        yield _Row(number, _encoded(values, f", entry {number}"))
+        yield _Row(number, _encoded(entry, f", entry {number}"))
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise _Mistake(f" has the key {twice!r} twice")
+        raise ListMistake(f" has the key {twice!r} twice")
     return found
 
 
@@ -288,32 +318,11 @@ def _encoded(values: Sequence[str], place: str) -> tuple[bytes, ...]:
     """Return path, label and group as bytes, none of them empty."""
     for value, what in zip(values, ("path", "label", "group"), strict=False):
         if not value:
-            raise _Mistake(f"{place}: has no {what}")
+            raise ListMistake(f"{place}: has no {what}")
     try:
         return tuple(value.encode("utf-8", "surrogateescape") for value in values)
     except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair
-        raise _Mistake(f"{place}: {error.object!a} is no UTF-8 text") from error
-
-
-def _chosen(
-    header: Sequence[str], columns: Sequence[str] | None, *, what: str = "It has"
-) -> list[int]:
-    """Return which columns are path, label and group: those named, else those of usual names."""
-    have = ", ".join(header[:_MOST_NAMED]) + (", ..." if len(header) > _MOST_NAMED else "")
-    have = have or "none"
-    if columns is not None:
-        unknown = [name for name in columns if name not in header]
-        if unknown:
-            raise _Mistake(f" has no column {unknown[0]!r} (data.columns); it has {have}")
-        return [header.index(name) for name in columns]
-    lower = [name.lower() for name in header]
-    found = [next((lower.index(u) for u in usual if u in lower), None) for usual in _USUAL]
-    if None in found:
-        raise _Mistake(
-            f": which columns hold path and label? {what} {have}; name them in data.columns, as "
-            "in data.columns=[file, class]"
-        )
-    return [index for index in found if index is not None]
+        raise ListMistake(f"{place}: {error.object!a} is no UTF-8 text") from error
 
 
 def _shown(text: bytes) -> str:

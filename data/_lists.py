@@ -13,6 +13,7 @@ import torch
 
 from data._base import DataError, Refuse
 from data._class_names import KEY, read_class_names
+from data._columns import unused_notes
 from data._folder import Files, Listing, move_test
 from data._known_lists import Recognised, recognise
 from data._list_file import ListFile
@@ -63,6 +64,7 @@ def check_lists(
         plain, said = relative_paths(listed, folder)
         kept[split], repeated = without_repeats(plain)
         notes += [*said, *repeated]
+    notes += unused_notes({listed.file.name: listed.columns for listed in lists.values()})
     check_apart(kept, refuse=refuse)
     groups = _groups(kept, refuse=refuse)
     classes = list_classes(kept)

@@ -248,6 +248,55 @@ def test_a_group_in_two_splits_is_refused(shelf: Shelf) -> None:
     )
 
 
+def tables(shelf: Shelf, names: str) -> dict[str, str]:
+    """Write both lists as tables with a value of each further column; return their keys."""
+    more = "," * names.count(",") + "p" if names else ""
+    for split, lines in (("train", TRAIN), ("test", TEST)):
+        rows = [f"{line.replace(' ', ',')},{more}" for line in lines]
+        shelf.write(f"{split}.csv", f"file,label,{names}", *rows)
+    return {"train": "train.csv", "test": "test.csv"}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("patient", "column patient is not used; data.columns=[file,label,patient] makes it the"),
+        ("PatientID", "column PatientID is not used; data.columns=[file,label,PatientID] makes"),
+        ("Case No", 'not used; data.columns=[file,label,"Case No"] makes it the group'),
+        (
+            "age,slide_id,site",
+            "columns age, slide_id, site are not used; data.columns=[file,label,",
+        ),
+        ("age,slide_id", "slide_id] makes slide_id the group, which is kept in one split"),
+    ],
+)
+def test_a_column_that_is_called_like_groups_and_not_used_is_named_with_the_key(
+    shelf: Shelf, names: str, said: str
+) -> None:
+    (note,) = shelf.load(**tables(shelf, names)).notes
+    assert note.startswith("train.csv, test.csv: column")
+    assert said in note
+
+
+def test_any_other_column_that_is_not_used_is_named_alone(shelf: Shelf) -> None:
+    """Nor is a second group offered where there is one, or an index without a name spoken of."""
+    lists = tables(shelf, "age,,grouped")
+    said = "train.csv, test.csv: columns age, grouped are not used"
+    assert shelf.load(**lists).notes == (said,)
+    lists = {"train": tables(shelf, "patient,site")["train"], "test_fraction": 0.4}
+    rows = [f"{line.replace(' ', ',')},p{n},x" for n, line in enumerate(TRAIN)]
+    shelf.write("train.csv", "file,label,patient,site", *rows)
+    notes = shelf.load(**lists, columns=("file", "label", "patient")).notes
+    assert "train.csv: column site is not used" in notes
+
+
+def test_a_key_of_json_that_is_not_used_is_named(shelf: Shelf) -> None:
+    rows = [dict(zip(("file", "label"), line.split(), strict=True), track=7) for line in TRAIN]
+    (shelf.path / "train.json").write_text(json.dumps(rows))
+    (note,) = shelf.load(train="train.json").notes
+    assert note.startswith("train.json: column track is not used; data.columns=[file,label,track]")
+
+
 @pytest.mark.parametrize("keys", [{}, {"cache_gb": 0}])
 def test_a_copy_under_another_name_is_left_out_of_training_on_request(
     shelf: Shelf, keys: dict[str, Any]
