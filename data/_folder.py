@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from data._base import DataError
-from data._folder_groups import BY_FOLDER, group_names, number_groups
+from data._folder_groups import BY_FOLDER, check_group_by, group_names, number_groups
 from data._groups import split_groups
 
 _VALIDATION_NAMES = ("val", "valid", "validation")
@@ -109,6 +109,8 @@ def list_folder(
         DataError: If a folder is missing, empty or cannot be read, a class is only in test or val,
             the name of a class is no UTF-8, or a class folder holds anything but files.
     """
+    if group_by is not None:
+        check_group_by(group_by)
     with readable(folder):
         places = _split_places(folder, is_drawn=test_fraction is not None)
         class_names = _class_folders(folder / places["train"])
@@ -118,7 +120,7 @@ def list_folder(
                 place,
                 class_names=class_names,
                 train=places["train"],
-                is_nested=group_by == BY_FOLDER,
+                group_by=group_by,
             )
             for name, place in places.items()
         }
@@ -253,7 +255,7 @@ def _class_folders(split: Path) -> list[str]:
 
 
 def _list_split(
-    folder: Path, place: str, *, class_names: list[str], train: str, is_nested: bool
+    folder: Path, place: str, *, class_names: list[str], train: str, group_by: str | None
 ) -> Files:
     here = _class_folders(folder / place)
     unknown = sorted(set(here) - set(class_names))
@@ -267,7 +269,7 @@ def _list_split(
     targets: list[int] = []
     prefix = "" if place == "." else f"{place}/"
     for name in here:
-        files = _class_files(folder / place / name, is_nested=is_nested)
+        files = _class_files(folder / place / name, group_by=group_by)
         names += [os.fsencode(f"{prefix}{name}/{file}") for file in files]
         facts += files.values()
         targets += [class_names.index(name)] * len(files)
@@ -275,12 +277,12 @@ def _list_split(
     return Files(np.array(names), sizes, times, torch.tensor(targets))
 
 
-def _class_files(folder: Path, *, is_nested: bool = False) -> dict[str, tuple[int, int]]:
+def _class_files(folder: Path, *, group_by: str | None) -> dict[str, tuple[int, int]]:
     """Return size and time of last change of each file, by name.
 
-    Where files ``is_nested``, they are in folders of their groups.
+    Where ``group_by`` is ``folder``, files are in folders of their groups.
     """
-    if is_nested:
+    if group_by == BY_FOLDER:
         groups = _folders(folder)
         with os.scandir(folder) as entries:
             loose = [e.path for e in entries if not e.is_dir() and not _is_left_out(e.name)]
@@ -292,19 +294,20 @@ def _class_files(folder: Path, *, is_nested: bool = False) -> dict[str, tuple[in
         return {
             f"{group}/{name}": facts
             for group in groups
-            for name, facts in _class_files(folder / group).items()
+            for name, facts in _own_files(folder / group, group_by=group_by).items()
         }
+    return _own_files(folder, group_by=group_by)
+
+
+def _own_files(folder: Path, *, group_by: str | None) -> dict[str, tuple[int, int]]:
+    """Return size and time of last change of each file of a folder of images, by name."""
     files: dict[str, tuple[int, int]] = {}
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda e: e.name):
             if _is_left_out(entry.name):
                 continue
             if entry.is_dir():
-                raise DataError(
-                    f"data.path: {entry.path} is a folder in a class folder: images are expected "
-                    "directly in the folder of their class, or, if these are groups of images that "
-                    "belong together, with data.group_by=folder"
-                )
+                raise DataError(_nested(entry.path, group_by))
             facts = entry.stat()
             if not stat.S_ISREG(facts.st_mode):
                 raise DataError(f"data.path: {entry.path} is not a file: replace it or remove it")
@@ -312,6 +315,25 @@ def _class_files(folder: Path, *, is_nested: bool = False) -> dict[str, tuple[in
     if not files:
         raise DataError(f"data.path: {folder} has no images: fill it or remove it")
     return files
+
+
+def _nested(path: str, group_by: str | None) -> str:
+    """Return the message about a folder where images are expected."""
+    if group_by == BY_FOLDER:
+        return (
+            f"data.group_by=folder: {path} is a folder in the folder of a group: images are "
+            "expected in <class>/<group>/"
+        )
+    if group_by is not None:
+        return (
+            f"data.group_by={group_by}: is searched in the names of files in the folder of their "
+            f"class, and {path} is a folder there; data.group_by=folder makes a group of each"
+        )
+    return (
+        f"data.path: {path} is a folder in a class folder: images are expected directly in the "
+        "folder of their class, or, if these are groups of images that belong together, with "
+        "data.group_by=folder"
+    )
 
 
 def move_test(splits: dict[str, Files], fraction: float) -> str:

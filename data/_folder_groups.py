@@ -41,6 +41,25 @@ def shared_groups(groups: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def check_group_by(group_by: str) -> None:
+    """Refuse what is neither ``folder`` nor a regular expression.
+
+    Raises:
+        DataError: If it is not.
+    """
+    if group_by != BY_FOLDER:
+        _compiled(group_by)
+
+
+def _compiled(group_by: str) -> re.Pattern[str]:
+    try:
+        return re.compile(group_by)
+    except re.error as error:
+        raise DataError(
+            f"data.group_by={group_by}: is neither folder nor a regular expression ({error})"
+        ) from error
+
+
 def group_names(names: np.ndarray, group_by: str) -> np.ndarray:
     """Return the group of each file by name, (N,) str.
 
@@ -56,12 +75,7 @@ def group_names(names: np.ndarray, group_by: str) -> np.ndarray:
     paths = [os.fsdecode(name) for name in names]
     if group_by == BY_FOLDER:
         return np.array([path.split("/")[-2] for path in paths])
-    try:
-        pattern = re.compile(group_by)
-    except re.error as error:
-        raise DataError(
-            f"data.group_by={group_by}: is neither folder nor a regular expression ({error})"
-        ) from error
+    pattern = _compiled(group_by)
     groups = []
     for path in paths:
         match = pattern.search(path.rpartition("/")[2])

@@ -47,7 +47,7 @@ class ImageFolder:
             often fill 12.
         group_by: Which images belong together (a patient, a track) and must be in one split:
             folder, for train/<class>/<group>/*; else a regular expression that is searched in the
-            name of each file, whose first bracket names the group.
+            name of each file, whose first bracket, or without brackets all of it, names the group.
 
     Raises:
         DataError: If ``path`` is missing, or is not a folder of that form, or an image is in two

@@ -83,6 +83,40 @@ def test_folders_in_class_folders_name_the_key_that_makes_groups_of_them(pets: P
         load(pets, test_fraction=0.3)
 
 
+@pytest.mark.parametrize(
+    ("group_by", "expected"),
+    [
+        ("(p", r"^data\.group_by=\(p: is neither folder nor a regular expression"),
+        (
+            r"p\d",
+            r"^data\.group_by=p\\d: is searched in the names of files .*, and .*/cat/p1 is a "
+            r"folder there; data\.group_by=folder makes a group of each$",
+        ),
+    ],
+)
+def test_an_expression_for_a_folder_of_groups_is_named(
+    pets: Path, group_by: str, expected: str
+) -> None:
+    with pytest.raises(DataError, match=expected):
+        load(pets, test_fraction=0.3, group_by=group_by)
+
+
+def test_an_expression_without_brackets_names_the_group_by_all_that_it_matches(pets: Path) -> None:
+    flat = pets.with_name("flat")
+    plain, bracket = (
+        load(flat, test_fraction=0.3, group_by=group_by).train.groups
+        for group_by in (r"p\d", r"(p\d)_")
+    )
+    assert plain is not None and bracket is not None
+    assert plain.tolist() == bracket.tolist()
+
+
+def test_a_folder_in_the_folder_of_a_group_is_named(pets: Path) -> None:
+    write_image(pets / "cat/p1/first/1.png")
+    with pytest.raises(DataError, match=r"group_by=folder: .*/p1/first is a folder in the folder"):
+        load(pets, test_fraction=0.3, group_by="folder")
+
+
 def test_a_file_beside_the_groups_is_named(pets: Path) -> None:
     write_image(pets / "cat/loose.png")
     with pytest.raises(DataError, match=r"group_by=folder: .*cat/loose\.png is no folder of imag"):
