@@ -17,6 +17,10 @@ class DataError(ValueError):
     """A mistake about data that the user can fix, told in one line."""
 
 
+class HoldOutError(DataError):
+    """The validation split that is asked for cannot be held out of these training images."""
+
+
 Refuse = Callable[[str], None]
 """What is done with a sentence about data that no run may use."""
 

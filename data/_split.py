@@ -13,6 +13,7 @@ from data._base import (
     Classes,
     DataError,
     DiskImages,
+    HoldOutError,
     Labelled,
     LongTailed,
     Pool,
@@ -282,10 +283,10 @@ def _whole_groups(
     """Return which images (N,) are held out: those of whole groups, about a fraction of each class.
 
     Raises:
-        DataError: If a number of each class is asked for, or nothing can be held out.
+        HoldOutError: If a number of each class is asked for, or nothing can be held out.
     """
     if validation.per_class is not None:
-        raise DataError(
+        raise HoldOutError(
             f"data.validation.per_class={validation.per_class}: cannot be met by whole groups of "
             "images; set it to null and data.validation.fraction instead, or, where images of one "
             "group may be in two splits, data.validation.group=false"
@@ -294,7 +295,7 @@ def _whole_groups(
     shares = (1 - validation.fraction, validation.fraction)
     is_val = split_groups(part.targets.numpy(), groups, shares=shares, seed=seed) == 1
     if not is_val.any():
-        raise DataError(
+        raise HoldOutError(
             f"data.validation.fraction={validation.fraction:g} leaves the validation split empty: "
             "no group can be spared; set it higher or to null"
         )
@@ -311,7 +312,7 @@ def _validation_sizes(
     """Return how many validation images each class has, leaving it one to train on."""
     if validation.per_class is not None:
         for label in np.flatnonzero(available <= validation.per_class)[:1]:
-            raise DataError(
+            raise HoldOutError(
                 f"data.validation.per_class={validation.per_class} leaves class "
                 f"{class_label(int(label), class_names)} no training image: it has "
                 f"{available[label]} beside the test split; set it lower or to null"
@@ -322,12 +323,12 @@ def _validation_sizes(
     rounded = np.floor(validation.fraction * drawn + 0.5).astype(np.int64)
     sizes = np.minimum(rounded, available - 1)
     if (available == 1).all():
-        raise DataError(
+        raise HoldOutError(
             f"data.validation.fraction={validation.fraction:g} leaves no training image: every "
             "class has one image beside the test split; set it to null"
         )
     if sizes.sum() == 0:
-        raise DataError(
+        raise HoldOutError(
             f"data.validation.fraction={validation.fraction:g} leaves the validation split empty: "
             "set it higher or to null"
         )

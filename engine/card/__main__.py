@@ -21,8 +21,9 @@ usage: python -m engine.card [FILE.yaml ...] [key=value ...] [--near BITS] [--ou
 Describe the data of a config before anything is trained: classes and images, how long the tail is,
 files, repeated images, groups that belong together, and what differences the test split can show.
 Nothing is trained and no run folder is written. Of what train.py refuses data for, files that are
-missing or cannot be read, and images or groups in two splits, are named and the rest is described;
-any other mistake ends the card as it ends train.py.
+missing or cannot be read, images or groups in two splits, and too few images or groups to hold
+validation out are named and the rest is described; any other mistake ends the card as it ends
+train.py.
 
   python -m engine.card data=infrared_solar
   python -m engine.card data=image_folder data.path=photos data.size=64 --near 4 --out card

@@ -15,11 +15,11 @@ from engine.card.seed_noise import SeedNoise, seed_noise
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config, component_keys
 from engine.report.data_facts import DataFacts, data_facts
-from engine.training.build import data_source, group_limits
+from engine.training.build import build_dataset, data_source, group_limits
 from engine.training.metrics import few_shot_groups
 from engine.training.repeats import find_repeats
 from engine.training.run_folder import RunFolder
-from engine.training.setup import load_dataset
+from engine.training.setup import load_dataset, taught_names
 
 _MOST_NAMED = 20  # broken files
 _DECODING = {"grey_bits"}  # keys that decide which files can be decoded
@@ -55,8 +55,8 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
         most_bits: as for :func:`engine.training.repeats.find_repeats`.
 
     Raises:
-        ConfigError: data are missing or do not allow what the config asks, or a file cannot be
-            read and the data set knows no way to leave it out.
+        ConfigError: data are missing or do not allow what the config asks but validation, or a file
+            cannot be read and the data set knows no way to leave it out.
     """
     with mistakes_of(data.DataError):
         source = data_source(config)
@@ -68,7 +68,7 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
         if described.faults and not hasattr(source, "describe"):
             raise ConfigError(described.faults)
         try:
-            dataset = load_dataset(config, source=described)
+            dataset = _load(config, described)
         except ConfigError as error:
             raise ConfigError([*described.faults, *error.mistakes]) from error
         repeats = find_repeats(dataset.splits, most_bits=most_bits)
@@ -95,6 +95,22 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
     )
 
 
+def _load(config: Config, described: _Described) -> data.LongTailed:
+    """Load the splits of a config, without validation where the data do not allow it."""
+    try:
+        return load_dataset(config, source=described)
+    except ConfigError as error:
+        if not isinstance(error.__cause__, data.HoldOutError):
+            raise
+        described.faults.append(f"{error} (described without validation)")
+    none = config.data.validation.model_copy(update={"per_class": None, "fraction": None})
+    section = config.data.model_copy(update={"validation": none})
+    # Keys that have no effect without validation are no further mistakes of the user.
+    return build_dataset(
+        config.model_copy(update={"data": section}), taught=taught_names(config), source=described
+    )
+
+
 class _Described:
     """A reader of data that keeps why a run refuses them, and loads what can be read.
 
@@ -105,16 +121,19 @@ class _Described:
 
     def __init__(self, source: Any, broken: Mapping[Path, str]) -> None:
         self._source, self._broken = source, broken
+        self._pool: data.Pool | None = None
         self.faults = list(broken.values())[:_MOST_NAMED]
         if (more := len(broken) - _MOST_NAMED) > 0:
             self.faults.append(f"... and {more:,} more files")
 
     def load(self) -> data.Pool:
         """Return what can be read of the data, files on disk compared with each other."""
-        describe = getattr(self._source, "describe", None)
-        pool: data.Pool = (
-            self._source.load()
-            if describe is None
-            else describe(without=self._broken, refuse=self.faults.append)
-        )
-        return data.compare_files(pool)
+        if self._pool is None:
+            describe = getattr(self._source, "describe", None)
+            pool: data.Pool = (
+                self._source.load()
+                if describe is None
+                else describe(without=self._broken, refuse=self.faults.append)
+            )
+            self._pool = data.compare_files(pool)
+        return self._pool

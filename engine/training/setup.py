@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,13 +187,18 @@ def load_dataset(config: Config, *, source: data.Source | None = None) -> data.L
     """
     facts = None if config.teacher is None else named_runs.teacher_facts(config.teacher)
     with Processes.current().local_main_first():
-        dataset = build.build_dataset(
-            config, taught=() if facts is None else trained.known_names(facts), source=source
-        )
+        dataset = build.build_dataset(config, taught=taught_names(config), source=source)
     data_checks.check_config(config, dataset)
     if facts is not None:
         data_checks.check_teacher(config, dataset, facts)
     return dataset
+
+
+def taught_names(config: Config) -> Sequence[str]:
+    """Return the names of the classes that the teacher knows; none without a teacher."""
+    if config.teacher is None:
+        return ()
+    return trained.known_names(named_runs.teacher_facts(config.teacher))
 
 
 def set_up(

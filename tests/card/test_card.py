@@ -37,7 +37,7 @@ from engine.training.repeats import find_repeats
 from engine.training.setup import load_dataset
 from tests._full_disk import full_at
 from tests._runs import small_run
-from tests.data._files import write_folder
+from tests.data._files import write_folder, write_image
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +299,27 @@ def test_a_folder_with_a_leak_is_described_and_a_run_refuses_it(
     assert "images that are there more than once: 1 of test in train, too" in printed
     with pytest.raises(ConfigError, match="has the same images in two splits"):
         load_dataset(load(overrides=given))
+
+
+def test_groups_in_two_splits_are_described_where_too_few_are_left_for_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with a key that has no effect without validation: the user did not leave it out."""
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    folder = tmp_path / "scans"
+    for number in range(16):
+        place = f"{'train' if number < 8 else 'test'}/{'ab'[number % 2]}/p{number // 4 % 2}"
+        write_image(folder / place / f"{number}.png")
+    given = [f"data.path={folder}", "data.group_by=folder", "schedule.patience=3"]
+    config = load(overrides=["data=image_folder", *given, f"track.root={tmp_path / 'runs'}"])
+    card = card_of(config)
+    shared, lacking = card.faults
+    assert "has images of one group in two splits: groups of test that are in train" in shared
+    assert lacking == (
+        "data.validation.fraction=0.1 leaves the validation split empty: no group can be spared; "
+        "set it higher or to null (described without validation)"
+    )
+    assert card.totals == {"train": 8, "test": 8}
 
 
 def test_numbers_of_copies_are_those_of_the_notes(
