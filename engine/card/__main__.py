@@ -22,8 +22,8 @@ Describe the data of a config before anything is trained: classes and images, ho
 files, repeated images, groups that belong together, and what differences the test split can show.
 Nothing is trained and no run folder is written. Of what train.py refuses data for, files that are
 missing or cannot be read, images or groups in two splits, and too few images or groups to hold
-validation out are named and the rest is described; any other mistake ends the card as it ends
-train.py.
+validation out are named and the rest is described, with exit code 1; any other mistake ends the
+card as it ends train.py, with exit code 2.
 
   python -m engine.card data=infrared_solar
   python -m engine.card data=image_folder data.path=photos data.size=64 --near 4 --out card
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     except WriteError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
+    return 1 if card.faults else 0
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -258,7 +258,7 @@ def test_every_broken_file_is_named_and_the_rest_is_described(
     copy = shutil.copytree(pets, tmp_path / "pets")
     for name in ("train/cat/001.png", "test/dog/000.png"):
         (copy / name).write_bytes((copy / name).read_bytes()[:60])
-    assert main([*words(copy), "--out", str(tmp_path / "card")]) == 0
+    assert main([*words(copy), "--out", str(tmp_path / "card")]) == 1
     printed = capsys.readouterr().out
     assert "8 training, 3 test" in printed
     assert "2 of 13 cannot be read, and are left out here" in printed
@@ -292,7 +292,7 @@ def test_a_folder_with_a_leak_is_described_and_a_run_refuses_it(
     copy = shutil.copytree(pets, tmp_path / "pets")
     shutil.copy(copy / "test/cat/000.png", copy / "train/dog/000.png")
     given = [*words(copy), "data.group_by=^(00.)"]
-    assert main(given) == 0
+    assert main(given) == 1
     printed = capsys.readouterr().out
     assert f"  data.path: {copy} has the same images in two splits: test images" in printed
     assert f"  data.group_by=^(00.): {copy} has images of one group in two splits" in printed
@@ -382,7 +382,7 @@ def test_lists_that_a_run_refuses_are_described(
         *(f"data.{split}={tmp_path / split}.csv" for split in ("train", "test")),
         *("data.validation.fraction=null", f"track.root={tmp_path}"),
     ]
-    assert main(given) == 0
+    assert main(given) == 1
     printed = capsys.readouterr().out
     assert "7 training, 2 test" in printed
     assert "train/cat/000.png is in train.csv, line 2, too" in printed
