@@ -200,6 +200,8 @@ class Pool:
         verified: The published data set whose training and test lists these images are of, checked
             line by line; empty where nothing says so.
         group_kind: What a group of images is called in sentences, as in "split by smear".
+        joins_copies: Whether a drawn validation split keeps images of equal contents together;
+            false where contents were added to describe the splits of a run that has none.
     """
 
     train: Labelled
@@ -212,6 +214,7 @@ class Pool:
     notes: tuple[str, ...] = ()
     verified: str = ""
     group_kind: str = "group"
+    joins_copies: bool = True
 
 
 class Source(Protocol):

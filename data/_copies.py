@@ -56,7 +56,7 @@ def compare_splits(splits: Mapping[str, Split]) -> dict[str, Split]:
 def compare_files(pool: Pool) -> Pool:
     """Return a pool whose images on disk have numbers of what they show, by the bytes of files.
 
-    Every file is read where the data set has not given them.
+    Every file is read where the data set has not given them; the splits are drawn as without.
 
     Raises:
         DataError: If a file cannot be read.
@@ -68,7 +68,13 @@ def compare_files(pool: Pool) -> Pool:
         return pool
     numbers = number_contents({name: content_digests(part.images) for name, part in parts.items()})
     looked_at = {name: replace(part, contents=numbers[name]) for name, part in parts.items()}
-    return replace(pool, train=looked_at["train"], val=looked_at.get("val"), test=looked_at["test"])
+    return replace(
+        pool,
+        train=looked_at["train"],
+        val=looked_at.get("val"),
+        test=looked_at["test"],
+        joins_copies=False,
+    )
 
 
 def told_apart(splits: Mapping[str, Split]) -> dict[str, Told] | None:

@@ -71,6 +71,28 @@ def split_groups(
     return _with_training_images(part_of[groups], labels, groups)
 
 
+def merge_groups(groups: np.ndarray, contents: np.ndarray) -> np.ndarray:
+    """Return groups (N,) of which two that share an image are one, by the smallest number of them.
+
+    Args:
+        groups: (N,) number of the group of each image.
+        contents: (N,) number of what each image shows.
+
+    >>> merge_groups(np.array([7, 7, 3, 5, 2]), np.array([0, 1, 1, 2, 3]))
+    array([3, 3, 3, 5, 2])
+    """
+    merged = groups
+    while True:
+        before = merged
+        for shared in (contents, groups):
+            _, unit = np.unique(shared, return_inverse=True)
+            smallest = np.full(unit.max() + 1, np.iinfo(np.int64).max)
+            np.minimum.at(smallest, unit, merged)
+            merged = smallest[unit]
+        if np.array_equal(merged, before):
+            return merged
+
+
 class Drawn(NamedTuple):
     """Ascending positions of the images of two splits that share no group."""
 

@@ -23,7 +23,8 @@ from data._base import (
 from data._class_index import ClassIndex
 from data._classes import choose_classes, select_classes
 from data._copies import across_notes, compare_splits, told_apart, within_notes
-from data._groups import split_groups
+from data._groups import merge_groups, split_groups
+from data._held_out import hold_out
 from data._imbalance import Imbalance, class_label, class_orders, class_sizes
 from data._notes import (
     Plan,
@@ -183,13 +184,21 @@ def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary
     head = default_head if imbalance.head is None else imbalance.head
     drawn = class_sizes(imbalance, available=available, class_names=names, head=head)
     orders = class_orders(imbalance, [classes.positions(label) for label in range(len(names))])
+    joined = pool.train.contents if pool.joins_copies else None
     if validation and validation.group and pool.train.groups is not None:
-        is_val = _whole_groups(pool.train, pool.train.groups, validation, seed=imbalance.seed)
+        groups = pool.train.groups if joined is None else merge_groups(pool.train.groups, joined)
+        is_val = _whole_groups(pool.train, groups, validation, seed=imbalance.seed)
     else:
         sizes = _validation_sizes(validation, drawn=drawn, available=available, class_names=names)
-        is_val = np.zeros(len(pool.train), dtype=bool)
-        for order, size in zip(orders, sizes, strict=True):
-            is_val[order[len(order) - size :]] = True
+        # Where there are groups, data.validation.group=false asks for a draw image by image.
+        contents = joined if pool.train.groups is None else None
+        is_val = hold_out(orders, sizes, contents=contents)
+        if sizes.any() and not is_val.any():
+            raise HoldOutError(
+                "data.validation leaves the validation split empty: images are held out with all "
+                "their copies, and no class can spare some; set data.validation.per_class and "
+                "data.validation.fraction to null"
+            )
     held_out = np.bincount(pool.train.targets.numpy()[is_val], minlength=len(names))
     kept = np.minimum(drawn, available - held_out)
     train = [order[~is_val[order]][:keep] for order, keep in zip(orders, kept, strict=True)]

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from data import Imbalance, Labelled, LongTailed, Pool, Source, Split, Validation, build
+from data import DataError, Imbalance, Labelled, LongTailed, Pool, Source, Split, Validation, build
+from data._copies import compare_files
 from data.image_folder import ImageFolder
-from tests.data._files import write_folder
+from data.image_list import ImageList
+from tests.data._files import write_folder, write_image
 from tests.data._lists import TRAIN, Shelf, new_shelf
 from tests.data._pools import PoolOf
 
@@ -22,6 +24,80 @@ AHEAD = "images that are in train, too"
 
 def drawn(source: Source, validation: Validation = NONE, **keys: object) -> LongTailed:
     return build(source, imbalance=Imbalance("none"), validation=validation, **keys)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 12 images a class in training, of which 8 have one copy and one has two."""
+    folder = tmp_path_factory.mktemp("copies") / "pets"
+    write_folder(folder, {"train": {"cat": 12, "dog": 12}, "test": {"cat": 2, "dog": 2}})
+    for name in ("cat", "dog"):
+        for number in range(8):
+            source = folder / f"train/{name}/{number:03}.png"
+            shutil.copy(source, folder / f"train/{name}/p{(number * 5) % 8}_{number}.png")
+        shutil.copy(folder / f"train/{name}/000.png", folder / f"train/{name}/q.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "validation", [Validation(None, 0.3), Validation(per_class=7), Validation(None, 0.3, False)]
+)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_validation_takes_copies_together(copied: Path, validation: Validation, seed: int) -> None:
+    source = ImageFolder(copied.parent / "root", path=str(copied))
+    dataset = build(source, imbalance=Imbalance("none", seed=seed), validation=validation)
+    assert dataset.val is not None
+    assert torch.bincount(dataset.val.targets).tolist() in ([6, 6], [7, 7])
+    assert not any(AHEAD in note for note in dataset.notes)
+    assert any("images that repeat another" in note for note in dataset.notes)
+
+
+def test_groups_that_share_an_image_are_validated_as_one(copied: Path) -> None:
+    """Each file is a group by its name, so that only what is in it joins two of them."""
+    keys = {"group_by": "(.*)", "path": str(copied)}
+    source = ImageFolder(copied.parent / "root", allow_overlap=True, **keys)  # type: ignore[arg-type]
+    dataset = drawn(source, Validation(None, 0.3))
+    assert dataset.val is not None and len(dataset.val) > 8
+    assert not any(AHEAD in note and note.startswith("val") for note in dataset.notes)
+
+
+def test_who_looks_for_the_copies_of_a_run_draws_its_validation_split(copied: Path) -> None:
+    """A run does not look where lists leave images on disk; the card does, and describes it."""
+    names = {s: sorted((copied / s).glob("*/*.png")) for s in ("train", "test")}
+    for split, files in names.items():
+        lines = [f"{file.relative_to(copied)} {file.parent.name}\n" for file in files]
+        (copied.parent / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+    lists = {split: str(copied.parent / f"{split}.txt") for split in names}
+    keys = {"root": str(copied), "cache_gb": 0, "size": 6, **lists}
+    source = ImageList(copied.parent / "root", **keys)  # type: ignore[arg-type]
+
+    class Compared:
+        def load(self) -> Pool:
+            return compare_files(source.load())
+
+    for seed in range(3):
+        validation, imbalance = Validation(None, 0.3), Imbalance("none", seed=seed)
+        run = build(source, imbalance=imbalance, validation=validation)
+        card = build(Compared(), imbalance=imbalance, validation=validation)
+        assert run.split_fingerprint == card.split_fingerprint
+        assert any(AHEAD in note for note in card.notes)
+
+
+def test_a_class_that_is_one_image_and_its_copies_is_not_held_out(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "pets", {s: {"cat": 1, "dog": 4} for s in ("train", "test")})
+    write_image(folder / "test/cat/000.png", seed=1)
+    for number in range(3):
+        shutil.copy(folder / "train/cat/000.png", folder / f"train/cat/copy{number}.png")
+    for number in range(4):
+        write_image(folder / f"test/dog/{number:03}.png", seed=number + 2)
+    source = ImageFolder(tmp_path / "root", path=str(folder))
+    dataset = drawn(source, Validation(None, 0.5))
+    assert dataset.val is not None
+    assert dataset.val.targets.tolist() == [1, 1]
+    shutil.rmtree(folder / "train/dog")
+    shutil.copytree(folder / "train/cat", folder / "train/dog")
+    with pytest.raises(DataError, match="leaves the validation split empty: images are held out"):
+        drawn(source, Validation(None, 0.5))
 
 
 class Twice:
@@ -84,9 +160,7 @@ def test_a_copy_that_was_left_out_is_spoken_of_no_more() -> None:
     assert not set(pixels(dataset.train)) & set(pixels(dataset.val))
 
 
-def test_a_folder_names_the_copies_between_its_training_and_a_drawn_validation(
-    tmp_path: Path,
-) -> None:
+def test_a_copy_of_a_held_out_image_makes_both_part_of_one_split(tmp_path: Path) -> None:
     pets = write_folder(tmp_path / "pets", {s: {"cat": 8, "dog": 8} for s in ("train", "test")})
     plain = drawn(ImageFolder(tmp_path, path=str(pets)), Validation(None, 0.25))
     assert plain.val is not None
@@ -95,7 +169,13 @@ def test_a_folder_names_the_copies_between_its_training_and_a_drawn_validation(
     for keys in ({}, {"cache_gb": 0, "normalize": "imagenet"}):
         source = ImageFolder(tmp_path, path=str(pets), **keys)  # type: ignore[arg-type]
         dataset = drawn(source, Validation(None, 0.25))
-        assert dataset.source_notes == (f"val {AHEAD}: 1 of 4 ({held} = {trained})",)
+        assert dataset.val is not None
+        named = [
+            {split.name(n) for n in range(len(split))} for split in (dataset.train, dataset.val)
+        ]
+        assert any({held, trained} <= own for own in named)
+        (note,) = dataset.source_notes
+        assert "images that repeat another: 1 of" in note
 
 
 def test_a_copy_that_was_left_out_of_a_folder_is_spoken_of_no_more(tmp_path: Path) -> None:
