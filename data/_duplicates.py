@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from data._folder import Listing, readable
+from data._folder import Compare, Listing, readable
 from data._progress import progress
 
 _SAMPLE = 4096  # bytes from the middle of a file, looked at before the whole of it
@@ -47,6 +47,34 @@ def numbered(listing: Listing, equal: np.ndarray) -> dict[str, np.ndarray]:
     numbers = np.arange(sum(sizes))
     numbers[equal[:, 0]] = equal[:, 1]
     return dict(zip(listing.splits, np.split(numbers, np.cumsum(sizes)[:-1]), strict=True))
+
+
+def compare_readable(
+    listing: Listing, without: Collection[Path], compare: Compare
+) -> dict[str, np.ndarray]:
+    """Return a number for each file (N,), the same for equal ones; one of its own if unreadable.
+
+    Args:
+        listing: The files.
+        without: Those that cannot be read.
+        compare: What numbers the others.
+
+    Raises:
+        DataError: If another file cannot be read, or a split has no other.
+    """
+    if not without:
+        return dict(compare(listing))
+    kept = listing.without(without)
+    known = compare(kept)
+    total = sum(len(files) for files in listing.splits.values())
+    found = {}
+    for split, files in listing.splits.items():
+        is_kept = np.isin(files.names, kept.splits[split].names)
+        numbers = -1 - np.arange(total, total + len(files))
+        numbers[is_kept] = known[split]
+        found[split] = numbers
+        total += len(files)
+    return found
 
 
 def _same_content(folder: Path, names: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:

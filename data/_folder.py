@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from data._base import DataError
 from data._folder_groups import BY_FOLDER, check_group_by, group_names, number_groups
-from data._groups import split_groups
+from data._groups import merge_groups, split_groups
+from data._held_out import hold_out
 
 _VALIDATION_NAMES = ("val", "valid", "validation")
 # What operating systems and storage boxes leave behind, in lower case; names with a leading dot
@@ -38,6 +39,7 @@ class Files:
         targets: (N,) int64, class of each file.
         groups: (N,) int64, number of the group of each file, the same in all splits; None where
             nothing is known of groups.
+        contents: (N,) int64, as of :class:`data._base.Labelled`; None where nobody looked yet.
     """
 
     names: np.ndarray
@@ -45,6 +47,7 @@ class Files:
     times: np.ndarray
     targets: Tensor
     groups: np.ndarray | None = None
+    contents: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,8 +55,12 @@ class Files:
     def select(self, index: np.ndarray) -> Files:
         """Return the files at ``index`` (M,), in that order."""
         targets = self.targets[torch.from_numpy(index)]
-        groups = None if self.groups is None else self.groups[index]
-        return Files(self.names[index], self.sizes[index], self.times[index], targets, groups)
+        groups, contents = (
+            None if own is None else own[index] for own in (self.groups, self.contents)
+        )
+        return Files(
+            self.names[index], self.sizes[index], self.times[index], targets, groups, contents
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +96,16 @@ class Listing:
         return replace(self, splits=splits)
 
 
+Compare = Callable[[Listing], Mapping[str, np.ndarray]]
+"""What numbers the files of a listing by their content, by split: the same for equal ones."""
+
+
 def list_folder(
-    folder: Path, *, test_fraction: float | None = None, group_by: str | None = None
+    folder: Path,
+    *,
+    test_fraction: float | None = None,
+    group_by: str | None = None,
+    compare: Compare | None = None,
 ) -> Listing:
     """List train/<class>/*, test/<class>/* and, if it is there, val/<class>/*.
 
@@ -104,6 +119,8 @@ def list_folder(
         test_fraction: Share of each class's files that is drawn as the test split.
         group_by: What images belong together by, as for :func:`data._folder_groups.group_names`;
             with ``folder`` files are one folder further down, and test is drawn by group.
+        compare: What numbers files by their content, by split, before test is drawn; copies are
+            then kept together.
 
     Raises:
         DataError: If a folder is missing, empty or cannot be read, a class is only in test or val,
@@ -131,6 +148,9 @@ def list_folder(
         )
         splits = {name: replace(files, groups=numbers[name]) for name, files in splits.items()}
     if test_fraction is not None:
+        if compare is not None:
+            contents = compare(Listing(folder, tuple(class_names), splits))
+            splits = {name: replace(own, contents=contents[name]) for name, own in splits.items()}
         notes.append(move_test(splits, test_fraction))
     order = [name for name in ("train", "val", "test") if name in splits]
     return Listing(folder, tuple(class_names), {name: splits[name] for name in order}, tuple(notes))
@@ -337,7 +357,7 @@ def _nested(path: str, group_by: str | None) -> str:
 
 
 def move_test(splits: dict[str, Files], fraction: float) -> str:
-    """Move a share of ``train`` to ``test``, groups as a whole; return what to say of it.
+    """Move a share of ``train`` to ``test``, groups and copies as a whole; return what to say.
 
     Raises:
         DataError: If nothing can be moved.
@@ -360,27 +380,34 @@ def _draw_test(files: Files, fraction: float) -> np.ndarray:
 
     So the draw is the same on every machine, and few files move when some are added. Every class
     keeps a training image, and gives a test image if it has two. With groups it is whole ones.
+    Files of equal content are drawn together, as far as it is known.
     """
     if files.groups is not None:
         shares = (1 - fraction, fraction)
-        parts = split_groups(files.targets.numpy(), files.groups, shares=shares)
+        groups = files.groups
+        if files.contents is not None:
+            groups = merge_groups(groups, files.contents)
+        parts = split_groups(files.targets.numpy(), groups, shares=shares)
         if not parts.any():
+            why = "" if groups is files.groups else "; those that share an image count as one"
             raise DataError(
-                f"data.test_fraction={fraction:g}: leaves test empty, no group can be spared"
+                f"data.test_fraction={fraction:g}: leaves test empty, no group can be spared{why}"
             )
         return parts == 1
     digests = np.array(
         [hashlib.sha256(b"/".join(n.split(b"/")[-2:])).digest() for n in files.names]
     )
     labels = files.targets.numpy()
-    is_test = np.zeros(len(files), dtype=bool)
+    orders, sizes = [], []
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
         wanted = max(1, int(fraction * len(own) + 0.5))
-        order = np.argsort(digests[own], kind="stable")
-        is_test[own[order[: min(wanted, len(own) - 1)]]] = True
+        orders.append(own[np.argsort(digests[own], kind="stable")][::-1])
+        sizes.append(min(wanted, len(own) - 1))
+    is_test = hold_out(orders, np.array(sizes), contents=files.contents)
     if not is_test.any():
         raise DataError(
             f"data.test_fraction={fraction:g}: leaves test empty, every class has one image only"
+            + (", or copies of one" if any(sizes) else "")
         )
     return is_test

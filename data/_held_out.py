@@ -1,4 +1,4 @@
-"""Which images of each class validation takes: from the end of its order, copies together."""
+"""Which images of each class validation or test takes: from the end of its order, with copies."""
 
 from __future__ import annotations
 

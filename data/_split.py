@@ -186,8 +186,9 @@ def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary
     orders = class_orders(imbalance, [classes.positions(label) for label in range(len(names))])
     joined = pool.train.contents if pool.joins_copies else None
     if validation and validation.group and pool.train.groups is not None:
-        groups = pool.train.groups if joined is None else merge_groups(pool.train.groups, joined)
-        is_val = _whole_groups(pool.train, groups, validation, seed=imbalance.seed)
+        is_val = _whole_groups(
+            pool.train, pool.train.groups, validation, seed=imbalance.seed, contents=joined
+        )
     else:
         sizes = _validation_sizes(validation, drawn=drawn, available=available, class_names=names)
         # Where there are groups, data.validation.group=false asks for a draw image by image.
@@ -287,28 +288,38 @@ def _of_classes(drawn: _Splits, classes: Classes, *, title: str, keys: Sequence[
 
 
 def _whole_groups(
-    part: Labelled, groups: np.ndarray, validation: Validation, *, seed: int
+    part: Labelled,
+    groups: np.ndarray,
+    validation: Validation,
+    *,
+    seed: int,
+    contents: np.ndarray | None,
 ) -> np.ndarray:
     """Return which images (N,) are held out: those of whole groups, about a fraction of each class.
 
+    Groups that share an image are one, unless no validation is to be had of such.
+
     Raises:
-        HoldOutError: If a number of each class is asked for, or nothing can be held out.
+        HoldOutError: If nothing can be held out.
+        DataError: If a number of each class is asked for.
     """
     if validation.per_class is not None:
-        raise HoldOutError(
+        raise DataError(
             f"data.validation.per_class={validation.per_class}: cannot be met by whole groups of "
             "images; set it to null and data.validation.fraction instead, or, where images of one "
             "group may be in two splits, data.validation.group=false"
         )
     assert validation.fraction is not None
     shares = (1 - validation.fraction, validation.fraction)
-    is_val = split_groups(part.targets.numpy(), groups, shares=shares, seed=seed) == 1
-    if not is_val.any():
-        raise HoldOutError(
-            f"data.validation.fraction={validation.fraction:g} leaves the validation split empty: "
-            "no group can be spared; set it higher or to null"
-        )
-    return is_val
+    merged = [] if contents is None else [merge_groups(groups, contents)]
+    for whole in (*merged, groups):
+        is_val = split_groups(part.targets.numpy(), whole, shares=shares, seed=seed) == 1
+        if is_val.any():
+            return is_val
+    raise HoldOutError(
+        f"data.validation.fraction={validation.fraction:g} leaves the validation split empty: "
+        "no group can be spared; set it higher or to null"
+    )
 
 
 def _validation_sizes(

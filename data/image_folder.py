@@ -11,7 +11,8 @@ from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from data._base import DataError, Pool, Refuse, refuse
 from data._copies import across_notes, told_files
-from data._folder import Listing, find_folder, list_folder
+from data._duplicates import compare_readable
+from data._folder import Compare, Listing, find_folder, list_folder
 from data._folder_groups import group_names, shared_groups
 from data._folder_pool import folder_cache, folder_pool
 
@@ -131,8 +132,16 @@ class ImageFolder:
         Raises:
             DataError: As for :meth:`load`, but for what is refused.
         """
-        listing = self._listing().without(without)
-        contents = self._cache.contents(listing)
+
+        def compare(listing: Listing) -> dict[str, np.ndarray]:
+            return compare_readable(listing, without, self._cache.contents)
+
+        # Where images may be in two splits, test is what the names of files make it.
+        listing = self._listing(None if self._allow_overlap else compare).without(without)
+        known = {name: own.contents for name, own in listing.splits.items()}
+        contents = {name: own for name, own in known.items() if own is not None}
+        if len(contents) < len(known):
+            contents = self._cache.contents(listing)
         groups: dict[str, np.ndarray] = {}
         if self._group_by is not None:
             groups = {
@@ -159,8 +168,13 @@ class ImageFolder:
             contents=contents,
         )
 
-    def _listing(self) -> Listing:
-        return list_folder(self._folder, test_fraction=self._test_fraction, group_by=self._group_by)
+    def _listing(self, compare: Compare | None = None) -> Listing:
+        return list_folder(
+            self._folder,
+            test_fraction=self._test_fraction,
+            group_by=self._group_by,
+            compare=compare,
+        )
 
     def _check_overlaps(
         self, images: tuple[str, ...], groups: tuple[str, ...], *, refuse: Refuse

@@ -52,6 +52,39 @@ def test_validation_takes_copies_together(copied: Path, validation: Validation, 
     assert any("images that repeat another" in note for note in dataset.notes)
 
 
+@pytest.mark.parametrize("group_by", [None, "(.*)"])
+def test_a_folder_draws_test_with_copies_together_and_is_not_refused(
+    copied: Path, group_by: str | None
+) -> None:
+    path = str(copied / "train")
+    source = ImageFolder(copied.parent / "root", path=path, test_fraction=0.3, group_by=group_by)
+    dataset = drawn(source, Validation(None, 0.2))
+    assert torch.bincount(dataset.test.targets).tolist() == [6, 6]
+    assert not any("too: " in note for note in dataset.notes)
+    broken = copied / "train/cat/011.png"
+    whole = source.describe(without=[broken], refuse=lambda _: None)
+    assert len(whole.train) + len(whole.test) == 41
+
+
+def test_groups_that_all_share_an_image_are_validated_one_by_one_and_no_test_is_drawn_of_them(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "pets"
+    for number in range(24):
+        write_image(folder / f"{'ab'[number % 2]}/p{number // 4}_{number}.png")
+    for number in range(6):
+        write_image(folder / f"a/p{number}_blank.png", seed=0)
+    keys = {"path": str(folder), "test_fraction": 0.25, "group_by": r"(p\d)_"}
+    with pytest.raises(DataError, match="no group can be spared; those that share an image count"):
+        drawn(ImageFolder(tmp_path / "root", **keys))  # type: ignore[arg-type]
+    source = ImageFolder(tmp_path / "root", allow_overlap=True, **keys)  # type: ignore[arg-type]
+    dataset = drawn(source, Validation(None, 0.25))
+    assert dataset.val is not None and len(dataset.val) > 0
+    said = " ".join(dataset.notes)
+    assert f"test {AHEAD}: 1 of" in said
+    assert f"val {AHEAD}: 1 of" in said
+
+
 def test_groups_that_share_an_image_are_validated_as_one(copied: Path) -> None:
     """Each file is a group by its name, so that only what is in it joins two of them."""
     keys = {"group_by": "(.*)", "path": str(copied)}
