@@ -40,7 +40,8 @@ def normalise_in_float32(model: nn.Module) -> None:
     norms: list[Any] = [module for module in model.modules() if isinstance(module, NORMS)]
     for norm in norms:
         if not isinstance(norm, InFloat32):
-            norm.__class__ = _in_float32(type(norm))
+            kind: Any = type(norm)
+            norm.__class__ = _in_float32(kind)
 
 
 @functools.cache
