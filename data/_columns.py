@@ -121,5 +121,8 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _printable(name: str) -> str:
-    """Return a name as UTF-8 text: a table may hold other bytes."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """Return a name as text of one line: a table may hold other bytes, line ends and controls."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in name
+    )

@@ -290,6 +290,12 @@ def test_any_other_column_that_is_not_used_is_named_alone(shelf: Shelf) -> None:
     assert "train.csv: column site is not used" in notes
 
 
+def test_a_column_that_is_not_used_is_named_in_one_line_of_plain_text(shelf: Shelf) -> None:
+    (shelf.path / "train.csv").write_bytes(b'file,label,"a\nb\xe9\x1b"\na/0.png,0,1\nb/0.png,1,1\n')
+    said = r"train.csv: column a\nb\udce9\x1b is not used"
+    assert said in shelf.load(train="train.csv").notes
+
+
 def test_a_key_of_json_that_is_not_used_is_named(shelf: Shelf) -> None:
     rows = [dict(zip(("file", "label"), line.split(), strict=True), track=7) for line in TRAIN]
     (shelf.path / "train.json").write_text(json.dumps(rows))
