@@ -38,6 +38,21 @@ def half_width(num: float) -> float:
     return z / (2 * math.sqrt(num + z * z))
 
 
+def wilson(share: float, num: float) -> tuple[float, float]:
+    """Return the ends of Wilson's 95 % interval for a share among ``num`` (Wilson, 1927).
+
+    Unlike a bootstrap interval it has a width where all or none are right.
+
+    >>> low, high = wilson(1.0, 8)
+    >>> f"{low:.3f} {high:.3f}"
+    '0.676 1.000'
+    """
+    square = _normal() ** 2 / num
+    centre = (share + square / 2) / (1 + square)
+    half = math.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+
+
 def effective_number(weights: npt.NDArray[np.number]) -> float:
     """Return of how many images a weighted mean is worth: (sum w)^2 / sum w^2 (Kish).
 
