@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-
-from ._adjustment import Adjustment
 
 if TYPE_CHECKING:
     from ._sample_loss import SampleLoss
@@ -64,28 +63,41 @@ def device_loss(logits: Tensor, loss: SampleLoss) -> Tensor | None:
     return GradientOfRows.apply(logits, made, loss) if wants else made.value
 
 
-def compare(made: MadeRows, logits: Tensor, loss: SampleLoss) -> None:
-    """Compare what a kernel made first on this machine with the composition.
+def check_on_trial(
+    kernel: Callable[[Tensor, SampleLoss], MadeRows],
+    logits: Tensor,
+    loss: SampleLoss,
+    *,
+    rows: int,
+) -> None:
+    """Compare a kernel with the composition on drawn logits of such a loss.
 
-    It waits for the device, as the compiler has just done.
+    Not on those of the batch: where they fit it well, rounding is all that is left of its loss.
 
     Raises:
-        ArithmeticError: they differ by more than the order of additions explains.
+        ArithmeticError: They differ by more than rounding explains.
     """
-    with torch.enable_grad():
-        logits = logits.clone().requires_grad_()
-        value = loss.composed(logits)
-        (gradient,) = torch.autograd.grad(value.sum(), logits)
-    pairs = [(made.value, value), (made.gradient, gradient)]
-    for found, expected in pairs:
-        if found is None:
-            continue
-        # The composed gradient of an ignored sample with a logit that is NaN is NaN.
-        is_finite = expected.isfinite()
-        right, made_there = expected.detach()[is_finite].to(found), found[is_finite]
-        largest = right.abs().max().item() if right.numel() else 0.0
-        if not torch.allclose(made_there, right, rtol=1e-3, atol=1e-4 * largest):
-            raise ArithmeticError("its numbers are not those of PyTorch's functions")
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        # A generator of its own: the run's draws stay as they are.
+        generator = torch.Generator().manual_seed(0)
+        num_classes = logits.shape[1]
+        drawn = torch.randn(rows, num_classes, generator=generator).to(logits.device)
+        labels = torch.randint(num_classes, (rows,), generator=generator)
+        labels[1:2] = loss.ignore_index
+        size = None if loss.size is None else torch.ones(rows)
+        # Copies, since what was made in inference mode has no part in a gradient.
+        loss = _copied(loss._replace(labels=labels, size=size), logits.device)
+        made = kernel(drawn, loss)
+        drawn.requires_grad_()
+        value = loss.composed(drawn)
+        (gradient,) = torch.autograd.grad(value.sum(), drawn)
+        for found, expected in ((made.value, value), (made.gradient, gradient)):
+            if found is None:
+                continue
+            right = expected.detach().to(found)
+            largest = right.abs().max().item()
+            if not torch.allclose(found, right, rtol=1e-3, atol=1e-4 * largest):
+                raise ArithmeticError("its numbers are not those of PyTorch's functions")
 
 
 def _give_up(error: Exception) -> None:
@@ -140,12 +152,20 @@ def _beside(loss: SampleLoss, logits: Tensor) -> SampleLoss:
     size = () if loss.size is None else (loss.size,)
     if all(v.device == device and v.is_contiguous() for v in (*_of_classes(loss), *size)):
         return loss
+    return _copied(loss, device)
 
-    def moved(value: Any) -> Any:
-        return value.to(device).contiguous() if isinstance(value, Tensor) else value
 
-    adjustment = Adjustment(*map(moved, loss.adjustment))
-    return type(loss)(*map(moved, loss))._replace(adjustment=adjustment)
+def _copied(loss: SampleLoss, device: torch.device) -> SampleLoss:
+    """Return a loss with copies of its tensors, dense and on a device."""
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device, copy=True, memory_format=torch.contiguous_format)
+        return value
+
+    changes: dict[str, Any] = {name: copied(value) for name, value in loss._asdict().items()}
+    own = {name: copied(value) for name, value in loss.adjustment._asdict().items()}
+    return loss._replace(**changes)._replace(adjustment=loss.adjustment._replace(**own))
 
 
 def _is_vector(values: Tensor, length: int) -> bool:

@@ -53,13 +53,14 @@ class SampleLoss(NamedTuple):
             found = device_loss(logits, self)
             return self.composed(logits) if found is None else found
         labels, shape = self.labels, logits.shape
+        vectors = (self.weight, self.factor, self.power, self.size)
         made = None
         if (
             self.reduction in ("mean", "sum")
             and labels.dtype == torch.int64
             and labels.shape == (shape[0], *shape[2:])
             and self.term.detach
-            and can_fuse("softmax", logits, *self[5:9], *self.adjustment)
+            and can_fuse("softmax", logits, *vectors, *self.adjustment)
         ):
             if logits.numel() >= MIN_PARTED:
                 made = self._in_parts(logits.detach())

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ._device_softmax import MadeRows, compare
+from ._device_softmax import MadeRows, check_on_trial
 from ._sample_loss import SampleLoss
 
 try:
@@ -27,6 +27,7 @@ AVAILABLE = triton is not None
 # Logits that a program holds at once: a longer row takes it several turns.
 MAX_BLOCK = 4096
 LOGITS_PER_WARP = 512
+TRIED_ROWS = 8
 # So many labels each program counts by itself; of more than that one program does it before.
 MAX_COUNTED = 1024
 # A label out of range stops the device, as it does in PyTorch's own loss. The assertion is compiled
@@ -206,11 +207,18 @@ def rows_kernel(  # noqa: PLR0913, PLR0915 - a kernel takes no objects and is on
 _compiled: dict[tuple[object, ...], Any] = {}
 
 
-def row_losses(logits: Tensor, loss: SampleLoss, *, with_gradient: bool) -> MadeRows:
+def row_losses(
+    logits: Tensor, loss: SampleLoss, *, with_gradient: bool, is_trial: bool = False
+) -> MadeRows:
     """Return a loss of logits (N, C), float32, whose classes lie side by side.
+
+    What is compiled first is tried on drawn logits, whose loss is known by other means.
 
     Returns:
         The loss, (N,) or a scalar, and the gradient (N, C) of its sum if that is wanted.
+
+    Raises:
+        ArithmeticError: What was compiled has other numbers.
     """
     N, C = logits.shape
     values = logits.new_empty(N)
@@ -250,18 +258,18 @@ def row_losses(logits: Tensor, loss: SampleLoss, *, with_gradient: bool) -> Made
         *(logits.device, C, stride, loss.ignore_index, scale is None),
         *(with_gradient, count is None, gamma == 0, epsilon == 0),
     )
-    known = _compiled.get(key)
-    if known is not None:
-        known[(N, 1, 1)](*arguments)
+    if key in _compiled:
+        _compiled[key][(N, 1, 1)](*arguments)
     else:
         warps = max(1, _block(C) // LOGITS_PER_WARP)
-        known = rows_kernel[(N,)](*arguments, num_warps=warps, **OPTIONS)
-    made = MadeRows(values if loss.reduction == "none" else values.sum(), gradient)
-    if key not in _compiled:
-        compare(made, logits, loss)
-        if known is not None:  # by the interpreter
-            _compiled[key] = known
-    return made
+        compiled = rows_kernel[(N,)](*arguments, num_warps=warps, **OPTIONS)
+        if not is_trial:
+            rows = min(N, TRIED_ROWS) if unit is None else MAX_COUNTED + 1
+            trial = functools.partial(row_losses, with_gradient=with_gradient, is_trial=True)
+            check_on_trial(trial, logits, loss, rows=rows)
+            if compiled is not None:  # by the interpreter
+                _compiled[key] = compiled
+    return MadeRows(values if loss.reduction == "none" else values.sum(), gradient)
 
 
 @functools.cache

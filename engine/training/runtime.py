@@ -7,20 +7,16 @@ import ctypes
 import hashlib
 import os
 import random
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from engine.config.mistakes import ConfigError
 
 Precision = Literal["float32", "bfloat16", "float16"]
-
-_NORMS = (F.batch_norm, F.group_norm, F.instance_norm)
 
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -145,11 +141,16 @@ def keep_freed_memory() -> None:
     system hands it out again page by page, each filled with zeros. What was freed before goes back,
     and is no part of the memory of the run that begins.
     """
-    libc = ctypes.CDLL(None) if os.name == "posix" else None
-    if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+    if os.name != "posix":
+        return
+    libc = ctypes.CDLL(None)
+    if not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
+        return
+    # Older ones take 32 MiB at most. The second call alone would fix the threshold of the first at
+    # 128 KiB, which else grows with what is freed.
+    if any(libc.mallopt(_M_MMAP_THRESHOLD, size) for size in (2**30, 2**25)):
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.malloc_trim(0)
+    libc.malloc_trim(0)
 
 
 @contextlib.contextmanager
@@ -220,37 +221,10 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-class NormsInFloat32(TorchFunctionMode):
-    """Normalise maps of 16 bits in float32 inside the block, where torch is not right on a CPU.
-
-    torch 2.14 sums the gradients of a LayerNorm's scales and offsets in the precision of the maps:
-    a sum of ones ends at 256 in bfloat16, with one thread. And what it compiles for a CPU keeps the
-    means that any norm has taken in that precision for the way back. Where a mean is not small
-    beside the deviation, gradients get several times as wrong as 16 bits make them, and those of
-    the scales of a BatchNorm by more than their own size.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Call a function of torch."""
-        is_wrong = func is F.layer_norm or (func in _NORMS and torch.compiler.is_compiling())
-        if not is_wrong or args[0].dtype.itemsize != 2:
-            return func(*args, **(kwargs or {}))
-        maps, *others = args
-        return func(maps.float(), *others, **(kwargs or {})).to(maps.dtype)
-
-
-@contextlib.contextmanager
-def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Run the model forward in this precision inside the block; float32 needs nothing."""
-    with contextlib.ExitStack() as stack:
-        if precision != "float32":
-            stack.enter_context(torch.autocast(device.type, dtype=getattr(torch, precision)))
-            if device.type == "cpu":
-                stack.enter_context(NormsInFloat32())
-        yield
+def autocast(
+    device: torch.device, precision: Precision
+) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which the model runs forward; float32 needs none."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))

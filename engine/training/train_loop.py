@@ -19,6 +19,7 @@ from engine.training.divergence import NonFiniteLossError, NonFiniteWeightsError
 from engine.training.epoch_totals import EpochTotals, Step
 from engine.training.interfaces import Batch, Criterion
 from engine.training.mixing import mixed
+from engine.training.norms import normalise_in_float32
 from engine.training.pieces import Piece, piece_sizes
 from engine.training.processes import Processes
 from engine.training.runtime import (
@@ -104,6 +105,8 @@ class Trainer:
         self.sam, self.precision = options.sam, options.precision
         self.keeps_gradients = options.keeps_gradients
         self.processes = Processes.current()
+        if device.type == "cpu" and self.precision != "float32":
+            normalise_in_float32(model)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         # Unscaled, float16 gradients of a mean over a batch would be flushed to zero.
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "float16")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from losses import _device_softmax, _sample_loss, _softmax_kernels
 from losses._adjustment import Adjustment
-from losses._device_softmax import MadeRows, are_for, compare, is_on_device
+from losses._device_softmax import MadeRows, are_for, check_on_trial, is_on_device
 from losses._sample_loss import SampleLoss
 from losses._terms import SampleTerm
 from losses.cross_entropy import cross_entropy_loss
@@ -312,17 +313,33 @@ def test_a_kernel_that_cannot_be_started_leaves_the_loss_to_its_composition_for_
 
 
 @pytest.mark.parametrize("wrong", ["nothing", "value", "gradient"])
-def test_a_kernel_that_is_wrong_is_found_out_when_it_is_first_used(wrong: str) -> None:
-    x = drawn(6, 37).float().requires_grad_()
-    loss = row_loss(labels_of(x))
-    value = loss.composed(x)
-    (gradient,) = torch.autograd.grad(value, x, retain_graph=True)
-    made = {"value": value.detach().clone(), "gradient": gradient.clone()}
-    if wrong in made:
-        made[wrong].view(-1)[0] += 0.01
+@pytest.mark.parametrize("is_inference", [False, True])
+def test_a_kernel_that_is_wrong_is_found_out_when_it_is_first_used(
+    wrong: str, *, is_inference: bool
+) -> None:
+    def kernel(logits: Tensor, loss: SampleLoss) -> MadeRows:
+        x = logits.detach().requires_grad_()
+        value = loss.composed(x)
+        (gradient,) = torch.autograd.grad(value, x)
+        made = {"value": value.detach().clone(), "gradient": gradient.clone()}
+        if wrong in made:
+            made[wrong].view(-1)[0] += 0.01
+        return MadeRows(**made)
+
     expected = contextlib.nullcontext() if wrong == "nothing" else pytest.raises(ArithmeticError)
-    with expected:
-        compare(MadeRows(**made), x.detach(), loss)
+    with torch.inference_mode(is_inference), expected:
+        x = drawn(6, 37).float()
+        term = SampleTerm(gamma=2.0, eps=0.1)
+        loss = row_loss(labels_of(x), term=term, factor=torch.ones(37), size=torch.ones(6))
+        check_on_trial(kernel, x, loss, rows=6)
+
+
+def test_logits_that_fit_their_labels_do_not_turn_a_right_kernel_down(
+    interpreted: dict[str, Tensor],
+) -> None:
+    """All that is left of such a loss is rounding, of kernel and composition alike."""
+    exact = math.log1p(36 * math.exp(-16))
+    assert interpreted["fitted: value"].item() == pytest.approx(exact, rel=0.05)
 
 
 def test_too_little_memory_is_not_taken_for_a_kernel_that_fails() -> None:
