@@ -33,8 +33,8 @@ LEVEL = 0.95
 
 INTERVAL = (
     "at each end the wider of Student's t and the studentized bootstrap, for n independent "
-    "differences of one distribution; at least as wide as Student's t alone, the price of missing "
-    "the mean of skewed ones less often"
+    "differences of one distribution; at least as wide as Student's t alone, the price of holding "
+    "the mean of skewed ones more often"
 )
 """What a reader is told of the interval of :func:`paired_difference`."""
 
