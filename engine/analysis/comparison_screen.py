@@ -11,7 +11,7 @@ from engine.analysis.screen import (
     spread_of,
     table_of,
 )
-from engine.report.statistics import DASH
+from engine.report.statistics import DASH, INTERVAL
 
 AT = {"as_is": "as it is", "chosen": "chosen tau"}
 CALIBRATION = (
@@ -107,6 +107,9 @@ class ComparisonScreen(Screen):
                 add_row(table, row["method"], str(found[0]["n"]), *cells)
         if table.row_count:
             self.show(table)
+        every = [cell for row in setting["rows"] for cell in row["difference"].values()]
+        if any(cell is not None and cell["low"] is not None for cell in every):
+            self.say(f"in brackets: 95 % interval, {INTERVAL}")
         promise = f"{100 * (1 - alpha):.4g} %"
         table = table_of(
             f"Calibration, and {promise} prediction sets: coverage of few, mean size", "method",

@@ -17,6 +17,7 @@ from engine.report.data_facts import (
     sentences,
 )
 from engine.report.resolution import seeds_needed
+from engine.report.statistics import FEWEST_FOR_A_CLAIM
 
 _MOST_KINDS = 4  # formats or sizes named one by one
 POINT = 0.01
@@ -78,10 +79,17 @@ def _seeds(card: Card) -> str:
     if card.noise is None:
         return "no earlier runs tell their noise (two seeds of one config)"
     found = card.noise
+    runs = f"{found.num_runs} runs of {counted(found.num_configs, 'config')}"
+    noise = f"noise {points(found.std)} points of balanced accuracy ({runs})"
+    if found.num_runs < FEWEST_FOR_A_CLAIM:
+        return (
+            f"{noise}; from {FEWEST_FOR_A_CLAIM} runs on it is said how many seeds a difference "
+            "of one point takes"
+        )
     needed = seeds_needed(found.std, difference=POINT)
     number = "more than 1,000" if needed is None else f"{needed}"
-    configs = counted(found.num_configs, "config")
     return (
-        f"noise {points(found.std)} points of balanced accuracy ({found.num_runs} runs of "
-        f"{configs}); two methods one point apart need {number} seeds each, on top of ±"
+        f"{noise}; to find a difference of one point between two methods four times in five takes "
+        f"{number} seeds of each, paired (Student's t; the tables' interval is wider at few "
+        "seeds), on top of ±"
     )

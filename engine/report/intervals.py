@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from engine.config.arguments import Parser, unknown_options
 from engine.config.messages import counted, one_line
 from engine.config.mistakes import ConfigError
+from engine.report.cluster_bootstrap import DRAWS, FEW, Intervals, cluster_intervals
 from engine.report.predictions_file import read_predictions_file
 
 USAGE = """\
@@ -22,8 +20,11 @@ usage: python -m engine.report.intervals RUN_FOLDER [--rule RULE]
 
 Print test accuracy, balanced accuracy, many, medium and few, and the recall of each class of a
 finished run, each with a 95 % interval over the test images. Where the data set knows which images
-belong together (smear, patient), whole groups are resampled. Nothing is changed. The interval says
-what another test split of this kind would give the same weights; other seeds are not in it.
+belong together (smear, patient), whole groups are resampled. Beside it stand the number of groups
+or images behind each number, and of how many equal ones they are worth. Where these are fewer than
+20, or no resample differs (a recall of 0 or 1), the interval is at least Wilson's for so many.
+Nothing is changed. The interval says what another test split of this kind would give the same
+weights; other seeds are not in it.
 
   python -m engine.report.intervals runs/chula_rbc12/0123456789ab
 
@@ -32,119 +33,6 @@ options:
   -h, --help   this text
 """
 OPTIONS = ("--rule", "--help")
-DRAWS = 2000
-_DRAWN_TOGETHER = 2**22  # numbers of a chunk of resamples
-_TAILS = (0.025, 0.975)
-
-
-class Interval(NamedTuple):
-    """A value, and the bootstrap percentiles 2.5 and 97.5; NaN where nothing is defined."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """The intervals of one pass of predictions.
-
-    Attributes:
-        means: by name.
-        recall: of each class, in label order.
-        num_clusters: groups that were resampled, or images.
-    """
-
-    means: dict[str, Interval]
-    recall: tuple[Interval, ...]
-    num_clusters: int
-
-
-def cluster_intervals(
-    targets: npt.NDArray[np.integer],
-    predictions: npt.NDArray[np.integer],
-    groups: npt.NDArray[np.integer] | None,
-    *,
-    masks: dict[str, npt.NDArray[np.bool_]],
-    num_classes: int,
-) -> Intervals:
-    """Resample whole groups with replacement, 2,000 times, and take percentiles.
-
-    Images of one group are right and wrong together more often than others; resampling images
-    would make intervals too narrow (Davison and Hinkley, 1997, "Bootstrap Methods", section 3.8).
-    A class without an image in a resample has no recall there, and is left out of its means.
-
-    Args:
-        targets: (N,) true class.
-        predictions: (N,) predicted class.
-        groups: (N,) number of each image's group; None resamples images.
-        masks: (C,) classes whose mean recall is wanted, by name.
-        num_classes: C.
-    """
-    from scipy.sparse import coo_array
-
-    clusters = np.arange(len(targets)) if groups is None else groups
-    _, clusters = np.unique(clusters, return_inverse=True)
-    num, shape = int(clusters.max()) + 1, (int(clusters.max()) + 1, num_classes)
-    is_right = (targets == predictions).astype(np.float64)
-    images = coo_array((np.ones(len(targets)), (clusters, targets)), shape=shape).tocsr()
-    right = coo_array((is_right, (clusters, targets)), shape=shape).tocsr()
-    draw = np.random.default_rng(0)
-    step = max(1, _DRAWN_TOGETHER // num)
-    drawn: list[dict[str, npt.NDArray[np.float64]]] = [
-        _scores(
-            (images.T @ times.T).T,
-            (right.T @ times.T).T,
-            masks=masks,
-        )
-        for start in range(0, DRAWS, step)
-        for times in [
-            draw.multinomial(num, np.full(num, 1 / num), size=min(step, DRAWS - start)).astype(
-                np.float64
-            )
-        ]
-    ]
-    once = np.ones((1, num))
-    values = _scores((images.T @ once.T).T, (right.T @ once.T).T, masks=masks)
-    found = {
-        name: _interval(value[0], np.concatenate([scores[name] for scores in drawn]))
-        for name, value in values.items()
-        if name != "recall"
-    }
-    recalls = np.concatenate([scores["recall"] for scores in drawn])
-    return Intervals(
-        means=found,
-        recall=tuple(
-            _interval(value, recalls[:, label]) for label, value in enumerate(values["recall"][0])
-        ),
-        num_clusters=num,
-    )
-
-
-def _scores(
-    images: npt.NDArray[np.float64],
-    right: npt.NDArray[np.float64],
-    *,
-    masks: dict[str, npt.NDArray[np.bool_]],
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Return scores of resamples (B,) and recalls (B, C) from images and hits (B, C)."""
-    recall = np.full(images.shape, np.nan)
-    np.divide(right, images, out=recall, where=images > 0)
-    scores = {"accuracy": right.sum(1) / images.sum(1), "recall": recall}
-    for name, mask in masks.items():
-        there = images[:, mask] > 0
-        total = np.where(there, recall[:, mask], 0.0).sum(1)
-        scores[name] = np.full(len(images), np.nan)
-        np.divide(total, there.sum(1), out=scores[name], where=there.any(1))
-    return scores
-
-
-def _interval(value: float, drawn: npt.NDArray[np.float64]) -> Interval:
-    defined = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or not len(defined):
-        return Interval(float("nan"), float("nan"), float("nan"))
-    low, high = np.quantile(defined, _TAILS)
-    return Interval(float(value), float(low), float(high))
 
 
 def of_run(run: Path, *, rule: str | None) -> tuple[Intervals, tuple[str, ...]]:
@@ -213,18 +101,26 @@ def _print(found: Intervals, names: Sequence[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    what = "groups" if found.are_groups else "images"
     table = Table(box=SIMPLE_HEAD)
     table.add_column("test")
-    for heading in ("value", "low", "high"):
+    for heading in ("value", "low", "high", what, "effective"):
         table.add_column(heading, justify="right")
     named = [*found.means.items(), *zip(map(one_line, names), found.recall, strict=True)]
-    for name, interval in named:
-        if not np.isnan(interval.value):
-            table.add_row(Text(name), *(f"{number:.3f}" for number in interval))
+    for name, (value, low, high, num, effective) in named:
+        if not np.isnan(value):
+            numbers = (f"{number:.3f}" for number in (value, low, high))
+            table.add_row(Text(name), *numbers, f"{num:,}", f"{effective:,.1f}")
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
-    what = counted(found.num_clusters, "group or image", "groups or images")
-    console.print(Text(f"95 % bootstrap intervals over {what}, {DRAWS:,} resamples"))
+    number = counted(found.num_clusters, what[:-1], what)
+    console.print(Text(f"95 % bootstrap intervals over {number}, {DRAWS:,} resamples"))
+    console.print(
+        Text(
+            f"effective: so many {what} of equal weight; below {FEW}, or where no resample "
+            "differs, at least as wide as Wilson's interval for so many"
+        )
+    )
 
 
 if __name__ == "__main__":

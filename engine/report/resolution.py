@@ -8,7 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engine.report.statistics import FEWEST_FOR_A_CLAIM
+
 LEVEL = 0.95
+POWER = 0.8
+"""Probability with which a difference that is there shall be found."""
+
 MOST_SEEDS = 1000
 
 
@@ -36,6 +41,21 @@ def half_width(num: float) -> float:
     """
     z = _normal()
     return z / (2 * math.sqrt(num + z * z))
+
+
+def wilson(share: float, num: float) -> tuple[float, float]:
+    """Return the ends of Wilson's 95 % interval for a share among ``num`` (Wilson, 1927).
+
+    Unlike a bootstrap interval it has a width where all or none are right.
+
+    >>> low, high = wilson(1.0, 8)
+    >>> f"{low:.3f} {high:.3f}"
+    '0.676 1.000'
+    """
+    square = _normal() ** 2 / num
+    centre = (share + square / 2) / (1 + square)
+    half = math.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def effective_number(weights: npt.NDArray[np.number]) -> float:
@@ -114,24 +134,29 @@ def _half_width_of_mean(
 
 
 def seeds_needed(std: float, *, difference: float) -> int | None:
-    """Return how many seeds of each of two methods tell a mean difference from 0.
+    """Return how many seeds of each of two methods find a difference four times in five.
 
-    That is the smallest n of at least 2 with t(n - 1) sqrt(2) std / sqrt(n) <= difference, t being
-    the 97.5 % point: half the interval of a mean of paired differences whose two runs have nothing
-    in common but their method's noise. None beyond 1,000.
+    That is the smallest n, of at least 5, for which the 95 % Student interval of n differences
+    paired by seed lies above 0 with probability 0.8 where their true mean is ``difference``. The
+    two runs of a seed are taken to have nothing in common but their method's noise, so that a
+    difference has standard deviation sqrt(2) std, and t is noncentral with n - 1 degrees of freedom
+    (Cohen, 1988, "Statistical Power Analysis", chapter 2). None beyond 1,000.
 
     Args:
         std: standard deviation of one method over seeds.
         difference: to be told from 0, in the unit of ``std``.
 
     >>> seeds_needed(0.01, difference=0.02)
-    5
+    7
     """
-    from scipy.special import stdtrit
+    from scipy.special import nctdtr, stdtrit
 
-    spread = math.sqrt(2) * std
-    for n in range(2, MOST_SEEDS + 1):
-        if float(stdtrit(n - 1, (1 + LEVEL) / 2)) * spread / math.sqrt(n) <= difference:
+    if std == 0:
+        return FEWEST_FOR_A_CLAIM
+    ratio = difference / (math.sqrt(2) * std)
+    for n in range(FEWEST_FOR_A_CLAIM, MOST_SEEDS + 1):
+        end = float(stdtrit(n - 1, (1 + LEVEL) / 2))
+        if 1 - float(nctdtr(n - 1, ratio * math.sqrt(n), end)) >= POWER:
             return n
     return None
 

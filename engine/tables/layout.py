@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from engine.config.metrics import metrics
-from engine.report.statistics import DASH, FEWEST_FOR_A_CLAIM, Difference, spread
+from engine.report.statistics import DASH, FEWEST_FOR_A_CLAIM, INTERVAL, Difference, spread
 from engine.tables.aggregate import HEADINGS, Block, Row, Score, are_better
 from engine.tables.beside import Beside, beside_of, reasons_of
 from engine.tables.costs import MEASURES, USUAL, shown
@@ -270,6 +270,8 @@ def reading(block: Block, metric: str | None = None, *, style: Style) -> Iterato
     )
     if compared:
         yield f"{block.scope.text}"
+    if metric is None and any(found.low is not None for found in compared):
+        yield f"[95 %]: {INTERVAL}"
     if style.marks == "best":
         yield (
             "bold: the best mean of a column, underlined: the second; neither says that the "

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.schema import PathSafe, RuleName
+from engine.config.schema import Config, PathSafe, RuleName
 from engine.config.strict_yaml import read_yaml
 
 PAPERS = ROOT / "experiments" / "papers"
@@ -109,6 +109,8 @@ def read_table_file(path: Path) -> TableFile:
         ConfigError: with every mistake in the file, one line each.
     """
     content = {key: _tuples(value) for key, value in read_yaml(path).items()}
+    if _is_recipe(content):
+        raise ConfigError([f"{path}: {_recipe(path)}"])
     if isinstance(content.get("methods"), dict):
         rows = content["methods"].items()
         content["methods"] = {k: v if isinstance(v, dict) else {"words": v} for k, v in rows}
@@ -134,6 +136,22 @@ def schema() -> str:
 
 
 # --- checks --------------------------------------------------------------------------------------
+
+
+def _is_recipe(content: Mapping[str, Any]) -> bool:
+    """Whether a file has no key of a table, and mostly those of a run's config."""
+    known = content.keys() & Config.model_fields
+    return not content.keys() & TableFile.model_fields and 2 * len(known) > len(content)
+
+
+def _recipe(path: Path) -> str:
+    """Say that a file is a recipe, and which table is called as it is."""
+    table = PAPERS / f"{path.stem}.yaml"
+    if not table.is_file():
+        return "a recipe for train.py, not a table; tables are in experiments/papers"
+    here = Path.cwd()
+    shown = table.relative_to(here) if table.is_relative_to(here) else table
+    return f"a recipe for train.py, not a table; the table of the same name is {shown}"
 
 
 def _mistakes(table: TableFile, stem: str) -> Iterator[str]:

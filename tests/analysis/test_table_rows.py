@@ -9,6 +9,7 @@ import pytest
 from engine.analysis.page_sections import document_of_table
 from engine.analysis.table_rows import mean_curve, training_seconds
 from engine.report.page.charts import Curves
+from engine.report.page.parts import Line
 from tests.report._tables import TABLE
 from tests.tables._lines import line
 
@@ -51,3 +52,10 @@ def test_curves_of_a_page_stand_at_their_own_epochs() -> None:
         ["0.1", "0.2", "0.3", "0.4"],
         ["–", "0.5", "–", "0.7"],
     ]
+
+
+def test_a_page_says_below_its_differences_what_their_interval_is() -> None:
+    page = document_of_table(TABLE)
+    said = [part.text for part in page.sections[0].parts if isinstance(part, Line)]
+    (line,) = (text for text in said if "studentized bootstrap" in text)
+    assert line.startswith("in brackets: 95 % interval, at each end the wider of Student's t")

@@ -59,6 +59,26 @@ def mistake(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 # --- formats -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("form", ["markdown", "latex", "terminal"])
+@pytest.mark.parametrize("marks", [[], ["--best"]])
+def test_the_interval_of_differences_is_named_with_what_it_assumes_where_it_is_shown(
+    form: str, marks: list[str], results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = " ".join(output(capsys, results, "--format", form, *marks).split())
+    (rest,) = text.split("[95 %]: ".replace("%", "\\%" if form == "latex" else "%"))[1:]
+    assert rest.startswith("at each end the wider of Student's t and the studentized bootstrap")
+    assert "independent differences" in rest and "at least as wide as Student's t" in rest
+
+
+def test_an_interval_that_is_not_shown_is_not_explained(
+    tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "studentized" not in output(capsys, results, "--metric", "accuracy")
+    two = lines("cross_entropy", BASE[:2]) + lines("focal", BETTER[:2])
+    few = write_lines(tmp_path / "few.jsonl", two)
+    assert "studentized" not in output(capsys, few)
+
+
 def test_printing_a_table_imports_no_torch(results: Path) -> None:
     """It takes longer to import than all tables of the repository to print."""
     code = (

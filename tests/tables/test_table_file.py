@@ -11,6 +11,7 @@ import yaml
 from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError
 from engine.config.selection_rules import catalogue
+from engine.tables import table_file
 from engine.tables.cells import cells, select
 from engine.tables.table_file import read_table_file
 from tests.tables._tables import cells_of, content, write_table
@@ -110,6 +111,28 @@ def test_every_mistake_in_the_file_is_one_line_with_the_nearest_key(tmp_path: Pa
     ]
     assert found[-1] == "sedes: unknown key (did you mean seeds?)"
     assert all(f"'{rule}'" in found[2] for rule in catalogue())
+
+
+def test_a_recipe_is_told_from_a_table_and_leads_to_that_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, tables = tmp_path / "tiny.yaml", tmp_path / "papers"
+    recipe.write_text("data: digits\nmodel: cifar_resnet8\nseed: 3\n")
+    monkeypatch.setattr(table_file, "PAPERS", tables)
+    monkeypatch.chdir(tmp_path)
+    for there, ends in ((False, "tables are in experiments/papers"), (True, "papers/tiny.yaml")):
+        if there:
+            tables.mkdir()
+            write_table(tables)
+        with pytest.raises(ConfigError) as caught:
+            read_table_file(recipe)
+        (line,) = caught.value.mistakes
+        assert line.startswith(f"{recipe}: a recipe for train.py, not a table; ")
+        assert line.endswith(ends)
+
+
+def test_a_table_with_a_recipes_key_is_still_a_table(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, data="digits") == ("data: unknown key",)
 
 
 def test_words_are_a_list(tmp_path: Path) -> None:

@@ -191,7 +191,9 @@ def test_the_explanation_says_what_the_default_is(table: list[Row]) -> None:
 
 
 def test_brackets_are_explained_where_there_are_any(table: list[Row]) -> None:
-    assert "in brackets: 95 %" in " ".join(closing_table.explanation(table, seeds=SEEDS))
+    text = " ".join(closing_table.explanation(table, seeds=SEEDS))
+    assert "in brackets: 95 % interval of the paired difference, each by itself; at each" in text
+    assert "the wider of Student's t and the studentized bootstrap" in text
     few = {DEFAULT: BASE[:2], "trial 3": BETTER[:2]}
     lines = closing_table.explanation(table_of(few, few), seeds=SEEDS[:2])
     assert not any("in brackets" in line for line in lines)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.config.messages import one_line, shown
-from engine.report.statistics import DASH, spread
+from engine.report.statistics import DASH, INTERVAL, spread
 from engine.tuning.confirm.candidates import DEFAULT, Candidate
 from engine.tuning.confirm.confirmed_rows import Row, chosen
 from engine.tuning.study.trials import Objective, complete, front
@@ -115,7 +115,9 @@ def explanation(table: Sequence[Row], *, seeds: Sequence[int]) -> list[str]:
     )
     search = "the column search is the best of many noisy values and therefore too good"
     if any(row.difference is not None and row.difference.low is not None for row in table):
-        search = f"in brackets: 95 % interval of the paired difference, each by itself; {search}"
+        lines.append(
+            f"in brackets: 95 % interval of the paired difference, each by itself; {INTERVAL}"
+        )
     return [*lines, search]
 
 
