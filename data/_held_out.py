@@ -60,4 +60,6 @@ def _fitting(units: Sequence[tuple[int, ...]], size: int) -> list[int]:
     for unit in units:
         if len(held) + len(unit) <= size:
             held += unit
-    return held if held or not size else list(min(units, key=len, default=()))
+    if held or not size or not units:
+        return held
+    return list(min(units, key=len))
