@@ -62,4 +62,5 @@ def _fitting(units: Sequence[tuple[int, ...]], size: int) -> list[int]:
             held += unit
     if held or not size or not units:
         return held
-    return list(min(units, key=len))
+    fewest = min(units, key=len)
+    return list(fewest)
