@@ -12,7 +12,7 @@ def focal_modulator(nll: Tensor, *, gamma: float) -> Tensor:
 
 
 def minus_miss(nll: Tensor) -> Tensor:
-    """Return p - 1 for a negative log-likelihood -log p, without cancellation."""
+    """Return p - 1 for a negative log-likelihood -log p; it cancels only where it is compiled."""
     # Inductor evaluates expm1 once per logit instead of once per sample; 1 - exp is as good as the
     # cross-entropy itself, whose absolute error is of the same size.
     return torch.exp(-nll) - 1 if torch.compiler.is_compiling() else torch.expm1(-nll)
