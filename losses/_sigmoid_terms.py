@@ -14,6 +14,7 @@ from ._fused import GradientInForward, can_fuse
 from ._fused_sigmoid import HardTargets, sigmoid_with_gradient
 from ._inputs import (
     ClassValues,
+    all_count,
     as_float,
     check_labels,
     check_probabilities,
@@ -191,49 +192,49 @@ def reduce_elements(
     class_weights = _output_weight(weight, logits)
     if reduction not in ("mean", "sum") or not can_fuse("sigmoid", logits, targets, class_weights):
         return composed(logits)
+    num_outputs = 1 if logits.ndim == 1 else logits.shape[1]
     are_labels = targets.shape == logits.shape[:1] + logits.shape[2:]
+    num_samples: Tensor | int = logits.numel() // num_outputs
     if targets.shape == logits.shape and class_weights is None:
-        hard, counted = _hard_elements(logits, targets)
+        hard = HardTargets(targets.reshape(-1, 1, 1), are_labels=False, factor=None)
     elif are_labels and logits.ndim > 1 and not targets.is_floating_point():
-        hard, counted = _hard_labels(
-            logits, targets, weight=class_weights, ignore_index=ignore_index
+        valid = None if all_count(targets, ignore_index=ignore_index) else targets != ignore_index
+        hard = _hard_labels(
+            targets, valid, num_outputs=num_outputs, weight=class_weights, dtype=logits.dtype
         )
+        num_samples = num_samples if valid is None else torch.count_nonzero(valid)
     else:
         return composed(logits)
-    divisor: Tensor | float = 1.0
-    if reduction == "mean":
-        divisor = as_divisor(element_normalizer(counted, normalize=normalize))
+    divisor: Tensor | int = 1
+    if reduction == "mean" and normalize == "positives" and not hard.are_labels:
+        divisor = as_divisor(hard.values.sum())
+    elif reduction == "mean":  # a label is the positive of one output among many
+        divisor = as_divisor(num_samples * (num_outputs if normalize == "elements" else 1))
     made = sigmoid_with_gradient(logits.detach(), hard, gamma=gamma, alpha=alpha, divisor=divisor)
     return composed(logits) if made is None else GradientInForward.apply(logits, made, composed)
 
 
-def _hard_elements(logits: Tensor, targets: Tensor) -> tuple[HardTargets, Elements]:
-    """Return targets of the logits' shape as the fused path wants them, and to be counted."""
-    valid = torch.ones_like(targets if targets.ndim == 1 else targets[:, :1], dtype=torch.bool)
-    hard = HardTargets(targets.reshape(-1, 1, 1), None, None)
-    return hard, Elements(logits, targets, valid, valid)
-
-
 def _hard_labels(
-    logits: Tensor, targets: Tensor, *, weight: Tensor | None, ignore_index: int
-) -> tuple[HardTargets, Elements]:
-    """Do what `_hard_elements` does, for labels (N, ...)."""
-    N, C = logits.shape[:2]
-    valid = targets != ignore_index
-    check_labels(torch.where(valid, targets, 0), max(C, 2))
-    factor = valid.to(logits)
+    labels: Tensor,
+    valid: Tensor | None,
+    *,
+    num_outputs: int,
+    weight: Tensor | None,
+    dtype: torch.dtype,
+) -> HardTargets:
+    """Return labels (N, ...) as the fused path wants them; those not `valid` become 0."""
+    N = len(labels)
+    labels = labels.long() if valid is None else torch.where(valid, labels, 0).long()
+    check_labels(labels, max(num_outputs, 2))
+    factor = None if valid is None else valid.to(dtype)
     if weight is not None:
-        factor = class_values(weight, targets, ignore_index=ignore_index)
-    first = 1 if C == 1 else 0
-    outputs = torch.arange(first, first + C, dtype=logits.dtype).unsqueeze(1)
-    hard = HardTargets(
-        targets.to(logits).reshape(N, 1, -1),
-        outputs,
-        None if weight is None and bool(valid.all()) else factor.view(N, 1, -1),
+        of_labels = class_values(weight, labels, ignore_index=None)
+        factor = of_labels if factor is None else factor * of_labels
+    return HardTargets(
+        labels.reshape(N, 1, -1),
+        are_labels=num_outputs > 1,  # the label of a single output is its target
+        factor=None if factor is None else factor.reshape(N, 1, -1),
     )
-    # A label is the positive of one output among many.
-    positive = targets == 1 if C == 1 else valid
-    return hard, Elements(logits, positive, factor, valid)
 
 
 def part_normalizer(targets: Tensor, *, num_outputs: int, normalize: ElementNormalizer) -> Tensor:
