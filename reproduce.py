@@ -79,6 +79,8 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool, has_costs: bool) -
 
     display = Display(plan.cells, plan.task, workers=plan.workers, table=plan.every)
     is_out_of_time = False
+    if is_check:
+        _say_what_is_there(plan, display)
     if plan.task.left_of(plan.cells):
         try:
             with display.working():
@@ -136,6 +138,17 @@ def _print_table(plan: Plan, *, has_costs: bool) -> None:
     if table.records:
         style = style_of(table, has_costs=has_costs)
         show(sheets_of(blocks_of(table), table.references, style=style))
+
+
+def _say_what_is_there(plan: Plan, display: Display) -> None:
+    """Say where a check makes its runs, and how many of them an earlier one has made."""
+    place = plan.task.results.parent
+    done = len(plan.cells) - len(plan.task.left_of(plan.cells))
+    there = "the runs are made again"
+    if done:
+        there = f"{done} of {len(plan.cells)} runs are there from an earlier check"
+        there += " by this code on this machine (remove the folder to make them once more)"
+    display.say(f"{place}: {there}")
 
 
 def _compare(plan: Plan, display: Display) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from engine.report.statistics import mean_and_std, paired_difference
@@ -16,6 +19,39 @@ COMPUTED = (*SAME_ANYWHERE, "rules", "oracle")
 # What may move the last bit of a sum, and then, step by step, as much as another seed.
 ROUNDING = ("processor", "device", "precision", "threads", "processes")
 CONFIDENCE = 0.95  # of all rows together
+# Keys of runtime that may round differently, and are no part of a run's fingerprint.
+CHOSEN = frozenset({"device", "threads", "compile", "deterministic", "cache_features"})
+
+
+def place(cells: Sequence[Cell]) -> Path:
+    """Return the folder of runs that are made again here: one for each way to round.
+
+    Its name goes by processor, device, threads and versions, so that a check goes on with runs of
+    an earlier one only where that rounded as it does.
+
+    Raises:
+        ConfigError: the device that a run asks for is not there.
+    """
+    from engine.training.provenance import describe_segment
+
+    asked = [cell.config.runtime.model_dump(mode="json", include=CHOSEN) for cell in cells]
+    devices = {_device(name) for name in {cell.config.runtime.device for cell in cells}}
+    now = describe_segment(command=(), device="", precision="", threads=0, code="")
+    facts = [
+        sorted({json.dumps(keys, sort_keys=True) for keys in asked}),
+        sorted(devices),
+        [now[key] for key in ("processor", "python", "packages")],
+    ]
+    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+    return Path(cells[0].config.track.root).expanduser() / "check" / name
+
+
+def _device(name: str) -> str:
+    if name == "cpu":
+        return name
+    from engine.training.runtime import choose_device, device_name
+
+    return device_name(choose_device(name))
 
 
 class Comparison(NamedTuple):
