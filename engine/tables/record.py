@@ -186,11 +186,27 @@ def training_seconds(records: Sequence[RunRecord]) -> float:
 def read(path: Path) -> list[RunRecord]:
     """Return the records of a results file, of each fingerprint the latest; none without a file.
 
-    A last line that was cut off is dropped: its run is taken from its folder again.
+    A last line that was cut off is dropped: its run is taken from its folder again. A file that has
+    not been replaced since it was last read here is not read again.
 
     Raises:
         ConfigError: another line is no record of this version, or the file cannot be read.
     """
+    try:
+        found = path.stat()
+    except OSError:
+        return _read_now(path)
+    state = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    known = _READ.get(path)
+    if known is None or known[0] != state:
+        known = _READ[path] = (state, tuple(_read_now(path)))
+    return list(known[1])
+
+
+_READ: dict[Path, tuple[tuple[int, ...], tuple[RunRecord, ...]]] = {}
+
+
+def _read_now(path: Path) -> list[RunRecord]:
     latest: dict[str, RunRecord] = {}
     for number, line in enumerate(_whole_lines(path), start=1):
         try:
@@ -219,7 +235,8 @@ def append(path: Path, record: RunRecord) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent):
-            kept = [r for r in read(path) if r.fingerprint != record.fingerprint]
+            # What another process has added just now must not be lost.
+            kept = [r for r in _read_now(path) if r.fingerprint != record.fingerprint]
             lines = [
                 json.dumps(r.model_dump(mode="json"), allow_nan=False) for r in (*kept, record)
             ]
