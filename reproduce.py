@@ -81,18 +81,19 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool, has_costs: bool) -
     is_out_of_time = False
     if is_check:
         _say_what_is_there(plan, display)
-    if plan.task.left_of(plan.cells):
-        try:
+    try:
+        _rename(plan, display)
+        if plan.task.left_of(plan.cells):
             with display.working():
                 _work(plan, argv, display)
-        except TimeUpError:
-            is_out_of_time = True
-        except Interrupted as stop:
-            display.say(f"{stop}; run the same command to resume")
-            return stop.exit_code
-        except WriteError as error:
-            print(error, file=sys.stderr)
-            return 1
+    except TimeUpError:
+        is_out_of_time = True
+    except Interrupted as stop:
+        display.say(f"{stop}; run the same command to resume")
+        return stop.exit_code
+    except WriteError as error:
+        print(error, file=sys.stderr)
+        return 1
     left = plan.task.left_of(plan.cells)
     _tidy(plan)
     _print_table(plan, has_costs=has_costs)
@@ -104,6 +105,15 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool, has_costs: bool) -
     if is_check and not left:
         return _compare(plan, display)
     return 1 if display.failures or (left and not is_out_of_time) else 0
+
+
+def _rename(plan: Plan, display: Display) -> None:
+    """Give lines of rows and settings that the table file calls otherwise now their new names."""
+    from engine.tables.names import names_of, rename
+
+    if number := rename(plan.task.results, names_of(plan.table)):
+        lines = "1 line has the name" if number == 1 else f"{number} lines have the names"
+        display.say(f"{plan.task.results}: {lines} that the table gives now")
 
 
 def _work(plan: Plan, argv: Sequence[str], display: Display) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from engine.config.components import ROOT
 from engine.tables.recheck import place
 from engine.tables.record import append, read
+from engine.tables.table import read_table
 from engine.tables.table_file import TableFile
 from engine.training import provenance
 from engine.training.run_folder import RunFolder
@@ -255,6 +257,38 @@ def test_check_makes_the_runs_again_elsewhere_and_tells_a_number_that_differs(
     assert output.startswith(f"{place}: 2 of 2 runs are there from an earlier check by this code")
     assert "focal / factor 8 / seed 0 / subset 0: rules differ (balanced accuracy" in output
     assert "1 of 2 runs give the committed numbers" in output
+
+
+def test_a_row_and_a_setting_with_new_names_keep_their_runs(
+    tmp_path: Path,
+    made: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = tmp_path / "tiny.jsonl"
+    shutil.copy(made / "lines.jsonl", lines)
+    table = write_table(
+        tmp_path,
+        methods={"cross_entropy": [], "gamma 2": ["loss=softmax_focal"]},
+        # Names that have changed places.
+        settings={
+            "factor 2": ["data.imbalance.factor=8"],
+            "factor 8": ["data.imbalance.factor=2"],
+        },
+    )
+    monkeypatch.setattr("engine.tables.table_file.RESULTS", tmp_path)
+    printed = read_table(table).records
+    assert {record.method for record in printed} == {"cross_entropy", "gamma 2"}
+    for record in printed:
+        assert f"data.imbalance.{record.setting.replace(' ', '=')}" not in record.words
+    assert main([str(table), "--results", str(lines)]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith(f"{lines}: 8 lines have the names that the table gives now\n")
+    assert "not run yet" not in output and "focal" not in output
+    assert not (tmp_path / "runs").exists()
+    assert read(lines) == printed
+    assert main([str(table), "--results", str(lines)]) == 0
+    assert "names that the table gives" not in capsys.readouterr().out
 
 
 def test_a_check_takes_over_nothing_that_was_rounded_elsewhere(
