@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,29 @@ def test_every_cell_is_searched_alike_in_all_but_what_only_it_has(table: Path) -
     assert spaces["cross_entropy", "sam"] == ["optim.lr"]
     assert spaces["logit_adjustment", "sam"] == ["optim.lr", "loss.tau"]
     assert found["cross_entropy", "sam"].base.optim.sam == 0.05
+
+
+@pytest.mark.parametrize(
+    ("methods", "settings", "changed"),
+    [
+        (["τ 1", "δ 1", "plain"], ["all"], ["τ 1", "δ 1"]),
+        (["c", "b-c"], ["a-b", "a", "d"], ["c in a-b", "b-c in a"]),
+    ],
+)
+def test_cells_whose_names_differ_do_not_share_a_study(
+    tmp_path: Path, methods: list[str], settings: list[str], changed: list[str]
+) -> None:
+    rows = {name: [f"loss.label_smoothing=0.{n}"] for n, name in enumerate(methods)}
+    columns = {name: [f"optim.weight_decay=0.{n}"] for n, name in enumerate(settings)}
+    changes = {"methods": rows, "settings": columns, "baseline": methods[0]}
+    found = searches(read_table_file(written(tmp_path, **changes)))
+    names = {pair: search.study for pair, search in found.items()}
+    assert len(set(names.values())) == len(methods) * len(settings)
+    for (row, setting), name in names.items():
+        is_changed = row in changed or f"{row} in {setting}" in changed
+        usual = f"tune-tiny-{setting}-{row}"
+        assert bool(re.fullmatch(r"[\w.-]+-[0-9a-f]{6}", name, re.ASCII)) == is_changed
+        assert (name == usual) == (not is_changed)
 
 
 def test_tuned_words_are_those_of_every_run_of_their_cell(table: Path) -> None:
