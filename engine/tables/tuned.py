@@ -252,8 +252,8 @@ def tune(
         say: told where the tuning is.
 
     Raises:
-        ConfigError: the table has nothing to tune or a seed of a trial, a mistake in the space, or
-            no trial of a cell has ended with a finite value.
+        ConfigError: the table has nothing to tune or a seed of a trial, a mistake in the space, no
+            trial of a cell has ended with a finite value, or a cell has had fewer trials.
         WriteError: the file cannot be written.
     """
     if table.tune is None:
@@ -289,6 +289,7 @@ def tune(
 
 def _searched(search: Search, configs: Sequence[Config], *, command: Sequence[str]) -> TunedCell:
     """Make the study of one cell, or finish it, and return the best of it."""
+    from engine.tuning.confirm.shortfalls import shortfall
     from engine.tuning.study.session import open_session, work_on
     from engine.tuning.study.trials import ended_trials, objectives, ranked
 
@@ -301,6 +302,13 @@ def _searched(search: Search, configs: Sequence[Config], *, command: Sequence[st
         best = ranked(session.study.get_trials(deepcopy=False), goals)
         if not best:
             raise ConfigError([f"{search.study}: no trial has ended with a finite value"])
+        if short := shortfall(search, session.study):
+            raise ConfigError(
+                [
+                    f"{search.study}: {short}; every cell gets as many: narrow the space of "
+                    f"{search.path}, or run the same command again if the search was stopped"
+                ]
+            )
         return TunedCell(
             base=identity(search),
             trials=len(ended_trials(session.study)),

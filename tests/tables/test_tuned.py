@@ -293,6 +293,27 @@ def test_a_table_without_a_search_has_nothing_to_tune(
     assert "has no tune: SEARCH.yaml" in capsys.readouterr().err
 
 
+def test_a_cell_that_stops_early_is_not_tuned(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("engine.tuning.study.trials.NON_FINITE_IN_A_ROW", 1)
+    rates = {"optim.lr": {"float": [0.01, 1e30], "log": True}}
+    written(
+        table.parent,
+        search={
+            "budget": {"trials": 3},
+            "space": rates,
+            "enqueue": [{"optim.lr": 0.05}, {"optim.lr": 1e30}],
+        },
+        settings={"plain": ["data.imbalance.factor=8"]},
+        epochs=1,
+    )
+    assert main([str(table), "--tune"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("tune-tiny-plain-cross_entropy: 2 of 3 trials, as the last 1 diverged; ")
+    assert not tuned.tuned_file(read_table_file(table)).exists()
+
+
 def test_a_table_is_tuned_and_then_made_on_its_own_seeds(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
