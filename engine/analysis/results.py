@@ -17,7 +17,7 @@ from engine.analysis.adjustment import TAUS, TauCurve, offsets_of, tau_curve
 from engine.analysis.blocks import Doubles, Mask, argmax_with
 from engine.analysis.calibration_results import calibration_section, threshold_section
 from engine.analysis.classifier_results import classifier_section
-from engine.analysis.comparison import Estimate, recall_difference
+from engine.analysis.comparison import recall_differences
 from engine.analysis.groups import GROUPS, LINES, REFUSED, defined
 from engine.analysis.prior_results import prior_section, shift_section
 from engine.analysis.stored_run import Part, StoredRun
@@ -69,6 +69,12 @@ def about(run: StoredRun) -> Section:
         "and losses that balance classes change what a model's probabilities carry",
         "intervals and errors are over test images, with the model held: other seeds vary more",
     ]
+    if (num_groups := run.test.num_groups) is not None:
+        notes.append(
+            f"the test images belong to {num_groups:,} groups: intervals of gains are over groups; "
+            "those of calibration errors, coverage and other priors count the images of a group as "
+            "independent, and are too narrow"
+        )
     notes += run.limits.notes
     chosen = run.summary.rules[run.rule]
     if run.val is not None and run.rule != "last":
@@ -90,6 +96,7 @@ def about(run: StoredRun) -> Section:
         "many_above": run.limits.many_above,
         "few_below": run.limits.few_below,
         "num_test": len(run.test.targets),
+        "num_test_groups": run.test.num_groups,
         "num_val": 0 if run.val is None else len(run.val.targets),
         "notes": notes,
     }
@@ -114,14 +121,14 @@ def adjustment_section(run: StoredRun) -> Section:
     place = on_val.best()
     log_probabilities, targets = run.test.log_probabilities, run.test.targets
     before, after = argmax_with(log_probabilities, offsets_of(counts, np.array([own, taus[place]])))
+    gain = recall_differences(
+        before == targets, after == targets, targets, masks=run.masks, groups=run.test.groups
+    )
     chosen = {
         "tau": float(taus[place]),
         "val": {g: on_val.of(g)[place] for g in LINES},
         "test": {g: on_test.of(g)[place] for g in LINES},
-        "gain": {
-            g: _interval(recall_difference(before == targets, after == targets, targets, classes=m))
-            for g, m in run.masks.items()
-        },
+        "gain": {g: None if change is None else list(change) for g, change in gain.items()},
     }
     return {**found, "chosen": chosen, "val_curve": {g: on_val.of(g) for g in LINES}}
 
@@ -130,10 +137,6 @@ def _curve(run: StoredRun, part: Part, *, taus: Doubles) -> TauCurve:
     return tau_curve(
         part.log_probabilities, part.targets, run.class_counts, taus=taus, limits=run.limits
     )
-
-
-def _interval(found: Estimate | None) -> list[float] | None:
-    return None if found is None else list(found)
 
 
 # --- prediction sets ------------------------------------------------------------------------------

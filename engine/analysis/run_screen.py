@@ -35,7 +35,7 @@ class RunScreen(Screen):
             f"{counted(about['num_test'], 'test image')}, "
             f"{about['num_val'] or 'no'} validation images; classes: {sizes}"
         )
-        self._adjustment(found["logit_adjustment"])
+        self._adjustment(found["logit_adjustment"], num_groups=about["num_test_groups"])
         self._calibration(found["calibration"])
         self._thresholds(found["thresholds"])
         self._priors(found["test_priors"])
@@ -46,7 +46,7 @@ class RunScreen(Screen):
         for note in about["notes"]:
             self.say(f"note: {note}")
 
-    def _adjustment(self, section: Section) -> None:
+    def _adjustment(self, section: Section, *, num_groups: int | None) -> None:
         table = table_of("Logit adjustment: mean recall of the classes, test", "", "tau", *LINES)
         own, oracle = section["own_tau"], section["oracle"]
         add_row(table, "as it is", f"{own:.2f}", *shares_of(section["as_is"], LINES))
@@ -66,7 +66,8 @@ class RunScreen(Screen):
             self.say(f"no tau is chosen: {section['refused']}")
             return
         gain = chosen["gain"]["balanced"]
-        self.say(f"gain of the choice in balanced accuracy: {with_interval(gain)} over images")
+        unit = "images" if num_groups is None else f"{num_groups:,} groups of images"
+        self.say(f"gain of the choice in balanced accuracy: {with_interval(gain)} over {unit}")
         if chosen["tau"] in (section["taus"][0], section["taus"][-1]):
             self.say("that tau is the last one tried: one further out may be better still")
 

@@ -158,6 +158,32 @@ def test_two_runs_are_compared_image_by_image(
     assert "other answers on" in shown
 
 
+def test_groups_in_the_predictions_are_resampled_and_said_to_be(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, alone = tmp_path / "run", tmp_path / "alone"
+    for folder, divisor in ((copy, 6), (alone, 1)):
+        shutil.copytree(runs.plain, folder)
+        for split in ("val", "test"):
+            file = folder / "predictions" / f"{split}.val.npz"
+            with np.load(file) as arrays:
+                kept = dict(arrays)
+            np.savez(file, **kept, groups=np.arange(len(kept["targets"])) // divisor)
+    gains = {}
+    for folder in (runs.plain, alone, copy):
+        words = [str(folder), "--no-figures", "--out", str(tmp_path / f"{folder.name}-out")]
+        assert analyze.main(words) == 0
+        found = content(tmp_path / f"{folder.name}-out")
+        gains[folder] = found["classifiers"]["weight_scaling"]["gain"]["balanced"]
+    assert gains[alone] == gains[runs.plain]
+    assert gains[copy][0] == pytest.approx(gains[runs.plain][0])
+    assert gains[copy][1:] != gains[runs.plain][1:]
+    assert found["run"]["num_test_groups"] == 8
+    shown = capsys.readouterr().out
+    assert shown.count("over images\n") == 2 and shown.count("over 8 groups of images\n") == 1
+    assert shown.count("the test images belong to 8 groups") == 1
+
+
 def test_a_page_has_the_analysis_and_names_the_files_of_mistakes(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
