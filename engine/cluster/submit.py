@@ -26,14 +26,22 @@ BY_HAND = {
 MOST_TIMEOUTS = 1000
 
 
-def submit(path: Path, script: str, argv: Sequence[str], *, seeds: Iterable[int] = ()) -> int:
+def submit(
+    path: Path,
+    script: str,
+    argv: Sequence[str],
+    *,
+    seeds: Iterable[int] = (),
+    joining: Sequence[str] | None = None,
+) -> int:
     """Send a command to the cluster that a file describes, and say how to follow it.
 
     Args:
         path: the file of ``--submit``.
         script: such as ``train.py``.
-        argv: the words after it, ``--submit`` included.
+        argv: the words after it, with ``--submit`` or without.
         seeds: a job each; without seeds every job gets the same words and takes its share.
+        joining: the words of all jobs but the first, where these are others.
 
     Returns:
         The exit code.
@@ -48,7 +56,8 @@ def submit(path: Path, script: str, argv: Sequence[str], *, seeds: Iterable[int]
         words = [w for w in without_option(words, "--seeds") if not w.startswith("seed=")]
         commands = [[*words, f"seed={seed}"] for seed in seeds]
     else:
-        commands = _sharing(words, request.jobs)
+        others = words if joining is None else [script, *joining]
+        commands = [words, *[others] * (request.jobs - 1)]
     folder = Path(request.folder).expanduser().resolve()
     folder.mkdir(parents=True, exist_ok=True)
     ids = _send(request, commands, folder, name=Path(script).stem)
@@ -80,17 +89,17 @@ def without_option(words: Sequence[str], option: str) -> list[str]:
     return left
 
 
-def _sharing(words: list[str], num: int) -> list[list[str]]:
-    """Return commands that share the work; of a study all but the first only join."""
-    if words[0] != "sweep.py":
-        return [words] * num
-    return [words, *[[*words, "--join"]] * (num - 1)]
-
-
 def _check(request: Request, words: Sequence[str]) -> None:
     for option, why in BY_HAND.items():
         if option in words:
             raise ConfigError([f"{option}: cannot go with --submit: {why}"])
+    if words[0] == "sweep.py" and request.jobs > 1 and "--workers" in words:
+        raise ConfigError(
+            [
+                f"--workers: cannot go with --submit and jobs: {request.jobs}, each of which is "
+                "one worker; ask for more jobs, or for jobs: 1"
+            ]
+        )
     if words[0] == "sweep.py" and request.jobs > 1 and not _has_server(words):
         raise ConfigError(
             [

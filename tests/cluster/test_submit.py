@@ -23,6 +23,7 @@ from engine.cluster.submit import without_option
 from engine.config.components import ROOT
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
+from engine.tuning.search.command_line import parse
 from tests._runs import small_words
 from tests.tables._tables import cells_of, lines_of, write_table
 
@@ -102,6 +103,65 @@ def test_jobs_that_share_a_study_need_a_server(
     assert "storage=postgresql://" in refused(sweep.main(words), tmp_path, capsys)
 
 
+SERVER = "storage=postgresql://me@host/studies"
+SEARCH = "experiments/search/softmax_focal.yaml"
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands of the jobs, of which none is sent."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(submit, "_send", lambda _r, given, _f, **_k: commands.extend(given) or [])
+    return commands
+
+
+def test_jobs_that_share_a_study_are_one_worker_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sent: list[list[str]]
+) -> None:
+    words = ["--search", SEARCH, "--workers=2", SERVER, "--submit"]
+    assert "jobs: 2, each of which is one worker" in refused(
+        sweep.main([*words, local(tmp_path)]), tmp_path, capsys
+    )
+    assert sent == []
+    assert sweep.main([*words, local(tmp_path, jobs=1)]) == 0
+    assert parse(sent[0][1:]).workers == 2
+
+
+def methods(folder: Path, *, sigmoid: str = "") -> list[str]:
+    """A search of loss.gamma, and two methods that have it, as words of ``sweep.py``."""
+    texts = {
+        "search": "{budget: {trials: 2}, space: {loss.gamma: {float: [0, 5]}}}",
+        "softmax": "loss: softmax_focal",
+        "sigmoid": f"loss: sigmoid_focal{sigmoid}",
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    search, *compared = (str(folder / f"{name}.yaml") for name in texts)
+    return ["experiments/digits_lt.yaml", "--search", search, "--compare", *compared]
+
+
+def test_every_job_of_a_comparison_has_a_command_that_loads(
+    tmp_path: Path, sent: list[list[str]]
+) -> None:
+    words = [*methods(tmp_path), "--submit", local(tmp_path, jobs=3), "optim.lr=0.1", SERVER]
+    assert sweep.main(words) == 0
+    found = [parse(command[1:]) for command in sent]
+    assert [arguments.join for arguments in found] == [False, True, True]
+    for arguments in found:
+        losses = [method.base.loss.name for method in arguments.methods]
+        assert losses == ["softmax_focal", "sigmoid_focal"]
+        assert arguments.search.base.optim.lr == 0.1
+        assert arguments.storage == SERVER.removeprefix("storage=")
+
+
+def test_methods_are_checked_before_jobs_are_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sent: list[list[str]]
+) -> None:
+    words = [*methods(tmp_path, sigmoid="\nschedule: {epochs: 3}"), "--submit", local(tmp_path)]
+    assert "train for different epochs" in refused(sweep.main([*words, SERVER]), tmp_path, capsys)
+    assert sent == []
+
+
 def test_without_slurm_or_submitit_the_line_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,11 +178,7 @@ def test_an_option_is_left_out_with_its_value() -> None:
     assert without_option(words, "--seeds") == ["a.yaml", "--submit", "c.yaml", "seed=1", "--fresh"]
 
 
-def test_every_seed_has_a_command_that_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[list[str]] = []
-    monkeypatch.setattr(submit, "_send", lambda _r, commands, _f, **_k: sent.extend(commands) or [])
+def test_every_seed_has_a_command_that_loads(tmp_path: Path, sent: list[list[str]]) -> None:
     words = ["data=digits", "seed=3", "--seeds", "2", "--submit", local(tmp_path)]
     assert train.main(words) == 0
     assert [command[0] for command in sent] == ["train.py", "train.py"]

@@ -118,16 +118,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     Raises:
         ConfigError: with every mistake that was found, one line each.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("words", nargs="*")
-    parser.add_argument("--search", type=Path)
-    parser.add_argument("--study")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--join", action="store_true")
-    parser.add_argument("--submit", type=Path)
-    parser.add_argument("--trials", type=int)
-    parser.add_argument("--compare", type=Path, nargs="+", default=[])
-    known, unknown = parser.parse_known_intermixed_args(argv)
+    known, unknown = _parser().parse_known_intermixed_args(argv)
     mistakes = [
         f"{word}: unknown option{nearest(word, OPTIONS)}" for word in unknown if word[0] == "-"
     ]
@@ -164,6 +155,41 @@ def parse(argv: Sequence[str]) -> Arguments:
     storage = urls[-1] if urls else os.environ.get(STORAGE) or None
     compared = methods(known.compare, lead=search, is_shared=known.search is not None)
     return Arguments(search, compared, storage, known.workers, known.join, known.submit)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--search", type=Path)
+    parser.add_argument("--study")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--join", action="store_true")
+    parser.add_argument("--submit", type=Path)
+    parser.add_argument("--trials", type=int)
+    parser.add_argument("--compare", type=Path, nargs="+", default=[])
+    return parser
+
+
+def for_another_process(argv: Sequence[str], *, join: bool) -> list[str]:
+    """Return the command line as another process gets it: without ``--submit``.
+
+    Files and key=value words come first: what stood behind an option that is left out would else
+    become one more file of ``--compare``.
+
+    Args:
+        argv: a command line that :func:`parse` takes.
+        join: whether the other process joins the study, as one worker.
+    """
+    known, _ = _parser().parse_known_intermixed_args(argv)
+    words: list[str] = [*known.words]
+    for option in ("search", "study", "trials"):
+        if (value := getattr(known, option)) is not None:
+            words += [f"--{option}", str(value)]
+    if known.compare:
+        words += ["--compare", *map(str, known.compare)]
+    if join or known.join:
+        return [*words, "--join"]
+    return [*words, "--workers", str(known.workers)] if known.workers > 1 else words
 
 
 def without_storage(argv: Sequence[str]) -> list[str]:
