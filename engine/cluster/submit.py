@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ def submit(
         The exit code.
 
     Raises:
-        ConfigError: a mistake in the file, no submitit, or no cluster here.
+        ConfigError: a mistake in the file, no submitit, no cluster here, or one that refuses jobs.
     """
     request = read_request(path)
     words = [script, *without_option(argv, "--submit")]
@@ -59,7 +61,10 @@ def submit(
         others = words if joining is None else [script, *joining]
         commands = [words, *[others] * (request.jobs - 1)]
     folder = Path(request.folder).expanduser().resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([f"{path}: folder: {folder}: {error.strerror}"]) from error
     ids = _send(request, commands, folder, name=Path(script).stem)
     line = {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -137,9 +142,22 @@ def _send(request: Request, commands: list[list[str]], folder: Path, *, name: st
         shares = [[command] for command in commands]
     else:  # which has no queue: as many processes as jobs, and each has several to do
         shares = [commands[first :: request.jobs] for first in range(request.jobs)]
-    with executor.batch():
+    with _refusal_in_a_line(), executor.batch():
         jobs = [executor.submit(Job(share, folder)) for share in shares if share]
     return [job.job_id for job in jobs]
+
+
+@contextlib.contextmanager
+def _refusal_in_a_line() -> Iterator[None]:
+    """Raise as one line what sbatch says, which submitit prints and raises."""
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    except (FailedJobError, FailedSubmissionError) as error:
+        lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
+        raise ConfigError([f"--submit: Slurm takes no job: {'; '.join(lines)}"]) from error
 
 
 def _parameters(request: Request, name: str) -> dict[str, Any]:

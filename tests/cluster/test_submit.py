@@ -172,6 +172,35 @@ def test_without_slurm_or_submitit_the_line_says_what_to_do(
     assert "requirements-cluster.txt" in refused(train.main(words), tmp_path, capsys)
 
 
+def test_what_slurm_says_against_the_jobs_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sbatch", "srun"):
+        program = tmp_path / name
+        program.write_text(
+            "#!/bin/sh\n"
+            "echo 'sbatch: error: invalid partition specified: gpux' >&2\n"
+            "echo 'sbatch: error: Batch job submission failed' >&2\n"
+            "exit 1\n"
+        )
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    request = write(tmp_path, f"{{partition: gpux, folder: {tmp_path / 'jobs'}}}")
+    assert train.main(["data=digits", "--submit", str(request)]) == 2
+    said = "invalid partition specified: gpux; Batch job submission failed"
+    assert capfd.readouterr() == ("", f"--submit: Slurm takes no job: {said}\n")
+    assert not (tmp_path / "jobs" / submit.SUBMITTED).exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "jobs").write_text("")
+    request = local(tmp_path)
+    assert train.main(["data=digits", "--submit", request]) == 2
+    assert capsys.readouterr().err == f"{request}: folder: {tmp_path / 'jobs'}: File exists\n"
+
+
 def test_an_option_is_left_out_with_its_value() -> None:
     words = ["a.yaml", "--submit", "c.yaml", "seed=1", "--seeds=3", "--fresh"]
     assert without_option(words, "--submit") == ["a.yaml", "seed=1", "--seeds=3", "--fresh"]
