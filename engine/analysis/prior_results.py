@@ -65,6 +65,11 @@ def balanced_by(config: Config) -> str | None:
     """
     if "class_counts" in components.read("losses", config.loss.name).facts:
         return f"loss={config.loss.name}"
+    for key, given in config.loss.model_dump().items():
+        # A number for each class, as a list or by the classes' names.
+        values = given.values() if isinstance(given, dict) else given
+        if isinstance(given, tuple | dict) and any(value != 1 for value in values):
+            return f"loss.{key}"
     for selector in ("reweight.scheme", "sampler.name"):
         choice = choices.of(selector)
         name = attrgetter(selector)(config)

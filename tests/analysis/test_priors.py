@@ -117,6 +117,9 @@ def test_the_true_prior_makes_the_bayes_decision() -> None:
     [
         ([], None),
         (["loss=softmax_focal"], None),
+        (["loss=softmax_focal", "loss.alpha=[1, 1, 1]"], None),
+        (["loss=softmax_focal", "loss.alpha=[1, 2, 3]"], "loss.alpha"),
+        (["loss=binary_cross_entropy", "loss.pos_weight={a: 1, b: 5}"], "loss.pos_weight"),
         (["loss=balanced_softmax"], "loss=balanced_softmax"),
         (["reweight=inverse"], "reweight=inverse"),
         (["sampler=class_balanced"], "sampler=class_balanced"),
