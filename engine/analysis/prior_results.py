@@ -36,17 +36,19 @@ def prior_section(run: StoredRun) -> Section:
     images = np.bincount(targets, minlength=len(counts))
     offsets = np.stack([np.log(prior) - np.log(source) for prior in cases.values()])
     corrected = argmax_with(run.test.log_probabilities, offsets)
-    own = recalls(targets, run.evaluated_test.argmax(axis=1), num_classes=len(counts))
-    rows = []
-    for (name, prior), labels in zip(cases.items(), corrected, strict=True):
-        known = recalls(targets, labels, num_classes=len(counts))
-        rows.append(
-            {
-                "prior": name,
-                "as_is": asdict(priors.accuracy_under(own, images, prior)),
-                "known": asdict(priors.accuracy_under(known, images, prior)),
-            }
-        )
+    as_is = run.evaluated_test.argmax(axis=1)
+
+    def accuracy(labels: Integers, prior: Doubles) -> Section:
+        recall = recalls(targets, labels, num_classes=len(counts))
+        groups, residuals = run.test.groups, None
+        if groups is not None:
+            residuals = priors.residuals_of(labels == targets, recall, targets, groups)
+        return asdict(priors.accuracy_under(recall, images, prior, residuals=residuals))
+
+    rows = [
+        {"prior": name, "as_is": accuracy(as_is, prior), "known": accuracy(labels, prior)}
+        for (name, prior), labels in zip(cases.items(), corrected, strict=True)
+    ]
     return {**_source(run), "rows": rows}
 
 
