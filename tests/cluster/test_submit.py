@@ -143,7 +143,7 @@ def methods(folder: Path, *, sigmoid: str = "") -> list[str]:
 def test_every_job_of_a_comparison_has_a_command_that_loads(
     tmp_path: Path, sent: list[list[str]]
 ) -> None:
-    words = [*methods(tmp_path), "--submit", local(tmp_path, jobs=3), "optim.lr=0.1", SERVER]
+    words = [*methods(tmp_path), SERVER, "--submit", local(tmp_path, jobs=3), "optim.lr=0.1"]
     assert sweep.main(words) == 0
     found = [parse(command[1:]) for command in sent]
     assert [arguments.join for arguments in found] == [False, True, True]
