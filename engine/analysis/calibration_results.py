@@ -31,7 +31,8 @@ def calibration_section(run: StoredRun) -> Section:
         ways["class-wise temperature"] = scaling.class_temperatures(val, run.val.targets)
         ways["vector"] = scaling.vector(val, run.val.targets)
     found: Section = {"num_bins": errors.NUM_BINS, "ways": {}}
-    samples, groups = {}, run.test.groups
+    samples: dict[str, errors.Singles] = {}
+    groups = run.test.groups
     for name, mask in run.masks.items():
         rows = mask[run.test.targets]
         own = None if groups is None else groups[rows]

@@ -23,6 +23,7 @@ from engine.analysis.prior_results import prior_section, shift_section
 from engine.analysis.set_results import set_section
 from engine.analysis.stored_run import Part, StoredRun
 from engine.analysis.superclasses import Superclasses, Within, superclass_counts, within
+from engine.report.cluster_bootstrap import FEW
 
 Section = dict[str, Any]
 Counts = npt.NDArray[np.int64]
@@ -71,6 +72,10 @@ def about(run: StoredRun) -> Section:
     ]
     if num_groups is not None:
         notes.append("chance and the promise of prediction sets take images to be independent")
+        if num_groups < FEW:
+            notes.append(
+                f"intervals of calibration errors over fewer than {FEW} groups are too narrow"
+            )
     notes += run.limits.notes
     chosen = run.summary.rules[run.rule]
     if run.val is not None and run.rule != "last":

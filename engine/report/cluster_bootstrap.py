@@ -116,9 +116,9 @@ def cluster_differences(
     Both models see the same groups in a resample. The interval reaches at either end as far as the
     wider of two: the percentiles, and Student's t with the resamples' standard deviation and the
     effective number of groups, less one, as degrees of freedom; below two groups it is all of -1 to
-    1. Where the difference is the same in every group, as many others may differ by as much as can
-    be as Wilson's interval leaves to a share of 0. Two models that are right on the same images
-    have the difference 0, and no more is said of it.
+    1. Where the difference is the same in every group, Wilson's interval of a share of 0 says how
+    many of all groups may be otherwise, and those may differ by -1 or by 1. Two models that are
+    right on the same images have the difference 0, from 0 to 0.
 
     Args:
         first: (N,) whether the first model is right.

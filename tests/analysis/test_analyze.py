@@ -195,6 +195,7 @@ def test_groups_of_images_change_every_interval_and_no_value(
     shown = capsys.readouterr().out
     assert "48 test images in 8 groups" in shown and "over images" not in shown
     assert "intervals and errors are over 8 groups of test images" in shown
+    assert "over fewer than 20 groups are too narrow" in shown
 
 
 def _intervals(found: dict[str, Any]) -> Iterator[tuple[float, list[float]]]:
