@@ -219,7 +219,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _has_begun(config: Config) -> bool:
-    return RunFolder.of(config).has_begun()
+    # The folder bears the fingerprint with the precision by name.
+    return RunFolder.of(settled(config)).has_begun()
 
 
 def _print_classes(config: Config) -> None:
@@ -283,7 +284,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: rang
         print(_out_of_memory(config), file=sys.stderr)
         return 1
     if arguments.seeds and processes.is_main:
-        folder = RunFolder.of(config).path.parent
+        folder = RunFolder.of(settled(config)).path.parent
         file = folder / f"seeds-{summaries[0].group}.md"
         write_text(file, markdown(summaries))
         screen.seeds(summaries, file=file)
