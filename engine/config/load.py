@@ -22,6 +22,7 @@ from engine.config import rules
 from engine.config.layers import Layer, leaves, merge, read_file, read_words
 from engine.config.mistakes import ConfigError
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, standard
+from engine.config.strict_yaml import Dumper
 from engine.config.validation import validate
 
 # Raise it when a default changes: old run folders then keep their meaning.
@@ -45,8 +46,6 @@ NOT_IDENTITY = (
 # Keys that name another run, which counts as that run's fingerprint.
 RUNS = ("model.init_from", "teacher")
 SEEDS = ("seed", "data.imbalance.seed")
-# The one in C, where PyYAML has it, is three times as fast.
-_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 DEFAULT_NAMES = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}
 
 
@@ -110,7 +109,7 @@ def _defaults(data: str, loss: str, trackers: tuple[str, ...]) -> Mapping[str, A
 def dump(config: Config) -> str:
     """Return the whole config as YAML; loading it gives an equal object."""
     content = config.model_dump(mode="json")
-    return yaml.dump(content, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
+    return yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def fingerprint(

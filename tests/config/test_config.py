@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,6 +113,54 @@ def test_a_data_set_states_its_own_defaults_for_shared_keys() -> None:
 @pytest.mark.parametrize("text", ["1e-3", "0.001", "1.0e-3", "+1e-3"])
 def test_numbers_may_be_written_as_scientists_do(text: str) -> None:
     assert load(overrides=[f"optim.lr={text}"]).optim.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("10", 10), ("+10", 10), ("-0", 0), ("0x1F", 31), ("0o17", 15)),
+        *(("1.", 1.0), ("-.5", -0.5), ("00.5", 0.5), ("1e3", 1000.0), ("-1.5E+2", -150.0)),
+        *(("-.inf", -math.inf), ("true", True), ("NULL", None), ("~", None), ("", None)),
+        *(
+            (word, word)
+            for word in ("010", "-007", "0b11", "1_000", "1:30", "1:30.5", "2024-01-02")
+        ),
+        *((word, word) for word in ("on", "No", "y", "e3", "1e", ".", "+0x1F", "0o8", "=")),
+    ],
+)
+def test_plain_words_are_what_yaml_1_2_says_and_no_number_has_two_readings(
+    text: str, value: object
+) -> None:
+    found = parse(text)
+    assert (type(found), found) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("seed=010", "seed=010: expected a whole number >= 0 and < 4294967296; write 10"),
+        ("data.imbalance.factor=0100", "data.imbalance.factor=0100: expected a number >= 1; wri"),
+        ("seed=1_000", "seed=1_000: expected a whole number >= 0 and < 4294967296; write 1000"),
+        ("seed='5'", "seed=5: expected a whole number >= 0 and < 4294967296; write 5 without quo"),
+        ("schedule.epochs=1:30", "schedule.epochs=1:30: expected a whole number >= 1 ("),
+    ],
+)
+def test_a_number_that_another_reader_takes_for_another_one_is_refused(
+    word: str, line: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(overrides=[word])
+    assert caught.value.mistakes[0].startswith(line)
+
+
+def test_names_of_classes_keep_their_zeros() -> None:
+    assert load(overrides=["data.classes=[010, '11', 012]"]).data.classes == ("010", "11", "012")
+
+
+@pytest.mark.parametrize("name", ["010", "1e3", "0o10", "0x1F", "1_000", "true", "null", "on", "1"])
+def test_text_that_looks_like_another_value_comes_back_from_a_dump(name: str, write: Write) -> None:
+    config = load(values={"track.name": name})
+    assert load([write(dump(config))]) == config
 
 
 def test_a_number_like_word_is_text_where_text_is_expected() -> None:
