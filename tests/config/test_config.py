@@ -754,6 +754,35 @@ def test_an_unfinished_run_is_not_named_where_the_one_that_it_names_is_gone(tmp_
     assert line.startswith(f"model.init_from={second}: not a run folder: model.init_from={first}: ")
 
 
+def test_each_run_of_a_chain_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, words = recorded(tmp_path), [""]
+    for seed in range(1, 9):
+        # As in incremental learning, but for the spelling of one of the two.
+        words = [f"model.init_from={run}", f"seed={seed}", "loss=distillation"]
+        words.append(f"teacher={tmp_path}/../{tmp_path.name}/{run.name}")
+        run = recorded(tmp_path, *words)
+    read: list[Path] = []
+    read_file = config_module.read_file
+
+    def noted(path: Path, mistakes: list[str]) -> dict[str, Any]:
+        read.append(path.resolve())
+        return read_file(path, mistakes)
+
+    monkeypatch.setattr(config_module, "read_file", noted)
+    config = load(overrides=words)
+    assert (len(read), len(set(read))) == (8, 8)
+    fingerprint(config)
+    fingerprint(config, without_seeds=True)
+    config_module.load_run_config(run)
+    assert len(read) == 8 + 8 + 8 + 9
+
+
+def test_a_run_that_starts_from_itself_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"model: {{init_from: {tmp_path}}}\n", encoding="utf-8")
+    (line,) = mistakes_of(f"model.init_from={tmp_path}")
+    assert line.endswith(f"{tmp_path}: starts from itself; put its files back")
+
+
 def test_init_from_a_folder_that_is_no_run_is_a_mistake(tmp_path: Path) -> None:
     (line,) = mistakes_of(f"model.init_from={tmp_path}")
     assert line.startswith(f"model.init_from={tmp_path}: not a run folder")
