@@ -304,6 +304,6 @@ def _out_of_memory(config: Config) -> str:
     if half is None:
         return line + "no smaller piece is left; use a smaller model or smaller images"
     return (
-        line + f"optim.accumulate={half} keeps the batch and needs less memory; "
+        line + f"optim.accumulate={half} keeps the batch and needs less memory, in evaluation too; "
         f"optim.batch_size={batch_size // 2} changes the recipe"
     )

@@ -499,6 +499,7 @@ def test_float16_scales_its_loss_and_resumes_with_the_scale(tmp_path: Path) -> N
     ("words", "advice"),
     [
         (["optim.batch_size=48"], "optim.accumulate=2 keeps the batch"),
+        (["optim.batch_size=48"], "needs less memory, in evaluation too"),
         (["optim.batch_size=48", "optim.accumulate=4"], "optim.accumulate=8 keeps the batch"),
         (["optim.batch_size=3", "optim.accumulate=3"], "no smaller piece is left"),
         (["loss=dice", "optim.batch_size=48"], "dice cannot be computed in pieces of a batch"),
