@@ -292,7 +292,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: rang
 
 
 def _out_of_memory(config: Config) -> str:
-    """Say which keys to change; more pieces leave the batch and the result as they are."""
+    """Say which keys to change; more pieces leave the batch and its gradient, but for BatchNorm."""
     batch_size, pieces = config.optim.batch_size, config.optim.accumulate
     line = f"out of GPU memory with optim.batch_size={batch_size} in {pieces} piece(s): "
     if not rules.is_mean_over_samples(config):
@@ -303,7 +303,7 @@ def _out_of_memory(config: Config) -> str:
     half = next((n for n in range(2 * pieces, batch_size + 1) if batch_size % n == 0), None)
     if half is None:
         return line + "no smaller piece is left; use a smaller model or smaller images"
-    return (
-        line + f"optim.accumulate={half} keeps the batch and needs less memory, in evaluation too; "
-        f"optim.batch_size={batch_size // 2} changes the recipe"
-    )
+    keeps = f"optim.accumulate={half} keeps the batch and needs less memory, in evaluation too"
+    if config.model.norm == "batch":
+        keeps += ", and BatchNorm uses the statistics of each piece"
+    return f"{line}{keeps}; optim.batch_size={batch_size // 2} changes the recipe"

@@ -499,7 +499,7 @@ def test_float16_scales_its_loss_and_resumes_with_the_scale(tmp_path: Path) -> N
     ("words", "advice"),
     [
         (["optim.batch_size=48"], "optim.accumulate=2 keeps the batch"),
-        (["optim.batch_size=48"], "needs less memory, in evaluation too"),
+        (["optim.batch_size=48", "model.norm=group"], "needs less memory, in evaluation too"),
         (["optim.batch_size=48", "optim.accumulate=4"], "optim.accumulate=8 keeps the batch"),
         (["optim.batch_size=3", "optim.accumulate=3"], "no smaller piece is left"),
         (["loss=dice", "optim.batch_size=48"], "dice cannot be computed in pieces of a batch"),
@@ -520,3 +520,7 @@ def test_without_memory_on_the_gpu_the_next_batch_size_is_named(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("out of GPU memory with optim.batch_size=")
     assert advice in line
+    has_norms = "model.norm=group" not in words
+    assert ("BatchNorm uses the statistics of each piece" in line) == (
+        has_norms and "keeps the batch" in line
+    )

@@ -40,7 +40,8 @@ class StepOptions:
     """How a step is computed.
 
     Attributes:
-        accumulate: pieces a batch is split into; the gradient is that of the whole batch.
+        accumulate: pieces a batch is split into; the gradient is that of the whole batch, but for
+            batch normalisation, which takes the statistics of each piece.
         clip_norm: largest global gradient norm, or None.
         sam: how far sharpness-aware minimisation looks; 0 for a plain step.
         precision: of the model's arithmetic.
