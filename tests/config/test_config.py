@@ -509,6 +509,25 @@ def test_an_option_without_effect_is_a_mistake_and_reset_it_is_none(word: str) -
     assert load(overrides=context) is not None
 
 
+SHORT_WARM_UP = ("schedule.unit=epoch", "schedule.warmup=0.1", "schedule.epochs=5")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["schedule=constant", "schedule.unit=epoch", "schedule.epochs=20"],
+        ["schedule=constant", "schedule.unit=epoch", "schedule.epochs=10", "schedule.warmup=0.1"],
+        ["schedule=steps", "schedule.unit=epoch", "schedule.epochs=1"],
+        ["schedule=steps", "schedule.unit=epoch", "schedule.epochs=5", "schedule.steps=[0.8]"],
+        ["schedule=steps", "schedule.epochs=5", "schedule.steps=[0.99]", "schedule.warmup=0.1"],
+        ["mixup.mixup=0.2", "optim.batch_size=2"],
+    ],
+    ids=" ".join,
+)
+def test_a_schedule_that_begins_and_a_pair_to_mix_are_no_mistake(words: list[str]) -> None:
+    assert load(overrides=words) is not None
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -550,6 +569,19 @@ def test_an_option_without_effect_is_a_mistake_and_reset_it_is_none(word: str) -
         (["sampler=class_balanced", "sampler.start=0.99"], "never begins"),
         (["reweight=inverse", "reweight.start=0.6", "schedule.epochs=2"], "never begins"),
         (["schedule=steps", "schedule.steps=[0.9, 0.8]"], "rising order"),
+        (
+            ["schedule=steps", "schedule.unit=epoch", "schedule.epochs=5", "schedule.steps=[0.99]"],
+            "schedule.steps=0.99: never begins, the last of 5 epochs starts at 0.8 of training",
+        ),
+        (["schedule=constant", *SHORT_WARM_UP], "schedule.warmup=0.1: has no effect with schedule"),
+        (["schedule=steps", *SHORT_WARM_UP], "it is 0.5 of one of 5 epochs; set schedule.unit=st"),
+        (["schedule=constant", *SHORT_WARM_UP], "schedule.unit: has no effect with schedule.name"),
+        (
+            ["schedule=constant", "schedule.unit=epoch", "schedule.epochs=19"],
+            "with schedule.name=constant and schedule.warmup=0.05, which is less than an epoch",
+        ),
+        (["mixup.mixup=0.2", "optim.batch_size=1"], "mixup.mixup=0.2: has no effect with optim.b"),
+        (["mixup.cutmix=1", "optim.batch_size=1"], "mixup.cutmix=1: has no effect with optim.bat"),
         (["optim.batch_size=10", "optim.accumulate=3"], "must divide"),
         (["evaluate.rules=[val]"], "evaluate.rules: must name last"),
     ],
