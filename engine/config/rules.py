@@ -245,6 +245,15 @@ def _mixing_needs_soft_targets(config: Config) -> Iterator[str]:
             yield f"mixup.{key}: {config.loss.name} takes hard targets only; set mixup.{key}=0"
 
 
+def _mixing_needs_two_images(config: Config) -> Iterator[str]:
+    for key, value in config.mixup.model_dump().items():
+        if value > 0 and config.optim.batch_size < 2:
+            yield (
+                f"mixup.{key}={value:g}: has no effect with optim.batch_size=1, images are mixed "
+                "in pairs"
+            )
+
+
 def _logits_are_adjusted_once(config: Config) -> Iterator[str]:
     tau, key = config.evaluate.logit_adjustment, "evaluate.logit_adjustment"
     if tau == 0:
@@ -257,12 +266,43 @@ def _logits_are_adjusted_once(config: Config) -> Iterator[str]:
 
 def _starts_come_before_the_end(config: Config) -> Iterator[str]:
     epochs = config.schedule.epochs
-    for key, start in deferred_starts(config).items():
+    for key, start in (*deferred_starts(config).items(), *_changes_of_rate(config)):
         if start_epoch(start, epochs) >= epochs:
             yield (
                 f"{key}={start:g}: never begins, the last of {epochs} epochs starts at "
                 f"{(epochs - 1) / epochs:g} of training"
             )
+
+
+def _changes_of_rate(config: Config) -> Iterator[tuple[str, float]]:
+    """Yield where in training a rate changes that is set once an epoch, with the key that says so.
+
+    Keys that are left at their default are left out: nobody asked for these changes.
+    """
+    schedule = config.schedule
+    for key in of("schedule.name").fact(schedule.name, "fractions") or ():
+        if schedule.unit == "epoch" and _is_set(config, f"schedule.{key}"):
+            for fraction in getattr(schedule, key):
+                yield f"schedule.{key}", fraction
+
+
+def _a_warm_up_has_a_rate_of_its_own(config: Config) -> Iterator[str]:
+    schedule = config.schedule
+    if schedule.warmup > 0 and not _warms_up(config) and _is_set(config, "schedule.warmup"):
+        share = schedule.warmup * schedule.epochs
+        yield (
+            f"schedule.warmup={schedule.warmup:g}: has no effect with schedule.unit=epoch, it is "
+            f"{share:g} of one of {schedule.epochs} epochs; set schedule.unit=step, or "
+            "schedule.warmup=0"
+        )
+
+
+def _warms_up(config: Config) -> bool:
+    """Return whether any epoch or step has a rate of the warm-up."""
+    schedule = config.schedule
+    if schedule.unit == "step":
+        return schedule.warmup > 0
+    return schedule.warmup * schedule.epochs >= 1
 
 
 def _patience_can_run_out(config: Config) -> Iterator[str]:
@@ -585,9 +625,11 @@ def _tracker_keys_need_a_tracker(config: Config) -> Iterator[str]:
 def _constant_rate_has_no_unit(config: Config) -> Iterator[str]:
     schedule = config.schedule
     moves = of("schedule.name").fact(schedule.name, "moves")
-    if not moves and schedule.warmup == 0 and _is_set(config, "schedule.unit"):
+    if not moves and not _warms_up(config) and _is_set(config, "schedule.unit"):
+        warmup = f"schedule.warmup={schedule.warmup:g}"
+        short = "" if schedule.warmup == 0 else ", which is less than an epoch"
         yield (
-            f"schedule.unit: has no effect with schedule.name={schedule.name} and schedule.warmup=0"
+            f"schedule.unit: has no effect with schedule.name={schedule.name} and {warmup}{short}"
         )
 
 
@@ -620,8 +662,10 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _no_class_has_many_and_few,
     _class_weights_need_a_loss_that_takes_them,
     _mixing_needs_soft_targets,
+    _mixing_needs_two_images,
     _logits_are_adjusted_once,
     _starts_come_before_the_end,
+    _a_warm_up_has_a_rate_of_its_own,
     _patience_can_run_out,
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,

@@ -20,7 +20,7 @@ COMPUTED = (*SAME_ANYWHERE, "rules", "oracle")
 ROUNDING = ("processor", "device", "precision", "threads", "processes")
 CONFIDENCE = 0.95  # of all rows together
 # Keys of runtime that may round differently, and are no part of a run's fingerprint.
-CHOSEN = frozenset({"device", "threads", "compile", "deterministic", "cache_features"})
+CHOSEN = {"device", "threads", "compile", "deterministic", "cache_features"}
 
 
 def place(cells: Sequence[Cell]) -> Path:

@@ -223,6 +223,24 @@ def build_readout(
     return Readout(loss, classes, adjustment(class_counts, tau=tau))
 
 
+def _check_mixing(config: Config, *, world: int) -> None:
+    """Refuse to mix images where no process has two of them.
+
+    Raises:
+        ConfigError: it is so.
+    """
+    batch_size = config.optim.batch_size
+    raise_to = f"raise optim.batch_size={batch_size}, or train in fewer than {world} processes"
+    mistakes = [
+        f"mixup.{key}={value:g}: has no effect, each process has one image of a batch, and images "
+        f"are mixed in pairs; {raise_to}"
+        for key, value in config.mixup.model_dump().items()
+        if value > 0 and 1 < world >= batch_size
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
 def build_trainer(
     config: Config,
     dataset: data.LongTailed,
@@ -254,6 +272,7 @@ def build_trainer(
                 "a part of it each: train in one process, or with another loss"
             ]
         )
+    _check_mixing(config, world=world)
     precision = choose_precision(config.runtime.precision, device)
     layout = weight_layout(device, precision=precision)
     model = build_model(config, dataset, start=start).to(device).to(memory_format=layout)

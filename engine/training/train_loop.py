@@ -40,7 +40,8 @@ class StepOptions:
     """How a step is computed.
 
     Attributes:
-        accumulate: pieces a batch is split into; the gradient is that of the whole batch.
+        accumulate: pieces a batch is split into; the gradient is that of the whole batch, but for
+            batch normalisation, which takes the statistics of each piece.
         clip_norm: largest global gradient norm, or None.
         sam: how far sharpness-aware minimisation looks; 0 for a plain step.
         precision: of the model's arithmetic.
@@ -295,7 +296,12 @@ class Trainer:
         if self.swa.is_renewed:
             return
         self._begin(totals, epoch)
-        number = self.renew_statistics(self.swa.module, batches, after_batch=poll)
+        pieces = (
+            piece
+            for batch in batches
+            for piece in batch.images.split(piece_sizes(len(batch.images), self.accumulate))
+        )
+        number = self.renew_statistics(self.swa.module, pieces, after_batch=poll)
         self.swa.is_renewed = True
         totals.pass_through(forward=number, backward=0)
         totals.spend(self._meter.lap())
@@ -304,7 +310,7 @@ class Trainer:
     def renew_statistics(
         self,
         model: nn.Module,
-        batches: Iterable[Batch],
+        batches: Iterable[Tensor],
         *,
         with_frozen: bool = False,
         after_batch: Callable[[], None] | None = None,
@@ -313,7 +319,7 @@ class Trainer:
 
         Args:
             model: of averaged weights, with which no step of training was made.
-            batches: of training images.
+            batches: training images (N, C, H, W), as many as go through the model at once.
             with_frozen: renew those too that rest in training.
             after_batch: called between batches.
         """
@@ -324,7 +330,7 @@ class Trainer:
 
         number = renew_statistics(
             model,
-            (batch.images for batch in batches),
+            batches,
             forward=forward,
             with_frozen=with_frozen,
             after_batch=after_batch,
