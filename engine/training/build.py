@@ -25,6 +25,7 @@ from engine.training.probabilities import PredictsProbabilities, Readout, adjust
 from engine.training.processes import Processes
 from engine.training.rates import rate_of
 from engine.training.runtime import Precision, choose_precision, derive_seed, preserved_randomness
+from engine.training.teacher import Teacher
 from engine.training.train_loop import StepOptions, Trainer
 
 
@@ -229,7 +230,7 @@ def build_trainer(
     *,
     device: torch.device,
     start: Mapping[str, Tensor] | None = None,
-    teacher: nn.Module | None = None,
+    teacher: Teacher | None = None,
 ) -> Trainer:
     """Join model, loss, optimizer, schedule, mixing and averaging.
 
@@ -238,7 +239,7 @@ def build_trainer(
         dataset: what it trains on.
         device: where it trains.
         start: weights of the run that ``model.init_from`` names.
-        teacher: the model that ``teacher`` names, in eval mode.
+        teacher: the run that ``teacher`` names.
 
     Raises:
         ConfigError: timm has no such model or optimizer, it cannot be built as asked, or several
