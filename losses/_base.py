@@ -127,14 +127,14 @@ class Loss(nn.Module):
 
         `forward` divides its sum by it, or by what `divisor` makes of it. So the mean over a batch
         is the sum of its parts' means, each times its divisor over that of the whole: what pieces
-        of a batch and processes that share one have to know.
+        of a batch and processes that share one have to know. Here it is the number of samples, or
+        pixels, without those of label -100.
 
         Args:
             targets: as for `forward`.
             num_outputs: C of the logits.
         """
-        del num_outputs
-        return targets.new_full((), len(targets), dtype=torch.float32)
+        return part_normalizer(targets, num_outputs=num_outputs, normalize="batch")
 
     def divisor(self, normalizer: Tensor) -> Tensor:
         """Return what a mean divides by: `normalizer`, or 1 where nothing counts."""
@@ -223,7 +223,7 @@ class ElementMean(LogitsLoss):
         self.normalize = normalize
 
     def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """Return the number of samples, to which that of elements is proportional, or positives."""
+        """Return the number of samples, or pixels, that count, or that of positives."""
         return part_normalizer(targets, num_outputs=num_outputs, normalize=self.normalize)
 
     def divisor(self, normalizer: Tensor) -> Tensor:

@@ -238,10 +238,18 @@ def _hard_labels(
 
 
 def part_normalizer(targets: Tensor, *, num_outputs: int, normalize: ElementNormalizer) -> Tensor:
-    """Return the number of samples, to which that of elements is proportional, or of positives."""
-    if targets.is_floating_point() and num_outputs == 1 and targets.shape[1:2] == (2,):
+    """Return how much of a part of a batch counts: its samples, or pixels, or its positives.
+
+    That of elements is proportional to the first. Targets have the logits' shape where their second
+    dimension is `num_outputs`, and are labels otherwise, of which -100 does not count.
+    """
+    is_soft = targets.is_floating_point()
+    if is_soft and num_outputs == 1 and targets.shape[1:2] == (2,):
         targets = targets[:, 1:]
-    if normalize != "positives" or (num_outputs > 1 and not targets.is_floating_point()):
-        return targets.new_full((), len(targets), dtype=torch.float32)
-    positive = targets if targets.is_floating_point() else targets == 1
-    return positive.sum().float()
+    of_elements = is_soft or targets.shape[1:2] == (num_outputs,)
+    if normalize == "positives" and (of_elements or num_outputs == 1):
+        return (targets if is_soft else targets == 1).sum(dtype=torch.float32)
+    if is_soft:
+        return targets.new_full((), targets.numel() / num_outputs, dtype=torch.float32)
+    valid = torch.count_nonzero(targets != -100).float()
+    return valid / num_outputs if of_elements else valid

@@ -143,7 +143,14 @@ def sums_over_parts(subject: Subject) -> None:
     """Catch a wrong ``is_mean_over_samples``: whether pieces of a batch make up its mean."""
     subject.require_method("normalizer")
     loss = subject.weighed()
-    for batch in kinds_of_targets(subject, random_batch(10, dtype=torch.float64)):
+    labels = random_batch(10, dtype=torch.float64)
+    some = labels._replace(targets=labels.targets.clone())
+    some.targets[[1, 3, 7]] = IGNORED  # some of a part, all of it, none of it in proportion
+    batches = [*kinds_of_targets(subject, labels), some]
+    if subject.fact("dense"):
+        batches.append(random_batch(10, dtype=torch.float64, pixels=(3, 2)))
+        batches[-1].targets[0, 1:] = IGNORED
+    for batch in batches:
         parts = [batch.take(slice(3)), batch.take(slice(3, 4)), batch.take(slice(4, 10))]
         normalizers = [loss.normalizer(p.targets, num_outputs=NUM_CLASSES).double() for p in parts]
         divisor = loss.divisor(torch.stack(normalizers).sum())
