@@ -159,11 +159,8 @@ class Loss(nn.Module):
         Labels are read on the CPU only, where that costs no device sync.
         """
         num_outputs = logits.shape[1]
-        if self._num_classes not in (None, 2 if num_outputs == 1 else num_outputs):
-            raise ValueError(
-                f"{num_outputs} logits a sample do not fit a loss that was made for "
-                f"{self._num_classes} classes"
-            )
+        if self._num_classes not in (None, num_outputs) or num_outputs == 1:
+            self._check_number(num_outputs)
         empty = self._empty_classes | self._absent_classes
         if not empty or not is_readable(targets) or targets.shape == logits.shape:
             return
@@ -177,6 +174,21 @@ class Loss(nn.Module):
             raise ValueError(
                 f"a sample has class {min(present)}, whose class weight is 0: remove the sample or "
                 "give the class a weight above 0"
+            )
+
+    def _check_number(self, num_outputs: int) -> None:
+        """Raise ValueError unless so many logits a sample are those of the loss's classes."""
+        known = self._num_classes
+        if num_outputs == 1 and self.activation == "softmax":
+            raise ValueError(
+                "a softmax over one logit is always 1, and nothing would be learnt: give a logit "
+                "for each class, or take a loss on sigmoids"
+            )
+        if known not in (None, 2 if num_outputs == 1 else num_outputs):
+            two = "; one output stands for two" if num_outputs == 1 else ""
+            raise ValueError(
+                f"logits of {num_outputs} output{'s'[: num_outputs != 1]} do not fit a loss that "
+                f"was made for {known} class{'es'[: 2 * (known != 1)]}{two}"
             )
 
 

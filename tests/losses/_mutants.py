@@ -289,6 +289,13 @@ class TakesAnyLabel(CrossEntropy):
         return super().forward(logits, targets)
 
 
+class OneLogitForTwoClasses(BalancedSoftmax):
+    """One logit that broadcasts to the offsets of two classes: it has no gradient."""
+
+    def _check_batch(self, logits: Tensor, targets: Tensor) -> None:
+        pass
+
+
 class MatrixProduct(CrossEntropy):
     """Soft targets and weights by a matrix product, which autocast runs in bfloat16."""
 

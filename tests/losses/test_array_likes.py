@@ -87,5 +87,5 @@ def test_weights_of_another_length_are_refused_as_they_are_set(
 
 
 def test_logits_of_more_classes_than_a_loss_was_made_for_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"4 logits a sample do not fit a loss .* 3 classes"):
+    with pytest.raises(ValueError, match=r"logits of 4 outputs do not fit a loss .* 3 classes"):
         SoftmaxFocal(3)(LOGITS, TARGETS)
