@@ -16,6 +16,7 @@ from ._inputs import (
     ClassValues,
     all_count,
     as_float,
+    as_labels,
     check_labels,
     check_probabilities,
     class_values,
@@ -81,8 +82,9 @@ def binary_elements(
     if targets.is_floating_point() and logits.shape[1:2] == (1,) and targets.shape[1:2] == (2,):
         targets = targets[:, 1:]
     if _are_labels(logits, targets):
+        labels = as_labels(targets)
         return _from_labels(
-            logits, targets, gamma=gamma, weight=class_weights, ignore_index=ignore_index
+            logits, labels, gamma=gamma, weight=class_weights, ignore_index=ignore_index
         )
     return _from_probabilities(
         logits, targets, gamma=gamma, weight=class_weights, soft_form=soft_form

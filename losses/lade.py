@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, LogitsLoss
 from ._counts import MASKED, log_prior
-from ._inputs import ClassValues, as_float, check_labels
+from ._inputs import ClassValues, as_float, as_labels, check_labels
 from .cross_entropy import cross_entropy_loss
 
 
@@ -75,7 +75,7 @@ def _regularised(
     penalty: float,
     ignore_index: int,
 ) -> Tensor:
-    logits = as_float(logits)
+    logits, targets = as_float(logits), as_labels(targets)
     prior = log_prior.to(logits)
     likelihood = cross_entropy_loss(logits + prior, targets, ignore_index=ignore_index)
     if alpha == 0:
