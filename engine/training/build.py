@@ -162,7 +162,26 @@ def _start_from(start: Mapping[str, Tensor], model: models.Classifier, config: C
         raise ConfigError(
             [f"model.init_from={config.model.init_from}: {wrong[0]} does not fit this model{hint}"]
         )
+    if config.model.init_head:
+        _check_head_is_whole(start, model, config)
     model.load_state_dict({**own, **{key: start[key] for key in wanted}})
+
+
+def _check_head_is_whole(
+    start: Mapping[str, Tensor], model: models.Classifier, config: Config
+) -> None:
+    """Refuse a head with more than this one has a place for: without it, it is another function."""
+    placed = {f"head.{name}" for name in getattr(model.head, "leaves_out", ())}
+    placed |= model.state_dict().keys()
+    extra = [key for key in start if key.startswith("head.") and key not in placed]
+    if extra:
+        raise ConfigError(
+            [
+                f"model.init_from={config.model.init_from}: its head has {extra[0]}, for which "
+                f"model.head={config.model.head} has no place; give both runs the same model.head, "
+                "or leave its head out with model.init_head=false"
+            ]
+        )
 
 
 def _prior(dataset: data.LongTailed) -> float:
