@@ -17,6 +17,8 @@ from ._sigmoid_terms import ElementNormalizer, part_normalizer
 FixedPoint = Literal["natural", "uniform", "none", "unstated"]
 # (keys, other loss, its keys): equal at those keys.
 Limits = tuple[tuple[Mapping[str, Any], str, Mapping[str, Any]], ...]
+# (keys, facts): what holds at those keys.
+FactsAt = tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...]
 # (conditions, keys): where the conditions hold, the keys change nothing.
 Idle = tuple[tuple[Mapping[str, Any], tuple[str, ...]], ...]
 
@@ -48,6 +50,9 @@ class Loss(nn.Module):
       data without weights, ends at: the ``natural`` prior of the data, the ``uniform`` one, or
       ``none`` of the two.
     * ``equals``: (keys, other loss, its keys) for every loss that it is equal to at those keys.
+    * ``facts_at``: (keys, facts): where all those keys have these values, ``fixed_point`` or
+      ``is_mean_over_samples`` are those, of the first that fits, instead of what is stated for
+      others.
     * ``breaks``: for every check that it does not keep for a good reason, that reason.
     """
 
@@ -64,6 +69,7 @@ class Loss(nn.Module):
     aims_at: ClassVar[str] = ""
     fixed_point: ClassVar[FixedPoint] = "unstated"
     equals: ClassVar[Limits] = ()
+    facts_at: ClassVar[FactsAt] = ()
     breaks: ClassVar[Mapping[str, str]] = {}
 
     weight: Tensor | None

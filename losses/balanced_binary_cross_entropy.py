@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import ElementMean, FixedPoint, Limits
+from ._base import ElementMean, FactsAt, FixedPoint, Limits
 from ._counts import MASKED, checked_counts, over_classes
 from ._inputs import ClassValues, as_float
 from ._reduction import Reduction
@@ -97,7 +97,11 @@ class BalancedBinaryCrossEntropy(ElementMean):
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy"
-    fixed_point: ClassVar[FixedPoint] = "uniform"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    facts_at: ClassVar[FactsAt] = (
+        ({"tau": 1.0}, {"fixed_point": "uniform"}),
+        ({"tau": 0.0}, {"fixed_point": "natural"}),
+    )
     equals: ClassVar[Limits] = (({"tau": 0.0}, "binary_cross_entropy", {}),)
 
     offset: Tensor

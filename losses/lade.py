@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import FixedPoint, Idle, Limits, LogitsLoss
+from ._base import FactsAt, FixedPoint, Idle, Limits, LogitsLoss
 from ._counts import MASKED, log_prior
 from ._inputs import ClassValues, as_float, as_labels, check_labels
 from .cross_entropy import cross_entropy_loss
@@ -117,10 +116,8 @@ class Lade(LogitsLoss):
     is_mean_over_samples: ClassVar[bool] = False
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "uniform"
+    facts_at: ClassVar[FactsAt] = (({"alpha": 0.0}, {"is_mean_over_samples": True}),)
     idle: ClassVar[Idle] = (({"alpha": 0.0}, ("penalty",)),)
-    breaks: ClassVar[Mapping[str, str]] = {
-        "sums_over_parts at alpha": "at 0 it is the balanced softmax",
-    }
     equals: ClassVar[Limits] = (({"alpha": 0.0}, "balanced_softmax", {}),)
 
     log_prior: Tensor

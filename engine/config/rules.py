@@ -519,12 +519,21 @@ def _gives_cosines(config: Config) -> bool:
 
 def is_mean_over_samples(config: Config) -> bool:
     """Return whether the loss of a batch can be put together from those of its parts."""
-    return bool(_same_loss(config).class_facts["is_mean_over_samples"])
+    return bool(_fact_at_keys(config, "is_mean_over_samples"))
 
 
 def fitted_prior(config: Config) -> str:
     """Name the class prior that the loss alone makes a model fit: natural, uniform or neither."""
-    return str(_same_loss(config).class_facts["fixed_point"])
+    return str(_fact_at_keys(config, "fixed_point"))
+
+
+def _fact_at_keys(config: Config, name: str) -> Any:
+    """Return a fact of the loss at its keys: dice is a mean over samples at loss.ratio=0."""
+    chosen = config.loss.model_dump()
+    for keys, facts in _loss_fact(config, "facts_at"):
+        if name in facts and all(chosen[key] == value for key, value in keys.items()):
+            return facts[name]
+    return _loss_fact(config, name)
 
 
 def balancing(config: Config) -> list[str]:
@@ -536,17 +545,6 @@ def balancing(config: Config) -> list[str]:
 def leaves_cosines_unscaled(config: Config) -> bool:
     """Return whether predictions are a softmax of cosines, -1 to 1, never sure of a class."""
     return _gives_cosines(config) and not _loss_fact(config, "for_cosines")
-
-
-def _same_loss(config: Config) -> components.Component:
-    """Return the loss, or the one it equals at its keys: dice is cross_entropy at loss.ratio=0."""
-    loss = components.read("losses", config.loss.name)
-    for keys, other, other_keys in loss.class_facts["equals"]:
-        others = {key.name: key.default for key in loss.keys if key.name not in keys}
-        at_keys = {**others, **keys}
-        if keys and not other_keys and config.loss.model_dump() == {"name": loss.name, **at_keys}:
-            return components.read("losses", other)
-    return loss
 
 
 def _preparing_images_needs_a_size(config: Config) -> Iterator[str]:

@@ -159,7 +159,7 @@ def sums_over_parts(subject: Subject) -> None:
             for part, normalizer in zip(parts, normalizers, strict=True)
         ]
         found, whole = torch.stack(shares).sum(), subject.value(loss, batch)
-        if subject.fact("is_mean_over_samples"):
+        if subject.fact_here("is_mean_over_samples"):
             expect_close(found, whole, what="the sum over parts", tolerance=1e-6)
         elif torch.allclose(found, whole, rtol=1e-6):
             raise Failed("states to be no mean over samples, but is one")

@@ -11,6 +11,8 @@ from . import _gradients, _keys, _module, _range, _samples, _values, _weighing
 from ._subject import Failed, Subject
 from ._variants import defaults
 
+AT_KEYS = ("fixed_point", "is_mean_over_samples")  # the facts that may differ at keys
+
 Check = Callable[[Subject], None]
 
 
@@ -25,9 +27,13 @@ def stated_facts(subject: Subject) -> None:
         unknown = sorted((set(conditions) - {"weight", "targets"} | set(idle)) - set(keys))
         if unknown:
             raise Failed(f"idle names {unknown}, which is not a key")
-    point = subject.fact("fixed_point")
-    if point not in get_args(FixedPoint):
-        raise Failed(f"fixed_point is {point!r}: choose from {get_args(FixedPoint)}")
+    for at_keys, facts in (({}, {}), *subject.fact("facts_at")):
+        unknown = sorted(set(at_keys) - set(keys)) + sorted(set(facts) - set(AT_KEYS))
+        if unknown:
+            raise Failed(f"facts_at names {unknown}, which is not a key, or not one of {AT_KEYS}")
+        point = facts.get("fixed_point", subject.fact("fixed_point"))
+        if point not in get_args(FixedPoint):
+            raise Failed(f"fixed_point is {point!r}: choose from {get_args(FixedPoint)}")
     for limits, other, _ in subject.fact("equals"):
         unknown = sorted(set(limits) - set(keys))
         if unknown or other not in names():

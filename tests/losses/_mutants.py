@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losses import Loss
-from losses._base import Idle
+from losses._base import FactsAt, FixedPoint, Idle
 from losses._counts import log_prior
 from losses._inputs import ClassValues
 from losses.balanced_softmax import BalancedSoftmax
@@ -294,6 +294,13 @@ class OneLogitForTwoClasses(BalancedSoftmax):
 
     def _check_batch(self, logits: Tensor, targets: Tensor) -> None:
         pass
+
+
+class UniformAtEveryTau(LogitAdjustment):
+    """States for every key what holds at its default."""
+
+    fixed_point: ClassVar[FixedPoint] = "uniform"
+    facts_at: ClassVar[FactsAt] = ()
 
 
 class MatrixProduct(CrossEntropy):

@@ -120,6 +120,10 @@ class InapplicableException(CrossEntropy):
     breaks: ClassVar[Mapping[str, str]] = {"extreme_counts": "cannot take a million"}
 
 
+class NoFactAtKeys(CrossEntropy):
+    facts_at: ClassVar[tuple] = (({"tau": 1.0}, {"fixed_point": "uniform"}),)
+
+
 class NoSuchKey(CrossEntropy):
     breaks: ClassVar[Mapping[str, str]] = {"doubled_weights at gamma": "there is no gamma"}
 
@@ -146,6 +150,7 @@ class NoSuchPoint(CrossEntropy):
         (Rescaled, "slow_loop", "the loss is .*, not 1$"),
         (MisspeltException, "stated_facts", "breaks names 'emty_batch', which is not a check"),
         (InapplicableException, "extreme_counts", "an exception, but does not know class counts"),
+        (NoFactAtKeys, "stated_facts", r"facts_at names \['tau'\], which is not a key"),
         (NoSuchKey, "stated_facts", "names 'doubled_weights at gamma', which is not a check"),
         (OutdatedExceptionAtAKey, "doubled_weights", "no longer breaks it at normalize: long"),
         (NoSuchIdleKey, "stated_facts", r"idle names \['gamma'\], which is not a key"),
