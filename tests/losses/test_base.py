@@ -125,3 +125,9 @@ def test_a_loss_of_one_class_says_that_one_output_is_for_two(name: str) -> None:
     loss = losses.build(name, class_counts=[5])
     with pytest.raises(ValueError, match="of 1 output do not fit a loss that was made for 1 class"):
         loss(torch.zeros(2, 1), torch.tensor([0, 0]))
+
+
+@pytest.mark.parametrize("key", ["gama", "class_counts"])
+def test_a_key_that_a_loss_does_not_have_is_named(key: str) -> None:
+    with pytest.raises(ValueError, match=f"softmax_focal has no key '{key}': choose from gamma, "):
+        losses.build("softmax_focal", {key: 2.0}, class_counts=COUNTS)
