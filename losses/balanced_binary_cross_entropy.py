@@ -73,8 +73,9 @@ def _offset(class_counts: ClassValues, *, num_classes: int | None = None, tau: f
     """Return tau times the logit of each class's share, float64 (C,), `MASKED` for a share of 0."""
     counts = checked_counts(class_counts, num_classes)
     others = counts.sum() - counts
-    offset = (tau * (counts.log() - others.log())).clamp(MASKED, -MASKED)
-    return torch.where(counts > 0, offset, MASKED)
+    # Clamped first: where no other class has images it is infinite, and 0 times that is NaN.
+    offset = tau * (counts.log() - others.log()).clamp(MASKED, -MASKED)
+    return torch.where(counts > 0, offset.clamp(MASKED, -MASKED), MASKED)
 
 
 def _adjusted(logits: Tensor, *, offset: Tensor) -> Tensor:
