@@ -168,8 +168,10 @@ class Loss(nn.Module):
         if self._num_classes not in (None, num_outputs) or num_outputs == 1:
             self._check_number(num_outputs)
         empty = self._empty_classes | self._absent_classes
-        if not empty or not is_readable(targets) or targets.shape == logits.shape:
+        if not empty or not is_readable(targets):
             return
+        if targets.is_floating_point() or targets.shape == logits.shape:
+            return  # no labels
         present = empty.intersection(targets.flatten().tolist())
         if present & self._absent_classes:
             raise ValueError(

@@ -131,3 +131,10 @@ def test_a_loss_of_one_class_says_that_one_output_is_for_two(name: str) -> None:
 def test_a_key_that_a_loss_does_not_have_is_named(key: str) -> None:
     with pytest.raises(ValueError, match=f"softmax_focal has no key '{key}': choose from gamma, "):
         losses.build("softmax_focal", {key: 2.0}, class_counts=COUNTS)
+
+
+@pytest.mark.parametrize("targets", [[[1.0, 0.0]], [[0.0]]])
+def test_soft_targets_of_a_single_output_are_not_read_as_labels(targets: list[list[float]]) -> None:
+    loss = losses.build("balanced_binary_cross_entropy", class_counts=[5, 0])
+    found = loss(torch.zeros(1, 1), torch.tensor(targets))
+    assert found == loss(torch.zeros(1, 1), torch.tensor([0]))
