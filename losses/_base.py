@@ -41,7 +41,8 @@ class Loss(nn.Module):
       `normalizer`).
     * ``idle``: (conditions, keys): keys that change nothing where all conditions hold. A condition
       is a key and its value, or the name of another key that has the same value; ``"weight": None``
-      is to have no class weights, ``"targets": "labels"`` no soft targets.
+      is to have no class weights, ``"targets": "labels"`` no soft targets, ``"dense": False`` no
+      logits (N, C, ...).
 
     And what it promises, which `losses.conformance` holds it to and losses/README.md prints:
 

@@ -93,7 +93,7 @@ class Tversky(LogitsLoss):
     idle: ClassVar[Idle] = (
         ({"ratio": 0.0}, ("alpha", "beta", "smooth", "over")),
         ({"ratio": 1.0}, ("gamma",)),
-        ({"over": "image", "targets": "labels"}, ("alpha",)),
+        ({"over": "image", "targets": "labels", "dense": False}, ("alpha",)),
     )
     breaks: ClassVar[Mapping[str, str]] = {
         "dense_logits at over": "each image is a region, however many pixels it has",

@@ -122,6 +122,7 @@ def _idle(config: Config, *, is_weighted: bool) -> dict[str, str]:
     known = {
         "weight": "given" if is_weighted else None,
         "targets": "soft" if is_mixing else "labels",
+        "dense": False,
         **config.loss.model_dump(),
     }
     found: dict[str, str] = {}
@@ -138,7 +139,7 @@ def _circumstances(conditions: Mapping[str, Any], known: Mapping[str, Any]) -> s
     for name, value in conditions.items():
         if name == "weight":
             keys.append("reweight.scheme=none")
-        elif name != "targets":
+        elif name not in ("targets", "dense"):
             text = f"{value:g}" if isinstance(value, float) else shown(value)
             keys.append(f"loss.{name}={f'loss.{value}' if value in known else text}")
     parts = [f"with {' and '.join(keys)}"] if keys else []

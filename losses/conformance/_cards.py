@@ -177,7 +177,7 @@ def _limits(subject: Subject) -> list[str]:
 
 def _idle(subject: Subject) -> list[str]:
     """Say which keys change nothing, and where."""
-    texts = {"weight": "no class weights", "targets": "labels"}
+    texts = {"weight": "no class weights", "targets": "labels", "dense": "logits (N, C)"}
     found = []
     for conditions, keys in subject.fact("idle"):
         where = " and ".join(texts.get(k, f"`{k}={v}`") for k, v in conditions.items())
