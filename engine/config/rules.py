@@ -122,6 +122,7 @@ def _idle(config: Config, *, is_weighted: bool) -> dict[str, str]:
     known = {
         "weight": "given" if is_weighted else None,
         "targets": "soft" if is_mixing else "labels",
+        "dense": False,
         **config.loss.model_dump(),
     }
     found: dict[str, str] = {}
@@ -138,7 +139,7 @@ def _circumstances(conditions: Mapping[str, Any], known: Mapping[str, Any]) -> s
     for name, value in conditions.items():
         if name == "weight":
             keys.append("reweight.scheme=none")
-        elif name != "targets":
+        elif name not in ("targets", "dense"):
             text = f"{value:g}" if isinstance(value, float) else shown(value)
             keys.append(f"loss.{name}={f'loss.{value}' if value in known else text}")
     parts = [f"with {' and '.join(keys)}"] if keys else []
@@ -570,12 +571,21 @@ def _gives_cosines(config: Config) -> bool:
 
 def is_mean_over_samples(config: Config) -> bool:
     """Return whether the loss of a batch can be put together from those of its parts."""
-    return bool(_same_loss(config).class_facts["is_mean_over_samples"])
+    return bool(_fact_at_keys(config, "is_mean_over_samples"))
 
 
 def fitted_prior(config: Config) -> str:
     """Name the class prior that the loss alone makes a model fit: natural, uniform or neither."""
-    return str(_same_loss(config).class_facts["fixed_point"])
+    return str(_fact_at_keys(config, "fixed_point"))
+
+
+def _fact_at_keys(config: Config, name: str) -> Any:
+    """Return a fact of the loss at its keys: dice is a mean over samples at loss.ratio=0."""
+    chosen = config.loss.model_dump()
+    for keys, facts in _loss_fact(config, "facts_at"):
+        if name in facts and all(chosen[key] == value for key, value in keys.items()):
+            return facts[name]
+    return _loss_fact(config, name)
 
 
 def balancing(config: Config) -> list[str]:
@@ -587,17 +597,6 @@ def balancing(config: Config) -> list[str]:
 def leaves_cosines_unscaled(config: Config) -> bool:
     """Return whether predictions are a softmax of cosines, -1 to 1, never sure of a class."""
     return _gives_cosines(config) and not _loss_fact(config, "for_cosines")
-
-
-def _same_loss(config: Config) -> components.Component:
-    """Return the loss, or the one it equals at its keys: dice is cross_entropy at loss.ratio=0."""
-    loss = components.read("losses", config.loss.name)
-    for keys, other, other_keys in loss.class_facts["equals"]:
-        others = {key.name: key.default for key in loss.keys if key.name not in keys}
-        at_keys = {**others, **keys}
-        if keys and not other_keys and config.loss.model_dump() == {"name": loss.name, **at_keys}:
-            return components.read("losses", other)
-    return loss
 
 
 def _preparing_images_needs_a_size(config: Config) -> Iterator[str]:

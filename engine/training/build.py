@@ -25,6 +25,7 @@ from engine.training.probabilities import PredictsProbabilities, Readout, adjust
 from engine.training.processes import Processes
 from engine.training.rates import rate_of
 from engine.training.runtime import Precision, choose_precision, derive_seed, preserved_randomness
+from engine.training.teacher import Teacher
 from engine.training.train_loop import StepOptions, Trainer
 
 
@@ -161,7 +162,26 @@ def _start_from(start: Mapping[str, Tensor], model: models.Classifier, config: C
         raise ConfigError(
             [f"model.init_from={config.model.init_from}: {wrong[0]} does not fit this model{hint}"]
         )
+    if config.model.init_head:
+        _check_head_is_whole(start, model, config)
     model.load_state_dict({**own, **{key: start[key] for key in wanted}})
+
+
+def _check_head_is_whole(
+    start: Mapping[str, Tensor], model: models.Classifier, config: Config
+) -> None:
+    """Refuse a head with more than this one has a place for: without it, it is another function."""
+    placed = {f"head.{name}" for name in getattr(model.head, "leaves_out", ())}
+    placed |= model.state_dict().keys()
+    extra = [key for key in start if key.startswith("head.") and key not in placed]
+    if extra:
+        raise ConfigError(
+            [
+                f"model.init_from={config.model.init_from}: its head has {extra[0]}, for which "
+                f"model.head={config.model.head} has no place; give both runs the same model.head, "
+                "or leave its head out with model.init_head=false"
+            ]
+        )
 
 
 def _prior(dataset: data.LongTailed) -> float:
@@ -247,7 +267,7 @@ def build_trainer(
     *,
     device: torch.device,
     start: Mapping[str, Tensor] | None = None,
-    teacher: nn.Module | None = None,
+    teacher: Teacher | None = None,
 ) -> Trainer:
     """Join model, loss, optimizer, schedule, mixing and averaging.
 
@@ -256,7 +276,7 @@ def build_trainer(
         dataset: what it trains on.
         device: where it trains.
         start: weights of the run that ``model.init_from`` names.
-        teacher: the model that ``teacher`` names, in eval mode.
+        teacher: the run that ``teacher`` names.
 
     Raises:
         ConfigError: timm has no such model or optimizer, it cannot be built as asked, or several

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import data
 from engine.config import rules
@@ -29,6 +29,7 @@ from engine.training.pieces import piece_sizes
 from engine.training.processes import Processes
 from engine.training.run_folder import RunFolder
 from engine.training.runtime import derive_seed, device_name, keep_freed_memory
+from engine.training.teacher import Teacher
 from engine.training.train_loop import Trainer
 from engine.training.weights_hash import former_hash
 
@@ -306,8 +307,8 @@ def _evaluator(
     )
 
 
-def _former(teacher: nn.Module | None) -> str | None:
-    return None if teacher is None else former_hash(teacher.state_dict())
+def _former(teacher: Teacher | None) -> str | None:
+    return None if teacher is None else former_hash(teacher.model.state_dict())
 
 
 def _held(begun: Begun | None) -> tuple[str, ...]:

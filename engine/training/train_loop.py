@@ -30,6 +30,7 @@ from engine.training.runtime import (
     seed_global,
 )
 from engine.training.sharpness import ascended
+from engine.training.teacher import Teacher
 
 SMALLEST_SCALE = 2.0**-10  # of a float16 loss; gradients that overflow even then have diverged
 CHECK_EVERY = 50  # optimizer steps between looks at the device's sums (each look waits for it)
@@ -67,8 +68,8 @@ class Trainer:
         seed: base of the randomness of every step (dropout, mixup): a function of (seed, epoch,
             step) alone, so an interrupted epoch goes on as if nothing had happened.
         num_outputs: logits of the model.
-        teacher: a frozen model in eval mode, or None; the loss is given its logits for the very
-            images of each batch. It is no part of checkpoints.
+        teacher: or None; the loss is given its logits for the very images of each batch. It is no
+            part of checkpoints.
         mix: timm's Mixup, or None. It pairs the images that one process has.
         ema: timm's ModelEmaV3, or None; told the number of each optimizer step, which its warm-up
             goes by.
@@ -91,7 +92,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         num_outputs: int,
-        teacher: nn.Module | None = None,
+        teacher: Teacher | None = None,
         mix: Any = None,
         ema: Any = None,
         swa: EpochMean | None = None,
@@ -466,11 +467,11 @@ class Trainer:
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor) -> Tensor | None:
-        """Return the teacher's logits in the precision of the model's, or None without one."""
+        """Return what the teacher says, computed in the model's precision, or None without one."""
         if self.teacher is None:
             return None
         with autocast(self.device, self.precision):
-            logits: Tensor = self.teacher(images)[0]
+            logits: Tensor = self.teacher(images)
         return logits
 
     def _no_sync(self) -> contextlib.AbstractContextManager[None]:

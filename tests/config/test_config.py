@@ -429,7 +429,12 @@ WITHOUT_EFFECT = {
         # It is cross-entropy, whatever it is called.
         ["loss=dice", "loss.ratio=0", "optim.accumulate=2"],
         ["loss=lade", "loss.alpha=0", "optim.accumulate=2"],
+        ["loss=dice", "loss.ratio=0", "loss.gamma=1.5", "optim.accumulate=2"],
+        ["loss=tversky", "loss.ratio=0", "loss.gamma=2", "optim.accumulate=2"],
         ["loss=logit_adjustment", "loss.tau=0", "evaluate.logit_adjustment=1"],
+        ["loss=logit_adjustment", "loss.tau=0.5", "evaluate.logit_adjustment=0.5"],
+        ["loss=balanced_binary_cross_entropy", "loss.tau=0.5", "evaluate.logit_adjustment=0.5"],
+        ["loss=vector_scaling", "loss.tau=0", "evaluate.logit_adjustment=1"],
         ["loss=ldam", "loss.scale=1"],
         ["loss=ldam", "model.head=cosine"],
         ["loss=softmax_focal", "loss.label_smoothing=0.1", "loss.smoothing_weight=class",
