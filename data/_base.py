@@ -95,6 +95,8 @@ class DiskImages:
         file_sizes: (N,) int64, size of each file in bytes.
         shape: Shape of every image once decoded.
         decoding: How files are decoded.
+        digests: Folder that keeps digests of their pixels, by which a split of them is
+            fingerprinted; None where it is by names and file sizes.
     """
 
     folder: Path
@@ -102,6 +104,7 @@ class DiskImages:
     file_sizes: np.ndarray
     shape: ImageShape
     decoding: Decoding = Decoding()
+    digests: Path | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -150,6 +153,8 @@ class Labelled:
             pixels in all lists of a pool, and different for all others; None where nobody looked.
         names: (N,) bytes, what each image is called in sentences: its file, from the folder of the
             data set; None where images are no files, or on disk and have their names themselves.
+        stored: The files that images in memory are told apart and fingerprinted by, as on disk;
+            None where the images are themselves.
     """
 
     images: Images
@@ -159,6 +164,7 @@ class Labelled:
     groups: np.ndarray | None = None
     contents: np.ndarray | None = None
     names: np.ndarray | None = None
+    stored: DiskImages | None = None
 
     @classmethod
     def of(
@@ -238,6 +244,7 @@ class Split:
         groups: As for :class:`Labelled`.
         contents: As for :class:`Labelled`.
         names: As for :class:`Labelled`.
+        stored: As for :class:`Labelled`.
     """
 
     images: Images
@@ -248,6 +255,7 @@ class Split:
     groups: np.ndarray | None = None
     contents: np.ndarray | None = None
     names: np.ndarray | None = None
+    stored: DiskImages | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -256,6 +264,11 @@ class Split:
         """Return what an image is called in sentences: its file, else its number in its list."""
         names = self.images.names if isinstance(self.images, DiskImages) else self.names
         return f"number {self.index[position]}" if names is None else os.fsdecode(names[position])
+
+    @property
+    def identified_by(self) -> Images:
+        """The images, or the files that they are told apart and fingerprinted by."""
+        return self.images if self.stored is None else self.stored
 
     def trained_on(self, *, whole: bool) -> Images:
         """Return the images that training takes; ``whole`` where it crops whole images."""
@@ -278,6 +291,7 @@ class Split:
             groups=groups,
             contents=contents,
             names=names,
+            stored=None if self.stored is None else self.stored.select(index),
         )
 
 
@@ -326,6 +340,7 @@ class LongTailed:
         mean: Per-channel mean in [0, 1] that images are normalised with.
         std: Per-channel standard deviation in [0, 1] that images are normalised with.
         split_fingerprint: 12 hex digits that change when a split or an image does.
+        former_fingerprints: Those that earlier versions gave the same splits.
         whole_fingerprint: The same of the splits before they were cut down to some classes, which
             the runs of a sequence share.
         classes: Which classes are trained on, taught and tested.
@@ -359,6 +374,11 @@ class LongTailed:
     source_notes: tuple[str, ...] = ()
     verified: str = ""
     has_groups: bool = False
+    former_fingerprints: tuple[str, ...] = ()
+
+    def has_fingerprint(self, fingerprint: str) -> bool:
+        """Return whether it is that of the splits, be it an earlier version's."""
+        return fingerprint in (self.split_fingerprint, *self.former_fingerprints)
 
     @property
     def splits(self) -> dict[str, Split]:

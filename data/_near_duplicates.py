@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -53,14 +52,15 @@ def difference_hashes(images: Tensor) -> np.ndarray:
 def image_hashes(images: Images) -> np.ndarray:
     """Return a 64-bit hash (N,) uint64 of each image.
 
-    Images on disk are decoded one by one, as their decoding says but neither resized nor cropped.
+    Images on disk are decoded one by one, as they are tested, so that they have the hashes that
+    they would have in memory.
 
     Raises:
         DataError: If a file cannot be decoded.
     """
     if isinstance(images, Tensor):
         return difference_hashes(images)
-    options = vars(replace(images.decoding, size=None, crop_ratio=1.0))
+    options = vars(images.decoding)
     with quiet_pillow():
         every = (decode(images.path(position), **options) for position in range(len(images)))
         return np.concatenate([difference_hashes(image[None]) for image in every])

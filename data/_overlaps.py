@@ -32,7 +32,7 @@ class _Prints:
     """What N images are recognised by.
 
     Args:
-        contents: Digest of each image.
+        contents: Number or digest of what each image shows.
         hashes: (N,) uint64, of how each looks; None where only equal images count.
     """
 
@@ -113,10 +113,11 @@ def without_overlaps(
     Raises:
         DataError: If a class would be left without training images, or validation without any.
     """
+    there = {name: split for name, split in splits.items() if split is not None}
+    are_known = all(split.contents is not None for split in there.values())
     prints = {
-        name: _prints(split.images, with_hashes=most_bits is not None)
-        for name, split in splits.items()
-        if split is not None
+        name: _prints(split, are_known=are_known, with_hashes=most_bits is not None)
+        for name, split in there.items()
     }
     left = _with_contents(splits, prints)
     notes = []
@@ -157,9 +158,11 @@ def without_overlaps(
     return Cleaned(left, tuple(notes))
 
 
-def _prints(images: Images, *, with_hashes: bool) -> _Prints:
-    contents = np.array(list(content_digests(images)), dtype="V32")
-    return _Prints(contents, image_hashes(images) if with_hashes else None)
+def _prints(split: Split, *, are_known: bool, with_hashes: bool) -> _Prints:
+    contents = split.contents if are_known else None
+    if contents is None:
+        contents = np.array(list(content_digests(split.identified_by)), dtype="V32")
+    return _Prints(contents, image_hashes(split.images) if with_hashes else None)
 
 
 def _with_contents(

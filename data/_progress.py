@@ -8,6 +8,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def quiet(description: str, *, total: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG001
+    """Show nothing, in the place of :func:`progress`."""
+    yield lambda _: None
+
+
+@contextmanager
 def progress(description: str, *, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on a terminal, two plain lines elsewhere; yield what takes each advance."""
     from rich.console import Console

@@ -39,7 +39,12 @@ from data._notes import (
 )
 from data._one_vs_rest import binary_pool
 from data._overlaps import near_notes, without_overlaps
-from data._statistics import ChannelStatistics, channel_statistics, split_fingerprint
+from data._statistics import (
+    ChannelStatistics,
+    channel_statistics,
+    former_fingerprints,
+    split_fingerprint,
+)
 
 _NOT_LOOKED = (
     "copies of an image under another name are not looked for, as {:,} images stay on disk: "
@@ -127,6 +132,7 @@ def build(
     )
     whole = split_fingerprint(drawn._asdict())
     fingerprint = whole if splits == drawn else split_fingerprint(splits._asdict())
+    former = former_fingerprints(splits._asdict())
     splits = _compared(splits)
     image_notes = (
         *pool.notes,
@@ -162,6 +168,7 @@ def build(
         mean=statistics.mean,
         std=statistics.std,
         split_fingerprint=fingerprint,
+        former_fingerprints=former,
         whole_fingerprint=whole,
         classes=chosen,
         val_is_balanced=val_counts is not None and is_balanced(val_counts),
@@ -369,6 +376,7 @@ def _whole(part: Labelled) -> Split:
         groups=part.groups,
         contents=part.contents,
         names=part.names,
+        stored=part.stored,
     )
 
 

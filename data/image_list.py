@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from data._base import DataError, Pool, Refuse, refuse
 from data._folder import find_folder, readable
-from data._folder_pool import folder_cache, folder_pool
+from data._folder_pool import folder_cache, folder_pool, may_be_looked_at
 from data._list_file import ListFile, read_list
 from data._lists import check_lists
 
@@ -172,22 +172,24 @@ class ImageList:
                 "data.columns: has no effect, no list is a table (.csv, .tsv) or JSON; leave it out"
             )
         self._check_groups(lists)
+        # Without sizes and dates an entry of the cache could not tell when a file changes.
         may_be_cached = self._may_be_cached(lists)
+        has_facts = may_be_looked_at(sum(map(len, lists.values())), self._cache.decoding.size)
         checked = check_lists(
             lists,
             self._folder,
             class_names=self._class_names,
             test_fraction=self._test_fraction,
-            with_facts=may_be_cached,
+            with_facts=may_be_cached or has_facts,
             refuse=refuse,
         )
         pool = folder_pool(
             checked.listing.without(without),
             self._cache,
-            # Without sizes and dates an entry of the cache could not tell when a file changes.
             limit=self._cache_bytes if may_be_cached else 0,
             normalize=self._normalize,
             title=self._title or checked.verified or self._folder.name,
+            has_facts=has_facts,
             verified=checked.verified,
         )
         if self._columns is None or len(self._columns) < 3:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from data import Split, image_hashes, near_pairs
+from data import Split, _folder_pool, image_hashes, near_pairs
 from engine.card.__main__ import main
 from engine.card.card import Card, card_of
 from engine.card.files import FileFacts
@@ -359,10 +359,11 @@ def test_numbers_of_copies_are_those_of_the_notes(
         assert card.repeats.across == {("train", "test"): 0}
 
 
-def test_the_card_looks_for_copies_in_lists_whose_images_stay_on_disk(
+def test_the_card_looks_for_copies_in_lists_of_too_many_images_for_a_run_to_look(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    monkeypatch.setattr(_folder_pool, "_MOST_LOOKED_AT", 0)
     copy = shutil.copytree(pets, tmp_path / "pets")
     shutil.copy(copy / "train/cat/000.png", copy / "test/cat/000.png")
     for split in ("train", "test"):
