@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data._base import DEEPEST, DataError, Decoding, DiskImages, Labelled, Pool, Size
 from data._decode import quiet_pillow
+from data._duplicates import compare_readable
 from data._folder import Listing
 from data._folder_cache import FolderCache
 from data._grey import LOOKED_AT, grey_notes
@@ -96,7 +97,8 @@ def folder_pool(
     total = sum(part.images.nbytes for part in parts.values() if isinstance(part.images, Tensor))
     is_looked_at = has_facts and (total or cache.num_bytes(listing)) <= _MOST_LOOKED_AT
     if contents is None and is_looked_at:
-        contents = cache.contents(listing)
+        known = {s: own.contents for s, own in listing.splits.items() if own.contents is not None}
+        contents = known if len(known) == len(parts) else cache.contents(listing)
     parts = {
         split: replace(
             _by_pixels(part, cache)
@@ -129,6 +131,24 @@ def folder_pool(
 def may_be_looked_at(num_images: int, size: Size | None) -> bool:
     """Return whether so many images may be few enough; of unknown size they may."""
     return size is None or num_images * 3 * size.height * size.width <= _MOST_LOOKED_AT
+
+
+def contents_of_few(
+    listing: Listing, cache: FolderCache, *, without: Collection[Path]
+) -> dict[str, np.ndarray] | None:
+    """Return what the files of each split are told apart by, None where there are too many.
+
+    Args:
+        listing: The files.
+        cache: Where it is kept which files are equal.
+        without: Those of them that cannot be read.
+
+    Raises:
+        DataError: If another file cannot be read.
+    """
+    if cache.num_bytes(listing.without(without)) > _MOST_LOOKED_AT:
+        return None
+    return compare_readable(listing, without, cache.contents)
 
 
 def _by_pixels(part: Labelled, cache: FolderCache) -> Labelled:

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from data._base import DataError, Pool, Refuse, refuse
-from data._folder import find_folder, readable
-from data._folder_pool import folder_cache, folder_pool, may_be_looked_at
+from data._folder import Listing, find_folder, readable
+from data._folder_pool import contents_of_few, folder_cache, folder_pool, may_be_looked_at
 from data._list_file import ListFile, read_list
 from data._lists import check_lists
 
@@ -175,6 +176,10 @@ class ImageList:
         # Without sizes and dates an entry of the cache could not tell when a file changes.
         may_be_cached = self._may_be_cached(lists)
         has_facts = may_be_looked_at(sum(map(len, lists.values())), self._cache.decoding.size)
+
+        def compare(listing: Listing) -> dict[str, np.ndarray] | None:
+            return contents_of_few(listing, self._cache, without=without)
+
         checked = check_lists(
             lists,
             self._folder,
@@ -182,6 +187,7 @@ class ImageList:
             test_fraction=self._test_fraction,
             with_facts=may_be_cached or has_facts,
             refuse=refuse,
+            compare=compare if has_facts else None,
         )
         pool = folder_pool(
             checked.listing.without(without),

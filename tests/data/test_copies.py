@@ -358,6 +358,26 @@ def test_numbers_of_contents_follow_their_images(shelf: Shelf) -> None:
         assert contents.get(name.decode(), number) == number
 
 
+@pytest.mark.parametrize("keys", [{}, {"columns": ("file", "label", "patient")}])
+def test_a_list_draws_test_with_copies_together(twice: Path, keys: dict[str, object]) -> None:
+    files = sorted((twice / "train").glob("*/*.png"))
+    rows = [f"{own.relative_to(twice)},{own.parent.name},{n}" for n, own in enumerate(files)]
+    (twice / "drawn.csv").write_text("\n".join(["file,label,patient", *rows]), encoding="utf-8")
+    for cache_gb in (4, 0):
+        source = ImageList(
+            twice.parent / "root",
+            root=str(twice),
+            train=str(twice / "drawn.csv"),
+            test_fraction=0.3,
+            size=6,
+            cache_gb=cache_gb,
+            **keys,  # type: ignore[arg-type]
+        )
+        dataset = drawn(source, Validation(None, 0.2))
+        assert torch.bincount(dataset.test.targets).tolist() in ([6, 6], [7, 6], [6, 7])
+        assert not any("too: " in note for note in dataset.notes)
+
+
 def test_images_on_disk_are_called_by_their_files(shelf: Shelf) -> None:
     pool = shelf.load(cache_gb=0, size=6)
     assert pool.train.names is None  # their images have them
