@@ -361,6 +361,17 @@ def test_a_list_without_the_groups_that_columns_name_is_refused(shelf: Shelf) ->
     assert says in refused(shelf, train="train.csv", columns=columns)
 
 
+def test_an_image_in_two_groups_is_refused(shelf: Shelf) -> None:
+    shelf.write("train.csv", "file,label,patient", "a/1.png,0,p0", "b/1.png,1,p2", "a/1.png,0,p1")
+    keys = {"train": "train.csv", "columns": ("file", "label", "patient"), "test_fraction": 0.5}
+    says = "data.train: train.csv, line 4: a/1.png is in the group p1, and p0 in line 2: keep one"
+    assert says in refused(shelf, **keys)
+    rows = [{"file": "a/1.png", "label": 0, "patient": f"p{n}"} for n in range(2)]
+    (shelf.path / "train.json").write_text(json.dumps(rows))
+    says = "data.train: train.json, entry 2: a/1.png is in the group p1, and p0 in entry 1: keep"
+    assert says in refused(shelf, **keys | {"train": "train.json"})
+
+
 def test_columns_have_no_effect_on_a_json_of_paths_and_labels(shelf: Shelf) -> None:
     (shelf.path / "train.json").write_text(json.dumps(dict(line.split() for line in TRAIN)))
     said = refused(shelf, train="train.json", columns=("path", "label"))
