@@ -19,7 +19,7 @@ from engine.card.card import Card, card_of
 from engine.card.files import FileFacts
 from engine.card.seed_noise import seed_noise
 from engine.card.text import facts, markdown
-from engine.config.load import load
+from engine.config.load import load, load_run_config
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.report.resolution import (
@@ -552,12 +552,16 @@ def test_a_mistake_is_one_line(
 def test_the_noise_of_seeds_is_pooled_over_earlier_runs(tmp_path: Path) -> None:
     short = ("schedule.epochs=1", "model=cifar_resnet8")
     summaries = [small_run(tmp_path, *short, f"seed={seed}") for seed in range(2)]
-    found = seed_noise(tmp_path / "synthetic", title="Synthetic")
+    small_run(tmp_path, *short, "seed=2", "data.imbalance.seed=1")  # of another subset
+    config = load_run_config(next((tmp_path / "synthetic").glob("*")))
+    found = seed_noise(tmp_path / "synthetic", config)
     values = [summary.result.test["balanced_accuracy"] for summary in summaries]
     assert found is not None
     assert (found.num_configs, found.num_runs) == (1, 2)
     assert found.std == pytest.approx(np.std(np.array(values, dtype=float), ddof=1))
-    assert seed_noise(tmp_path / "synthetic", title="Digits") is None
+    section = config.data.model_copy(update={"one_vs_rest": "0"})
+    other = config.model_copy(update={"data": section})
+    assert seed_noise(tmp_path / "synthetic", other) is None
 
 
 def test_the_formats_and_sizes_that_are_not_named_are_counted(digits: Card) -> None:
