@@ -40,15 +40,32 @@ def data_root() -> Path:
     Raises:
         DataError: If nothing says where that cache is, as for a user without a home.
     """
-    chosen = os.environ.get("DATA_ROOT")
-    cache = os.environ.get("XDG_CACHE_HOME")
+    for key, below in (("DATA_ROOT", ""), ("XDG_CACHE_HOME", "tailfocus")):
+        if chosen := os.environ.get(key):
+            return expanded(chosen, key=key) / below
     try:
-        if chosen:
-            return Path(chosen).expanduser()
-        return (Path(cache).expanduser() if cache else Path.home() / ".cache") / "tailfocus"
+        return Path.home() / ".cache/tailfocus"
     except RuntimeError as error:
         raise DataError(
             "DATA_ROOT is not set and there is no home folder: set it to a folder for raw data"
+        ) from error
+
+
+def expanded(path: str, *, key: str) -> Path:
+    """Return a path whose ``~`` or ``~user`` is replaced by the home folder.
+
+    Args:
+        path: As spelled.
+        key: The config key or environment variable that it comes from.
+
+    Raises:
+        DataError: If there is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(
+            f"{key}={path}: {Path(path).parts[0]} has no home folder; write it in full"
         ) from error
 
 

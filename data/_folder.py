@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data._base import DataError
+from data._base import DataError, expanded
 from data._folder_groups import BY_FOLDER, check_group_by, group_names, number_groups
 from data._groups import merge_groups, split_groups
 from data._held_out import hold_out
@@ -187,8 +187,9 @@ def find_folder(root: Path, path: str, *, key: str) -> Path:
     Raises:
         DataError: If there is none.
     """
-    candidates = [Path(path).expanduser().absolute()]
-    if not Path(path).expanduser().is_absolute():
+    given = expanded(path, key=key)
+    candidates = [given.absolute()]
+    if not given.is_absolute():
         candidates.append(root / path)
     for folder in candidates:
         with readable(folder, key=key):

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
-from data._base import DataError, Pool, Refuse, refuse
+from data._base import DataError, Pool, Refuse, expanded, refuse
 from data._folder import Listing, find_folder, readable
 from data._folder_pool import contents_of_few, folder_cache, folder_pool, may_be_looked_at
 from data._list_file import ListFile, read_list
@@ -229,7 +229,7 @@ class ImageList:
 
     def _find(self, name: str, *, key: str) -> Path:
         """Return the file that a key names, from here, from ``root``, or from the raw data."""
-        given = Path(name).expanduser()
+        given = expanded(name, key=key)
         places = [Path.cwd(), self._folder, self._raw_data]
         candidates = list(dict.fromkeys(place / given for place in places))
         for file in candidates:
