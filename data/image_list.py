@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from data._base import DataError, Pool, Refuse, expanded, refuse
 from data._folder import Listing, find_folder, readable
@@ -54,6 +54,8 @@ class ImageList:
             were made with.
         title: Name of the data set in tables; by default that of the published lists, else the name
             of the folder.
+        grey_bits: Bits in use of 16-bit greyscale files, of which the upper 8 are kept; X-rays
+            often fill 12.
 
     Raises:
         DataError: If a key is missing or names nothing.
@@ -93,6 +95,7 @@ class ImageList:
         cache_gb: Annotated[float, Ge(0)] = 4.0,
         normalize: Literal["train", "imagenet", "inaturalist", "weights"] = "imagenet",
         title: str = "",
+        grey_bits: Annotated[int, Interval(ge=8, le=16)] = 16,
     ) -> None:
         for key, value in (("root", root), ("train", train)):
             if not value:
@@ -125,6 +128,7 @@ class ImageList:
             crop_ratio=crop_ratio,
             interpolation=interpolation,
             exif_orientation=exif_orientation,
+            grey_bits=grey_bits,
         )
         self._cache_bytes = cache_gb * 1e9
         self._normalize = normalize
