@@ -176,7 +176,10 @@ class FolderCache:
                 for path, found in zip(chunk, pool.map(header, chunk), strict=True):
                     _check_same(path, found, first=paths[0], shape=shape)
                 advance(len(chunk))
-        with written_whole(checked, needed=0, is_whole=checked.is_dir):
+        with (
+            contextlib.suppress(DataError),  # nowhere to write it: it is done again next time
+            written_whole(checked, needed=0, is_whole=checked.is_dir),
+        ):
             pass  # the empty folder says that it was done
 
     def _decode_all(self, listing: Listing, scratch: Path, *, shape: ImageShape) -> None:

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from data import DataError, Imbalance, LongTailed, Pool, Validation, _folder_cache, build
+from data import (
+    DataError,
+    DiskImages,
+    Imbalance,
+    LongTailed,
+    Pool,
+    Validation,
+    _folder_cache,
+    build,
+)
 from data._array_cache import decoded_once
 from data._decode import decode
 from data._scratch import written_whole
@@ -128,6 +137,13 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(pets: Path, root: Path) 
     with pytest.raises(DataError, match=r"cannot be written \(.*data.cache_gb=0") as error:
         ImageFolder(root, path=str(pets)).load()
     assert "\n" not in str(error.value)
+
+
+def test_nothing_has_to_be_written_where_no_image_is_cached(pets: Path) -> None:
+    source = ImageFolder(Path("/dev/null/x"), path=str(pets), cache_gb=0, normalize="imagenet")
+    pool = source.load()
+    assert isinstance(pool.train.images, DiskImages)
+    build(source, imbalance=Imbalance("none"), validation=Validation(None))
 
 
 def test_a_full_disk_is_told_before_anything_is_decoded(
