@@ -26,7 +26,8 @@ class Validation:
 
     Args:
         per_class: Balanced: validation images of every class, from what training leaves over.
-        fraction: Not balanced: this share of each class's training images.
+        fraction: Not balanced: this share of each class's training images, as nearly as whole
+            groups allow.
         group: Where the data set knows which images belong together (smear, patient, track), hold
             out whole groups; false draws image by image, and tables say what that mixes.
     """
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
         val: Positions of the validation images.
         drawn: (C,) training images of each class before validation took its own.
         kept: (C,) training images of each class.
+        num_spared: Images of held-out groups that neither training nor validation takes.
         is_drawn: Whether the seed of the imbalance had a choice: some class has more images than
             it trains on.
     """
@@ -55,6 +57,7 @@ class Plan(NamedTuple):
     val: np.ndarray
     drawn: np.ndarray
     kept: np.ndarray
+    num_spared: int
     is_drawn: bool
 
 
@@ -73,6 +76,16 @@ def sacrifice_notes(
     return [
         f"{class_names[c]} keeps {kept[c]} of {drawn[c]} images: {given[c]} went to validation"
         for c in giving
+    ]
+
+
+def spared_notes(plan: Plan) -> list[str]:
+    """Say how many images of held-out groups are in no split."""
+    if not plan.num_spared:
+        return []
+    return [
+        f"{_counted(plan.num_spared, 'image')} of held-out groups are in no split: validation is "
+        "cut as training is"
     ]
 
 

@@ -33,6 +33,7 @@ from data._notes import (
     group_notes,
     is_balanced,
     sacrifice_notes,
+    spared_notes,
     test_notes,
     title_of,
     validation_notes,
@@ -80,7 +81,8 @@ def build(
     Nothing depends on the seed of the run.
 
     Where the data set knows which images belong together, whole groups are held out first, and the
-    training subset is drawn from the others.
+    training subset is drawn from the others. Of a class that is cut, validation takes no more of
+    them than its share of the images drawn; the others are in no split.
 
     Classes are left out last: the runs of a sequence that learns some classes after others draw
     the same images and normalise them alike, and labels stay those of the whole data set.
@@ -155,6 +157,7 @@ def build(
             pool, validation, val_counts, class_names=[pool.class_names[c] for c in chosen.trained]
         ),
         *test_notes(pool, chosen, splits.test.targets),
+        *spared_notes(plan),
         *group_notes(splits._asdict(), kind=pool.group_kind),
         *class_notes(chosen, pool.class_names),
     )
@@ -193,29 +196,33 @@ def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary
     orders = class_orders(imbalance, [classes.positions(label) for label in range(len(names))])
     joined = pool.train.contents if pool.joins_copies else None
     if validation and validation.group and pool.train.groups is not None:
-        is_val = _whole_groups(
+        is_held = _whole_groups(
             pool.train, pool.train.groups, validation, seed=imbalance.seed, contents=joined
+        )
+        is_val = _cut_as_training(
+            is_held, orders, validation=validation, drawn=drawn, available=available
         )
     else:
         sizes = _validation_sizes(validation, drawn=drawn, available=available, class_names=names)
         # Where there are groups, data.validation.group=false asks for a draw image by image.
         contents = joined if pool.train.groups is None else None
-        is_val = hold_out(orders, sizes, contents=contents)
+        is_held = is_val = hold_out(orders, sizes, contents=contents)
         if sizes.any() and not is_val.any():
             raise HoldOutError(
                 "data.validation leaves the validation split empty: images are held out with all "
                 "their copies, and no class can spare some; set data.validation.per_class and "
                 "data.validation.fraction to null"
             )
-    held_out = np.bincount(pool.train.targets.numpy()[is_val], minlength=len(names))
+    held_out = np.bincount(pool.train.targets.numpy()[is_held], minlength=len(names))
     kept = np.minimum(drawn, available - held_out)
-    train = [order[~is_val[order]][:keep] for order, keep in zip(orders, kept, strict=True)]
+    train = [order[~is_held[order]][:keep] for order, keep in zip(orders, kept, strict=True)]
     asked = kept if imbalance.kind == "none" else drawn
     return Plan(
         np.sort(np.concatenate(train)),
         np.flatnonzero(is_val),
         drawn=asked,
         kept=kept,
+        num_spared=int(is_held.sum() - is_val.sum()),
         is_drawn=bool((kept < available).any()),
     )
 
@@ -327,6 +334,35 @@ def _whole_groups(
         f"data.validation.fraction={validation.fraction:g} leaves the validation split empty: "
         "no group can be spared; set it higher or to null"
     )
+
+
+def _cut_as_training(
+    is_held: np.ndarray,
+    orders: Sequence[np.ndarray],
+    *,
+    validation: Validation,
+    drawn: np.ndarray,
+    available: np.ndarray,
+) -> np.ndarray:
+    """Return which images (N,) of held-out groups are validation: the share of those drawn.
+
+    A class of which training takes all images keeps what whole groups give it.
+
+    Raises:
+        HoldOutError: If none is.
+    """
+    assert validation.fraction is not None
+    is_val = is_held.copy()
+    sizes = np.floor(validation.fraction * drawn + 0.5).astype(np.int64)
+    for label in np.flatnonzero(drawn < available):
+        own = orders[label][is_held[orders[label]]]
+        is_val[own[: max(0, len(own) - sizes[label])]] = False
+    if not is_val.any():
+        raise HoldOutError(
+            f"data.validation.fraction={validation.fraction:g} leaves the validation split empty: "
+            "set it higher or to null"
+        )
+    return is_val
 
 
 def _validation_sizes(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,6 +123,20 @@ def test_a_cut_tail_is_drawn_from_the_groups_that_are_left() -> None:
     )
     assert dataset.class_counts.tolist() == [40, 10, 2]
     assert not set(dataset.val.groups) & set(dataset.train.groups)  # type: ignore[union-attr, arg-type]
+
+
+def test_validation_by_groups_is_that_share_of_the_images_that_training_is_cut_to() -> None:
+    imbalance = Imbalance("counts", counts=(40, 12, 10))  # all there are of the last class
+    dataset = build(Grouped(), imbalance=imbalance, validation=FRACTION)
+    whole = built(Grouped())
+    assert dataset.val is not None and whole.val is not None
+    held, val = (torch.bincount(own.val.targets).tolist() for own in (whole, dataset))  # type: ignore[union-attr]
+    assert val == [10, 3, held[2]]
+    assert set(dataset.val.index.tolist()) < set(whole.val.index.tolist())
+    assert not set(dataset.train.index.tolist()) & set(whole.val.index.tolist())
+    said = f"{sum(held) - sum(val)} images of held-out groups are in no split: validation is cut"
+    assert any(note.startswith(said) for note in dataset.notes)
+    assert not any("in no split" in note for note in whole.notes)
 
 
 def test_a_split_by_image_says_what_it_mixes() -> None:
