@@ -225,6 +225,8 @@ class Pool:
         group_kind: What a group of images is called in sentences, as in "split by smear".
         joins_copies: Whether a drawn validation split keeps images of equal contents together;
             false where contents were added to describe the splits of a run that has none.
+        may_share_groups: Whether a group may be in two of its own lists: the user allows it, or the
+            reader has looked itself. Else no run begins on such a pool.
     """
 
     train: Labelled
@@ -238,6 +240,7 @@ class Pool:
     verified: str = ""
     group_kind: str = "group"
     joins_copies: bool = True
+    may_share_groups: bool = False
 
 
 class Source(Protocol):

@@ -125,6 +125,7 @@ def folder_pool(
         std=std,
         notes=(*listing.notes, *deep),
         verified=verified,
+        may_share_groups=True,  # a listing of files has been looked at
     )
 
 

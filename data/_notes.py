@@ -12,7 +12,7 @@ import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
-from data._base import Classes, Pool, Split
+from data._base import Classes, Labelled, Pool, Split
 
 _MOST_NOTES = 5  # classes named one by one before a note sums them up
 _MOST_NAMED = 20  # classes listed in one note
@@ -181,7 +181,7 @@ def _lacking_note(names: Sequence[str], num_classes: int, *, what: str) -> list[
     return [f"{len(names)} of {num_classes} classes {have} no {what} image: {listed}"]
 
 
-def group_notes(splits: Mapping[str, Split | None], *, kind: str) -> list[str]:
+def group_notes(splits: Mapping[str, Split | Labelled | None], *, kind: str) -> list[str]:
     """Say how many groups each split has, and how many are in two of them."""
     groups = {
         name: np.unique(split.groups)

@@ -27,6 +27,7 @@ from data._groups import merge_groups, split_groups
 from data._held_out import hold_out
 from data._imbalance import Imbalance, class_label, class_orders, class_sizes
 from data._notes import (
+    SHARED_GROUPS,
     Plan,
     Validation,
     class_notes,
@@ -106,9 +107,10 @@ def build(
             those that look like one.
 
     Raises:
-        DataError: If the data set does not allow what is asked for.
+        DataError: If the data set does not allow what is asked for, or has a group in two splits.
     """
     pool = source.load()
+    _check_groups(pool)
     if normalization is not None:
         pool = replace(pool, mean=normalization[0], std=normalization[1])
     if one_vs_rest is not None:
@@ -183,6 +185,17 @@ def build(
         verified=pool.verified if is_whole else "",
         has_groups=pool.train.groups is not None,
     )
+
+
+def _check_groups(pool: Pool) -> None:
+    """Refuse a group that is in two lists of a pool, unless that is meant."""
+    parts = {"train": pool.train, "val": pool.val, "test": pool.test}
+    for note in group_notes(parts, kind=pool.group_kind):
+        if note.startswith(SHARED_GROUPS) and not pool.may_share_groups:
+            raise DataError(
+                f"{pool.title}: {note}; draw its splits by group (data._groups.split_groups), or "
+                "say that they are meant to share some (Pool(may_share_groups=True))"
+            )
 
 
 def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary: bool) -> Plan:

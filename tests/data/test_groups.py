@@ -22,8 +22,8 @@ FRACTION = Validation(per_class=None, fraction=0.25)
 class Grouped:
     """A pool whose images belong to groups of ``size``, in the order of the list."""
 
-    def __init__(self, size: int = 4, *, leak: int = 0) -> None:
-        self._size, self._leak = size, leak
+    def __init__(self, size: int = 4, *, leak: int = 0, may_leak: bool = False) -> None:
+        self._size, self._leak, self._may_leak = size, leak, may_leak
 
     def load(self) -> Pool:
         pool = PoolOf([60, 30, 10], test_per_class=8).load()
@@ -35,6 +35,7 @@ class Grouped:
             train=replace(pool.train, groups=groups),
             test=replace(pool.test, groups=test),
             group_kind="smear",
+            may_share_groups=self._may_leak,
         )
 
 
@@ -146,7 +147,9 @@ def test_a_split_by_image_says_what_it_mixes() -> None:
 
 
 def test_a_group_planted_in_training_and_test_is_found() -> None:
-    dataset = built(Grouped(leak=8))
+    with pytest.raises(DataError, match=r"by smear: 2 groups in train and test; draw its splits"):
+        built(Grouped(leak=8))
+    dataset = built(Grouped(leak=8, may_leak=True))
     assert dataset.notes[-1].startswith(f"{SHARED_GROUPS}, by smear: ")
     assert " and test" in dataset.notes[-1]
 
