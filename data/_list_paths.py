@@ -273,7 +273,7 @@ def _in_other_capitals(folder: Path, name: str) -> str | None:
 
 
 def _are_distinct(hashes: np.ndarray) -> bool:
-    in_order = np.sort(hashes)  # np.unique's hash table takes a hundred times as long
+    in_order = np.sort(hashes)  # findings/numpy-unique-of-distinct-ids-costs-sixty-sorts.sh
     return bool((in_order[1:] != in_order[:-1]).all())
 
 

@@ -93,6 +93,11 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert {page for page in TEXTS if page != "README.md"} - linked == set()
 
 
+def test_every_finding_is_linked_from_the_page_on_other_libraries() -> None:
+    linked = re.findall(r"\]\(\.\./findings/([\w.-]+)\)", TEXTS["docs/from_other_libraries.md"])
+    assert sorted(linked) == sorted(path.name for path in (ROOT / "findings").iterdir())
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_no_line_of_a_page_is_too_long_to_read_in_a_terminal(page: str) -> None:
     own = re.sub(r"<!-- `python -m .*?<!-- The end", "", TEXTS[page], flags=re.DOTALL)
