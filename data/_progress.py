@@ -8,14 +8,17 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet(description: str, *, total: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG001
-    """Show nothing, in the place of :func:`progress`."""
-    yield lambda _: None
+def progress(description: str, *, total: int, least: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal, two plain lines elsewhere; yield what takes each advance.
 
-
-@contextmanager
-def progress(description: str, *, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal, two plain lines elsewhere; yield what takes each advance."""
+    Args:
+        description: What is done.
+        total: Number of images.
+        least: From how many on anything is shown.
+    """
+    if total < least:
+        yield lambda _: None
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,

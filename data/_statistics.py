@@ -18,7 +18,7 @@ from torch import Tensor
 from data._base import DataError, DiskImages, Images, Split
 from data._decode import decode, decoder_versions, quiet_pillow
 from data._folder import readable
-from data._progress import progress, quiet
+from data._progress import progress
 from data._scratch import written_whole
 
 _CHUNK = 4096  # images looked at together
@@ -160,13 +160,12 @@ def _pixels_on_disk(images: DiskImages, kept_in: Path) -> bytes:
 def _decoded(images: DiskImages) -> Iterator[bytes]:
     """Yield the pixels of each image, decoded in threads; show the progress if there are many."""
     paths = [images.path(position) for position in range(len(images))]
-    show = progress if len(paths) >= _MANY else quiet
 
     def decode_one(path: Path) -> bytes:
         return decode(path, **vars(images.decoding)).numpy().tobytes()
 
     with (
-        show("fingerprinting", total=len(paths)) as advance,
+        progress("fingerprinting", total=len(paths), least=_MANY) as advance,
         quiet_pillow(),
         ThreadPoolExecutor() as pool,
     ):

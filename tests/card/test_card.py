@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from data import Split, _folder_pool, image_hashes, near_pairs
+from data import Split, _folder_pool, _overlaps, image_hashes, near_pairs
+from engine.card import files as card_files
 from engine.card.__main__ import main
 from engine.card.card import Card, card_of
 from engine.card.files import FileFacts
@@ -360,10 +361,12 @@ def test_numbers_of_copies_are_those_of_the_notes(
 
 
 def test_the_card_looks_for_copies_in_lists_of_too_many_images_for_a_run_to_look(
-    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
     monkeypatch.setattr(_folder_pool, "_MOST_LOOKED_AT", 0)
+    for module in (_overlaps, card_files):
+        monkeypatch.setattr(module, "_MANY", 4)  # files from which on progress is shown
     copy = shutil.copytree(pets, tmp_path / "pets")
     shutil.copy(copy / "train/cat/000.png", copy / "test/cat/000.png")
     for split in ("train", "test"):
@@ -374,6 +377,9 @@ def test_the_card_looks_for_copies_in_lists_of_too_many_images_for_a_run_to_look
     given += ["data.train=train.txt", "data.test=test.txt", "data.validation.fraction=null"]
     config = load(overrides=[*given, f"track.root={tmp_path}"])
     card = card_of(config)
+    told = capsys.readouterr().err
+    assert f"looking at files: {sum(card.totals.values())} images" in told
+    assert "comparing files: " in told
     assert card.repeats is not None
     assert card.repeats.across == {("train", "test"): 1}
     said = "test images that are in train, too: 1 of 4 (test/cat/000.png = train/cat/000.png)"
