@@ -79,18 +79,21 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool, has_costs: bool) -
 
     display = Display(plan.cells, plan.task, workers=plan.workers, table=plan.every)
     is_out_of_time = False
-    if plan.task.left_of(plan.cells):
-        try:
+    if is_check:
+        _say_what_is_there(plan, display)
+    try:
+        _rename(plan, display)
+        if plan.task.left_of(plan.cells):
             with display.working():
                 _work(plan, argv, display)
-        except TimeUpError:
-            is_out_of_time = True
-        except Interrupted as stop:
-            display.say(f"{stop}; run the same command to resume")
-            return stop.exit_code
-        except WriteError as error:
-            print(error, file=sys.stderr)
-            return 1
+    except TimeUpError:
+        is_out_of_time = True
+    except Interrupted as stop:
+        display.say(f"{stop}; run the same command to resume")
+        return stop.exit_code
+    except WriteError as error:
+        print(error, file=sys.stderr)
+        return 1
     left = plan.task.left_of(plan.cells)
     _tidy(plan)
     _print_table(plan, has_costs=has_costs)
@@ -102,6 +105,15 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool, has_costs: bool) -
     if is_check and not left:
         return _compare(plan, display)
     return 1 if display.failures or (left and not is_out_of_time) else 0
+
+
+def _rename(plan: Plan, display: Display) -> None:
+    """Give lines of rows and settings that the table file calls otherwise now their new names."""
+    from engine.tables.names import names_of, rename
+
+    if number := rename(plan.task.results, names_of(plan.table)):
+        lines = "1 line has the name" if number == 1 else f"{number} lines have the names"
+        display.say(f"{plan.task.results}: {lines} that the table gives now")
 
 
 def _work(plan: Plan, argv: Sequence[str], display: Display) -> None:
@@ -136,6 +148,17 @@ def _print_table(plan: Plan, *, has_costs: bool) -> None:
     if table.records:
         style = style_of(table, has_costs=has_costs)
         show(sheets_of(blocks_of(table), table.references, style=style))
+
+
+def _say_what_is_there(plan: Plan, display: Display) -> None:
+    """Say where a check makes its runs, and how many of them an earlier one has made."""
+    place = plan.task.results.parent
+    done = len(plan.cells) - len(plan.task.left_of(plan.cells))
+    there = "the runs are made again"
+    if done:
+        there = f"{done} of {len(plan.cells)} runs are there from an earlier check"
+        there += " by this code on this machine (remove the folder to make them once more)"
+    display.say(f"{place}: {there}")
 
 
 def _compare(plan: Plan, display: Display) -> int:

@@ -14,8 +14,10 @@ if __name__ == "__main__":  # before all other imports, which take seconds and t
 
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from engine.config.mistakes import ConfigError
+from engine.config.schema import Config
 from engine.tuning.search import command_line
 from engine.tuning.search.checks import checked
 from engine.tuning.search.methods import check_epochs
@@ -87,8 +89,7 @@ def compare(
         As :func:`sweep`.
     """
     # --- check -----------------------------------------------------------------------------------
-    configs = [checked(method) for method in arguments.methods]
-    check_epochs(arguments.methods, configs)
+    configs = _checked_methods(arguments)
 
     # --- studies ---------------------------------------------------------------------------------
     from engine.tuning.confirm.comparison import open_comparison
@@ -113,6 +114,12 @@ def compare(
     return 0
 
 
+def _checked_methods(arguments: command_line.Arguments) -> list[list[Config]]:
+    configs = [checked(method) for method in arguments.methods]
+    check_epochs(arguments.methods, configs)
+    return configs
+
+
 def _command(argv: Sequence[str]) -> tuple[str, ...]:
     """Return the command as each run's environment.json records it."""
     return ("sweep.py", *command_line.without_storage(argv))
@@ -126,14 +133,23 @@ def main(argv: Sequence[str]) -> int:
             return 0
         arguments = command_line.parse(argv)
         if arguments.submit is not None:
-            from engine.cluster.submit import submit
-
-            checked(arguments.search)
-            return submit(arguments.submit, "sweep.py", argv)
+            return _sent(arguments, arguments.submit, argv)
         return _stopped_cleanly(arguments, argv)
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
+
+
+def _sent(arguments: command_line.Arguments, request: Path, argv: Sequence[str]) -> int:
+    """Check what the jobs would, and send them."""
+    from engine.cluster.submit import submit
+
+    if arguments.methods:
+        _checked_methods(arguments)
+    else:
+        checked(arguments.search)
+    first, others = (command_line.for_another_process(argv, join=join) for join in (False, True))
+    return submit(request, "sweep.py", first, joining=others)
 
 
 def _stopped_cleanly(arguments: command_line.Arguments, argv: Sequence[str]) -> int:

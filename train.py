@@ -15,13 +15,13 @@ if __name__ == "__main__":  # before all other imports, which take seconds and t
     sys.exit(launch("train"))
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.config import command_line, rules
 from engine.config.calendar import start_epoch
+from engine.config.launch import is_first_here
 from engine.config.load import dump, load
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config
@@ -212,14 +212,15 @@ def main(argv: Sequence[str]) -> int:
             return submit(arguments.submit, "train.py", argv, seeds=seeds)
         return _run_seeds(config, arguments, seeds=seeds)
     except ConfigError as error:
-        # A mistake in the command is the same in every process of a run; the first prints it.
-        for mistake in error.mistakes if os.environ.get("RANK", "0") == "0" else ():
+        # A mistake is the same in every process of a machine.
+        for mistake in error.mistakes if is_first_here() else ():
             print(mistake, file=sys.stderr)
         return 2
 
 
 def _has_begun(config: Config) -> bool:
-    return RunFolder.of(config).has_begun()
+    # The folder bears the fingerprint with the precision by name.
+    return RunFolder.of(settled(config)).has_begun()
 
 
 def _print_classes(config: Config) -> None:
@@ -254,44 +255,66 @@ def _print_groups(config: Config) -> None:
 def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: range) -> int:
     import torch
 
-    from engine.report.seeds import markdown
     from engine.report.terminal import Terminal
     from engine.training.divergence import DivergenceError
-    from engine.training.files import WriteError, write_text
+    from engine.training.files import WriteError
     from engine.training.processes import LostProcessError, joined
     from engine.training.signals import Interrupted
 
     screen = Terminal(is_brief=bool(arguments.seeds))
     command = ["train.py", *sys.argv[1:]]
-    summaries = []
+    summaries: list[Summary] = []
+    diverged: list[int] = []
     try:
         with joined(config.runtime.device) as processes:
             screen = screen if processes.is_main else Terminal.silent()
             for seed in seeds:
                 seeded = config.model_copy(update={"seed": seed})
-                summaries.append(run(seeded, fresh=arguments.fresh, command=command, screen=screen))
+                try:
+                    found = run(seeded, fresh=arguments.fresh, command=command, screen=screen)
+                except DivergenceError as error:  # in all processes alike
+                    diverged.append(seed)
+                    if processes.is_main:
+                        named = [f"seed={seed}"] if arguments.seeds else []
+                        print(*named, error, *error.__notes__, sep="; ", file=sys.stderr)
+                else:
+                    summaries.append(found)
     except Interrupted as stop:
         screen.say(f"{stop}; run the same command to resume")
         return stop.exit_code
     except (WriteError, LostProcessError) as error:
         print(error, file=sys.stderr)
         return 1
-    except DivergenceError as error:
-        print(error, *error.__notes__, sep="; ", file=sys.stderr)
-        return 1
     except torch.OutOfMemoryError:
-        print(_out_of_memory(config), file=sys.stderr)
+        which = "" if processes.world == 1 else f"process {processes.rank} of {processes.world}: "
+        print(which + _out_of_memory(config), file=sys.stderr)
         return 1
-    if arguments.seeds and processes.is_main:
-        folder = RunFolder.of(config).path.parent
-        file = folder / f"seeds-{summaries[0].group}.md"
-        write_text(file, markdown(summaries))
-        screen.seeds(summaries, file=file)
-    return 0
+    if arguments.seeds and summaries and processes.is_main:
+        _print_table(config, summaries, diverged=diverged, screen=screen)
+    return 1 if diverged else 0
+
+
+def _print_table(
+    config: Config, summaries: Sequence[Summary], *, diverged: Sequence[int], screen: Terminal
+) -> None:
+    """Print the table of several seeds, and write it beside their run folders."""
+    from engine.report.seeds import markdown
+    from engine.training.files import write_text
+
+    file = RunFolder.of(settled(config)).path.parent / f"seeds-{summaries[0].group}.md"
+    text, line = markdown(summaries), None
+    if diverged:
+        number, seeds = len(summaries), ", ".join(map(str, diverged))
+        line = f"n = {number} of {number + len(diverged)}: left out, as it diverged: seed {seeds}"
+        text += f"- {line}\n"
+    write_text(file, text)
+    screen.seeds(summaries, file=file)
+    if line is not None:
+        screen.say(line)
 
 
 def _out_of_memory(config: Config) -> str:
-    """Say which keys to change; more pieces leave the batch and the result as they are."""
+    """Say which keys to change; more pieces leave the batch and its gradient, but for BatchNorm."""
     batch_size, pieces = config.optim.batch_size, config.optim.accumulate
     line = f"out of GPU memory with optim.batch_size={batch_size} in {pieces} piece(s): "
     if not rules.is_mean_over_samples(config):
@@ -302,7 +325,7 @@ def _out_of_memory(config: Config) -> str:
     half = next((n for n in range(2 * pieces, batch_size + 1) if batch_size % n == 0), None)
     if half is None:
         return line + "no smaller piece is left; use a smaller model or smaller images"
-    return (
-        line + f"optim.accumulate={half} keeps the batch and needs less memory; "
-        f"optim.batch_size={batch_size // 2} changes the recipe"
-    )
+    keeps = f"optim.accumulate={half} keeps the batch and needs less memory, in evaluation too"
+    if config.model.norm == "batch":
+        keeps += ", and BatchNorm uses the statistics of each piece"
+    return f"{line}{keeps}; optim.batch_size={batch_size // 2} changes the recipe"

@@ -32,7 +32,7 @@ import numpy as np
 
 from benchmarks.command_line import Parser
 from engine.analysis import calibration_error as errors
-from engine.analysis import results
+from engine.analysis import results, set_results
 from engine.analysis.adjustment import TAUS
 from engine.analysis.blocks import shares
 from engine.analysis.stored_run import Part, StoredRun
@@ -56,7 +56,7 @@ SECTIONS = {
     "test priors": results.prior_section,
     "label shift": results.shift_section,
     "confusions, mistakes": results.confusion_section,
-    "prediction sets, four ways": lambda run: results.set_section(run, alpha=0.1),
+    "prediction sets, four ways": lambda run: set_results.set_section(run, alpha=0.1),
 }
 
 Times = dict[str, float]

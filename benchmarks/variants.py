@@ -4,8 +4,9 @@
 
 Trains every variant with the same seeds: the recipe as it is (float32, eager, one thread), and with
 one thing about how it runs changed. `two processes` share every batch, and BatchNorm sees half of
-it. What follows the options are YAML files and key=value pairs, as for train.py. Runs that are
-finished are taken as they are, and cut-off ones go on, so the same command completes a table.
+it; in `four pieces` it sees a quarter. What follows the options are YAML files and key=value pairs,
+as for train.py. Runs that are finished are taken as they are, and cut-off ones go on, so the same
+command completes a table.
 
 Prints, for each variant, the test balanced accuracy (rule `last`; mean, standard deviation over
 seeds), the differences from the recipe as it is, seed by seed, and seconds of training. A
@@ -38,6 +39,7 @@ VARIANTS = {
     "bfloat16": ("runtime.precision=bfloat16",),
     "float16": ("runtime.precision=float16",),
     "compile": ("runtime.compile=true",),
+    "four pieces": ("optim.accumulate=4",),
 }
 
 

@@ -7,7 +7,6 @@ function `softmax_focal_loss`; a new file is a new loss.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -17,6 +16,7 @@ from typing import cast
 
 from ._base import FixedPoint, Loss
 from ._inputs import ClassValues, as_tensor
+from ._names import check_keys, nearest
 from .weights import class_weights
 
 __all__ = ["FixedPoint", "Loss", "build", "class_weights", "names"]
@@ -48,14 +48,14 @@ def build(
         old_classes: Labels that the teacher knows; by default all.
 
     Raises:
-        ValueError: For a name that is no loss.
+        ValueError: For a name that is no loss, and a key that it does not have.
     """
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = nearest(name, names())
         raise ValueError(f"no loss is called {name!r}: choose from {', '.join(names())}{hint}")
     module = importlib.import_module(f".{name}", __package__)
     component = _component(module)
+    check_keys(component, keys or {}, of=name)
     counts = as_tensor(class_counts, name="class_counts")
     num_classes = len(counts)
     known = {

@@ -17,6 +17,8 @@ from ._sigmoid_terms import ElementNormalizer, part_normalizer
 FixedPoint = Literal["natural", "uniform", "none", "unstated"]
 # (keys, other loss, its keys): equal at those keys.
 Limits = tuple[tuple[Mapping[str, Any], str, Mapping[str, Any]], ...]
+# (keys, facts): what holds at those keys.
+FactsAt = tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...]
 # (conditions, keys): where the conditions hold, the keys change nothing.
 Idle = tuple[tuple[Mapping[str, Any], tuple[str, ...]], ...]
 
@@ -39,7 +41,8 @@ class Loss(nn.Module):
       `normalizer`).
     * ``idle``: (conditions, keys): keys that change nothing where all conditions hold. A condition
       is a key and its value, or the name of another key that has the same value; ``"weight": None``
-      is to have no class weights, ``"targets": "labels"`` no soft targets.
+      is to have no class weights, ``"targets": "labels"`` no soft targets, ``"dense": False`` no
+      logits (N, C, ...).
 
     And what it promises, which `losses.conformance` holds it to and losses/README.md prints:
 
@@ -48,6 +51,9 @@ class Loss(nn.Module):
       data without weights, ends at: the ``natural`` prior of the data, the ``uniform`` one, or
       ``none`` of the two.
     * ``equals``: (keys, other loss, its keys) for every loss that it is equal to at those keys.
+    * ``facts_at``: (keys, facts): where all those keys have these values, ``fixed_point`` or
+      ``is_mean_over_samples`` are those, of the first that fits, instead of what is stated for
+      others.
     * ``breaks``: for every check that it does not keep for a good reason, that reason.
     """
 
@@ -64,6 +70,7 @@ class Loss(nn.Module):
     aims_at: ClassVar[str] = ""
     fixed_point: ClassVar[FixedPoint] = "unstated"
     equals: ClassVar[Limits] = ()
+    facts_at: ClassVar[FactsAt] = ()
     breaks: ClassVar[Mapping[str, str]] = {}
 
     weight: Tensor | None
@@ -127,14 +134,14 @@ class Loss(nn.Module):
 
         `forward` divides its sum by it, or by what `divisor` makes of it. So the mean over a batch
         is the sum of its parts' means, each times its divisor over that of the whole: what pieces
-        of a batch and processes that share one have to know.
+        of a batch and processes that share one have to know. Here it is the number of samples, or
+        pixels, without those of label -100.
 
         Args:
             targets: as for `forward`.
             num_outputs: C of the logits.
         """
-        del num_outputs
-        return targets.new_full((), len(targets), dtype=torch.float32)
+        return part_normalizer(targets, num_outputs=num_outputs, normalize="batch")
 
     def divisor(self, normalizer: Tensor) -> Tensor:
         """Return what a mean divides by: `normalizer`, or 1 where nothing counts."""
@@ -159,14 +166,13 @@ class Loss(nn.Module):
         Labels are read on the CPU only, where that costs no device sync.
         """
         num_outputs = logits.shape[1]
-        if self._num_classes not in (None, 2 if num_outputs == 1 else num_outputs):
-            raise ValueError(
-                f"{num_outputs} logits a sample do not fit a loss that was made for "
-                f"{self._num_classes} classes"
-            )
+        if self._num_classes not in (None, num_outputs) or num_outputs == 1:
+            self._check_number(num_outputs)
         empty = self._empty_classes | self._absent_classes
-        if not empty or not is_readable(targets) or targets.shape == logits.shape:
+        if not empty or not is_readable(targets):
             return
+        if targets.is_floating_point() or targets.shape == logits.shape:
+            return  # no labels
         present = empty.intersection(targets.flatten().tolist())
         if present & self._absent_classes:
             raise ValueError(
@@ -177,6 +183,21 @@ class Loss(nn.Module):
             raise ValueError(
                 f"a sample has class {min(present)}, whose class weight is 0: remove the sample or "
                 "give the class a weight above 0"
+            )
+
+    def _check_number(self, num_outputs: int) -> None:
+        """Raise ValueError unless so many logits a sample are those of the loss's classes."""
+        known = self._num_classes
+        if num_outputs == 1 and self.activation == "softmax":
+            raise ValueError(
+                "a softmax over one logit is always 1, and nothing would be learnt: give a logit "
+                "for each class, or take a loss on sigmoids"
+            )
+        if known not in (None, 2 if num_outputs == 1 else num_outputs):
+            two = "; one output stands for two" if num_outputs == 1 else ""
+            raise ValueError(
+                f"logits of {num_outputs} output{'s'[: num_outputs != 1]} do not fit a loss that "
+                f"was made for {known} class{'es'[: 2 * (known != 1)]}{two}"
             )
 
 
@@ -223,7 +244,7 @@ class ElementMean(LogitsLoss):
         self.normalize = normalize
 
     def normalizer(self, targets: Tensor, *, num_outputs: int) -> Tensor:
-        """Return the number of samples, to which that of elements is proportional, or positives."""
+        """Return the number of samples, or pixels, that count, or that of positives."""
         return part_normalizer(targets, num_outputs=num_outputs, normalize=self.normalize)
 
     def divisor(self, normalizer: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ._counts import over_classes
-from ._inputs import ClassValues, as_float, check_fit, check_labels, class_weight
+from ._inputs import ClassValues, as_float, as_labels, check_fit, check_labels, class_weight
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 
 
@@ -40,7 +40,7 @@ def class_smoothed(
         spread: Over the ``others`` than the true class, or over ``all``.
     """
     check_fit(logits, targets)
-    logits = as_float(logits)
+    logits, targets = as_float(logits), as_labels(targets)
     weight = class_weight(weight, logits)
     nll = -logits.log_softmax(dim=1)
     share = over_classes(strengths, logits)

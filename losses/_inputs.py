@@ -130,8 +130,19 @@ def all_count(labels: Tensor, *, ignore_index: int) -> bool:
     )
 
 
+def as_labels(targets: Tensor) -> Tensor:
+    """Return labels of any integer type as int64: uint8 and bool would index as a mask does.
+
+    Soft targets are returned as they are.
+    """
+    if targets.dtype == torch.int64 or targets.is_floating_point():
+        return targets
+    return targets.long()
+
+
 def known_labels(labels: Tensor, *, ignore_index: int) -> Tensor:
-    """Return labels with class 0 in the place of ignored ones."""
+    """Return labels, as int64, with class 0 in the place of ignored ones."""
+    labels = as_labels(labels)
     return labels.masked_fill(labels == ignore_index, 0)
 
 
@@ -187,6 +198,7 @@ def class_values(values: Tensor, targets: Tensor, *, ignore_index: int | None) -
     if targets.is_floating_point():
         # Not einsum or matmul: autocast would run those in bfloat16.
         return (targets * values.view(-1, *[1] * (targets.ndim - 2))).sum(dim=1)
+    targets = as_labels(targets)
     if ignore_index is None or all_count(targets, ignore_index=ignore_index):
         return values[targets]
     ignored = targets == ignore_index

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._fused import GradientInForward
 from ._fused_overlap import SMALLEST, Index, can_fuse_overlap, overlap_with_gradient
-from ._inputs import ClassValues, as_float, check_fit, check_labels, class_weight
+from ._inputs import ClassValues, as_float, as_labels, check_fit, check_labels, class_weight
 from ._reduction import Reduction
 
 Regions = Literal["batch", "image"]
@@ -117,6 +117,7 @@ def overlap_loss(
         IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
         ValueError: For targets that do not fit, an unknown region or reduction.
     """
+    targets = as_labels(targets)
     composed = partial(
         _composed,
         targets=targets,
@@ -149,6 +150,7 @@ def mixture(
     """
     if ratio == 0:
         return samples(logits)
+    targets = as_labels(targets)
     regions = partial(overlap_loss, targets=targets, index=index, over=over, weight=weight)
     if ratio == 1:
         return regions(logits)

@@ -16,6 +16,7 @@ from ._inputs import (
     ClassValues,
     all_count,
     as_float,
+    as_labels,
     check_labels,
     check_probabilities,
     class_values,
@@ -81,8 +82,9 @@ def binary_elements(
     if targets.is_floating_point() and logits.shape[1:2] == (1,) and targets.shape[1:2] == (2,):
         targets = targets[:, 1:]
     if _are_labels(logits, targets):
+        labels = as_labels(targets)
         return _from_labels(
-            logits, targets, gamma=gamma, weight=class_weights, ignore_index=ignore_index
+            logits, labels, gamma=gamma, weight=class_weights, ignore_index=ignore_index
         )
     return _from_probabilities(
         logits, targets, gamma=gamma, weight=class_weights, soft_form=soft_form
@@ -238,10 +240,18 @@ def _hard_labels(
 
 
 def part_normalizer(targets: Tensor, *, num_outputs: int, normalize: ElementNormalizer) -> Tensor:
-    """Return the number of samples, to which that of elements is proportional, or of positives."""
-    if targets.is_floating_point() and num_outputs == 1 and targets.shape[1:2] == (2,):
+    """Return how much of a part of a batch counts: its samples, or pixels, or its positives.
+
+    That of elements is proportional to the first. Targets have the logits' shape where their second
+    dimension is `num_outputs`, and are labels otherwise, of which -100 does not count.
+    """
+    is_soft = targets.is_floating_point()
+    if is_soft and num_outputs == 1 and targets.shape[1:2] == (2,):
         targets = targets[:, 1:]
-    if normalize != "positives" or (num_outputs > 1 and not targets.is_floating_point()):
-        return targets.new_full((), len(targets), dtype=torch.float32)
-    positive = targets if targets.is_floating_point() else targets == 1
-    return positive.sum().float()
+    of_elements = is_soft or targets.shape[1:2] == (num_outputs,)
+    if normalize == "positives" and (of_elements or num_outputs == 1):
+        return (targets if is_soft else targets == 1).sum(dtype=torch.float32)
+    if is_soft:
+        return targets.new_full((), targets.numel() / num_outputs, dtype=torch.float32)
+    valid = torch.count_nonzero(targets != -100).float()
+    return valid / num_outputs if of_elements else valid

@@ -58,9 +58,9 @@ def asymmetric_loss(
 
     Raises:
         IndexError: For a label out of range (on the CPU; never when compiled).
-        ValueError: For shapes that do not fit, a gamma below 0, a margin outside 0 to 1, an unknown
-            reduction or normalisation, and a target outside 0 to 1 (on the CPU; never when
-            compiled).
+        ValueError: For shapes that do not fit, a gamma below 0, a margin below 0 or of 1
+            and more, an unknown reduction or normalisation, and a target outside 0 to 1 (on the
+            CPU; never when compiled).
 
     >>> logits, targets = torch.zeros(2), torch.tensor([1.0, 0.0])  # log 2, 0.45^4 * -log 0.55
     >>> asymmetric_loss(logits, targets, reduction="none")
@@ -69,7 +69,7 @@ def asymmetric_loss(
     for gamma in (gamma_positive, gamma_negative):
         check_gamma(gamma)
     if not 0 <= margin < 1:
-        raise ValueError(f"margin must lie in 0 to 1, not {margin}")
+        raise ValueError(f"margin must be 0 or more and below 1, not {margin}")
     if normalize not in ("elements", "batch", "positives"):
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
     logits = as_float(logits)

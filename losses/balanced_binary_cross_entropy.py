@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import ElementMean, FixedPoint, Limits
+from ._base import ElementMean, FactsAt, FixedPoint, Limits
 from ._counts import MASKED, checked_counts, over_classes
 from ._inputs import ClassValues, as_float
 from ._reduction import Reduction
@@ -73,8 +73,9 @@ def _offset(class_counts: ClassValues, *, num_classes: int | None = None, tau: f
     """Return tau times the logit of each class's share, float64 (C,), `MASKED` for a share of 0."""
     counts = checked_counts(class_counts, num_classes)
     others = counts.sum() - counts
-    offset = (tau * (counts.log() - others.log())).clamp(MASKED, -MASKED)
-    return torch.where(counts > 0, offset, MASKED)
+    # Clamped first: where no other class has images it is infinite, and 0 times that is NaN.
+    offset = tau * (counts.log() - others.log()).clamp(MASKED, -MASKED)
+    return torch.where(counts > 0, offset.clamp(MASKED, -MASKED), MASKED)
 
 
 def _adjusted(logits: Tensor, *, offset: Tensor) -> Tensor:
@@ -97,7 +98,11 @@ class BalancedBinaryCrossEntropy(ElementMean):
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy"
-    fixed_point: ClassVar[FixedPoint] = "uniform"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    facts_at: ClassVar[FactsAt] = (
+        ({"tau": 1.0}, {"fixed_point": "uniform"}),
+        ({"tau": 0.0}, {"fixed_point": "natural"}),
+    )
     equals: ClassVar[Limits] = (({"tau": 0.0}, "binary_cross_entropy", {}),)
 
     offset: Tensor

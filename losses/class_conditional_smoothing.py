@@ -51,8 +51,9 @@ def class_conditional_smoothing_loss(
 
     Raises:
         IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
-        ValueError: For counts that are negative, not finite or all 0, a strength outside 0 to 1, a
-            negative power, targets that do not fit, an unknown reduction or normalisation.
+        ValueError: For counts that are negative, not finite or all 0, a strength below 0
+            or of 1 and more, a negative power, targets that do not fit, an unknown reduction or
+            normalisation.
 
     >>> logits = torch.tensor([[0.0, 2.0]])  # 2.1269 and 0.1269 before smoothing
     >>> class_conditional_smoothing_loss(
@@ -80,7 +81,7 @@ def _strengths(
 ) -> Tensor:
     """Return the smoothing of each class, float64 (C,)."""
     if not 0 <= smoothing < 1:
-        raise ValueError(f"label smoothing must lie in 0 to 1, not {smoothing}")
+        raise ValueError(f"label smoothing must be 0 or more and below 1, not {smoothing}")
     if not power >= 0:
         raise ValueError(f"power must be 0 or more, not {power}")
     counts = checked_counts(class_counts, num_classes)

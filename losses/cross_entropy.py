@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ._adjustment import UNADJUSTED, Adjustment
 from ._base import FixedPoint, Idle, SampleMean
-from ._inputs import ClassValues, as_float, class_weight
+from ._inputs import ClassValues, as_float, as_labels, class_weight
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._sample_loss import SampleLoss
 from ._softmax_terms import (
@@ -93,7 +93,7 @@ def adjusted_cross_entropy(
 ) -> Tensor:
     """Return `cross_entropy_loss` of adjusted logits; a margin is for labels alone."""
     check_smoothing(label_smoothing, smoothing_weight)
-    logits = as_float(logits)
+    logits, targets = as_float(logits), as_labels(targets)
     weight = class_weight(weight, logits)
     if label_smoothing == 0 and not targets.is_floating_point():
         loss = SampleLoss(

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from ._base import FixedPoint, Idle, Loss
 from ._counts import checked_counts
-from ._inputs import ClassValues, as_float, check_labels, class_values, class_weight, is_readable
+from ._inputs import (
+    ClassValues,
+    as_float,
+    as_labels,
+    check_labels,
+    class_values,
+    class_weight,
+    is_readable,
+)
 from ._reduction import Reduction, reduce_values, sample_normalizer
 from .cross_entropy import cross_entropy_loss
 
@@ -117,7 +125,8 @@ def _distillation(
             f"teacher_logits must be {tuple(logits.shape)} as the logits, not "
             f"{tuple(teacher_logits.shape)}"
         )
-    logits, teacher_logits = as_float(logits), as_float(teacher_logits.detach())
+    logits, targets = as_float(logits), as_labels(targets)
+    teacher_logits = as_float(teacher_logits.detach())
     weight = class_weight(weight, logits)
     values = cross_entropy_loss(
         logits.index_select(1, new_index),

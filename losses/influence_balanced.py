@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, Loss
-from ._inputs import ClassValues, as_float, class_weight
+from ._inputs import ClassValues, as_float, as_labels, class_weight
 from ._modulator import check_gamma
 from ._reduction import Reduction
 from ._sample_loss import SampleLoss
@@ -63,7 +63,7 @@ def influence_balanced_loss(
     check_gamma(gamma)
     if features.ndim != 2 or len(features) != len(logits):
         raise ValueError(f"features must be ({len(logits)}, D), not {tuple(features.shape)}")
-    logits = as_float(logits)
+    logits, targets = as_float(logits), as_labels(targets)
     features = as_float(features.detach() if detach else features)
     weight = class_weight(weight, logits)
     loss = SampleLoss(

@@ -55,8 +55,8 @@ def label_aware_smoothing_loss(
 
     Raises:
         IndexError: For a label outside 0 to C - 1 (on the CPU; never when compiled).
-        ValueError: For counts that are negative, not finite or all 0, a strength outside 0 to 1,
-            targets that do not fit, an unknown shape, reduction or normalisation.
+        ValueError: For counts that are negative, not finite or all 0, a strength below 0
+            or of 1 and more, targets that do not fit, an unknown shape, reduction or normalisation.
 
     >>> logits = torch.tensor([[0.0, 2.0]])  # 2.1269 and 0.1269 before smoothing
     >>> label_aware_smoothing_loss(logits, torch.tensor([1]), class_counts=[2, 1], smooth_tail=0.5)
@@ -90,7 +90,7 @@ def _strengths(
     """Return the smoothing of each class, float64 (C,)."""
     for strength in (head, tail):
         if not 0 <= strength < 1:
-            raise ValueError(f"label smoothing must lie in 0 to 1, not {strength}")
+            raise ValueError(f"label smoothing must be 0 or more and below 1, not {strength}")
     counts = checked_counts(class_counts, num_classes)
     low, high = counts[counts > 0].min(), counts.max()
     place = torch.ones_like(counts)

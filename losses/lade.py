@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ._base import FixedPoint, Idle, Limits, LogitsLoss
+from ._base import FactsAt, FixedPoint, Idle, Limits, LogitsLoss
 from ._counts import MASKED, log_prior
-from ._inputs import ClassValues, as_float, check_labels
+from ._inputs import ClassValues, as_float, as_labels, check_labels
 from .cross_entropy import cross_entropy_loss
 
 
@@ -75,7 +74,7 @@ def _regularised(
     penalty: float,
     ignore_index: int,
 ) -> Tensor:
-    logits = as_float(logits)
+    logits, targets = as_float(logits), as_labels(targets)
     prior = log_prior.to(logits)
     likelihood = cross_entropy_loss(logits + prior, targets, ignore_index=ignore_index)
     if alpha == 0:
@@ -83,6 +82,8 @@ def _regularised(
     valid = targets != ignore_index
     labels = torch.where(valid, targets, 0)
     check_labels(labels, logits.shape[1])
+    # Whatever they are, minus infinity too: classes without images have a factor of 0 below.
+    logits = torch.where(prior > MASKED, logits, 0)
     divergence = _divergence(logits, labels, valid=valid, log_prior=prior)
     means = _class_means(logits, labels, valid=valid)
     terms = prior.exp() * (divergence + penalty * divergence**2 - means)
@@ -117,10 +118,8 @@ class Lade(LogitsLoss):
     is_mean_over_samples: ClassVar[bool] = False
     aims_at: ClassVar[str] = "balanced accuracy"
     fixed_point: ClassVar[FixedPoint] = "uniform"
+    facts_at: ClassVar[FactsAt] = (({"alpha": 0.0}, {"is_mean_over_samples": True}),)
     idle: ClassVar[Idle] = (({"alpha": 0.0}, ("penalty",)),)
-    breaks: ClassVar[Mapping[str, str]] = {
-        "sums_over_parts at alpha": "at 0 it is the balanced softmax",
-    }
     equals: ClassVar[Limits] = (({"alpha": 0.0}, "balanced_softmax", {}),)
 
     log_prior: Tensor

@@ -8,7 +8,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import FixedPoint, Idle, Limits, SampleMean
+from ._base import FactsAt, FixedPoint, Idle, Limits, SampleMean
 from ._counts import prior_offset
 from ._inputs import ClassValues
 from ._reduction import Reduction, SampleNormalizer
@@ -77,7 +77,11 @@ class LogitAdjustment(SampleMean):
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy (at tau = 1)"
-    fixed_point: ClassVar[FixedPoint] = "uniform"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    facts_at: ClassVar[FactsAt] = (
+        ({"tau": 1.0}, {"fixed_point": "uniform"}),
+        ({"tau": 0.0}, {"fixed_point": "natural"}),
+    )
     idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (
         ({"tau": 0.0}, "cross_entropy", {}),

@@ -8,7 +8,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, SampleMean
-from ._inputs import ClassValues, as_float, check_fit, class_values, class_weight
+from ._inputs import ClassValues, as_float, as_labels, check_fit, class_values, class_weight
 from ._modulator import check_gamma
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._sample_loss import SampleLoss
@@ -59,7 +59,7 @@ def poly_loss(
     if not epsilon >= -1:
         raise ValueError(f"epsilon must be at least -1, not {epsilon}")
     check_fit(logits, targets)
-    logits = as_float(logits)
+    logits, targets = as_float(logits), as_labels(targets)
     weight = class_weight(weight, logits)
     term = SampleTerm(gamma=gamma, epsilon=epsilon)
     if not targets.is_floating_point():

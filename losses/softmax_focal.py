@@ -16,6 +16,7 @@ from ._counts import over_classes
 from ._inputs import (
     ClassValues,
     as_float,
+    as_labels,
     check_fit,
     class_values,
     class_vector,
@@ -97,7 +98,7 @@ def softmax_focal_loss(
         raise ValueError(f"probability must be 'model' or 'weighted', not {probability!r}")
     check_smoothing(label_smoothing, smoothing_weight)
     check_fit(logits, targets)
-    logits = as_float(logits)
+    logits, targets = as_float(logits), as_labels(targets)
     weight = class_weight(weight, logits)
     factor = _class_factor(logits, alpha=alpha, weight=weight)
     power = weight if probability == "weighted" else None

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
-from ._base import FixedPoint, Idle, Limits, LogitsLoss
+from ._base import FactsAt, FixedPoint, Idle, Limits, LogitsLoss
 from ._fused_overlap import Index
 from ._inputs import ClassValues
 from ._overlap import Regions, mixture, overlap_loss
@@ -89,14 +89,14 @@ class Tversky(LogitsLoss):
     is_mean_over_samples: ClassVar[bool] = False
     aims_at: ClassVar[str] = "overlap of every class, recall before precision"
     fixed_point: ClassVar[FixedPoint] = "none"
+    facts_at: ClassVar[FactsAt] = (({"ratio": 0.0}, {"is_mean_over_samples": True}),)
     idle: ClassVar[Idle] = (
         ({"ratio": 0.0}, ("alpha", "beta", "smooth", "over")),
         ({"ratio": 1.0}, ("gamma",)),
-        ({"over": "image", "targets": "labels"}, ("alpha",)),
+        ({"over": "image", "targets": "labels", "dense": False}, ("alpha",)),
     )
     breaks: ClassVar[Mapping[str, str]] = {
         "dense_logits at over": "each image is a region, however many pixels it has",
-        "sums_over_parts at ratio": "at 0 it is cross-entropy or focal loss",
         "sums_over_parts at over": "by image it is a mean over the images with labels",
         "large_batch": "smooth weighs less, the more samples there are",
         "worst_mistakes": "at most 1 for each class, with the slope of a softmax that saturates",

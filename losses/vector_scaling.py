@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from ._adjustment import Adjustment
-from ._base import FixedPoint, Idle, Limits, SampleMean
+from ._base import FactsAt, FixedPoint, Idle, Limits, SampleMean
 from ._counts import checked_counts, prior_offset
 from ._inputs import ClassValues
 from ._reduction import Reduction, SampleNormalizer
@@ -92,7 +92,11 @@ class VectorScaling(SampleMean):
     takes_soft_targets: ClassVar[bool] = True
     dense: ClassVar[bool] = True
     aims_at: ClassVar[str] = "balanced accuracy"
-    fixed_point: ClassVar[FixedPoint] = "uniform"
+    fixed_point: ClassVar[FixedPoint] = "none"
+    facts_at: ClassVar[FactsAt] = (
+        ({"tau": 1.0}, {"fixed_point": "uniform"}),
+        ({"tau": 0.0, "gamma": 0.0}, {"fixed_point": "natural"}),
+    )
     idle: ClassVar[Idle] = (({"weight": None}, ("normalize",)),)
     equals: ClassVar[Limits] = (
         ({"gamma": 0.0}, "logit_adjustment", {}),

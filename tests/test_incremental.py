@@ -16,7 +16,6 @@ from rich.console import Console
 
 import data
 import train
-from engine.config.components import names, read
 from engine.config.load import fingerprint, load, load_run_config
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
@@ -195,8 +194,24 @@ def test_distillation_learns_from_what_the_headline_weights_of_the_teacher_say(
     trainer = trainer_of(config, setup.load_dataset(config))
     assert trainer.teacher is not None
     wanted = trained.load_weights(teacher).state
-    found = trainer.teacher.state_dict()
+    found = trainer.teacher.model.state_dict()
     assert all(torch.equal(found[key], value) for key, value in wanted.items())
+
+
+def test_a_teacher_of_cosines_is_read_with_the_scale_of_its_own_loss(tmp_path: Path) -> None:
+    words = ("loss=ldam", "model.head=cosine", "schedule.epochs=1")
+    small_run(tmp_path, *words)
+    folder = folder_of(tmp_path, *words)
+    config = small_config(tmp_path, f"teacher={folder}", "loss=distillation")
+    dataset = setup.load_dataset(config)
+    teacher = trainer_of(config, dataset).teacher
+    assert teacher is not None
+    images = dataset.test.images
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (dataset.mean, dataset.std))
+    said = teacher((images.float() / 255 - mean) / std).softmax(1)
+    torch.testing.assert_close(
+        said.double(), trained.load_run(folder).predict(images), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_pieces_of_a_batch_make_the_steps_of_the_whole(tmp_path: Path, teacher: Path) -> None:
@@ -486,11 +501,13 @@ def test_one_output_is_adjusted_by_the_odds_of_its_two_classes(tmp_path: Path) -
     np.testing.assert_allclose(run.predict(images)[:, 1], expected, atol=1e-5)
 
 
-UNIFORM = [n for n in names("losses") if read("losses", n).class_facts["fixed_point"] == "uniform"]
-
-
-def test_losses_that_fit_a_uniform_prior_say_so() -> None:
-    assert {"balanced_softmax", "logit_adjustment"} <= set(UNIFORM)
+UNIFORM = (
+    "balanced_binary_cross_entropy",
+    "balanced_softmax",
+    "lade",
+    "logit_adjustment",
+    "vector_scaling",
+)
 
 
 @pytest.mark.parametrize(

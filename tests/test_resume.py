@@ -24,8 +24,9 @@ from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError
 from engine.report.terminal import Terminal
 from engine.training import checkpoint, checkpointer
-from engine.training.checkpointer import Checkpointer
+from engine.training.checkpointer import Checkpointer, Progress
 from engine.training.divergence import NonFiniteWeightsError
+from engine.training.epoch_totals import EpochTotals
 from engine.training.train_loop import Trainer
 from tests._runs import (
     assert_same_run,
@@ -240,6 +241,22 @@ def test_what_the_caller_raises_between_epochs_ends_the_run_after_a_checkpoint(
     assert state["epoch"] == 2
     small_run(tmp_path, *LONG)
     assert_same_run(folder, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("done", "steps", "is_over", "place"),
+    [
+        (0, 3, False, "epoch 1, step 4"),
+        (1, 0, False, "epoch 2, step 1"),
+        (1, 9, False, "epoch 2, after its last step"),
+        (2, 0, True, "the final predictions; training is over"),
+    ],
+)
+def test_where_a_run_goes_on_is_a_step_that_there_is(
+    done: int, steps: int, place: str, *, is_over: bool
+) -> None:
+    progress = Progress(done, EpochTotals(steps=steps))
+    assert progress.place(steps=9, is_over=is_over) == place
 
 
 # --- damaged and foreign files --------------------------------------------------------------------

@@ -19,7 +19,8 @@ from engine.config.components import ROOT
 from engine.config.load import dump, fingerprint, load
 from engine.config.mistakes import ConfigError
 from engine.training import setup, trained
-from engine.training.divergence import NonFiniteLossError
+from engine.training.divergence import NonFiniteLossError, NonFiniteWeightsError
+from engine.training.train_loop import Trainer
 from tests._runs import (
     assert_same_run,
     folder_of,
@@ -499,6 +500,7 @@ def test_float16_scales_its_loss_and_resumes_with_the_scale(tmp_path: Path) -> N
     ("words", "advice"),
     [
         (["optim.batch_size=48"], "optim.accumulate=2 keeps the batch"),
+        (["optim.batch_size=48", "model.norm=group"], "needs less memory, in evaluation too"),
         (["optim.batch_size=48", "optim.accumulate=4"], "optim.accumulate=8 keeps the batch"),
         (["optim.batch_size=3", "optim.accumulate=3"], "no smaller piece is left"),
         (["loss=dice", "optim.batch_size=48"], "dice cannot be computed in pieces of a batch"),
@@ -519,3 +521,57 @@ def test_without_memory_on_the_gpu_the_next_batch_size_is_named(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("out of GPU memory with optim.batch_size=")
     assert advice in line
+    has_norms = "model.norm=group" not in words
+    assert ("BatchNorm uses the statistics of each piece" in line) == (
+        has_norms and "keeps the batch" in line
+    )
+
+
+def test_a_seed_that_diverges_is_named_and_left_out_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_weights = Trainer.check_weights
+
+    def check(trainer: Trainer) -> None:
+        if trainer.seed == 1:
+            raise NonFiniteWeightsError("epoch 1: not finite")
+        check_weights(trainer)
+
+    monkeypatch.setattr(Trainer, "check_weights", check)
+    words = small_words(tmp_path, "schedule.epochs=1", "model=cifar_resnet8")
+    assert train.main([*words, "seed=1", "--seeds", "1"]) == 1
+    assert not list(tmp_path.rglob("seeds-*.md"))
+    capsys.readouterr()
+    assert train.main([*words, "--seeds", "3"]) == 1
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert line.startswith("seed=1; epoch 1: not finite; no checkpoint was made; ")
+    (file,) = tmp_path.rglob("seeds-*.md")
+    assert "over 2 seeds" in file.read_text(encoding="utf-8")
+    for text in (out, file.read_text(encoding="utf-8")):
+        assert "n = 2 of 3: left out, as it diverged: seed 1" in text
+
+
+@pytest.mark.parametrize(
+    ("ranks", "is_said"),
+    [
+        ({}, True),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "4", "LOCAL_RANK": "0"}, True),
+        ({"RANK": "5", "LOCAL_RANK": "1"}, False),
+        ({"RANK": "1"}, False),
+    ],
+)
+def test_a_mistake_is_said_once_on_each_machine(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ranks: dict[str, str],
+    *,
+    is_said: bool,
+) -> None:
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, rank in ranks.items():
+        monkeypatch.setenv(name, rank)
+    assert train.main(["sed=1"]) == 2
+    assert bool(capsys.readouterr().err) == is_said

@@ -32,7 +32,7 @@ class CalibrationError:
         expected_if_calibrated: Mean of what chance alone gives with these confidences: the error of
             a calibrated classifier is not 0 but about this. None where the images were chosen by
             their true class: among those even a calibrated classifier is wrong about itself.
-        low: Lower end of the bootstrap interval over images.
+        low: Lower end of the bootstrap interval over images, or over groups of them.
         high: Upper end.
         num_images: Images behind it.
     """
@@ -69,16 +69,30 @@ def equal_mass_bins(confidence: Doubles, *, num_bins: int = NUM_BINS) -> Integer
     return bins
 
 
-def resampled(num_images: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Singles:
+def resampled(
+    num_images: int,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    groups: Integers | None = None,
+) -> Singles:
     """Return how often each image is in each of R bootstrap samples, (R, N) float32.
 
     Args:
         num_images: N, drawn N times with replacement.
         resamples: R.
         seed: equal input gives an equal answer.
+        groups: (N,) group of each image, of which as many as there are are drawn, whole; None draws
+            images.
     """
     generator = np.random.default_rng(seed)
     times = np.empty((resamples, num_images), dtype=np.float32)
+    if groups is not None:
+        names, place = np.unique(groups, return_inverse=True)
+        for row in times:
+            drawn = generator.integers(len(names), size=len(names))
+            row[:] = np.bincount(drawn, minlength=len(names))[place]
+        return times
     for row in times:
         drawn = generator.integers(num_images, size=num_images, dtype=np.int32)
         row[:] = np.bincount(drawn, minlength=num_images)
@@ -114,7 +128,7 @@ def calibration_error(
         spread = np.zeros((len(bins[rows]), num_bins), dtype=np.float32)
         spread[np.arange(len(spread)), bins[rows]] = gaps[rows]
         sums += times[:, rows] @ spread
-    drawn = np.abs(sums).sum(axis=1) / num_images
+    drawn = _of_an_image(np.abs(sums).sum(axis=1), times)
     return CalibrationError(ece, _chance(variance, num_images), *_basic(ece, drawn), num_images)
 
 
@@ -123,7 +137,18 @@ def _chance(variance: Doubles, num_images: int) -> float:
     return float(np.sqrt(2 * np.maximum(variance, 0) / np.pi).sum()) / num_images
 
 
+def _of_an_image(totals: Doubles, times: Singles) -> Doubles:
+    """Return totals (R, ...) of resamples over the images in each; NaN where there is one group."""
+    if times.shape[1] > 1 and (times == 1).all():
+        return np.full(totals.shape, np.nan)
+    num_images = times.sum(axis=1, dtype=np.float64)
+    found: Doubles = totals / num_images.reshape(-1, *(1,) * (totals.ndim - 1))
+    return found
+
+
 def _basic(estimate: float, drawn: Doubles) -> tuple[float, float]:
+    if np.isnan(drawn).any():
+        return 0.0, 1.0
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return max(0.0, 2 * estimate - float(high)), max(0.0, 2 * estimate - float(low))
 
@@ -197,7 +222,7 @@ def classwise_error(
     cells = label * num_bins + equal_width_bins(value, num_bins=num_bins)
     gap = value - (targets[image] == label)
     shape = (num_classes, num_bins)
-    ece = np.empty((len(times) + 1, num_classes))
+    total = np.empty((len(times) + 1, num_classes))
     for number, sample in enumerate(sums):
         # The first of the sums is over the images themselves.
         weighted = times[number - 1, image] * gap if number else gap
@@ -205,12 +230,12 @@ def classwise_error(
         found = found.reshape(shape)
         # What is not in a later bin is in the first.
         found[:, 0] = sample - found[:, 1:].sum(axis=1)
-        ece[number] = np.abs(found).sum(axis=1) / num_images
+        total[number] = np.abs(found).sum(axis=1)
     spread = np.bincount(cells, value * (1 - value), minlength=num_classes * num_bins)
     spread = spread.reshape(shape)
     spread[:, 0] = variance - spread[:, 1:].sum(axis=1)
     chance = np.sqrt(2 * np.maximum(spread, 0) / np.pi).sum(axis=1) / num_images
-    return ClasswiseError(ece[0], chance, ece[1:], num_images)
+    return ClasswiseError(total[0] / num_images, chance, _of_an_image(total[1:], times), num_images)
 
 
 def _probabilities(block: Floats, scaling: Scaling | None) -> Doubles:

@@ -31,10 +31,12 @@ def calibration_section(run: StoredRun) -> Section:
         ways["class-wise temperature"] = scaling.class_temperatures(val, run.val.targets)
         ways["vector"] = scaling.vector(val, run.val.targets)
     found: Section = {"num_bins": errors.NUM_BINS, "ways": {}}
-    samples = {
-        group: errors.resampled(int(mask[run.test.targets].sum()))
-        for group, mask in run.masks.items()
-    }
+    samples: dict[str, errors.Singles] = {}
+    groups = run.test.groups
+    for name, mask in run.masks.items():
+        rows = mask[run.test.targets]
+        own = None if groups is None else groups[rows]
+        samples[name] = errors.resampled(int(rows.sum()), groups=own)
     for name, way in ways.items():
         found["ways"][name] = _calibration(run, way=way, samples=samples)
         found["ways"][name]["temperatures"] = (1 / way.factor).tolist()

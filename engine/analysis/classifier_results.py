@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.analysis import classifiers, reranking
 from engine.analysis.blocks import Doubles, Integers, mean_where, recalls
-from engine.analysis.comparison import recall_difference
+from engine.analysis.comparison import recall_differences
 from engine.analysis.groups import REFUSED
 from engine.analysis.stored_run import SplitName, StoredRun
 from engine.report.predictions_file import ClassifierFile
@@ -114,10 +114,9 @@ def _chosen(run: StoredRun, candidates: Iterator[Candidate]) -> Section:
     best, on_val = max(kept, key=lambda pair: pair[1]["balanced"] or 0.0)
     targets, labels = run.test.targets, best.predict("test")
     before = run.evaluated_test.argmax(axis=1)
-    gain = {
-        group: recall_difference(before == targets, labels == targets, targets, classes=mask)
-        for group, mask in run.masks.items()
-    }
+    gain = recall_differences(
+        before == targets, labels == targets, targets, masks=run.masks, groups=run.test.groups
+    )
     return {
         "setting": best.setting,
         "tried": [candidate.setting for candidate, _ in kept],

@@ -32,7 +32,8 @@ prediction sets, confusions of the tail with the head. Tables on the screen; all
 the folder analysis of the run (analysis.json), figures beside them.
 
 Several runs on the same test images are compared with the first: balanced accuracy with an interval
-over images, accuracy with McNemar's test; runs of the same seeds of two configs are also paired by
+over images, accuracy with McNemar's test; where the data set knows which images belong together,
+both with intervals over groups of images. Runs of the same seeds of two configs are also paired by
 seed. These numbers are in comparison.json, in the folder analysis of the first run or in --out.
 
 A table is one of reproduce.py: a line for each method over its finished runs, and the paired

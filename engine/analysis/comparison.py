@@ -1,24 +1,31 @@
 """Two classifiers on the same images: who is right where, and how sure the difference is.
 
-The intervals here are over test images, the two models held: they say nothing of another training
-run. What varies from run to run is in ``engine.report.statistics.paired_difference``, over seeds.
+The intervals here are over test images, or over groups of them where these are known, the two
+models held: they say nothing of another training run. What varies from run to run is in
+``engine.report.statistics.paired_difference``, over seeds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from engine.analysis.blocks import Doubles, Integers, Mask
+from engine.report.cluster_bootstrap import Interval, cluster_differences
 
 RESAMPLES = 10_000
 LEVEL = 0.95
 
 
+NOT_INDEPENDENT = "McNemar's test takes images as independent; those of one group are not"
+"""Why there is no p where groups are known."""
+
+
 class Estimate(NamedTuple):
-    """A difference with its 95 % interval over images."""
+    """A difference with its 95 % interval over images, or over groups of images."""
 
     value: float
     low: float
@@ -45,6 +52,8 @@ class McNemar:
 
 def mcnemar(first: Mask, second: Mask) -> McNemar:
     """Test whether two classifiers are right equally often: McNemar (1947), by exact binomials.
+
+    The images are taken to be independent, which those of one patient or one smear are not.
 
     Args:
         first: (N,) whether the first is right.
@@ -102,6 +111,52 @@ def recall_difference(
     total /= chosen.size
     low, high = np.quantile(total, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(((gained - lost) / number).mean()), float(low), float(high))
+
+
+def recall_differences(
+    first: Mask,
+    second: Mask,
+    targets: Integers,
+    *,
+    masks: Mapping[str, Mask],
+    groups: Integers | None = None,
+) -> dict[str, Estimate | None]:
+    """Return second - first in mean recall over several sets of classes, by their names.
+
+    The intervals are those of :func:`recall_difference`; with groups they are over whole groups, by
+    :func:`engine.report.cluster_bootstrap.cluster_differences`.
+
+    Args:
+        first: (N,) whether the first is right.
+        second: (N,) whether the second is right.
+        targets: (N,) labels.
+        masks: (C,) classes of which a mean is taken, by name.
+        groups: (N,) group of each image; None takes images to be independent.
+    """
+    if groups is None:
+        return {
+            name: recall_difference(first, second, targets, classes=mask)
+            for name, mask in masks.items()
+        }
+    found = cluster_differences(first, second, targets, groups, masks=dict(masks))
+    return {name: _estimate(found[name]) for name in masks}
+
+
+def accuracy_difference(first: Mask, second: Mask, groups: Integers) -> Estimate:
+    """Return second - first in accuracy over all images, with an interval over groups.
+
+    Args:
+        first: (N,) whether the first is right.
+        second: (N,) whether the second is right.
+        groups: (N,) group of each image.
+    """
+    of_one_class = np.zeros(len(groups), dtype=np.int64)
+    found = cluster_differences(first, second, of_one_class, groups, masks={})["accuracy"]
+    return Estimate(found.value, found.low, found.high)
+
+
+def _estimate(found: Interval) -> Estimate | None:
+    return None if np.isnan(found.value) else Estimate(found.value, found.low, found.high)
 
 
 def disagreements(first: Integers, second: Integers, targets: Integers) -> Doubles:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.analysis.differences import Differences
 from engine.analysis.screen import (
     Screen,
@@ -35,30 +37,35 @@ class ComparisonScreen(Screen):
         if not found["pairs"]:
             return
         self.say(f"beside {found['first']['folder']}, on the same test images")
+        refused = found["pairs"][0]["ways"]["as_is"]["mcnemar"].get("refused")
+        over = "over images" if refused is None else "over groups"
         table = table_of(
             "Difference in mean recall over classes, run - first",
-            "run", "at", "balanced", "interval over images", "few",
+            "run", "at", "balanced", f"interval {over}", "few",
         )  # fmt: skip
+        title = "Difference in accuracy over all images, run - first"
         tests = table_of(
-            "Difference in accuracy over all images, run - first, and McNemar's test of it",
-            "run", "at", "accuracy", "first alone", "run alone", "p",
+            f"{title}, and McNemar's test of it" if refused is None else title,
+            "run", "at", "accuracy", "first alone", "run alone", "p" if refused is None else over,
         )  # fmt: skip
         for pair in found["pairs"]:
             about = pair["run"]
             label = f"{about['loss']}, seed {about['seed']}"
             for way, row in pair["ways"].items():
                 change = row["difference"]
-                low, high = (f"{100 * x:+.1f}" for x in change["balanced"][1:])
                 few = change["few"] and f"{100 * change['few'][0]:+.1f}"
                 balanced = f"{100 * change['balanced'][0]:+.1f}"
-                add_row(table, label, AT[way], balanced, f"{low} to {high}", few or DASH)
+                add_row(table, label, AT[way], balanced, _ends(change["balanced"][1:]), few or DASH)
                 test = row["mcnemar"]
                 accuracy = f"{100 * test['accuracy_difference']:+.1f}"
                 alone = (str(test[f"only_{side}"]) for side in ("first", "second"))
-                add_row(tests, label, AT[way], accuracy, *alone, f"{test['p']:.2g}")
+                last = f"{test['p']:.2g}" if refused is None else _ends(test["accuracy_interval"])
+                add_row(tests, label, AT[way], accuracy, *alone, last)
         self.show(table)
         self.show(tests)
         self.say("first alone, run alone: images that one of the two has right and the other wrong")
+        if refused is not None:
+            self.say(f"no p: {refused}")
         for pair in found["pairs"]:
             row = pair["ways"]["as_is"]
             most = row["most_disagreement"]
@@ -145,3 +152,9 @@ class ComparisonScreen(Screen):
         self.show(table)
         for note in found.notes:
             self.say(f"note: {note}")
+
+
+def _ends(interval: Sequence[float]) -> str:
+    """Return the ends of an interval of shares, in points."""
+    low, high = (f"{100 * end:+.1f}" for end in interval)
+    return f"{low} to {high}"

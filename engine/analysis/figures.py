@@ -54,10 +54,11 @@ TICKS, LINE, HEADING, GAP = 0.28, 0.17, 0.2, 0.7
 def draw(found: Section, folder: Path) -> list[Path]:
     """Draw all figures of an analysis into a folder as PNG, and return their paths."""
     title = f"{found['run']['title']} · {found['run']['loss']} · rule {found['run']['rule']}"
+    over = "images" if found["run"]["num_test_groups"] is None else "groups"
     figures = {
         "tau_curve": tau_figure(found["logit_adjustment"], title=title),
         "reliability": reliability_figure(found["calibration"], title=title),
-        "test_priors": prior_figure(found["test_priors"], title=title),
+        "test_priors": prior_figure(found["test_priors"], title=title, over=over),
     }
     if "refused" not in found["prediction_sets"]:
         figures["prediction_sets"] = set_figure(found["prediction_sets"], title=title)
@@ -146,8 +147,14 @@ def reliability_figure(section: Section, *, title: str) -> Figure:
 
 
 @styled
-def prior_figure(section: Section, *, title: str) -> Figure:
-    """Draw accuracy against the test prior, from a forward to a backward long tail."""
+def prior_figure(section: Section, *, title: str, over: str) -> Figure:
+    """Draw accuracy against the test prior, from a forward to a backward long tail.
+
+    Args:
+        section: of the analysis.
+        title: what the run is.
+        over: what the errors are over, ``images`` or ``groups``.
+    """
     heading = f"Accuracy under other test priors · {title}"
     figure = framed(7.2, 4.0, title=heading, below=LABELS)
     (axes,) = figure.axes
@@ -165,7 +172,7 @@ def prior_figure(section: Section, *, title: str) -> Figure:
     axes.set(
         ylabel="Accuracy", xlabel="← forward: as in training    factor    backward: tail first →"
     )
-    axes.legend(loc="lower left", title="band: 95 % over images")
+    axes.legend(loc="lower left", title=f"band: 95 % over {over}")
     grid(axes, axis="y")
     return figure
 

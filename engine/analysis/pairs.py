@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 
 from engine.analysis.adjustment import offsets_of
-from engine.analysis.blocks import Integers, argmax_with
-from engine.analysis.comparison import disagreements, mcnemar, recall_difference
+from engine.analysis.blocks import Integers, Mask, argmax_with
+from engine.analysis.comparison import (
+    NOT_INDEPENDENT,
+    accuracy_difference,
+    disagreements,
+    mcnemar,
+    recall_differences,
+)
 from engine.analysis.groups import masks
 from engine.analysis.stored_run import StoredRun
 from engine.report.statistics import paired_difference
@@ -30,6 +36,7 @@ class Outcome:
         index: (N,) their positions in the data set's own list.
         predictions: (N,) by way: ``as_is``, and ``chosen`` at the tau that validation chose.
         balanced_accuracy: test number by way.
+        groups: (N,) of the test images that belong together; None where none are known.
     """
 
     about: dict[str, Any]
@@ -37,6 +44,7 @@ class Outcome:
     index: Integers
     predictions: dict[str, Integers]
     balanced_accuracy: dict[str, float]
+    groups: Integers | None = None
 
 
 def outcome_of(run: StoredRun, found: dict[str, Any]) -> Outcome:
@@ -55,6 +63,7 @@ def outcome_of(run: StoredRun, found: dict[str, Any]) -> Outcome:
         run.test.index[order],
         dict(zip(ways, (row[order] for row in labels), strict=True)),
         dict(zip(ways, values, strict=True)),
+        None if run.test.groups is None else run.test.groups[order],
     )
 
 
@@ -88,14 +97,13 @@ def _on_images(first: Outcome, other: Outcome, *, way: str) -> dict[str, Any]:
     mine, theirs = first.predictions[way], other.predictions[way]
     right, others = mine == targets, theirs == targets
     limits = Limits(first.about["many_above"], first.about["few_below"])
-    differences = {
-        group: recall_difference(right, others, targets, classes=mask)
-        for group, mask in masks(counts, limits).items()
-    }
+    differences = recall_differences(
+        right, others, targets, masks=masks(counts, limits), groups=first.groups
+    )
     differ = disagreements(mine, theirs, targets)
     most = int(np.nanargmax(differ))
     return {
-        "mcnemar": asdict(mcnemar(right, others)),
+        "mcnemar": _accuracy(right, others, groups=first.groups),
         "difference": {g: None if d is None else list(d) for g, d in differences.items()},
         "disagreement": float((mine != theirs).mean()),
         "most_disagreement": {
@@ -103,6 +111,15 @@ def _on_images(first: Outcome, other: Outcome, *, way: str) -> dict[str, Any]:
             "share": float(differ[most]),
         },
     }
+
+
+def _accuracy(first: Mask, second: Mask, *, groups: Integers | None) -> dict[str, Any]:
+    """Return what the two are right on, with McNemar's p; over groups with an interval instead."""
+    found = asdict(mcnemar(first, second))
+    if groups is None:
+        return found
+    interval = list(accuracy_difference(first, second, groups))[1:]
+    return {**found, "p": None, "refused": NOT_INDEPENDENT, "accuracy_interval": interval}
 
 
 def _by_seed(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:

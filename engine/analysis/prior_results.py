@@ -36,17 +36,19 @@ def prior_section(run: StoredRun) -> Section:
     images = np.bincount(targets, minlength=len(counts))
     offsets = np.stack([np.log(prior) - np.log(source) for prior in cases.values()])
     corrected = argmax_with(run.test.log_probabilities, offsets)
-    own = recalls(targets, run.evaluated_test.argmax(axis=1), num_classes=len(counts))
-    rows = []
-    for (name, prior), labels in zip(cases.items(), corrected, strict=True):
-        known = recalls(targets, labels, num_classes=len(counts))
-        rows.append(
-            {
-                "prior": name,
-                "as_is": asdict(priors.accuracy_under(own, images, prior)),
-                "known": asdict(priors.accuracy_under(known, images, prior)),
-            }
-        )
+    as_is = run.evaluated_test.argmax(axis=1)
+
+    def accuracy(labels: Integers, prior: Doubles) -> Section:
+        recall = recalls(targets, labels, num_classes=len(counts))
+        groups, residuals = run.test.groups, None
+        if groups is not None:
+            residuals = priors.residuals_of(labels == targets, recall, targets, groups)
+        return asdict(priors.accuracy_under(recall, images, prior, residuals=residuals))
+
+    rows = [
+        {"prior": name, "as_is": accuracy(as_is, prior), "known": accuracy(labels, prior)}
+        for (name, prior), labels in zip(cases.items(), corrected, strict=True)
+    ]
     return {**_source(run), "rows": rows}
 
 
@@ -65,6 +67,11 @@ def balanced_by(config: Config) -> str | None:
     """
     if "class_counts" in components.read("losses", config.loss.name).facts:
         return f"loss={config.loss.name}"
+    for key, given in config.loss.model_dump().items():
+        # A number for each class, as a list or by the classes' names.
+        values = given.values() if isinstance(given, dict) else given
+        if isinstance(given, tuple | dict) and any(value != 1 for value in values):
+            return f"loss.{key}"
     for selector in ("reweight.scheme", "sampler.name"):
         choice = choices.of(selector)
         name = attrgetter(selector)(config)

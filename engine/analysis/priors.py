@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from engine.analysis.blocks import (
     recalls,
 )
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 FACTORS = (2, 5, 10, 25, 50)
 ITERATIONS = 2000
 TOLERANCE = 1e-7
@@ -31,7 +34,7 @@ class Accuracy:
 
     Attributes:
         value: In [0, 1].
-        error: Standard error over test images, models held.
+        error: Standard error over test images, or over groups of them, models held.
         effective_images: Kish's effective number of images, (sum w)^2 / sum w^2: how many images
             of that prior the weighted ones are worth.
     """
@@ -63,7 +66,9 @@ def long_tailed_prior(
     return found
 
 
-def accuracy_under(recall: Doubles, images: Integers, prior: Doubles) -> Accuracy:
+def accuracy_under(
+    recall: Doubles, images: Integers, prior: Doubles, *, residuals: csr_array | None = None
+) -> Accuracy:
     """Return what accuracy would be were the classes as frequent as in ``prior``.
 
     It is sum_c prior_c recall_c, the mean over images that are weighted by prior_c / n_c.
@@ -73,13 +78,46 @@ def accuracy_under(recall: Doubles, images: Integers, prior: Doubles) -> Accurac
         recall: (C,) share of each class's images that are right.
         images: (C,) test images of each class.
         prior: (C,) frequencies.
+        residuals: (G, C) from :func:`residuals_of`, for a standard error over G groups of images.
+            With one group it is that of a share among one.
     """
     seen = images > 0
     weight = prior[seen] / prior[seen].sum()
     hits, number = recall[seen], images[seen]
     variance = weight**2 @ (hits * (1 - hits) / number)
     effective = 1 / (weight**2 @ (1 / number))
-    return Accuracy(float(weight @ hits), float(np.sqrt(variance)), float(effective))
+    value = float(weight @ hits)
+    if residuals is not None:
+        variance = _variance_over_groups(residuals[:, seen] @ (weight / number), value=value)
+    return Accuracy(value, float(np.sqrt(variance)), float(effective))
+
+
+def residuals_of(correct: Mask, recall: Doubles, targets: Integers, groups: Integers) -> csr_array:
+    """Return how many more images of each group and class are right than its recall says, (G, C).
+
+    Args:
+        correct: (N,) whether an image is right.
+        recall: (C,) share of each class's images that are right.
+        targets: (N,) labels.
+        groups: (N,) group of each image.
+    """
+    from scipy.sparse import coo_array
+
+    names, place = np.unique(groups, return_inverse=True)
+    shape = len(names), len(recall)
+    return coo_array((correct - recall[targets], (place, targets)), shape=shape).tocsr()
+
+
+def _variance_over_groups(sums: Doubles, *, value: float) -> float:
+    """Return the variance of a mean from what each group adds to it, (G,), of mean 0.
+
+    That is the sandwich of Liang and Zeger (1986), "Longitudinal Data Analysis Using Generalized
+    Linear Models", with the usual G / (G - 1).
+    """
+    number = len(sums)
+    if number < 2:
+        return value * (1 - value)
+    return number / (number - 1) * float(sums @ sums)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,17 +14,16 @@ import numpy.typing as npt
 
 from engine.analysis import conformal, confusions, scaling
 from engine.analysis.adjustment import TAUS, TauCurve, offsets_of, tau_curve
-from engine.analysis.blocks import Doubles, Mask, argmax_with
+from engine.analysis.blocks import Doubles, argmax_with
 from engine.analysis.calibration_results import calibration_section, threshold_section
 from engine.analysis.classifier_results import classifier_section
-from engine.analysis.comparison import Estimate, recall_difference
+from engine.analysis.comparison import recall_differences
 from engine.analysis.groups import GROUPS, LINES, REFUSED, defined
 from engine.analysis.prior_results import prior_section, shift_section
+from engine.analysis.set_results import set_section
 from engine.analysis.stored_run import Part, StoredRun
 from engine.analysis.superclasses import Superclasses, Within, superclass_counts, within
-
-TOLERANCE = 0.05
-"""By how much coverage may fall short, in the number of images that a class needs."""
+from engine.report.cluster_bootstrap import FEW
 
 Section = dict[str, Any]
 Counts = npt.NDArray[np.int64]
@@ -64,11 +63,19 @@ def analyse(
 
 def about(run: StoredRun) -> Section:
     """Return what the numbers are of, and on what they rest."""
+    num_groups = run.test.num_groups
+    over = "test images" if num_groups is None else f"{num_groups:,} groups of test images"
     notes = [
         "the training prior is taken to be the shares of the training images; weights, samplers "
         "and losses that balance classes change what a model's probabilities carry",
-        "intervals and errors are over test images, with the model held: other seeds vary more",
+        f"intervals and errors are over {over}, with the model held: other seeds vary more",
     ]
+    if num_groups is not None:
+        notes.append("chance and the promise of prediction sets take images to be independent")
+        if num_groups < FEW:
+            notes.append(
+                f"intervals of calibration errors over fewer than {FEW} groups are too narrow"
+            )
     notes += run.limits.notes
     chosen = run.summary.rules[run.rule]
     if run.val is not None and run.rule != "last":
@@ -90,6 +97,7 @@ def about(run: StoredRun) -> Section:
         "many_above": run.limits.many_above,
         "few_below": run.limits.few_below,
         "num_test": len(run.test.targets),
+        "num_test_groups": num_groups,
         "num_val": 0 if run.val is None else len(run.val.targets),
         "notes": notes,
     }
@@ -114,14 +122,14 @@ def adjustment_section(run: StoredRun) -> Section:
     place = on_val.best()
     log_probabilities, targets = run.test.log_probabilities, run.test.targets
     before, after = argmax_with(log_probabilities, offsets_of(counts, np.array([own, taus[place]])))
+    gain = recall_differences(
+        before == targets, after == targets, targets, masks=run.masks, groups=run.test.groups
+    )
     chosen = {
         "tau": float(taus[place]),
         "val": {g: on_val.of(g)[place] for g in LINES},
         "test": {g: on_test.of(g)[place] for g in LINES},
-        "gain": {
-            g: _interval(recall_difference(before == targets, after == targets, targets, classes=m))
-            for g, m in run.masks.items()
-        },
+        "gain": {g: None if change is None else list(change) for g, change in gain.items()},
     }
     return {**found, "chosen": chosen, "val_curve": {g: on_val.of(g) for g in LINES}}
 
@@ -130,68 +138,6 @@ def _curve(run: StoredRun, part: Part, *, taus: Doubles) -> TauCurve:
     return tau_curve(
         part.log_probabilities, part.targets, run.class_counts, taus=taus, limits=run.limits
     )
-
-
-def _interval(found: Estimate | None) -> list[float] | None:
-    return None if found is None else list(found)
-
-
-# --- prediction sets ------------------------------------------------------------------------------
-
-
-def set_section(run: StoredRun, *, alpha: float) -> Section:
-    """Make prediction sets from validation, and return coverage and size on test."""
-    least = conformal.least_images(alpha)
-    needed = conformal.images_for(alpha, tolerance=TOLERANCE)
-    found: Section = {"alpha": alpha, "least_images": least, "tolerance": TOLERANCE}
-    found |= {"images_needed": needed}
-    if run.val is None or run.evaluated_val is None:
-        return {**found, "refused": REFUSED}
-    counts, targets = run.class_counts, run.test.targets
-    limits = conformal.thresholds(run.evaluated_val, run.val.targets, counts, alpha=alpha)
-    held_out = np.bincount(run.val.targets, minlength=len(counts))
-    found["held_out"] = {"fewest": int(held_out.min()), "most": int(held_out.max())}
-    found["without_threshold"] = int((held_out < least).sum())
-    found["ways"] = {}
-    for name, limit in limits.items():
-        sets = conformal.prediction_sets(run.evaluated_test, targets, limit)
-        groups = {
-            "all" if group == "balanced" else group: _coverage(sets, mask[targets])
-            for group, mask in run.masks.items()
-        }
-        images = np.bincount(targets, minlength=len(counts))
-        hits = np.bincount(targets[sets.covered], minlength=len(counts))
-        by_class = [
-            {"coverage": hit / n, "interval": list(conformal.wilson(int(hit), int(n)))}
-            if n
-            else None
-            for hit, n in zip(hits.tolist(), images.tolist(), strict=True)
-        ]
-        covered = [row["coverage"] for row in by_class if row is not None]
-        found["ways"][name] = {
-            "groups": groups,
-            "macro_coverage": float(np.mean(covered)),
-            "least_class_coverage": float(np.min(covered)),
-            "empty_share": float((sets.size == 0).mean()),
-            "classes": by_class,
-        }
-    return found
-
-
-def _coverage(sets: conformal.SetResult, rows: Mask) -> Section | None:
-    number = int(rows.sum())
-    if number == 0:
-        return None
-    hits, size = int(sets.covered[rows].sum()), sets.size[rows]
-    half = 1.96 * float(size.std()) / number**0.5
-    mean = float(size.mean())
-    return {
-        "coverage": hits / number,
-        "interval": list(conformal.wilson(hits, number)),
-        "size": mean,
-        "size_interval": [mean - half, mean + half],
-        "num_images": number,
-    }
 
 
 # --- confusions -----------------------------------------------------------------------------------

@@ -31,14 +31,17 @@ class RunScreen(Screen):
         rule = f"rule {about['rule']}, epoch {about['epoch']}"
         self.say(f"{about['folder']}")
         self.say(f"{about['title']}: {about['loss']}, seed {about['seed']}, {rule}")
+        number = about["num_test_groups"]
+        in_groups = "" if number is None else f" in {counted(number, 'group')}"
         self.say(
-            f"{counted(about['num_test'], 'test image')}, "
+            f"{counted(about['num_test'], 'test image')}{in_groups}, "
             f"{about['num_val'] or 'no'} validation images; classes: {sizes}"
         )
-        self._adjustment(found["logit_adjustment"])
-        self._calibration(found["calibration"])
+        over = "images" if about["num_test_groups"] is None else "groups"
+        self._adjustment(found["logit_adjustment"], over=over)
+        self._calibration(found["calibration"], over=over)
         self._thresholds(found["thresholds"])
-        self._priors(found["test_priors"])
+        self._priors(found["test_priors"], over=over)
         self._shift(found["label_shift"])
         self._classifiers(found["classifiers"], as_is=found["logit_adjustment"]["as_is"])
         self._sets(found["prediction_sets"])
@@ -46,7 +49,7 @@ class RunScreen(Screen):
         for note in about["notes"]:
             self.say(f"note: {note}")
 
-    def _adjustment(self, section: Section) -> None:
+    def _adjustment(self, section: Section, *, over: str) -> None:
         table = table_of("Logit adjustment: mean recall of the classes, test", "", "tau", *LINES)
         own, oracle = section["own_tau"], section["oracle"]
         add_row(table, "as it is", f"{own:.2f}", *shares_of(section["as_is"], LINES))
@@ -66,14 +69,14 @@ class RunScreen(Screen):
             self.say(f"no tau is chosen: {section['refused']}")
             return
         gain = chosen["gain"]["balanced"]
-        self.say(f"gain of the choice in balanced accuracy: {with_interval(gain)} over images")
+        self.say(f"gain of the choice in balanced accuracy: {with_interval(gain)} over {over}")
         if chosen["tau"] in (section["taus"][0], section["taus"][-1]):
             self.say("that tau is the last one tried: one further out may be better still")
 
-    def _calibration(self, section: Section) -> None:
+    def _calibration(self, section: Section, *, over: str) -> None:
         table = table_of(
             "Calibration on test: ECE in 15 bins",
-            "", "NLL", "ECE", "over images", "chance", "mass", "class",
+            "", "NLL", "ECE", f"over {over}", "chance", "mass", "class",
         )  # fmt: skip
         for name, way in section["ways"].items():
             add_row(table, name, *_errors(way["groups"]["all"]))
@@ -110,7 +113,7 @@ class RunScreen(Screen):
             add_row(table, label, *shares_of(section["macro_f1"][name], LINES))
         self.show(table)
 
-    def _priors(self, section: Section) -> None:
+    def _priors(self, section: Section, *, over: str) -> None:
         table = table_of("Accuracy under other test priors", "long tail", "as it is", "prior known")
         for row in section["rows"]:
             if row["prior"] in PRIORS:
@@ -120,7 +123,7 @@ class RunScreen(Screen):
                 )
                 add_row(table, row["prior"], *cells)
         self.show(table)
-        self.say(f"±: standard error over images; prior assumed: {section['assumed_source']}")
+        self.say(f"±: standard error over {over}; prior assumed: {section['assumed_source']}")
         self._warn_of_prior(section, 'the column "prior known"')
 
     def _warn_of_prior(self, section: Section, columns: str) -> None:

@@ -47,11 +47,18 @@ class Part:
             ``evaluate.logit_adjustment``.
         targets: (N,) labels.
         index: (N,) position of each image in the data set's own list.
+        groups: (N,) group of each image; None where none are known, or none has two images here.
     """
 
     log_probabilities: Floats
     targets: Integers
     index: Integers
+    groups: Integers | None = None
+
+    @property
+    def num_groups(self) -> int | None:
+        """Groups of images that belong together; None where images are independent."""
+        return None if self.groups is None else len(np.unique(self.groups))
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,4 +271,12 @@ def _read(file: Path, readout: Readout) -> Part:
     found = np.empty(logits.shape, dtype=kind)
     for rows in blocks(logits):
         found[rows] = readout(rows_of(logits, rows))
-    return Part(found, stored.targets.astype(np.int64), stored.index.astype(np.int64))
+    targets, index = stored.targets.astype(np.int64), stored.index.astype(np.int64)
+    return Part(found, targets, index, _together(stored.groups))
+
+
+def _together(groups: Integers | None) -> Integers | None:
+    """Return groups (N,), or None where no two images are of one."""
+    if groups is None or len(np.unique(groups)) == len(groups):
+        return None
+    return groups.astype(np.int64)

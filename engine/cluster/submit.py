@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,20 +28,28 @@ BY_HAND = {
 MOST_TIMEOUTS = 1000
 
 
-def submit(path: Path, script: str, argv: Sequence[str], *, seeds: Iterable[int] = ()) -> int:
+def submit(
+    path: Path,
+    script: str,
+    argv: Sequence[str],
+    *,
+    seeds: Iterable[int] = (),
+    joining: Sequence[str] | None = None,
+) -> int:
     """Send a command to the cluster that a file describes, and say how to follow it.
 
     Args:
         path: the file of ``--submit``.
         script: such as ``train.py``.
-        argv: the words after it, ``--submit`` included.
+        argv: the words after it, with ``--submit`` or without.
         seeds: a job each; without seeds every job gets the same words and takes its share.
+        joining: the words of all jobs but the first, where these are others.
 
     Returns:
         The exit code.
 
     Raises:
-        ConfigError: a mistake in the file, no submitit, or no cluster here.
+        ConfigError: a mistake in the file, no submitit, no cluster here, or one that refuses jobs.
     """
     request = read_request(path)
     words = [script, *without_option(argv, "--submit")]
@@ -48,9 +58,13 @@ def submit(path: Path, script: str, argv: Sequence[str], *, seeds: Iterable[int]
         words = [w for w in without_option(words, "--seeds") if not w.startswith("seed=")]
         commands = [[*words, f"seed={seed}"] for seed in seeds]
     else:
-        commands = _sharing(words, request.jobs)
+        others = words if joining is None else [script, *joining]
+        commands = [words, *[others] * (request.jobs - 1)]
     folder = Path(request.folder).expanduser().resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([f"{path}: folder: {folder}: {error.strerror}"]) from error
     ids = _send(request, commands, folder, name=Path(script).stem)
     line = {
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -80,17 +94,17 @@ def without_option(words: Sequence[str], option: str) -> list[str]:
     return left
 
 
-def _sharing(words: list[str], num: int) -> list[list[str]]:
-    """Return commands that share the work; of a study all but the first only join."""
-    if words[0] != "sweep.py":
-        return [words] * num
-    return [words, *[[*words, "--join"]] * (num - 1)]
-
-
 def _check(request: Request, words: Sequence[str]) -> None:
     for option, why in BY_HAND.items():
         if option in words:
             raise ConfigError([f"{option}: cannot go with --submit: {why}"])
+    if words[0] == "sweep.py" and request.jobs > 1 and "--workers" in words:
+        raise ConfigError(
+            [
+                f"--workers: cannot go with --submit and jobs: {request.jobs}, each of which is "
+                "one worker; ask for more jobs, or for jobs: 1"
+            ]
+        )
     if words[0] == "sweep.py" and request.jobs > 1 and not _has_server(words):
         raise ConfigError(
             [
@@ -128,9 +142,22 @@ def _send(request: Request, commands: list[list[str]], folder: Path, *, name: st
         shares = [[command] for command in commands]
     else:  # which has no queue: as many processes as jobs, and each has several to do
         shares = [commands[first :: request.jobs] for first in range(request.jobs)]
-    with executor.batch():
+    with _refusal_in_a_line(), executor.batch():
         jobs = [executor.submit(Job(share, folder)) for share in shares if share]
     return [job.job_id for job in jobs]
+
+
+@contextlib.contextmanager
+def _refusal_in_a_line() -> Iterator[None]:
+    """Raise as one line what sbatch says, which submitit prints and raises."""
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    except (FailedJobError, FailedSubmissionError) as error:
+        lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
+        raise ConfigError([f"--submit: Slurm takes no job: {'; '.join(lines)}"]) from error
 
 
 def _parameters(request: Request, name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from engine.config.glossary import advice
 from engine.config.messages import allowed, shown
 from engine.config.mistakes import nearest
 from engine.config.schema import TRACKERS, Config, tracker_fields
+from engine.config.strict_yaml import plain_number
 
 # Sections whose choices are whole packages, with the keys of the chosen files only.
 PACKAGES = {"data": "data", "loss": "losses", "track": TRACKERS}
@@ -101,7 +102,9 @@ def _own_keys(package: str, name: str) -> set[str]:
 
 
 def near_choice(key: str, value: Any, info: Any) -> str:
-    """Suggest the choice nearest to a value that is none of the key's; empty if none is near."""
+    """Suggest what comes nearest to a value that is none of the key's; empty if nothing does."""
+    if isinstance(value, str) and (number := plain_number(value)):
+        return f"; write {number}" + (" without quotes" if number == value else "")
     # For a number the section's own word knows better: data.imbalance=100 is a factor.
     word = str(value) if isinstance(value, str) else key.split(".")[-2] if "." in key else key
     taken = get_args(info.annotation)

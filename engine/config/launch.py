@@ -106,7 +106,12 @@ def _refused(reason: str) -> int:
     return 2
 
 
+def is_first_here() -> bool:
+    """Return whether this is the first, or the only, process of a run on this machine."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0"
+
+
 def _say(line: str) -> None:
-    """Print a line, of several processes of one run the first alone."""
-    if os.environ.get("RANK", "0") == "0":
+    """Print a line, of several processes of one run the first of each machine alone."""
+    if is_first_here():
         os.write(2, (line + "\n").encode())

@@ -23,6 +23,7 @@ from engine.config.homes import unknown_homes
 from engine.config.layers import Layer, leaves, merge, read_file, read_words
 from engine.config.mistakes import ConfigError
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, standard
+from engine.config.strict_yaml import Dumper
 from engine.config.validation import validate
 
 # Raise it when a default changes: old run folders then keep their meaning.
@@ -46,8 +47,6 @@ NOT_IDENTITY = (
 # Keys that name another run, which counts as that run's fingerprint.
 RUNS = ("model.init_from", "teacher")
 SEEDS = ("seed", "data.imbalance.seed")
-# The one in C, where PyYAML has it, is three times as fast.
-_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 DEFAULT_NAMES = {"data.name": DEFAULT_DATA, "loss.name": DEFAULT_LOSS}
 
 
@@ -89,7 +88,7 @@ def load(
     mistakes += homeless
     if config is not None and not homeless:
         mistakes += rules.check(config)
-        mistakes += _of_runs(config, planned or {}, has_begun) if check_named_runs else []
+        mistakes += _Runs().mistakes(config, planned or {}, has_begun) if check_named_runs else []
     if mistakes or config is None:
         raise ConfigError(mistakes)
     return config
@@ -113,7 +112,7 @@ def _defaults(data: str, loss: str, trackers: tuple[str, ...]) -> Mapping[str, A
 def dump(config: Config) -> str:
     """Return the whole config as YAML; loading it gives an equal object."""
     content = config.model_dump(mode="json")
-    return yaml.dump(content, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
+    return yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def fingerprint(
@@ -130,7 +129,12 @@ def fingerprint(
         without_seeds: leave its seeds out, and those of the runs that it names.
         planned: folders of runs that are still to be made, and their fingerprints.
     """
-    known = planned or {}
+    return _fingerprint(config, _Runs(), without_seeds=without_seeds, planned=planned or {})
+
+
+def _fingerprint(
+    config: Config, runs: _Runs, *, without_seeds: bool, planned: Mapping[str, str]
+) -> str:
     usual = _defaults(config.data.name, config.loss.name, config.track.to)
     identity: dict[str, Any] = {"config_version": CONFIG_VERSION}
     for key, value in leaves(config.model_dump(mode="json", include=_changed(config))):
@@ -142,7 +146,7 @@ def fingerprint(
             identity[key] = value
             continue
         found = [
-            known[run] if run in known else _of_named(run, without_seeds=without_seeds)
+            planned[run] if run in planned else runs.fingerprint(run, without_seeds=without_seeds)
             for run in named_runs(value)
         ]
         # The mean of runs does not depend on their order.
@@ -161,16 +165,6 @@ def _changed(config: Config) -> set[str]:
         if (section in named or value != getattr(usual, section))
         and f"{section}." not in NOT_IDENTITY
     }
-
-
-def _of_named(run: str, *, without_seeds: bool) -> str:
-    """Return the fingerprint of a named run; of one that is gone, the name of its folder."""
-    if is_gone(run):
-        return Path(run).name
-    config = load_run_config(run)
-    if without_seeds and _gone_runs(config) and (group := _made(run).get("group")):
-        return str(group)  # it cannot be had of a folder's name any more
-    return fingerprint(config, without_seeds=without_seeds)
 
 
 def is_gone(run: str) -> bool:
@@ -204,24 +198,7 @@ def load_run_config(run: str | Path, *, check_named_runs: bool = True) -> Config
     Raises:
         ConfigError: there is no readable ``config.yaml``, or it was edited since.
     """
-    folder = Path(run).expanduser()
-    config = load([folder / "config.yaml"], check_named_runs=False)
-    mistakes = _unreadable_runs(config)
-    if mistakes and not check_named_runs:
-        return config
-    if mistakes and (folder / "summary.json").exists():
-        mistakes = _unreadable_runs(config, _gone_runs(config))
-    if mistakes:
-        raise ConfigError(mistakes)
-    made = _made(folder)
-    if made and made["fingerprint"] != (now := fingerprint(config)):
-        raise ConfigError(
-            [
-                f"{folder / 'config.yaml'}: was edited: the run is {made['fingerprint']}, this "
-                f"file says {now}; put the old file back"
-            ]
-        )
-    return config
+    return _Runs().config(run, check_named_runs=check_named_runs)
 
 
 def _made(run: str | Path) -> Mapping[str, Any]:
@@ -234,27 +211,86 @@ def _made(run: str | Path) -> Mapping[str, Any]:
     return made if is_comparable else {}
 
 
-def _of_runs(
-    config: Config, planned: Collection[str], has_begun: Callable[[Config], bool] | None
-) -> list[str]:
-    """Return the mistakes of the runs that a config names; none where it can do without them."""
-    mistakes = _unreadable_runs(config, planned)
-    if mistakes and has_begun is not None:
-        gone = _gone_runs(config)
-        others = _unreadable_runs(config, {*planned, *gone})
-        if not others and config.teacher not in gone and has_begun(config):
-            return []
-    return mistakes
+class _Runs:
+    """Runs that are named, each read once: a chain of them names its first ones again and again."""
 
+    def __init__(self) -> None:
+        self._configs: dict[Path, Config | ConfigError] = {}
+        self._fingerprints: dict[tuple[Path, bool], str] = {}
 
-def _unreadable_runs(config: Config, planned: Collection[str] = ()) -> list[str]:
-    mistakes = []
-    for key in RUNS:
-        for run in named_runs(attrgetter(key)(config)):
-            if run in planned:
-                continue
+    def mistakes(
+        self, config: Config, planned: Collection[str], has_begun: Callable[[Config], bool] | None
+    ) -> list[str]:
+        """Return those of the runs that a config names; none where it can do without them."""
+        mistakes = self._unreadable(config, planned)
+        if mistakes and has_begun is not None:
+            gone = _gone_runs(config)
+            others = self._unreadable(config, {*planned, *gone})
+            if not others and config.teacher not in gone and has_begun(config):
+                return []
+        return mistakes
+
+    def config(self, run: str | Path, *, check_named_runs: bool = True) -> Config:
+        """Do what :func:`load_run_config` does."""
+        folder = Path(run).expanduser()
+        config = load([folder / "config.yaml"], check_named_runs=False)
+        mistakes = self._unreadable(config)
+        if mistakes and not check_named_runs:
+            return config
+        if mistakes and (folder / "summary.json").exists():
+            mistakes = self._unreadable(config, _gone_runs(config))
+        if mistakes:
+            raise ConfigError(mistakes)
+        made = _made(folder)
+        now = _fingerprint(config, self, without_seeds=False, planned={}) if made else ""
+        if made and made["fingerprint"] != now:
+            raise ConfigError(
+                [
+                    f"{folder / 'config.yaml'}: was edited: the run is {made['fingerprint']}, this "
+                    f"file says {now}; put the old file back"
+                ]
+            )
+        return config
+
+    def fingerprint(self, run: str, *, without_seeds: bool) -> str:
+        """Return the fingerprint of a run; of one that is gone, the name of its folder."""
+        if is_gone(run):
+            return Path(run).name
+        key = Path(run).expanduser().resolve(), without_seeds
+        if key not in self._fingerprints:
+            self._fingerprints[key] = self._fingerprint(run, without_seeds=without_seeds)
+        return self._fingerprints[key]
+
+    def _fingerprint(self, run: str, *, without_seeds: bool) -> str:
+        config = self._checked(run)
+        if without_seeds and _gone_runs(config) and (group := _made(run).get("group")):
+            return str(group)  # it cannot be had of a folder's name any more
+        return _fingerprint(config, self, without_seeds=without_seeds, planned={})
+
+    def _checked(self, run: str) -> Config:
+        """Return the config of a run whose own runs can be read, too."""
+        folder = Path(run).expanduser().resolve()
+        if folder not in self._configs:
+            # What is found here while the run is being read is that it names itself.
+            self._configs[folder] = ConfigError([f"{run}: starts from itself; put its files back"])
             try:
-                load_run_config(run)
+                self._configs[folder] = self.config(run)
             except ConfigError as error:
-                mistakes.append(f"{key}={run}: not a run folder: {error.mistakes[0]}")
-    return mistakes
+                self._configs[folder] = error
+        found = self._configs[folder]
+        if isinstance(found, ConfigError):
+            raise found
+        return found
+
+    def _unreadable(self, config: Config, planned: Collection[str] = ()) -> list[str]:
+        """Return a mistake for each run that a config names and that cannot be read."""
+        mistakes = []
+        for key in RUNS:
+            for run in named_runs(attrgetter(key)(config)):
+                if run in planned:
+                    continue
+                try:
+                    self._checked(run)
+                except ConfigError as error:
+                    mistakes.append(f"{key}={run}: not a run folder: {error.mistakes[0]}")
+        return mistakes

@@ -122,6 +122,7 @@ def _idle(config: Config, *, is_weighted: bool) -> dict[str, str]:
     known = {
         "weight": "given" if is_weighted else None,
         "targets": "soft" if is_mixing else "labels",
+        "dense": False,
         **config.loss.model_dump(),
     }
     found: dict[str, str] = {}
@@ -138,7 +139,7 @@ def _circumstances(conditions: Mapping[str, Any], known: Mapping[str, Any]) -> s
     for name, value in conditions.items():
         if name == "weight":
             keys.append("reweight.scheme=none")
-        elif name != "targets":
+        elif name not in ("targets", "dense"):
             text = f"{value:g}" if isinstance(value, float) else shown(value)
             keys.append(f"loss.{name}={f'loss.{value}' if value in known else text}")
     parts = [f"with {' and '.join(keys)}"] if keys else []
@@ -245,6 +246,15 @@ def _mixing_needs_soft_targets(config: Config) -> Iterator[str]:
             yield f"mixup.{key}: {config.loss.name} takes hard targets only; set mixup.{key}=0"
 
 
+def _mixing_needs_two_images(config: Config) -> Iterator[str]:
+    for key, value in config.mixup.model_dump().items():
+        if value > 0 and config.optim.batch_size < 2:
+            yield (
+                f"mixup.{key}={value:g}: has no effect with optim.batch_size=1, images are mixed "
+                "in pairs"
+            )
+
+
 def _logits_are_adjusted_once(config: Config) -> Iterator[str]:
     tau, key = config.evaluate.logit_adjustment, "evaluate.logit_adjustment"
     if tau == 0:
@@ -257,12 +267,43 @@ def _logits_are_adjusted_once(config: Config) -> Iterator[str]:
 
 def _starts_come_before_the_end(config: Config) -> Iterator[str]:
     epochs = config.schedule.epochs
-    for key, start in deferred_starts(config).items():
+    for key, start in (*deferred_starts(config).items(), *_changes_of_rate(config)):
         if start_epoch(start, epochs) >= epochs:
             yield (
                 f"{key}={start:g}: never begins, the last of {epochs} epochs starts at "
                 f"{(epochs - 1) / epochs:g} of training"
             )
+
+
+def _changes_of_rate(config: Config) -> Iterator[tuple[str, float]]:
+    """Yield where in training a rate changes that is set once an epoch, with the key that says so.
+
+    Keys that are left at their default are left out: nobody asked for these changes.
+    """
+    schedule = config.schedule
+    for key in of("schedule.name").fact(schedule.name, "fractions") or ():
+        if schedule.unit == "epoch" and _is_set(config, f"schedule.{key}"):
+            for fraction in getattr(schedule, key):
+                yield f"schedule.{key}", fraction
+
+
+def _a_warm_up_has_a_rate_of_its_own(config: Config) -> Iterator[str]:
+    schedule = config.schedule
+    if schedule.warmup > 0 and not _warms_up(config) and _is_set(config, "schedule.warmup"):
+        share = schedule.warmup * schedule.epochs
+        yield (
+            f"schedule.warmup={schedule.warmup:g}: has no effect with schedule.unit=epoch, it is "
+            f"{share:g} of one of {schedule.epochs} epochs; set schedule.unit=step, or "
+            "schedule.warmup=0"
+        )
+
+
+def _warms_up(config: Config) -> bool:
+    """Return whether any epoch or step has a rate of the warm-up."""
+    schedule = config.schedule
+    if schedule.unit == "step":
+        return schedule.warmup > 0
+    return schedule.warmup * schedule.epochs >= 1
 
 
 def _patience_can_run_out(config: Config) -> Iterator[str]:
@@ -519,12 +560,21 @@ def _gives_cosines(config: Config) -> bool:
 
 def is_mean_over_samples(config: Config) -> bool:
     """Return whether the loss of a batch can be put together from those of its parts."""
-    return bool(_same_loss(config).class_facts["is_mean_over_samples"])
+    return bool(_fact_at_keys(config, "is_mean_over_samples"))
 
 
 def fitted_prior(config: Config) -> str:
     """Name the class prior that the loss alone makes a model fit: natural, uniform or neither."""
-    return str(_same_loss(config).class_facts["fixed_point"])
+    return str(_fact_at_keys(config, "fixed_point"))
+
+
+def _fact_at_keys(config: Config, name: str) -> Any:
+    """Return a fact of the loss at its keys: dice is a mean over samples at loss.ratio=0."""
+    chosen = config.loss.model_dump()
+    for keys, facts in _loss_fact(config, "facts_at"):
+        if name in facts and all(chosen[key] == value for key, value in keys.items()):
+            return facts[name]
+    return _loss_fact(config, name)
 
 
 def balancing(config: Config) -> list[str]:
@@ -536,17 +586,6 @@ def balancing(config: Config) -> list[str]:
 def leaves_cosines_unscaled(config: Config) -> bool:
     """Return whether predictions are a softmax of cosines, -1 to 1, never sure of a class."""
     return _gives_cosines(config) and not _loss_fact(config, "for_cosines")
-
-
-def _same_loss(config: Config) -> components.Component:
-    """Return the loss, or the one it equals at its keys: dice is cross_entropy at loss.ratio=0."""
-    loss = components.read("losses", config.loss.name)
-    for keys, other, other_keys in loss.class_facts["equals"]:
-        others = {key.name: key.default for key in loss.keys if key.name not in keys}
-        at_keys = {**others, **keys}
-        if keys and not other_keys and config.loss.model_dump() == {"name": loss.name, **at_keys}:
-            return components.read("losses", other)
-    return loss
 
 
 def _preparing_images_needs_a_size(config: Config) -> Iterator[str]:
@@ -585,9 +624,11 @@ def _tracker_keys_need_a_tracker(config: Config) -> Iterator[str]:
 def _constant_rate_has_no_unit(config: Config) -> Iterator[str]:
     schedule = config.schedule
     moves = of("schedule.name").fact(schedule.name, "moves")
-    if not moves and schedule.warmup == 0 and _is_set(config, "schedule.unit"):
+    if not moves and not _warms_up(config) and _is_set(config, "schedule.unit"):
+        warmup = f"schedule.warmup={schedule.warmup:g}"
+        short = "" if schedule.warmup == 0 else ", which is less than an epoch"
         yield (
-            f"schedule.unit: has no effect with schedule.name={schedule.name} and schedule.warmup=0"
+            f"schedule.unit: has no effect with schedule.name={schedule.name} and {warmup}{short}"
         )
 
 
@@ -620,8 +661,10 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _no_class_has_many_and_few,
     _class_weights_need_a_loss_that_takes_them,
     _mixing_needs_soft_targets,
+    _mixing_needs_two_images,
     _logits_are_adjusted_once,
     _starts_come_before_the_end,
+    _a_warm_up_has_a_rate_of_its_own,
     _patience_can_run_out,
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,

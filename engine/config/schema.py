@@ -233,8 +233,9 @@ class OptimConfig(Section):
     batch_size: Annotated[int, Ge(1)] = Field(32, description="images an optimizer step")
     accumulate: Annotated[int, Ge(1)] = Field(
         1,
-        description="pieces a batch is split into to save memory; not for losses that compare a "
-        "batch as a whole",
+        description="pieces a batch is split into to save memory; BatchNorm uses the statistics of "
+        "each piece, and with model.norm=group the gradient is that of the whole batch; not for "
+        "losses that compare a batch as a whole",
     )
     clip_norm: Annotated[float, Gt(0)] | None = Field(
         None, description="clip the global gradient norm to this"

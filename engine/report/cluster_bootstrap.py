@@ -1,7 +1,8 @@
-"""Intervals of test numbers from resampled groups of images; Wilson's where groups are few."""
+"""Intervals of test numbers, and of differences of two models, from resampled groups of images."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.report.resolution import effective_number, wilson
+from engine.report.statistics import LEVEL, student
 
 if TYPE_CHECKING:
-    from scipy.sparse import csc_array
+    from scipy.sparse import csc_array, csr_array
 
 DRAWS = 2000
 FEW = 20
@@ -84,22 +86,88 @@ def cluster_intervals(
         masks: (C,) classes whose mean recall is wanted, by name.
         num_classes: C.
     """
-    from scipy.sparse import coo_array
-
     clusters = np.arange(len(targets)) if groups is None else groups
-    _, clusters = np.unique(clusters, return_inverse=True)
-    num, shape = int(clusters.max()) + 1, (int(clusters.max()) + 1, num_classes)
     is_right = (targets == predictions).astype(np.float64)
-    images = coo_array((np.ones(len(targets)), (clusters, targets)), shape=shape).tocsr()
-    right = coo_array((is_right, (clusters, targets)), shape=shape).tocsr()
+    found = _resampled(is_right, targets, clusters, masks=masks, num_classes=num_classes)
+    return Intervals(
+        means={
+            name: _interval(found.values[name][0], found.drawn[name], weights)
+            for name, weights in _weights(found.images, masks=masks).items()
+        },
+        recall=tuple(
+            _interval(value, found.drawn["recall"][:, label], found.images[:, [label]].data)
+            for label, value in enumerate(found.values["recall"][0])
+        ),
+        num_clusters=found.images.shape[0],
+        are_groups=groups is not None,
+    )
+
+
+def cluster_differences(
+    first: npt.NDArray[np.bool_],
+    second: npt.NDArray[np.bool_],
+    targets: npt.NDArray[np.integer],
+    groups: npt.NDArray[np.integer],
+    *,
+    masks: dict[str, npt.NDArray[np.bool_]],
+) -> dict[str, Interval]:
+    """Resample whole groups that two models have both answered, second - first.
+
+    Both models see the same groups in a resample. The interval reaches at either end as far as the
+    wider of two: the percentiles, and Student's t with the resamples' standard deviation and the
+    effective number of groups, less one, as degrees of freedom; below two groups it is all of -1 to
+    1. Where the difference is the same in every group, Wilson's interval of a share of 0 says how
+    many of all groups may be otherwise, and those may differ by -1 or by 1. Two models that are
+    right on the same images have the difference 0, from 0 to 0.
+
+    Args:
+        first: (N,) whether the first model is right.
+        second: (N,) whether the second is.
+        targets: (N,) true class.
+        groups: (N,) number of each image's group.
+        masks: (C,) classes whose mean recall is compared, by name.
+
+    Returns:
+        By the names of the masks, and ``accuracy`` over all images.
+    """
+    num_classes = max([int(targets.max()) + 1, *(len(mask) for mask in masks.values())])
+    change = second.astype(np.float64) - first
+    found = _resampled(change, targets, groups, masks=masks, num_classes=num_classes)
+    return {
+        name: _difference(
+            found.values[name][0], found.drawn[name], weights, is_known=not change.any()
+        )
+        for name, weights in _weights(found.images, masks=masks).items()
+    }
+
+
+class _Resampled(NamedTuple):
+    """Scores of the images themselves (1, ...), of resamples (B, ...), and images (G, C)."""
+
+    values: dict[str, npt.NDArray[np.float64]]
+    drawn: dict[str, npt.NDArray[np.float64]]
+    images: csc_array
+
+
+def _resampled(
+    hits: npt.NDArray[np.float64],
+    targets: npt.NDArray[np.integer],
+    clusters: npt.NDArray[np.integer],
+    *,
+    masks: dict[str, npt.NDArray[np.bool_]],
+    num_classes: int,
+) -> _Resampled:
+    """Return the scores of what each image counts (N,), and of resampled clusters of images."""
+    _, clusters = np.unique(clusters, return_inverse=True)
+    num = int(clusters.max()) + 1
+    images, right = (
+        _by_cluster(each, clusters, targets, shape=(num, num_classes))
+        for each in (np.ones(len(targets)), hits)
+    )
     draw = np.random.default_rng(0)
     step = max(1, _DRAWN_TOGETHER // num)
-    drawn: list[dict[str, npt.NDArray[np.float64]]] = [
-        _scores(
-            (images.T @ times.T).T,
-            (right.T @ times.T).T,
-            masks=masks,
-        )
+    drawn = [
+        _scores((images.T @ times.T).T, (right.T @ times.T).T, masks=masks)
         for start in range(0, DRAWS, step)
         for times in [
             draw.multinomial(num, np.full(num, 1 / num), size=min(step, DRAWS - start)).astype(
@@ -109,20 +177,21 @@ def cluster_intervals(
     ]
     once = np.ones((1, num))
     values = _scores((images.T @ once.T).T, (right.T @ once.T).T, masks=masks)
-    recalls = np.concatenate([scores["recall"] for scores in drawn])
-    by_class = images.tocsc()
-    return Intervals(
-        means={
-            name: _interval(values[name][0], np.concatenate([own[name] for own in drawn]), weights)
-            for name, weights in _weights(by_class, masks=masks).items()
-        },
-        recall=tuple(
-            _interval(value, recalls[:, label], by_class[:, [label]].data)
-            for label, value in enumerate(values["recall"][0])
-        ),
-        num_clusters=num,
-        are_groups=groups is not None,
-    )
+    together = {name: np.concatenate([own[name] for own in drawn]) for name in values}
+    return _Resampled(values, together, images.tocsc())
+
+
+def _by_cluster(
+    values: npt.NDArray[np.float64],
+    clusters: npt.NDArray[np.integer],
+    targets: npt.NDArray[np.integer],
+    *,
+    shape: tuple[int, int],
+) -> csr_array:
+    """Return the sums of values (N,) by cluster and class."""
+    from scipy.sparse import coo_array
+
+    return coo_array((values, (clusters, targets)), shape=shape).tocsr()
 
 
 def _weights(
@@ -157,12 +226,50 @@ def _interval(
     value: float, drawn: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
 ) -> Interval:
     """Return the interval of a value, of resamples (B,), whose groups have these weights."""
+    found = _percentiles(value, drawn, weights)
+    if (found.effective >= FEW and found.high - found.low > _ROUNDING) or np.isnan(found.value):
+        return found
+    least, most = wilson(found.value, found.effective)
+    return found._replace(low=min(found.low, least), high=max(found.high, most))
+
+
+def _percentiles(
+    value: float, drawn: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
+) -> Interval:
+    """Return a value between the percentiles of its resamples (B,)."""
     defined, weights = drawn[~np.isnan(drawn)], weights[weights > 0]
     if np.isnan(value) or not len(defined):
         return Interval(float("nan"), float("nan"), float("nan"), len(weights), 0.0)
     low, high = np.quantile(defined, _TAILS)
     effective = effective_number(weights)
-    if effective < FEW or high - low <= _ROUNDING:
-        least, most = wilson(value, effective)
-        low, high = min(low, least), max(high, most)
     return Interval(float(value), float(low), float(high), len(weights), effective)
+
+
+def _difference(
+    value: float,
+    drawn: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    *,
+    is_known: bool,
+) -> Interval:
+    """Return the interval of a difference, of resamples (B,), whose groups have these weights."""
+    found = _percentiles(value, drawn, weights)
+    if is_known or np.isnan(found.value):
+        return found
+    least, most = _least_interval(found, spread=float(np.nanstd(drawn)))
+    return found._replace(
+        low=max(-1.0, min(found.low, least)), high=min(1.0, max(found.high, most))
+    )
+
+
+def _least_interval(found: Interval, *, spread: float) -> tuple[float, float]:
+    """Return what the interval of a difference holds at least; ``spread`` is of its resamples."""
+    value, num = found.value, found.effective
+    whole = math.floor(num + _ROUNDING)
+    if whole < 2:
+        return -1.0, 1.0
+    if spread <= _ROUNDING:
+        _, unseen = wilson(0.0, num)
+        return value - unseen * (1 + value), value + unseen * (1 - value)
+    reach = student(whole, LEVEL) * spread * math.sqrt(num / (num - 1))
+    return value - reach, value + reach

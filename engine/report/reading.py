@@ -20,6 +20,7 @@ from engine.config.load import defaults, flatten, load_run_config
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config
 from engine.report.predictions_file import read_predictions_file
+from engine.report.run_folders import refuse_set_aside, run_folders
 from engine.report.tracking import class_labels
 from engine.training.files import read_json
 from engine.training.metrics.rows import InBlocks, RowScores
@@ -228,8 +229,7 @@ def read_run(folder: Path, *, tested: bool = True) -> Run:
         ConfigError: it is not finished, was set aside, or one of its files is missing or damaged.
     """
     place = RunFolder(folder)
-    if ".old-" in folder.name:
-        raise ConfigError([f"{folder}: was set aside by --fresh"])
+    refuse_set_aside(folder)
     if not place.config.is_file():
         raise ConfigError([f"{folder}: is not a run folder: it has no config.yaml"])
     summary = _summary(place, tested=tested)
@@ -241,19 +241,6 @@ def read_run(folder: Path, *, tested: bool = True) -> Run:
     return Run(folder, config, summary, environment)
 
 
-def run_folders(places: Iterable[str | Path]) -> list[Path]:
-    """Return the run folders below folders or patterns, sorted; what lies inside one is none."""
-    found = set[Path]()
-    for place in places:
-        # Below a folder everything is searched anyway.
-        path = Path(str(Path(place).expanduser()).removesuffix("/**"))
-        base = Path(path.anchor)
-        matches = [path] if path.exists() else base.glob(str(path.relative_to(base)))
-        for match in matches:
-            found |= set(_run_folders_below(match))
-    return sorted(folder for folder in found if not found & set(folder.parents))
-
-
 def class_names(folder: RunFolder) -> list[str]:
     """Return the classes of a run in label order.
 
@@ -261,15 +248,6 @@ def class_names(folder: RunFolder) -> list[str]:
         ConfigError: environment.json is missing, damaged or too old to have them.
     """
     return list(_facts(folder)["class_names"])
-
-
-def _run_folders_below(path: Path) -> Iterator[Path]:
-    if (path / "config.yaml").is_file():
-        yield path
-    elif path.is_dir():
-        for child in path.iterdir():
-            if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
-                yield from _run_folders_below(child)
 
 
 def _summary(place: RunFolder, *, tested: bool) -> Summary:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.config.arguments import Parser, unknown_options
-from engine.config.load import defaults, flatten, load_run_config
+from engine.config.load import NOT_IDENTITY, defaults, flatten, load_run_config
 from engine.config.messages import one_line, shown
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
-from engine.training.files import read_json, write_text
+from engine.report.run_folders import refuse_set_aside, run_folders
+from engine.training.files import WriteError, read_json, write_text, writing
 from engine.training.run_folder import RunFolder
 
 USAGE = """\
@@ -33,7 +34,7 @@ options:
 """
 OPTIONS = ("--csv", "--help")
 # They are columns of their own, or change no number.
-LEFT_OUT = ("data.name", "data.path", "data.title", "loss.name", "seed", "track.", "runtime.")
+LEFT_OUT = ("data.name", "data.path", "loss.name", "seed", *NOT_IDENTITY)
 
 
 class Line(NamedTuple):
@@ -57,14 +58,18 @@ def main(argv: Sequence[str]) -> int:
             print(USAGE, end="")
             return 0
         lines = list(_lines(given.folders))
+        if given.csv is None:
+            _print(lines)
+        else:
+            with writing(given.csv):
+                write_text(given.csv, _csv(lines))
+            print(f"written: {given.csv}")
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2
-    if given.csv is None:
-        _print(lines)
-    else:
-        write_text(given.csv, _csv(lines))
-        print(f"written: {given.csv}")
+    except WriteError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 
@@ -72,8 +77,9 @@ def line_of(folder: Path) -> Line:
     """Return the line of a run folder.
 
     Raises:
-        ConfigError: its config cannot be read.
+        ConfigError: its config cannot be read, or it was set aside.
     """
+    refuse_set_aside(folder)
     run = RunFolder(folder)
     config = load_run_config(folder, check_named_runs=False)
     summary = read_json(run.summary)
@@ -128,7 +134,7 @@ def _lines(folders: Sequence[Path]) -> Iterator[Line]:
     Raises:
         ConfigError: there is no run folder.
     """
-    found = sorted({path.parent for folder in folders for path in folder.rglob("config.yaml")})
+    found = run_folders(folders)
     if not found:
         raise ConfigError([f"{folders[0]}: no run folder there"])
     lines = []

@@ -65,8 +65,9 @@ def class_grid(summaries: Sequence[Summary], *, most: int | None = None) -> Grid
     title = f"{first.title}: test by class, rule {first.headline}, mean ± std over seeds"
     found = {c.label: [s.result.classes[c.label] for s in summaries] for c in shown}
     if most is not None and len(shown) > most:
-        means = {c.label: _mean([r.recall for r in found[c.label]]) for c in shown}
-        tested = sorted((c for c in shown if means[c.label]), key=lambda c: means[c.label] or 0.0)
+        recalls = {c.label: _moments([r.recall for r in found[c.label]]) for c in shown}
+        means = {label: own.mean for label, own in recalls.items() if own is not None}
+        tested = sorted((c for c in shown if c.label in means), key=lambda c: means[c.label])
         half = most // 2
         shown = list(dict.fromkeys(tested[:half] + tested[-half:]))
         title += f"; lowest and highest {half} recalls of {len(tested)}"
@@ -126,11 +127,6 @@ def _spread(found: Sequence[float | None]) -> str:
 def _moments(found: Sequence[float | None]) -> MeanAndStd | None:
     values = [value for value in found if value is not None]
     return mean_and_std(values) if values else None
-
-
-def _mean(found: Sequence[float | None]) -> float | None:
-    moments = _moments(found)
-    return None if moments is None else moments.mean
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -41,9 +41,10 @@ options:
                       and what each gets, such as experiments/clusters/slurm.yaml
   --time-limit TIME   stop after this time, at the end of an epoch: 90s, 20m, 1.5h
   --renew             run again what other code has made
-  --check             make the runs again in a place of their own (<track.root>/check) and compare
-                      them with the committed lines: to the last digit, or, on another processor,
-                      row by row; exit code 1 if they differ
+  --check             make the runs again in a place of their own (<track.root>/check/..., one for
+                      each processor and set of versions) and compare them with the committed
+                      lines: to the last digit, or, on another processor, row by row; exit code 1
+                      if they differ
   --tune              of a table with tune: SEARCH.yaml, before its runs: tune every row in every
                       setting, each with the same number of trials, and write what was found to
                       experiments/tuned/<table>.yaml; two of these commands share the work
@@ -156,14 +157,15 @@ def plan_of(given: argparse.Namespace) -> Plan:
     Raises:
         ConfigError: with every mistake in the table or in what was asked of it.
     """
-    from engine.tables.task import Task  # with NumPy, which --help does not need
+    from engine.tables.recheck import place  # with NumPy, which --help does not need
+    from engine.tables.task import Task
 
     table = read_table_file(given.table)
     threads = max(1, num_cores() // given.workers)
     every = [cell.with_threads(threads) for cell in planned_runs(table, given.table)]
     results = committed = given.results or RESULTS / f"{table.name}.jsonl"
     if given.check:
-        root = Path(every[0].config.track.root).expanduser() / "check"
+        root = place(every)
         every = [cell.with_root(root) for cell in every]
         results = root / f"{table.name}.jsonl"
     chosen = every

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from engine.config.metrics import metrics
@@ -55,7 +56,7 @@ def sheet_of(
 ) -> Sheet:
     """Lay out one block, with a column for each published table that has a number for it."""
     style = style or Style()
-    marks, notes = _marked(block.rows)
+    marks, notes = marked(block.rows)
     beside = beside_of(block, references, metrics=style.columns)
     columns = list(_metric_columns(block, style))
     if block.oracle_metric is not None:
@@ -65,10 +66,7 @@ def sheet_of(
     columns += list(_cost_columns(block)) if style.has_costs else []
     reasons = [text for found in beside for n in found.numbers for text in reasons_of(n)]
     notes += [(DAGGER, text) for text in dict.fromkeys(reasons)]
-    names = [
-        Entry(style.label(row.method), marks=tuple(marks[n] for n in row.notes if n in marks))
-        for row in block.rows
-    ]
+    names = [Entry(style.label(row.method), marks=marks_of(row, marks)) for row in block.rows]
     runs = [Entry(_runs(row)) for row in block.rows]
     every = [Column("method", names), Column("seeds × subsets", runs), *columns]
     everywhere = [("", text) for text in (*block.notes, *reading(block, style=style))]
@@ -89,13 +87,22 @@ class Column:
     entries: Sequence[Entry]
 
 
-def _marked(rows: Sequence[Row]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Assign a mark to each note that rows have, except notes that all rows share."""
+def marked(rows: Sequence[Row]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Assign a mark to each note that rows have, except notes that all rows share.
+
+    Returns:
+        The mark of each note, and the notes as :class:`Sheet` has them.
+    """
     count = Counter(text for row in rows for text in dict.fromkeys(row.notes))
     shared = [text for text, number in count.items() if number == len(rows) > 1]
     marks = dict(zip((text for text in count if text not in shared), letters(), strict=False))
     notes = [(mark, text) for text, mark in marks.items()]
     return marks, notes + [("", f"every row: {text}") for text in shared]
+
+
+def marks_of(row: Row, marks: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the marks of a row's notes, those that all rows share aside."""
+    return tuple(marks[text] for text in row.notes if text in marks)
 
 
 def apart(sheets: Sequence[Sheet]) -> tuple[list[Sheet], list[str]]:
@@ -292,9 +299,7 @@ def reading(block: Block, metric: str | None = None, *, style: Style) -> Iterato
 
 
 def letters() -> Iterator[str]:
-    """Yield the marks a to z, then aa, ab and so on."""
-    yield from string.ascii_lowercase
-    yield from (first + second for first in string.ascii_lowercase for second in _ALPHABET)
-
-
-_ALPHABET: Iterable[str] = string.ascii_lowercase
+    """Yield the marks a to z, then aa, ab and so on, then aaa; there is always another."""
+    for length in itertools.count(1):
+        for mark in itertools.product(string.ascii_lowercase, repeat=length):
+            yield "".join(mark)

@@ -8,7 +8,16 @@ from dataclasses import replace
 from engine.config.mistakes import ConfigError
 from engine.tables.aggregate import HEADINGS, Block, Row
 from engine.tables.beside import published_beside, reasons_of
-from engine.tables.layout import DAGGER, Entry, Sheet, letters, marked_best, mean_entries, reading
+from engine.tables.layout import (
+    DAGGER,
+    Entry,
+    Sheet,
+    marked,
+    marked_best,
+    marks_of,
+    mean_entries,
+    reading,
+)
 from engine.tables.published import SPLITS, Published
 from engine.tables.style import NO_SHARE, Style
 from engine.tables.table_file import Reference
@@ -33,7 +42,8 @@ def overview_of(
         ConfigError: a row name that several configs bear.
     """
     style = style or Style()
-    marks, notes = letters(), list[tuple[str, str]]()
+    marks, notes = marked([row for block in blocks for row in block.rows])
+    reasons: dict[str, None] = {}
     methods = list(dict.fromkeys(row.method for block in blocks for row in block.rows))
     columns = []
     for block in blocks:
@@ -42,16 +52,14 @@ def overview_of(
         for number, row in enumerate(rows):
             if row is None:
                 continue
-            own = tuple(next(marks) for _ in row.notes)
-            notes += zip(own, row.notes, strict=True)
             beside = [found for ref in references if (found := _number(row, ref, block, metric))]
-            notes += [(DAGGER, text) for theirs in beside for text in reasons_of(theirs)]
-            entries[number] = _entry(entries[number], own, beside, style)
+            reasons |= dict.fromkeys(text for theirs in beside for text in reasons_of(theirs))
+            entries[number] = _entry(entries[number], marks_of(row, marks), beside, style)
         columns.append(marked_best(entries, rows, metric, style=style))
     shared = dict.fromkeys(
         text for b in blocks for text in (*b.notes, *reading(b, metric, style=style))
     )
-    if any(mark == DAGGER for mark, _ in notes):
+    if reasons:
         shared["in brackets: the published accuracy"] = None
     unit = " (%)" if style.is_percent and metric not in NO_SHARE else ""
     names = [Entry(style.label(method)) for method in methods]
@@ -59,7 +67,7 @@ def overview_of(
         caption=f"{blocks[0].title}: test, {HEADINGS[metric]}{unit}, rule {blocks[0].rule}",
         headings=("method", *(block.setting for block in blocks)),
         rows=tuple(zip(names, *columns, strict=True)),
-        notes=(*notes, *(("", text) for text in shared)),
+        notes=(*notes, *((DAGGER, text) for text in reasons), *(("", text) for text in shared)),
     )
 
 

@@ -13,7 +13,8 @@
 * flag, flag_reason: misprint, implausible, inconsistent, mislabelled, second-hand; empty for most.
 * note: what else the source says.
 * augmentation, recipe: of training, where the source or its code says so; "LDAM-DRW" is batch 128,
-  rate 0.1 with a warm-up of 5 of 200 epochs, x 0.01 after 160 and 180, weight decay 2e-4.
+  rate 0.1 with a warm-up of 5 of 200 epochs, x 0.01 after 160 and 180, weight decay 2e-4, by SGD
+  with momentum 0.9 in float32 and nothing else (:data:`engine.tables.recipes.LDAM_DRW`).
 * groups: what many, medium and few mean, where it is not > 100, 20 to 100 and < 20 training images.
 """
 
@@ -21,14 +22,15 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.config.components import ROOT
-from engine.config.load import flatten
+from engine.config.load import defaults, flatten
 from engine.config.schema import Config
+from engine.tables import recipes
 from engine.training.metrics.groups import USUAL, Limits
 
 if TYPE_CHECKING:
@@ -55,23 +57,14 @@ BACKBONES = {
     "resnet152": "ResNet-152",
     "resnext50_32x4d": "ResNeXt-50",
 }
-AUGMENTATION = {"crop, flip": {"crop": 4, "flip": True}}
-LDAM_DRW = {
-    "optim.lr": 0.1,
-    "optim.weight_decay": 2e-4,
-    "optim.momentum": 0.9,
-    "optim.batch_size": 128,
-    "schedule.name": "steps",
-    "schedule.steps": (0.8, 0.9),
-    "schedule.decay": 0.01,
-}
-
 TUNED = re.compile(r"\b(best|tuned)\b")
-
-OFF = (False, 0, "none", None)
 
 SAME_SUBSET = ("LDAM", "IB loss", "BBN", "Bag of Tricks LT", "MiSLAS", "VS loss")
 """Papers whose code draws the subset as LDAM-DRW's does, with seed 0: ``imbalance.rule=cao``."""
+
+
+PARTS = ("data.classes", "data.test_classes", "data.one_vs_rest", "data.drop_duplicates")
+"""Keys that leave images or classes of a data set out, or make other classes of them."""
 
 
 @dataclass(frozen=True)
@@ -236,9 +229,10 @@ def _differences(
         yield f"quoted from {row.quoted_from}"
     is_held_out = data.validation.per_class is not None or data.validation.fraction is not None
     is_verified = _plain(verified) == _plain(row.dataset)
-    drawn_alike = data.imbalance.rule == "cao" and set(subsets) == {0}
+    drawn_alike = _draws_as_ldam_drw(config) and set(subsets) == {0}
     drawn_alike &= row.paper in SAME_SUBSET
-    if is_held_out and not getattr(data, "val", None):
+    is_part = _differs(config, PARTS)
+    if is_part or (is_held_out and not getattr(data, "val", None)):
         yield "split"
     elif row.imbalance_type == "natural" and not is_verified:
         yield "split (our lists are not verified as theirs)"
@@ -249,7 +243,7 @@ def _differences(
     if row.epochs != str(epochs):
         yield f"epochs (theirs {row.epochs or 'not stated'}, ours {epochs})"
     if not row.quoted_from:
-        yield from _training(row, first)
+        yield from recipes.differences(row, first)
     if TUNED.search(row.method) or TUNED.search(row.note):
         yield "tuning (theirs the best of several settings)"
     if backbone(first) != row.backbone:
@@ -262,20 +256,16 @@ def _differences(
         yield f"selection rule (theirs {row.selection or 'not stated'}, ours {rule})"
 
 
-def _training(row: pd.Series, config: Config) -> Iterator[str]:
-    """Yield how augmentation and recipe differ."""
-    ours = {k: v for k, v in config.data.augment.model_dump().items() if v not in OFF}
-    if not row.augmentation:
-        yield "augmentation (theirs not stated)"
-    elif AUGMENTATION.get(row.augmentation) != ours:
-        yield f"augmentation (theirs {row.augmentation})"
-    keys = flatten(config)
-    follows = all(keys[key] == _json(value) for key, value in LDAM_DRW.items())
-    if not row.recipe:
-        yield "recipe (theirs not stated)"
-    elif row.recipe != "LDAM-DRW" or not follows:
-        yield f"recipe (theirs {row.recipe})"
+def _draws_as_ldam_drw(config: Config) -> bool:
+    """Return whether a config draws its subset as LDAM-DRW's code does, the seed aside."""
+    given = (f"data.imbalance.{key}" for key in ("kind", "factor", "rule", "seed"))
+    return config.data.imbalance.rule == "cao" and not _differs(config, ("data.imbalance.",), given)
 
 
-def _json(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
+def _differs(config: Config, keys: tuple[str, ...], apart: Iterable[str] = ()) -> bool:
+    """Return whether a key that begins so, and is not set apart, differs from its default."""
+    usual, apart = defaults(config), set(apart)
+    return any(
+        key.startswith(keys) and key not in apart and value != usual[key]
+        for key, value in flatten(config).items()
+    )

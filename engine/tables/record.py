@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,11 +186,27 @@ def training_seconds(records: Sequence[RunRecord]) -> float:
 def read(path: Path) -> list[RunRecord]:
     """Return the records of a results file, of each fingerprint the latest; none without a file.
 
-    A last line that was cut off is dropped: its run is taken from its folder again.
+    A last line that was cut off is dropped: its run is taken from its folder again. A file that has
+    not been replaced since it was last read here is not read again.
 
     Raises:
         ConfigError: another line is no record of this version, or the file cannot be read.
     """
+    try:
+        found = path.stat()
+    except OSError:
+        return _read_now(path)
+    state = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    known = _READ.get(path)
+    if known is None or known[0] != state:
+        known = _READ[path] = (state, tuple(_read_now(path)))
+    return list(known[1])
+
+
+_READ: dict[Path, tuple[tuple[int, ...], tuple[RunRecord, ...]]] = {}
+
+
+def _read_now(path: Path) -> list[RunRecord]:
     latest: dict[str, RunRecord] = {}
     for number, line in enumerate(_whole_lines(path), start=1):
         try:
@@ -210,25 +226,38 @@ def read(path: Path) -> list[RunRecord]:
 def append(path: Path, record: RunRecord) -> None:
     """Add a line, or replace that of the same run, all or nothing.
 
-    Processes that write to one folder wait for each other, so that no line is lost.
-
     Raises:
         ConfigError: the file is damaged.
         WriteError: the disk is full, or the folder cannot be written.
     """
+
+    def added(records: list[RunRecord]) -> list[RunRecord]:
+        return [*(r for r in records if r.fingerprint != record.fingerprint), record]
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.parent):
-            kept = [r for r in read(path) if r.fingerprint != record.fingerprint]
-            lines = [
-                json.dumps(r.model_dump(mode="json"), allow_nan=False) for r in (*kept, record)
-            ]
-            write_text(path, "".join(f"{line}\n" for line in lines))
+        rewrite(path, added)
     except OSError as error:
         raise WriteError(
             f"{path}: {error.strerror}; its run is finished: mend this and run the same "
             "command to add the line"
         ) from error
+
+
+def rewrite(path: Path, change: Callable[[list[RunRecord]], list[RunRecord]]) -> None:
+    """Put ``change`` of the records of a file in their place, all or nothing.
+
+    Processes that write to one folder wait for each other, so that no line is lost.
+
+    Raises:
+        ConfigError: the file is damaged.
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent):
+        # Not what is known of the file: another process may have added a line just now.
+        records = change(_read_now(path))
+        lines = [json.dumps(r.model_dump(mode="json"), allow_nan=False) for r in records]
+        write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _rule(result: RuleResult) -> RuleRecord:

@@ -14,6 +14,7 @@ from engine.tables import formats, record, table_file
 from engine.tables.aggregate import HEADINGS, METRICS, Block, Wanted, blocks
 from engine.tables.beside import unmatched
 from engine.tables.layout import Sheet, sheet_of
+from engine.tables.names import names_of, renamed
 from engine.tables.overview import overview_of
 from engine.tables.published import SPLITS
 from engine.tables.record import RunRecord
@@ -41,6 +42,8 @@ class Table:
 def read_table(source: Path) -> Table:
     """Read results lines, given themselves or by the YAML file that describes their table.
 
+    They bear the names that the description gives their configs now.
+
     Raises:
         ConfigError: no such file, no line in it, or a line that is none.
     """
@@ -59,6 +62,8 @@ def read_table(source: Path) -> Table:
     tables = sorted({line.table for line in records})
     if len(tables) > 1:
         raise ConfigError([f"{results}: lines of several tables: {', '.join(tables)}"])
+    if description is not None:
+        records = renamed(records, names_of(description))
     return Table(records, description)
 
 

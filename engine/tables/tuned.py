@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +94,7 @@ def searches(table: TableFile) -> dict[tuple[str, str], Search]:
     if mistakes:
         raise ConfigError(f"{table.name}: {mistake}" for mistake in mistakes)
     lead = Search(file=file, path=path, files=(), overrides=(), study="")
-    found = {}
+    found, studies = {}, _studies(table)
     unlike: dict[str, None] = {}
     for setting, theirs in table.settings.items():
         for row, method in table.methods.items():
@@ -102,7 +103,7 @@ def searches(table: TableFile) -> dict[tuple[str, str], Search]:
                 lead,
                 files=tuple(given.files),
                 overrides=(*given.overrides, *_quiet(given.overrides)),
-                study=re.sub(r"[^A-Za-z0-9._-]+", "_", f"tune-{table.name}-{setting}-{row}"),
+                study=studies[row, setting],
             )
             unlike |= dict.fromkeys(_unlike(search, table))
             space = existing(file.space, constants_of(search))
@@ -112,6 +113,20 @@ def searches(table: TableFile) -> dict[tuple[str, str], Search]:
     if unlike:
         raise ConfigError(f"{table.name}: {mistake}" for mistake in unlike)
     return found
+
+
+def _studies(table: TableFile) -> dict[tuple[str, str], str]:
+    """Return the name of each cell's study, with a hash where cells would share one."""
+    pairs = [(row, setting) for setting in table.settings for row in table.methods]
+    usual = {
+        (row, setting): re.sub(r"[^A-Za-z0-9._-]+", "_", f"tune-{table.name}-{setting}-{row}")
+        for row, setting in pairs
+    }
+    count = Counter(usual.values())
+    return {
+        pair: f"{name}-{_hash(pair)[:6]}" if count[name] > 1 else name
+        for pair, name in usual.items()
+    }
 
 
 def _unlike(search: Search, table: TableFile) -> Iterator[str]:
@@ -206,8 +221,11 @@ def planned_runs(table: TableFile, path: Path) -> list[Cell]:
 
 def identity(search: Search) -> str:
     """Return what a cell was tuned over, in one word: its base config and its space."""
-    space = json.dumps(search.identity(), sort_keys=True)
-    return f"{fingerprint(search.base)}-{hashlib.sha256(space.encode()).hexdigest()[:8]}"
+    return f"{fingerprint(search.base)}-{_hash(search.identity())[:8]}"
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def require_tuned(table: TableFile, path: Path) -> None:
@@ -234,8 +252,8 @@ def tune(
         say: told where the tuning is.
 
     Raises:
-        ConfigError: the table has nothing to tune or a seed of a trial, a mistake in the space, or
-            no trial of a cell has ended with a finite value.
+        ConfigError: the table has nothing to tune or a seed of a trial, a mistake in the space, no
+            trial of a cell has ended with a finite value, or a cell has had fewer trials.
         WriteError: the file cannot be written.
     """
     if table.tune is None:
@@ -271,6 +289,7 @@ def tune(
 
 def _searched(search: Search, configs: Sequence[Config], *, command: Sequence[str]) -> TunedCell:
     """Make the study of one cell, or finish it, and return the best of it."""
+    from engine.tuning.confirm.shortfalls import shortfall
     from engine.tuning.study.session import open_session, work_on
     from engine.tuning.study.trials import ended_trials, objectives, ranked
 
@@ -283,6 +302,13 @@ def _searched(search: Search, configs: Sequence[Config], *, command: Sequence[st
         best = ranked(session.study.get_trials(deepcopy=False), goals)
         if not best:
             raise ConfigError([f"{search.study}: no trial has ended with a finite value"])
+        if short := shortfall(search, session.study):
+            raise ConfigError(
+                [
+                    f"{search.study}: {short}; every cell gets as many: narrow the space of "
+                    f"{search.path}, or run the same command again if the search was stopped"
+                ]
+            )
         return TunedCell(
             base=identity(search),
             trials=len(ended_trials(session.study)),

@@ -25,6 +25,7 @@ from engine.training.probabilities import PredictsProbabilities, Readout, adjust
 from engine.training.processes import Processes
 from engine.training.rates import rate_of
 from engine.training.runtime import Precision, choose_precision, derive_seed, preserved_randomness
+from engine.training.teacher import Teacher
 from engine.training.train_loop import StepOptions, Trainer
 
 
@@ -161,7 +162,26 @@ def _start_from(start: Mapping[str, Tensor], model: models.Classifier, config: C
         raise ConfigError(
             [f"model.init_from={config.model.init_from}: {wrong[0]} does not fit this model{hint}"]
         )
+    if config.model.init_head:
+        _check_head_is_whole(start, model, config)
     model.load_state_dict({**own, **{key: start[key] for key in wanted}})
+
+
+def _check_head_is_whole(
+    start: Mapping[str, Tensor], model: models.Classifier, config: Config
+) -> None:
+    """Refuse a head with more than this one has a place for: without it, it is another function."""
+    placed = {f"head.{name}" for name in getattr(model.head, "leaves_out", ())}
+    placed |= model.state_dict().keys()
+    extra = [key for key in start if key.startswith("head.") and key not in placed]
+    if extra:
+        raise ConfigError(
+            [
+                f"model.init_from={config.model.init_from}: its head has {extra[0]}, for which "
+                f"model.head={config.model.head} has no place; give both runs the same model.head, "
+                "or leave its head out with model.init_head=false"
+            ]
+        )
 
 
 def _prior(dataset: data.LongTailed) -> float:
@@ -223,13 +243,31 @@ def build_readout(
     return Readout(loss, classes, adjustment(class_counts, tau=tau))
 
 
+def _check_mixing(config: Config, *, world: int) -> None:
+    """Refuse to mix images where no process has two of them.
+
+    Raises:
+        ConfigError: it is so.
+    """
+    batch_size = config.optim.batch_size
+    raise_to = f"raise optim.batch_size={batch_size}, or train in fewer than {world} processes"
+    mistakes = [
+        f"mixup.{key}={value:g}: has no effect, each process has one image of a batch, and images "
+        f"are mixed in pairs; {raise_to}"
+        for key, value in config.mixup.model_dump().items()
+        if value > 0 and 1 < world >= batch_size
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
 def build_trainer(
     config: Config,
     dataset: data.LongTailed,
     *,
     device: torch.device,
     start: Mapping[str, Tensor] | None = None,
-    teacher: nn.Module | None = None,
+    teacher: Teacher | None = None,
 ) -> Trainer:
     """Join model, loss, optimizer, schedule, mixing and averaging.
 
@@ -238,7 +276,7 @@ def build_trainer(
         dataset: what it trains on.
         device: where it trains.
         start: weights of the run that ``model.init_from`` names.
-        teacher: the model that ``teacher`` names, in eval mode.
+        teacher: the run that ``teacher`` names.
 
     Raises:
         ConfigError: timm has no such model or optimizer, it cannot be built as asked, or several
@@ -254,6 +292,7 @@ def build_trainer(
                 "a part of it each: train in one process, or with another loss"
             ]
         )
+    _check_mixing(config, world=world)
     precision = choose_precision(config.runtime.precision, device)
     layout = weight_layout(device, precision=precision)
     model = build_model(config, dataset, start=start).to(device).to(memory_format=layout)

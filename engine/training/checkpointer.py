@@ -43,6 +43,19 @@ class Progress:
         """Whether any step is behind."""
         return self.epoch > 0 or self.totals.steps > 0
 
+    def place(self, *, steps: int, is_over: bool) -> str:
+        """Say where in the run this is.
+
+        Args:
+            steps: of an epoch.
+            is_over: whether the epoch that has ended last was the last.
+        """
+        if is_over:
+            return "the final predictions; training is over"
+        if self.totals.steps >= steps:
+            return f"epoch {self.epoch + 1}, after its last step"
+        return f"epoch {self.epoch + 1}, step {self.totals.steps + 1}"
+
 
 @dataclass(frozen=True)
 class CheckpointOptions:
@@ -108,7 +121,7 @@ class Checkpointer:
                 this process owned it.
 
         Returns:
-            Lines for the user: files that were passed over, and where training goes on.
+            Lines for the user: files that were passed over.
 
         Raises:
             ConfigError: that checkpoint is not there any more.
@@ -127,10 +140,7 @@ class Checkpointer:
         self.trainer.load_state_dict(state)
         progress.epoch, progress.totals = state["epoch"], EpochTotals.of(state["totals"])
         progress.best = state["best"]
-        if not progress.has_begun:
-            return problems
-        where = f"epoch {progress.epoch + 1}, step {progress.totals.steps + 1}"
-        return (*problems, f"resuming at {where}")
+        return problems
 
     def _latest(self) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
         state, problems, path = checkpoint.load_latest(self.folder)

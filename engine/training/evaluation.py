@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,7 @@ class Evaluator:
         self.old_classes, self.limits = old_classes, limits
         self._make_loader, self._scratch = make_loader, scratch
         self._loaders: dict[str, Loader] = {}
+        self._files: weakref.WeakSet[LogitFile] = weakref.WeakSet()
         # What predicts in the place of the evaluated model, such as the same model compiled.
         self.forward: Callable[[Tensor], Any] | None = None
 
@@ -133,6 +135,8 @@ class Evaluator:
             processes=trainer.processes,
             large_file=self._large_file(split),
         )
+        if isinstance(predictions.logits, LogitFile):
+            self._files.add(predictions.logits)
         found = Probabilities(predictions.logits, self.readout, is_single=trainer.num_outputs == 1)
         metrics = evaluate(
             found,
@@ -168,12 +172,14 @@ class Evaluator:
                 after_batch()
 
     def close(self) -> None:
-        """End the processes that prepare images, and remove what was not kept."""
+        """End the processes that prepare images, and remove the files that were not kept.
+
+        Those of its own passes alone: the folder may be another process's.
+        """
         for loader in self._loaders.values():
             loader.close()
-        for split in self.splits:
-            if (file := self._large_file(split)) is not None and file.exists():
-                file.unlink()
+        for file in self._files:
+            file.close()
 
     def _large_file(self, split: str) -> Path | None:
         if self._scratch is None:

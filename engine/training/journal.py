@@ -22,6 +22,7 @@ from engine.training.files import read_json, write_json, write_text
 from engine.training.head_start import head_init
 from engine.training.machine import Machine
 from engine.training.named_runs import named_weights
+from engine.training.patience import ends_training
 from engine.training.run_folder import RunFolder
 from engine.training.runtime import device_name
 from engine.training.selection import Selection
@@ -173,6 +174,9 @@ class Journal:
             return environment
 
         self.environment = self.processes.on_main(write)
+        if progress.has_begun:
+            is_over = ends_training(self.config, self.rows())
+            self.say(f"resuming at {progress.place(steps=setup.steps, is_over=is_over)}")
 
     def as_begun(self, *, fresh: bool) -> Config:
         """Return the config with features cached or not as in the last stretch of the run.

@@ -12,10 +12,11 @@ from torch import Tensor
 import data
 import models
 from engine.config import rules
-from engine.config.schema import Config
+from engine.config.schema import Config, OptimConfig
 from engine.training.build import augmentation
 from engine.training.frozen_features import BATCH_SIZE, Features, FeatureStore
 from engine.training.machine import Machine
+from engine.training.pieces import piece_sizes
 from engine.training.runtime import derive_seed
 
 EVALUATED_PIXELS = 2**16  # at once: 1,024 images of 8x8, and 64 of 32x32
@@ -77,7 +78,7 @@ class Loaders:
         Its batches have two images for each process at least, also where training needs no two.
         """
         processes = self.machine.processes
-        batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
+        batch_size = evaluation_batch(self.config.optim, self.dataset)
         return self._loader(
             self.dataset.train,
             augment=augmentation(self.config),
@@ -111,7 +112,8 @@ class Loaders:
         """
         chosen: data.Split = getattr(self.dataset, split)
         tested = dataclasses.replace(chosen, files=None)
-        batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
+        world = self.machine.processes.world
+        batch_size = evaluation_batch(self.config.optim, self.dataset, world=world)
         loader = self._loader(tested, batch_size=batch_size)
         # Features that are kept for training are of the images as they are trained on.
         if not self._are_kept or not _is_trained_as_tested(chosen):
@@ -169,14 +171,17 @@ def _is_trained_as_tested(split: data.Split) -> bool:
     return split.images is split.trained_on(whole=False)
 
 
-def evaluation_batch(batch_size: int, dataset: data.LongTailed) -> int:
+def evaluation_batch(optim: OptimConfig, dataset: data.LongTailed, *, world: int = 1) -> int:
     """Return how many images are evaluated at once: more than in training where these are tiny.
 
-    A pass over digits then takes half its time; the logits are the same.
+    What a process trains on at once fits together with its gradients. A pass over digits takes half
+    its time with more; the logits are the same.
 
     Args:
-        batch_size: images of a training batch, which fit together with their gradients.
+        optim: the batch of a step, and its pieces.
         dataset: has the sizes of images.
+        world: processes that share the batch of a step.
     """
     shapes = (dataset.image_shape, dataset.test_shape)
-    return max(batch_size, EVALUATED_PIXELS // max(shape[1] * shape[2] for shape in shapes))
+    at_once = max(piece_sizes(-(-optim.batch_size // world), optim.accumulate))
+    return max(at_once, EVALUATED_PIXELS // max(shape[1] * shape[2] for shape in shapes))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -41,7 +43,8 @@ class LogitFile:
     """float32 (N, C) in an ``.npy`` file: rows are appended, then read in slices.
 
     A memory map would hold every page that was touched; here a slice is what is in memory. What
-    is open is read, so that the file may be renamed or replaced meanwhile.
+    is open is read, so that the file may be renamed or replaced meanwhile. Unless :meth:`keep_as`
+    gives it its name, the file goes with the object.
 
     Args:
         path: where it is written; a file that is there is replaced.
@@ -53,7 +56,7 @@ class LogitFile:
         path.unlink(missing_ok=True)  # an older one may still be read elsewhere
         self.path, self.shape = path, shape
         self._file = path.open("w+b")
-        weakref.finalize(self, self._file.close)
+        self._end = weakref.finalize(self, _end, path, self._file)
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, header)
         self._start = self._file.tell()
@@ -84,3 +87,15 @@ class LogitFile:
         os.fsync(self._file.fileno())
         self.path.replace(path)
         self.path = path
+
+    def close(self) -> None:
+        """Close the file, and remove it where it has not been kept."""
+        self._end()
+
+
+def _end(path: Path, file: BinaryIO) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        # By now another one may have the name, of a later pass or of another process.
+        if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            path.unlink()
+    file.close()

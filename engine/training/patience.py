@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from engine.config.calendar import complete_from
@@ -60,6 +60,14 @@ class Patience:
             f"stopped after epoch {self._epoch} of {self.epochs}: no better {self.metric} for "
             f"{waited} {PATIENCE}",
         )
+
+
+def ends_training(config: Config, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether a run is trained after the epochs of these lines of metrics.jsonl."""
+    patience = Patience(config)
+    for row in rows:
+        patience.update(row)
+    return patience.ends_training
 
 
 def is_better(metric: str, value: float, than: float | None) -> bool:

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -71,18 +72,7 @@ class RunFolder:
             ConfigError: the folder cannot be made.
         """
         with contextlib.ExitStack() as stack:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                lock: IO[str] = stack.enter_context((self.path / "lock").open("a+"))
-            except OSError as error:
-                raise ConfigError([f"{self.path}: cannot be written: {error.strerror}"]) from error
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                raise BusyError(
-                    [f"{self.path}: process {lock.read().strip()} is writing this run; wait for it"]
-                ) from None
+            lock = stack.enter_context(self._locked())
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -98,6 +88,30 @@ class RunFolder:
                     f"{error.filename or self.path}: {error.strerror}; what was finished is whole; "
                     "mend this and run the same command to resume"
                 ) from error
+
+    def _locked(self) -> IO[str]:
+        """Return the folder's lock file, locked.
+
+        Between opening and locking it another process may have set the folder aside, and the file
+        with it; then the folder of that name is another one.
+        """
+        while True:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock: IO[str] = (self.path / "lock").open("a+")
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and not self.path.exists():
+                    continue  # set aside between the two
+                raise ConfigError([f"{self.path}: cannot be written: {error.strerror}"]) from error
+            if not _takes(lock):
+                with lock:
+                    lock.seek(0)
+                    owner = lock.read().strip()
+                raise BusyError([f"{self.path}: process {owner} is writing this run; wait for it"])
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock.fileno()), (self.path / "lock").stat()):
+                    return lock
+            lock.close()
 
     def has_begun(self) -> bool:
         """Return whether there is a checkpoint to go on from, or the result."""
@@ -123,10 +137,12 @@ class RunFolder:
         """
         if not self.path.exists():
             return None
-        number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
-            number += 1
         with self.owned():
+            if [file.name for file in self.path.iterdir()] == ["lock"]:
+                return None  # another process has set it aside just now
+            number = 1
+            while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+                number += 1
             self.path.rename(aside)
         return aside
 
@@ -189,6 +205,16 @@ def data_name(config: Config) -> str:
         return config.data.name
     name = Path(folder).expanduser().absolute().name
     return re.sub(r"[^\w.-]+", "_", name).lstrip("._-") or config.data.name
+
+
+def _takes(lock: IO[str]) -> bool:
+    """Lock a file unless another process holds it; one that only looks does so for a moment."""
+    for pause in (0.001, 0.01, 0.1, 0.0):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(pause)
+    return False
 
 
 _HELD: set[IO[str]] = set()  # the locks of this process

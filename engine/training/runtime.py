@@ -26,14 +26,23 @@ def choose_device(name: str) -> torch.device:
     """Choose the device; ``auto`` is CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        ConfigError: the named device is not there, or there are fewer than processes.
+        ConfigError: the named device is not there, there are fewer than processes, or they would
+            share it.
     """
     if name == "auto":
         has_mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if name.startswith("cuda:") and here > 1:
+        raise ConfigError(
+            [
+                f"runtime.device={name}: {here} processes on this machine would share it; "
+                "runtime.device=cuda gives each its own"
+            ]
+        )
     if name == "cuda" and (process := os.environ.get("LOCAL_RANK")) is not None:
         # torchrun's: one device a process. All of them refuse what one of them could not do.
-        here, devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+        devices = torch.cuda.device_count()
         if 0 < devices < here:
             raise ConfigError(
                 [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import data
 from engine.config import rules
@@ -29,6 +29,7 @@ from engine.training.pieces import piece_sizes
 from engine.training.processes import Processes
 from engine.training.run_folder import RunFolder
 from engine.training.runtime import derive_seed, device_name, keep_freed_memory
+from engine.training.teacher import Teacher
 from engine.training.train_loop import Trainer
 from engine.training.weights_hash import former_hash
 
@@ -148,11 +149,11 @@ class Setup:
     def _evaluation(self, epochs: int) -> Part:
         """Return the model as validation and test call it."""
         trainer = self.trainer
-        batch_size = evaluation_batch(self.config.optim.batch_size, self.dataset)
+        world = trainer.processes.world
+        batch_size = evaluation_batch(self.config.optim, self.dataset, world=world)
         val, test = self.dataset.val, self.dataset.test
         each_epoch = [test] if self.config.evaluate.test_every_epoch else []
         splits = [split for split in (val, *each_epoch) if split is not None] * epochs + [test]
-        world = trainer.processes.world
         shape = (batch_size, *self.dataset.test_shape)
         if trainer.swa is not None:
             splits = []  # what is evaluated becomes another model on the way
@@ -278,7 +279,9 @@ def _renew_statistics(trainer: Trainer, loaders: Loaders, *, num_images: int) ->
     """Give a mean of several runs' weights, which has none, its batch-normalisation statistics."""
     with contextlib.closing(loaders.renewing()) as images:
         batches = images.epoch(torch.arange(num_images), epoch=0)
-        trainer.renew_statistics(trainer.model, batches, with_frozen=True)
+        trainer.renew_statistics(
+            trainer.model, (batch.images for batch in batches), with_frozen=True
+        )
 
 
 def _evaluator(
@@ -304,8 +307,8 @@ def _evaluator(
     )
 
 
-def _former(teacher: nn.Module | None) -> str | None:
-    return None if teacher is None else former_hash(teacher.state_dict())
+def _former(teacher: Teacher | None) -> str | None:
+    return None if teacher is None else former_hash(teacher.model.state_dict())
 
 
 def _held(begun: Begun | None) -> tuple[str, ...]:

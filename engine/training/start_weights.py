@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import data
+from engine.config import choices
 from engine.config.load import load_run_config, named_runs
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config, chosen_keys
@@ -139,6 +140,7 @@ def _mistakes(
     if config.model.init_head:
         outputs = build.num_outputs(config, dataset.num_classes)
         yield from _head_mistakes(facts, dataset, outputs=outputs)
+        yield from _kind_mistakes(earlier.model.head, config.model.head)
 
 
 def _tuning_mistakes(earlier: Config, config: Config) -> Iterator[str]:
@@ -167,6 +169,17 @@ def _head_mistakes(
         yield f"has the output of class {theirs[1]}, this model that of {ours[1]}; {WITHOUT_HEAD}"
 
 
+def _kind_mistakes(theirs: str, ours: str) -> Iterator[str]:
+    """Refuse directions for a head that goes on from weights: their lengths mean nothing."""
+    fact = choices.of("model.head").fact
+    is_of_directions = fact(theirs, "gives_cosines") or fact(theirs, "begins_at")
+    if theirs != ours and is_of_directions and fact(ours, "starts_anew"):
+        yield (
+            f"is a run of model.head={theirs}, whose weights are directions of any length; "
+            f"model.head={ours} goes on from those of a head that multiplies by them, as linear"
+        )
+
+
 def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
     """Name the first few classes that only one side has."""
     said = []
@@ -188,7 +201,9 @@ def _with_head_in(
     for key, value in state.items():
         if not key.startswith("head."):
             continue
-        if value.ndim == 0 or len(value) != len(order):
+        if value.ndim == 0:  # of all classes
+            continue
+        if len(value) != len(order):
             raise ConfigError(
                 [
                     f"model.init_from={run}: has the same classes in another order, and {key} is "

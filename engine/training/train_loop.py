@@ -30,6 +30,7 @@ from engine.training.runtime import (
     seed_global,
 )
 from engine.training.sharpness import ascended
+from engine.training.teacher import Teacher
 
 SMALLEST_SCALE = 2.0**-10  # of a float16 loss; gradients that overflow even then have diverged
 CHECK_EVERY = 50  # optimizer steps between looks at the device's sums (each look waits for it)
@@ -40,7 +41,8 @@ class StepOptions:
     """How a step is computed.
 
     Attributes:
-        accumulate: pieces a batch is split into; the gradient is that of the whole batch.
+        accumulate: pieces a batch is split into; the gradient is that of the whole batch, but for
+            batch normalisation, which takes the statistics of each piece.
         clip_norm: largest global gradient norm, or None.
         sam: how far sharpness-aware minimisation looks; 0 for a plain step.
         precision: of the model's arithmetic.
@@ -66,8 +68,8 @@ class Trainer:
         seed: base of the randomness of every step (dropout, mixup): a function of (seed, epoch,
             step) alone, so an interrupted epoch goes on as if nothing had happened.
         num_outputs: logits of the model.
-        teacher: a frozen model in eval mode, or None; the loss is given its logits for the very
-            images of each batch. It is no part of checkpoints.
+        teacher: or None; the loss is given its logits for the very images of each batch. It is no
+            part of checkpoints.
         mix: timm's Mixup, or None. It pairs the images that one process has.
         ema: timm's ModelEmaV3, or None; told the number of each optimizer step, which its warm-up
             goes by.
@@ -90,7 +92,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         num_outputs: int,
-        teacher: nn.Module | None = None,
+        teacher: Teacher | None = None,
         mix: Any = None,
         ema: Any = None,
         swa: EpochMean | None = None,
@@ -295,7 +297,12 @@ class Trainer:
         if self.swa.is_renewed:
             return
         self._begin(totals, epoch)
-        number = self.renew_statistics(self.swa.module, batches, after_batch=poll)
+        pieces = (
+            piece
+            for batch in batches
+            for piece in batch.images.split(piece_sizes(len(batch.images), self.accumulate))
+        )
+        number = self.renew_statistics(self.swa.module, pieces, after_batch=poll)
         self.swa.is_renewed = True
         totals.pass_through(forward=number, backward=0)
         totals.spend(self._meter.lap())
@@ -304,7 +311,7 @@ class Trainer:
     def renew_statistics(
         self,
         model: nn.Module,
-        batches: Iterable[Batch],
+        batches: Iterable[Tensor],
         *,
         with_frozen: bool = False,
         after_batch: Callable[[], None] | None = None,
@@ -313,7 +320,7 @@ class Trainer:
 
         Args:
             model: of averaged weights, with which no step of training was made.
-            batches: of training images.
+            batches: training images (N, C, H, W), as many as go through the model at once.
             with_frozen: renew those too that rest in training.
             after_batch: called between batches.
         """
@@ -324,7 +331,7 @@ class Trainer:
 
         number = renew_statistics(
             model,
-            (batch.images for batch in batches),
+            batches,
             forward=forward,
             with_frozen=with_frozen,
             after_batch=after_batch,
@@ -460,11 +467,11 @@ class Trainer:
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor) -> Tensor | None:
-        """Return the teacher's logits in the precision of the model's, or None without one."""
+        """Return what the teacher says, computed in the model's precision, or None without one."""
         if self.teacher is None:
             return None
         with autocast(self.device, self.precision):
-            logits: Tensor = self.teacher(images)[0]
+            logits: Tensor = self.teacher(images)
         return logits
 
     def _no_sync(self) -> contextlib.AbstractContextManager[None]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import data
+import losses
 import models
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError, mistakes_of, nearest
@@ -25,6 +26,7 @@ from engine.training.image_checks import brightest
 from engine.training.probabilities import Readout
 from engine.training.runtime import preserved_randomness
 from engine.training.selection import Kept, headline_of
+from engine.training.teacher import Teacher
 from engine.training.weights_hash import file_hashes, weights_hash
 
 
@@ -231,17 +233,26 @@ def readout_of(config: Config, facts: Mapping[str, Any]) -> Readout:
         config: of the run.
         facts: from :func:`read_facts`.
     """
-    class_counts = torch.tensor(facts["class_counts"])
     return build_readout(
         config,
-        build_loss(
-            config,
-            class_counts,
-            tuple(facts["class_names"]),
-            taught=facts["taught_classes"],
-        ),
-        class_counts=class_counts,
+        loss_of(config, facts),
+        class_counts=torch.tensor(facts["class_counts"]),
         classes=facts["predicted_classes"],
+    )
+
+
+def loss_of(config: Config, facts: Mapping[str, Any]) -> losses.Loss:
+    """Return the loss that a run was trained with, for its reading of logits.
+
+    Args:
+        config: of the run.
+        facts: from :func:`read_facts`.
+    """
+    return build_loss(
+        config,
+        torch.tensor(facts["class_counts"]),
+        tuple(facts["class_names"]),
+        taught=facts["taught_classes"],
     )
 
 
@@ -252,9 +263,10 @@ def _threshold(run: Path, rule: str) -> float | None:
     return found
 
 
-def load_teacher(run: str | Path) -> nn.Module:
-    """Load the headline weights of a run as a frozen model in eval mode."""
-    return load_run(run).model.requires_grad_(False)
+def load_teacher(run: str | Path) -> Teacher:
+    """Load the headline weights of a run as a teacher."""
+    found = load_run(run)
+    return Teacher(found.model, loss_of(found.config, read_facts(Path(run).expanduser())))
 
 
 def known_names(facts: Mapping[str, Any]) -> list[str]:
@@ -266,7 +278,7 @@ def facts_of(
     config: Config,
     dataset: data.LongTailed,
     *,
-    teacher: nn.Module | None = None,
+    teacher: Teacher | None = None,
     start: str | None = None,
 ) -> dict[str, Any]:
     """Return what :func:`load_run` needs to know about the data, and whose weights went in.
@@ -292,7 +304,7 @@ def facts_of(
         "known_classes": list(dataset.classes.known),
         "taught_classes": list(dataset.classes.taught),
         "predicted_classes": list(dataset.classes.predicted),
-        "teacher_weights": None if teacher is None else weights_hash(teacher.state_dict()),
+        "teacher_weights": None if teacher is None else weights_hash(teacher.model.state_dict()),
         "start_weights": start,
         **file_hashes(config),
     }

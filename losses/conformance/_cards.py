@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from ._subject import Subject, own_subjects
@@ -34,7 +35,7 @@ def cards() -> str:
         cells = (
             f"[{subject.name}](#{subject.name})",
             subject.fact("aims_at"),
-            {"none": "neither"}.get(subject.fact("fixed_point"), subject.fact("fixed_point")),
+            {"none": "neither"}.get(point := subject.fact_here("fixed_point"), point),
             ", ".join(_needs(subject)) or "–",
             "yes" if subject.fact("takes_soft_targets") else "no",
             "yes" if subject.fact("dense") else "no",
@@ -109,14 +110,12 @@ def _card(subject: Subject) -> str:
     doc = _markdown((inspect.getdoc(_function(subject)) or "").split("\nArgs:")[0])
     formula, _, prose = doc.partition("\n\n")
     facts = {
-        "prior": PRIORS.get(subject.fact("fixed_point"), ""),
+        "prior": "; ".join(_priors(subject)),
         "needs": ", ".join(_needs(subject)) or "logits and targets alone",
         "takes": _takes(subject),
         "equals": "; ".join(_limits(subject)),
         "keys without effect": "; ".join(_idle(subject)),
-        "in parts": ""
-        if subject.fact("is_mean_over_samples")
-        else "a batch is compared as a whole: its loss is not made of that of its parts",
+        "in parts": _in_parts(subject),
         "does not keep": "; ".join(f"`{k}`: {v}" for k, v in subject.fact("breaks").items()),
     }
     summary = _markdown((inspect.getdoc(subject.component) or "").partition("\n\n")[0])
@@ -126,6 +125,31 @@ def _card(subject: Subject) -> str:
     if prose.strip():
         lines += ["", prose.strip()]
     return "\n".join(lines)
+
+
+def _priors(subject: Subject) -> list[str]:
+    """Say where a loss ends at its default keys, and at those where it states something else."""
+    here = subject.fact_here("fixed_point")
+    found = [PRIORS[here]] if here in PRIORS else []
+    for keys, facts in subject.fact("facts_at"):
+        if facts.get("fixed_point", here) != here:
+            found.append(f"{PRIORS[facts['fixed_point']].split(':')[0]} at {_at(keys)}")
+    if subject.fact("fixed_point") != here:
+        found.append(f"{PRIORS[subject.fact('fixed_point')]} elsewhere")
+    return found
+
+
+def _in_parts(subject: Subject) -> str:
+    """Say of a loss that is no mean over samples where it is one."""
+    if subject.fact("is_mean_over_samples"):
+        return ""
+    text = "a batch is compared as a whole: its loss is not made of that of its parts"
+    where = [k for k, facts in subject.fact("facts_at") if facts.get("is_mean_over_samples")]
+    return text + "".join(f", but at {_at(keys)}" for keys in where)
+
+
+def _at(keys: Mapping[str, object]) -> str:
+    return ", ".join(f"`{key}={value}`" for key, value in keys.items())
 
 
 def _takes(subject: Subject) -> str:
@@ -153,7 +177,7 @@ def _limits(subject: Subject) -> list[str]:
 
 def _idle(subject: Subject) -> list[str]:
     """Say which keys change nothing, and where."""
-    texts = {"weight": "no class weights", "targets": "labels"}
+    texts = {"weight": "no class weights", "targets": "labels", "dense": "logits (N, C)"}
     found = []
     for conditions, keys in subject.fact("idle"):
         where = " and ".join(texts.get(k, f"`{k}={v}`") for k, v in conditions.items())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -22,7 +24,7 @@ from ._subject import (
     kinds_of_targets,
     random_batch,
 )
-from ._variants import at_every_key
+from ._variants import at_every_key, variants
 
 # What a model of class scores alone ends at differs from what is promised by less, or by more.
 LANDING = 0.003
@@ -81,14 +83,27 @@ def function_transforms(subject: Subject) -> None:
 
 
 def fixed_point(subject: Subject) -> None:
-    """Catch a prior of the wrong sign, by training scores alone on skewed data."""
-    point = subject.fact("fixed_point")
-    if point == "unstated":
+    """Catch a prior of the wrong sign, by training scores alone on skewed data.
+
+    A uniform one holds at every key, since what balances training too is then refused or doubted.
+    """
+    if subject.fact_here("fixed_point") == "unstated":
         raise NotApplicable("states none")
+    stated = [dict(keys) for keys, facts in subject.fact("facts_at") if "fixed_point" in facts]
+    for keys in ({}, *stated, *itertools.chain(*variants(subject).values())):
+        there = replace(subject, keys=keys)
+        if keys in ({}, *stated) or there.fact_here("fixed_point") == "uniform":
+            _expect_landing(there)
+
+
+def _expect_landing(subject: Subject) -> None:
+    """Raise `Failed` unless the loss lands where it states to at its keys."""
+    point = subject.fact_here("fixed_point")
     found = _landing(subject, subject.build())
     for name, posterior in _posteriors().items():
         off = float((found - posterior).abs().max())
-        text = f"lands on {_numbers(found)}, where the {name} prior is {_numbers(posterior)}"
+        text = f"lands on {_numbers(found)}{at(subject.keys)}"
+        text += f", where the {name} prior is {_numbers(posterior)}"
         if point == name and off > LANDING:
             raise Failed(text + _if_meant(found))
         if point == "none" and off < LANDING:
@@ -99,7 +114,7 @@ def fixed_point(subject: Subject) -> None:
 def reweighted_fixed_point(subject: Subject) -> None:
     """Catch class weights of 1/n that do not make up for a prior of n."""
     subject.require_weight()
-    if subject.fact("fixed_point") != "natural":
+    if subject.fact_here("fixed_point") != "natural":
         raise NotApplicable("does not land on the natural prior")
     loss = subject.build()
     loss.set_weight(class_weights(COUNTS, scheme="inverse"))

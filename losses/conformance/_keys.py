@@ -11,7 +11,7 @@ import torch
 from ._subject import Batch, Failed, NotApplicable, Subject, at, kinds_of_targets, random_batch
 from ._variants import alternatives, defaults, holds
 
-NAMED = {"weight": "without class weights", "targets": "on labels"}
+NAMED = {"weight": "without class weights", "targets": "on labels", "dense": "of logits (N, C)"}
 
 
 def idle_keys(subject: Subject) -> None:
@@ -21,12 +21,13 @@ def idle_keys(subject: Subject) -> None:
     known = defaults(subject)
     for conditions, keys in subject.fact("idle"):
         base = {k: known.get(str(v), v) for k, v in conditions.items() if k in known}
-        for is_weighed, batch in _circumstances(subject):
+        for is_weighed, batch in _circumstances(subject, with_dense=subject.fact("dense")):
             if not holds(
                 conditions,
                 {**known, **base},
                 is_weighed=is_weighed,
                 is_soft=batch.targets.is_floating_point(),
+                is_dense=batch.logits.ndim > 2,
             ):
                 continue
             for key in keys:
@@ -60,9 +61,11 @@ def effective_keys(subject: Subject) -> None:
                 raise Failed(f"{key} changes nothing{at(base)}{where}: state it in idle")
 
 
-def _circumstances(subject: Subject) -> Iterator[tuple[bool, Batch]]:
-    """Yield labels and soft targets, with class weights and without."""
+def _circumstances(subject: Subject, *, with_dense: bool = False) -> Iterator[tuple[bool, Batch]]:
+    """Yield labels, soft targets and labels of pixels, with class weights and without."""
     batches = kinds_of_targets(subject, random_batch(7, dtype=torch.float64))
+    if with_dense:
+        batches.append(random_batch(3, dtype=torch.float64, pixels=(3, 2)))
     yield from itertools.product([True, False] if subject.takes_weight else [False], batches)
 
 

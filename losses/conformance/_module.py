@@ -17,6 +17,7 @@ from ._subject import (
     COUNTS,
     NUM_CLASSES,
     WEIGHT,
+    Batch,
     Failed,
     NotApplicable,
     Subject,
@@ -33,11 +34,12 @@ CONFIDENT = 0.9  # a softmax of cosines of 4 classes is so at most 0.71, one of 
 
 
 def single_output(subject: Subject) -> None:
-    """Catch a sigmoid loss that fails a binary task, whose one output x means logits (0, x)."""
-    if subject.fact("activation") != "sigmoid":
-        raise NotApplicable("is on a softmax")
+    """Catch a wrong binary task: one output x means logits (0, x) of a sigmoid, and no softmax."""
     loss = subject.build(counts=COUNTS[:2])
     batch = random_batch(num_outputs=1)
+    if subject.fact("activation") != "sigmoid":
+        _expect_refusal(subject, loss, batch)
+        return
     value, gradient = subject.slope(loss, batch)
     if not value > 0 or not gradient.any():
         raise Failed(f"the loss of a single output is {value.item():g}")
@@ -47,6 +49,15 @@ def single_output(subject: Subject) -> None:
     rise = (gradient.flatten() < 0) == (batch.targets == 1)
     if not rise.all():
         raise Failed("the gradient lowers the output of a positive, or raises that of a negative")
+
+
+def _expect_refusal(subject: Subject, loss: Loss, batch: Batch) -> None:
+    """Raise `Failed` for a softmax over one output: it is 1 whatever the logit."""
+    try:
+        value = subject.value(loss, batch)
+    except (ValueError, IndexError, RuntimeError):
+        return
+    raise Failed(f"the loss of a softmax over a single output is {value.item():g}, and no error")
 
 
 def deep_copy(subject: Subject) -> None:

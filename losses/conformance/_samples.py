@@ -143,7 +143,14 @@ def sums_over_parts(subject: Subject) -> None:
     """Catch a wrong ``is_mean_over_samples``: whether pieces of a batch make up its mean."""
     subject.require_method("normalizer")
     loss = subject.weighed()
-    for batch in kinds_of_targets(subject, random_batch(10, dtype=torch.float64)):
+    labels = random_batch(10, dtype=torch.float64)
+    some = labels._replace(targets=labels.targets.clone())
+    some.targets[[1, 3, 7]] = IGNORED  # some of a part, all of it, none of it in proportion
+    batches = [*kinds_of_targets(subject, labels), some]
+    if subject.fact("dense"):
+        batches.append(random_batch(10, dtype=torch.float64, pixels=(3, 2)))
+        batches[-1].targets[0, 1:] = IGNORED
+    for batch in batches:
         parts = [batch.take(slice(3)), batch.take(slice(3, 4)), batch.take(slice(4, 10))]
         normalizers = [loss.normalizer(p.targets, num_outputs=NUM_CLASSES).double() for p in parts]
         divisor = loss.divisor(torch.stack(normalizers).sum())
@@ -152,7 +159,7 @@ def sums_over_parts(subject: Subject) -> None:
             for part, normalizer in zip(parts, normalizers, strict=True)
         ]
         found, whole = torch.stack(shares).sum(), subject.value(loss, batch)
-        if subject.fact("is_mean_over_samples"):
+        if subject.fact_here("is_mean_over_samples"):
             expect_close(found, whole, what="the sum over parts", tolerance=1e-6)
         elif torch.allclose(found, whole, rtol=1e-6):
             raise Failed("states to be no mean over samples, but is one")

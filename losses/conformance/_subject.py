@@ -92,6 +92,14 @@ class Subject:
         """Return a class fact, `losses.Loss`'s own where the class does not state it."""
         return getattr(self.component, name, getattr(Loss, name))
 
+    def fact_here(self, name: str) -> Any:
+        """Return a class fact at the keys that the loss is built with, by ``facts_at``."""
+        known = {key: p.default for key, p in self.parameters.items()} | dict(self.keys)
+        for keys, facts in self.fact("facts_at"):
+            if name in facts and all(known[key] == value for key, value in keys.items()):
+                return facts[name]
+        return self.fact(name)
+
     def require(self, fact: str, *, otherwise: str) -> None:
         """Raise `NotApplicable` unless a class fact holds."""
         if not self.fact(fact):

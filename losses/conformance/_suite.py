@@ -11,6 +11,9 @@ from . import _gradients, _keys, _module, _range, _samples, _values, _weighing
 from ._subject import Failed, Subject
 from ._variants import defaults
 
+CIRCUMSTANCES = {"weight", "targets", "dense"}  # conditions of idle keys that are no keys
+AT_KEYS = ("fixed_point", "is_mean_over_samples")  # the facts that may differ at keys
+
 Check = Callable[[Subject], None]
 
 
@@ -22,12 +25,16 @@ def stated_facts(subject: Subject) -> None:
         if name not in CHECKS | SLOW_CHECKS or (at and key not in keys):
             raise Failed(f"breaks names {text!r}, which is not a check, or not one at a key")
     for conditions, idle in subject.fact("idle"):
-        unknown = sorted((set(conditions) - {"weight", "targets"} | set(idle)) - set(keys))
+        unknown = sorted((set(conditions) - CIRCUMSTANCES | set(idle)) - set(keys))
         if unknown:
             raise Failed(f"idle names {unknown}, which is not a key")
-    point = subject.fact("fixed_point")
-    if point not in get_args(FixedPoint):
-        raise Failed(f"fixed_point is {point!r}: choose from {get_args(FixedPoint)}")
+    for at_keys, facts in (({}, {}), *subject.fact("facts_at")):
+        unknown = sorted(set(at_keys) - set(keys)) + sorted(set(facts) - set(AT_KEYS))
+        if unknown:
+            raise Failed(f"facts_at names {unknown}, which is not a key, or not one of {AT_KEYS}")
+        point = facts.get("fixed_point", subject.fact("fixed_point"))
+        if point not in get_args(FixedPoint):
+            raise Failed(f"fixed_point is {point!r}: choose from {get_args(FixedPoint)}")
     for limits, other, _ in subject.fact("equals"):
         unknown = sorted(set(limits) - set(keys))
         if unknown or other not in names():

@@ -75,11 +75,13 @@ def holds(
     *,
     is_weighed: bool = True,
     is_soft: bool = True,
+    is_dense: bool = False,
 ) -> bool:
-    """Tell whether all conditions of an ``idle`` fact hold at these keys, weights and targets."""
+    """Tell whether all conditions of an ``idle`` fact hold at these keys and this input."""
     circumstances = {
         "weight": "given" if is_weighed else None,
         "targets": "soft" if is_soft else "labels",
+        "dense": is_dense,
     }
     known = {**circumstances, **keys}
     return all(known[name] == known.get(str(value), value) for name, value in conditions.items())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .._counts import checked_counts
 from .._inputs import ClassValues
+from .._names import check_keys, nearest
 from ._base import Scheme
 
 __all__ = ["Scheme", "class_weights", "names"]
@@ -50,11 +51,12 @@ def class_weights(class_counts: ClassValues, *, scheme: str, **keys: object) -> 
     tensor([0.8571, 0.4286, 1.7143], dtype=torch.float64)
     """
     counts = checked_counts(class_counts)
-    if scheme == "none":
-        return None
-    if scheme not in names():
-        raise ValueError(f"scheme must be none, {', '.join(names())}, not {scheme!r}")
-    return _class_of(scheme)(**keys)(counts)
+    if scheme not in ("none", *names()):
+        hint = nearest(scheme, names())
+        raise ValueError(f"scheme must be none, {', '.join(names())}, not {scheme!r}{hint}")
+    component = Scheme if scheme == "none" else _class_of(scheme)
+    check_keys(component, keys, of=f"scheme {scheme!r}")
+    return None if scheme == "none" else component(**keys)(counts)
 
 
 def _class_of(name: str) -> type[Scheme]:

@@ -43,6 +43,7 @@ class TauNormalised(nn.Module):
 
     gives_cosines: ClassVar[bool] = False
     starts_anew: ClassVar[tuple[str, ...]] = ("log_temperature",)
+    leaves_out: ClassVar[tuple[str, ...]] = ("bias",)
 
     def __init__(
         self, num_features: int, num_outputs: int, *, tau: Annotated[float, Ge(0)] = 1.0

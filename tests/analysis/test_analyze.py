@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,68 @@ def test_two_runs_are_compared_image_by_image(
     assert "McNemar's test of it" in shown
     assert "not compared" not in shown
     assert "other answers on" in shown
+
+
+def with_groups(run: Path, folder: Path, *, images: int) -> dict[str, Any]:
+    """The analysis of a copy of a run whose groups have so many images each."""
+    shutil.copytree(run, folder)
+    for split in ("val", "test"):
+        file = folder / "predictions" / f"{split}.val.npz"
+        with np.load(file) as arrays:
+            kept = dict(arrays)
+        np.savez(file, **kept, groups=np.arange(len(kept["targets"])) // images)
+    assert analyze.main([str(folder), "--no-figures"]) == 0
+    return content(folder / "analysis")
+
+
+def test_groups_of_one_image_change_nothing(
+    analysed: Path, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, plain = with_groups(runs.plain, tmp_path / "run", images=1), content(analysed)
+    assert found["run"].pop("folder") != plain["run"].pop("folder")
+    assert found == plain
+    shown = capsys.readouterr().out
+    assert "over images" in shown and "over groups" not in shown
+
+
+def test_groups_of_images_change_every_interval_and_no_value(
+    analysed: Path, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, plain = with_groups(runs.plain, tmp_path / "run", images=6), content(analysed)
+    assert found["run"]["num_test_groups"] == 8
+    one, other = (list(_intervals(section)) for section in (plain, found))
+    assert [value for value, _ in one] == pytest.approx([value for value, _ in other])
+    # What is the same for every image, as the size of sets that hold all classes, is known.
+    ends = [(a, b) for (_, a), (_, b) in zip(one, other, strict=True) if len(set(a)) == len(a)]
+    assert len(ends) > 50
+    assert not any(a == pytest.approx(b, abs=1e-9) for a, b in ends)
+    shown = capsys.readouterr().out
+    assert "48 test images in 8 groups" in shown and "over images" not in shown
+    assert "intervals and errors are over 8 groups of test images" in shown
+    assert "over fewer than 20 groups are too narrow" in shown
+
+
+def _intervals(found: dict[str, Any]) -> Iterator[tuple[float, list[float]]]:
+    """Yield values with what says how sure they are."""
+    yield from ((gain[0], gain[1:]) for gain in _gains(found))
+    for way in found["calibration"]["ways"].values():
+        for kind in ("ece_equal_width", "ece_equal_mass", "ece_classwise"):
+            error = way["groups"]["all"][kind]
+            yield error["ece"], [error["low"], error["high"]]
+    for row in found["test_priors"]["rows"]:
+        yield from ((row[way]["value"], [row[way]["error"]]) for way in ("as_is", "known"))
+    for way in found["prediction_sets"]["ways"].values():
+        every = way["groups"]["all"]
+        yield every["coverage"], every["interval"]
+        yield every["size"], every["size_interval"]
+        yield from ((row["coverage"], row["interval"]) for row in way["classes"])
+
+
+def _gains(found: dict[str, Any]) -> Iterator[list[float]]:
+    yield found["logit_adjustment"]["chosen"]["gain"]["balanced"]
+    for row in found["classifiers"].values():
+        if "refused" not in row:
+            yield row["gain"]["balanced"]
 
 
 def test_a_page_has_the_analysis_and_names_the_files_of_mistakes(

@@ -127,3 +127,24 @@ def test_resampled_class_errors_are_those_of_the_images_drawn() -> None:
     rows = np.random.default_rng(5).integers(70, size=70, dtype=np.int32)
     again = errors.classwise_error(logits[rows], targets[rows])
     assert found.drawn[0] == pytest.approx(again.ece, abs=1e-10)
+
+
+def test_resampled_groups_are_drawn_whole_and_one_group_says_nothing() -> None:
+    logits, targets = drawn(70)
+    groups = np.arange(70) // 7
+    drawn_groups = np.random.default_rng(5).integers(10, size=10)
+    rows = np.concatenate([np.flatnonzero(groups == group) for group in drawn_groups])
+    again = errors.classwise_error(logits[rows], targets[rows])
+    times = errors.resampled(70, seed=5, groups=groups)
+    assert errors.classwise_error(logits, targets, times=times).drawn[0] == pytest.approx(again.ece)
+
+    confidence, correct = np.full(70, 0.8), np.repeat([True, False], [60, 10])
+    bins = errors.equal_width_bins(confidence)
+    found = errors.calibration_error(confidence, correct, bins=bins, times=times)
+    sizes = times @ np.ones(70)
+    slow = np.abs(times @ (confidence - correct)) / sizes
+    low, high = 2 * found.ece - np.quantile(slow, [0.975, 0.025])
+    assert (found.low, found.high) == pytest.approx((max(0, low), high), abs=1e-6)
+    one = errors.resampled(70, groups=np.zeros(70, dtype=int))
+    found = errors.calibration_error(confidence, correct, bins=bins, times=one)
+    assert (found.low, found.high) == (0, 1)

@@ -46,10 +46,68 @@ def test_the_difference_is_scikit_learns_and_its_interval_that_of_drawn_images()
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.015)
 
 
+def grouped(num_groups: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Groups of 30 images that two classifiers, equal in expectation, tend to get right at once."""
+    generator = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(num_groups), 30)
+    ease = generator.normal(0.5, 1, size=(2, num_groups))[:, groups]
+    right = ease + generator.normal(size=ease.shape) > 0
+    return groups, right[0], right[1]
+
+
+def test_an_interval_over_groups_is_that_of_groups_drawn_again() -> None:
+    groups, first, second = grouped(40)
+    targets = np.random.default_rng(1).integers(0, 3, len(groups))
+    masks = {"two": np.array([True, False, True])}
+    found = comparison.recall_differences(first, second, targets, masks=masks, groups=groups)["two"]
+    plain = comparison.recall_differences(first, second, targets, masks=masks)["two"]
+    assert found is not None and plain is not None
+    assert found.value == pytest.approx(plain.value)
+    generator = np.random.default_rng(2)
+    drawn_values = []
+    for _ in range(800):
+        again = np.concatenate([np.flatnonzero(groups == g) for g in generator.integers(0, 40, 40)])
+        change = second[again].astype(float) - first[again]
+        drawn_values.append(np.mean([change[targets[again] == c].mean() for c in (0, 2)]))
+    low, high = np.quantile(drawn_values, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.03)
+    assert found.high - found.low > 1.5 * (plain.high - plain.low)
+
+
+def test_intervals_over_few_groups_hold_a_difference_of_0_nineteen_times_of_twenty() -> None:
+    held = []
+    for seed in range(100):
+        groups, first, second = grouped(8, seed=seed)
+        found = comparison.accuracy_difference(first, second, groups)
+        held.append(found.low <= 0 <= found.high)
+    assert np.mean(held) >= 0.91
+
+
+def test_one_group_says_nothing_of_the_next_and_equal_answers_differ_by_0() -> None:
+    right, wrong = np.ones(6, dtype=bool), np.zeros(6, dtype=bool)
+    one, three = np.zeros(6, dtype=int), np.arange(6) // 2
+    assert comparison.accuracy_difference(wrong, right, one) == (1, -1, 1)
+    assert comparison.accuracy_difference(right, right, three) == (0, 0, 0)
+
+
+def test_groups_that_all_change_alike_leave_wilsons_share_to_others() -> None:
+    from scipy.stats import binomtest
+
+    right, wrong, groups = np.ones(24, bool), np.zeros(24, bool), np.arange(24) // 2
+    found = comparison.accuracy_difference(wrong, right, groups)
+    unseen = binomtest(0, 12).proportion_ci(method="wilson").high
+    assert (found.low, found.high) == pytest.approx((1 - 2 * unseen, 1))
+
+
 def test_a_group_without_images_has_no_difference() -> None:
     right, targets = np.array([True, False]), np.array([0, 1])
     none = np.array([False, False, True])
     assert comparison.recall_difference(right, right, targets, classes=none) is None
+    for groups in (None, np.array([4, 4])):
+        found = comparison.recall_differences(
+            right, right, targets, masks={"few": none}, groups=groups
+        )
+        assert found == {"few": None}
 
 
 def test_confusions_are_scikit_learns_matrix() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -99,3 +101,24 @@ def test_a_gain_in_balanced_accuracy_stands_beside_the_loss_in_accuracy_that_p_t
     ComparisonScreen().comparison(found)
     line = capsys.readouterr().out.partition("McNemar")[2]
     assert ["-16.7", "20", "10"] == line.partition("as it is")[2].split()[:3]
+
+
+def test_runs_on_groups_of_images_have_intervals_over_groups_and_no_p(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain = compare([outcome("a", 0), outcome("b", 0)])["pairs"][0]["ways"]["as_is"]
+    groups = np.arange(60) // 15
+    found = compare([replace(outcome(g, 0), groups=groups) for g in "ab"])
+    row = found["pairs"][0]["ways"]["as_is"]
+    for interval, alone in zip(
+        row["difference"].values(), plain["difference"].values(), strict=True
+    ):
+        assert interval[0] == pytest.approx(alone[0]) and interval[1:] != alone[1:]
+    test = row["mcnemar"]
+    assert test["p"] is None and test["only_second"] == plain["mcnemar"]["only_second"]
+    low, high = test["accuracy_interval"]
+    assert low < test["accuracy_difference"] < high
+    ComparisonScreen().comparison(found)
+    shown = capsys.readouterr().out
+    assert "interval over groups" in shown and "over images" not in shown
+    assert "no p: McNemar's test takes images as independent" in shown

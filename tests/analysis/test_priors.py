@@ -56,6 +56,39 @@ def test_the_standard_error_is_the_spread_over_drawn_test_sets() -> None:
     assert found.error == pytest.approx(np.std(values), rel=0.06)
 
 
+def test_the_standard_error_over_groups_is_the_spread_over_drawn_groups() -> None:
+    generator = np.random.default_rng(0)
+    prior = priors.long_tailed_prior(COUNTS[:3], factor=4, direction="backward")
+
+    def accuracy(seed: int) -> priors.Accuracy:
+        own = np.random.default_rng(seed)
+        groups = np.repeat(np.arange(40), 12)
+        targets = own.integers(0, 3, len(groups))
+        correct = own.normal(size=40)[groups] + own.normal(size=len(groups)) > 0
+        images = np.bincount(targets, minlength=3)
+        recall = np.bincount(targets[correct], minlength=3) / images
+        residuals = priors.residuals_of(correct, recall, targets, groups)
+        return priors.accuracy_under(recall, images, prior, residuals=residuals)
+
+    found = [accuracy(int(seed)) for seed in generator.integers(2**31, size=400)]
+    spread = np.std([own.value for own in found])
+    assert np.mean([own.error for own in found]) == pytest.approx(spread, rel=0.1)
+
+
+def test_the_standard_error_over_groups_of_one_image_is_that_over_images() -> None:
+    logits, targets = drawn()
+    prior = priors.long_tailed_prior(COUNTS, factor=10, direction="backward")
+    correct, images = logits.argmax(axis=1) == targets, np.bincount(targets)
+    recall = np.bincount(targets[correct], minlength=7) / images
+    alone = priors.residuals_of(correct, recall, targets, np.arange(420))
+    found = priors.accuracy_under(recall, images, prior, residuals=alone)
+    expected = priors.accuracy_under(recall, images, prior).error * np.sqrt(420 / 419)
+    assert found.error == pytest.approx(expected)
+    together = priors.residuals_of(correct, recall, targets, np.zeros(420, dtype=int))
+    found = priors.accuracy_under(recall, images, prior, residuals=together)
+    assert found.error == pytest.approx(np.sqrt(found.value * (1 - found.value)))
+
+
 def test_em_finds_the_likelihoods_maximum() -> None:
     truth = SOURCE[::-1].copy()
     logits, _ = shifted_sample(truth, 1500, seed=0)
@@ -117,6 +150,9 @@ def test_the_true_prior_makes_the_bayes_decision() -> None:
     [
         ([], None),
         (["loss=softmax_focal"], None),
+        (["loss=softmax_focal", "loss.alpha=[1, 1, 1]"], None),
+        (["loss=softmax_focal", "loss.alpha=[1, 2, 3]"], "loss.alpha"),
+        (["loss=binary_cross_entropy", "loss.pos_weight={a: 1, b: 5}"], "loss.pos_weight"),
         (["loss=balanced_softmax"], "loss=balanced_softmax"),
         (["reweight=inverse"], "reweight=inverse"),
         (["sampler=class_balanced"], "sampler=class_balanced"),

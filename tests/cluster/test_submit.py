@@ -23,6 +23,7 @@ from engine.cluster.submit import without_option
 from engine.config.components import ROOT
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
+from engine.tuning.search.command_line import parse
 from tests._runs import small_words
 from tests.tables._tables import cells_of, lines_of, write_table
 
@@ -102,6 +103,65 @@ def test_jobs_that_share_a_study_need_a_server(
     assert "storage=postgresql://" in refused(sweep.main(words), tmp_path, capsys)
 
 
+SERVER = "storage=postgresql://me@host/studies"
+SEARCH = "experiments/search/softmax_focal.yaml"
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands of the jobs, of which none is sent."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(submit, "_send", lambda _r, given, _f, **_k: commands.extend(given) or [])
+    return commands
+
+
+def test_jobs_that_share_a_study_are_one_worker_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sent: list[list[str]]
+) -> None:
+    words = ["--search", SEARCH, "--workers=2", SERVER, "--submit"]
+    assert "jobs: 2, each of which is one worker" in refused(
+        sweep.main([*words, local(tmp_path)]), tmp_path, capsys
+    )
+    assert sent == []
+    assert sweep.main([*words, local(tmp_path, jobs=1)]) == 0
+    assert parse(sent[0][1:]).workers == 2
+
+
+def methods(folder: Path, *, sigmoid: str = "") -> list[str]:
+    """A search of loss.gamma, and two methods that have it, as words of ``sweep.py``."""
+    texts = {
+        "search": "{budget: {trials: 2}, space: {loss.gamma: {float: [0, 5]}}}",
+        "softmax": "loss: softmax_focal",
+        "sigmoid": f"loss: sigmoid_focal{sigmoid}",
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    search, *compared = (str(folder / f"{name}.yaml") for name in texts)
+    return ["experiments/digits_lt.yaml", "--search", search, "--compare", *compared]
+
+
+def test_every_job_of_a_comparison_has_a_command_that_loads(
+    tmp_path: Path, sent: list[list[str]]
+) -> None:
+    words = [*methods(tmp_path), SERVER, "--submit", local(tmp_path, jobs=3), "optim.lr=0.1"]
+    assert sweep.main(words) == 0
+    found = [parse(command[1:]) for command in sent]
+    assert [arguments.join for arguments in found] == [False, True, True]
+    for arguments in found:
+        losses = [method.base.loss.name for method in arguments.methods]
+        assert losses == ["softmax_focal", "sigmoid_focal"]
+        assert arguments.search.base.optim.lr == 0.1
+        assert arguments.storage == SERVER.removeprefix("storage=")
+
+
+def test_methods_are_checked_before_jobs_are_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sent: list[list[str]]
+) -> None:
+    words = [*methods(tmp_path, sigmoid="\nschedule: {epochs: 3}"), "--submit", local(tmp_path)]
+    assert "train for different epochs" in refused(sweep.main([*words, SERVER]), tmp_path, capsys)
+    assert sent == []
+
+
 def test_without_slurm_or_submitit_the_line_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,17 +172,42 @@ def test_without_slurm_or_submitit_the_line_says_what_to_do(
     assert "requirements-cluster.txt" in refused(train.main(words), tmp_path, capsys)
 
 
+def test_what_slurm_says_against_the_jobs_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sbatch", "srun"):
+        program = tmp_path / name
+        program.write_text(
+            "#!/bin/sh\n"
+            "echo 'sbatch: error: invalid partition specified: gpux' >&2\n"
+            "echo 'sbatch: error: Batch job submission failed' >&2\n"
+            "exit 1\n"
+        )
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    request = write(tmp_path, f"{{partition: gpux, folder: {tmp_path / 'jobs'}}}")
+    assert train.main(["data=digits", "--submit", str(request)]) == 2
+    said = "invalid partition specified: gpux; Batch job submission failed"
+    assert capfd.readouterr() == ("", f"--submit: Slurm takes no job: {said}\n")
+    assert not (tmp_path / "jobs" / submit.SUBMITTED).exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "jobs").write_text("")
+    request = local(tmp_path)
+    assert train.main(["data=digits", "--submit", request]) == 2
+    assert capsys.readouterr().err == f"{request}: folder: {tmp_path / 'jobs'}: File exists\n"
+
+
 def test_an_option_is_left_out_with_its_value() -> None:
     words = ["a.yaml", "--submit", "c.yaml", "seed=1", "--seeds=3", "--fresh"]
     assert without_option(words, "--submit") == ["a.yaml", "seed=1", "--seeds=3", "--fresh"]
     assert without_option(words, "--seeds") == ["a.yaml", "--submit", "c.yaml", "seed=1", "--fresh"]
 
 
-def test_every_seed_has_a_command_that_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[list[str]] = []
-    monkeypatch.setattr(submit, "_send", lambda _r, commands, _f, **_k: sent.extend(commands) or [])
+def test_every_seed_has_a_command_that_loads(tmp_path: Path, sent: list[list[str]]) -> None:
     words = ["data=digits", "seed=3", "--seeds", "2", "--submit", local(tmp_path)]
     assert train.main(words) == 0
     assert [command[0] for command in sent] == ["train.py", "train.py"]

@@ -82,3 +82,20 @@ def test_what_a_combination_does_twice_is_said_once(loss: str) -> None:
 @pytest.mark.parametrize("loss", sorted(BALANCED_BY_LOSS))
 def test_losses_that_balance_by_themselves_are_known(loss: str) -> None:
     assert rules.fitted_prior(load(overrides=[f"loss={loss}"])) == "uniform"
+
+
+@pytest.mark.parametrize(
+    ("words", "prior"),
+    [
+        (["loss=logit_adjustment", "loss.tau=0"], "natural"),
+        (["loss=logit_adjustment", "loss.tau=0.5"], "none"),
+        (["loss=vector_scaling", "loss.gamma=0.7"], "uniform"),
+        (["loss=vector_scaling", "loss.tau=0"], "none"),
+        (["loss=vector_scaling", "loss.tau=0", "loss.gamma=0"], "natural"),
+    ],
+    ids=str,
+)
+def test_the_prior_that_a_loss_fits_is_that_of_its_keys(words: list[str], prior: str) -> None:
+    config = load(overrides=[*words, "reweight=inverse"])
+    assert rules.fitted_prior(config) == prior
+    assert any(line.startswith("balanced twice") for line in doubts(config)) == (prior == "uniform")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,6 +122,54 @@ def test_a_data_set_states_its_own_defaults_for_shared_keys() -> None:
 @pytest.mark.parametrize("text", ["1e-3", "0.001", "1.0e-3", "+1e-3"])
 def test_numbers_may_be_written_as_scientists_do(text: str) -> None:
     assert load(overrides=[f"optim.lr={text}"]).optim.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("10", 10), ("+10", 10), ("-0", 0), ("0x1F", 31), ("0o17", 15)),
+        *(("1.", 1.0), ("-.5", -0.5), ("00.5", 0.5), ("1e3", 1000.0), ("-1.5E+2", -150.0)),
+        *(("-.inf", -math.inf), ("true", True), ("NULL", None), ("~", None), ("", None)),
+        *(
+            (word, word)
+            for word in ("010", "-007", "0b11", "1_000", "1:30", "1:30.5", "2024-01-02")
+        ),
+        *((word, word) for word in ("on", "No", "y", "e3", "1e", ".", "+0x1F", "0o8", "=")),
+    ],
+)
+def test_plain_words_are_what_yaml_1_2_says_and_no_number_has_two_readings(
+    text: str, value: object
+) -> None:
+    found = parse(text)
+    assert (type(found), found) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("seed=010", "seed=010: expected a whole number >= 0 and < 4294967296; write 10"),
+        ("data.imbalance.factor=0100", "data.imbalance.factor=0100: expected a number >= 1; wri"),
+        ("seed=1_000", "seed=1_000: expected a whole number >= 0 and < 4294967296; write 1000"),
+        ("seed='5'", "seed=5: expected a whole number >= 0 and < 4294967296; write 5 without quo"),
+        ("schedule.epochs=1:30", "schedule.epochs=1:30: expected a whole number >= 1 ("),
+    ],
+)
+def test_a_number_that_another_reader_takes_for_another_one_is_refused(
+    word: str, line: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(overrides=[word])
+    assert caught.value.mistakes[0].startswith(line)
+
+
+def test_names_of_classes_keep_their_zeros() -> None:
+    assert load(overrides=["data.classes=[010, '11', 012]"]).data.classes == ("010", "11", "012")
+
+
+@pytest.mark.parametrize("name", ["010", "1e3", "0o10", "0x1F", "1_000", "true", "null", "on", "1"])
+def test_text_that_looks_like_another_value_comes_back_from_a_dump(name: str, write: Write) -> None:
+    config = load(values={"track.name": name})
+    assert load([write(dump(config))]) == config
 
 
 def test_a_number_like_word_is_text_where_text_is_expected() -> None:
@@ -389,7 +438,12 @@ WITHOUT_EFFECT = {
         # It is cross-entropy, whatever it is called.
         ["loss=dice", "loss.ratio=0", "optim.accumulate=2"],
         ["loss=lade", "loss.alpha=0", "optim.accumulate=2"],
+        ["loss=dice", "loss.ratio=0", "loss.gamma=1.5", "optim.accumulate=2"],
+        ["loss=tversky", "loss.ratio=0", "loss.gamma=2", "optim.accumulate=2"],
         ["loss=logit_adjustment", "loss.tau=0", "evaluate.logit_adjustment=1"],
+        ["loss=logit_adjustment", "loss.tau=0.5", "evaluate.logit_adjustment=0.5"],
+        ["loss=balanced_binary_cross_entropy", "loss.tau=0.5", "evaluate.logit_adjustment=0.5"],
+        ["loss=vector_scaling", "loss.tau=0", "evaluate.logit_adjustment=1"],
         ["loss=ldam", "loss.scale=1"],
         ["loss=ldam", "model.head=cosine"],
         ["loss=softmax_focal", "loss.label_smoothing=0.1", "loss.smoothing_weight=class",
@@ -469,6 +523,25 @@ def test_an_option_without_effect_is_a_mistake_and_reset_it_is_none(word: str) -
     assert load(overrides=context) is not None
 
 
+SHORT_WARM_UP = ("schedule.unit=epoch", "schedule.warmup=0.1", "schedule.epochs=5")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["schedule=constant", "schedule.unit=epoch", "schedule.epochs=20"],
+        ["schedule=constant", "schedule.unit=epoch", "schedule.epochs=10", "schedule.warmup=0.1"],
+        ["schedule=steps", "schedule.unit=epoch", "schedule.epochs=1"],
+        ["schedule=steps", "schedule.unit=epoch", "schedule.epochs=5", "schedule.steps=[0.8]"],
+        ["schedule=steps", "schedule.epochs=5", "schedule.steps=[0.99]", "schedule.warmup=0.1"],
+        ["mixup.mixup=0.2", "optim.batch_size=2"],
+    ],
+    ids=" ".join,
+)
+def test_a_schedule_that_begins_and_a_pair_to_mix_are_no_mistake(words: list[str]) -> None:
+    assert load(overrides=words) is not None
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -510,6 +583,19 @@ def test_an_option_without_effect_is_a_mistake_and_reset_it_is_none(word: str) -
         (["sampler=class_balanced", "sampler.start=0.99"], "never begins"),
         (["reweight=inverse", "reweight.start=0.6", "schedule.epochs=2"], "never begins"),
         (["schedule=steps", "schedule.steps=[0.9, 0.8]"], "rising order"),
+        (
+            ["schedule=steps", "schedule.unit=epoch", "schedule.epochs=5", "schedule.steps=[0.99]"],
+            "schedule.steps=0.99: never begins, the last of 5 epochs starts at 0.8 of training",
+        ),
+        (["schedule=constant", *SHORT_WARM_UP], "schedule.warmup=0.1: has no effect with schedule"),
+        (["schedule=steps", *SHORT_WARM_UP], "it is 0.5 of one of 5 epochs; set schedule.unit=st"),
+        (["schedule=constant", *SHORT_WARM_UP], "schedule.unit: has no effect with schedule.name"),
+        (
+            ["schedule=constant", "schedule.unit=epoch", "schedule.epochs=19"],
+            "with schedule.name=constant and schedule.warmup=0.05, which is less than an epoch",
+        ),
+        (["mixup.mixup=0.2", "optim.batch_size=1"], "mixup.mixup=0.2: has no effect with optim.b"),
+        (["mixup.cutmix=1", "optim.batch_size=1"], "mixup.cutmix=1: has no effect with optim.bat"),
         (["optim.batch_size=10", "optim.accumulate=3"], "must divide"),
         (["evaluate.rules=[val]"], "evaluate.rules: must name last"),
     ],
@@ -712,6 +798,35 @@ def test_an_unfinished_run_is_not_named_where_the_one_that_it_names_is_gone(tmp_
     shutil.rmtree(first)
     (line,) = mistakes_of(f"model.init_from={second}")
     assert line.startswith(f"model.init_from={second}: not a run folder: model.init_from={first}: ")
+
+
+def test_each_run_of_a_chain_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, words = recorded(tmp_path), [""]
+    for seed in range(1, 9):
+        # As in incremental learning, but for the spelling of one of the two.
+        words = [f"model.init_from={run}", f"seed={seed}", "loss=distillation"]
+        words.append(f"teacher={tmp_path}/../{tmp_path.name}/{run.name}")
+        run = recorded(tmp_path, *words)
+    read: list[Path] = []
+    read_file = config_module.read_file
+
+    def noted(path: Path, mistakes: list[str]) -> dict[str, Any]:
+        read.append(path.resolve())
+        return read_file(path, mistakes)
+
+    monkeypatch.setattr(config_module, "read_file", noted)
+    config = load(overrides=words)
+    assert (len(read), len(set(read))) == (8, 8)
+    fingerprint(config)
+    fingerprint(config, without_seeds=True)
+    config_module.load_run_config(run)
+    assert len(read) == 8 + 8 + 8 + 9
+
+
+def test_a_run_that_starts_from_itself_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"model: {{init_from: {tmp_path}}}\n", encoding="utf-8")
+    (line,) = mistakes_of(f"model.init_from={tmp_path}")
+    assert line.endswith(f"{tmp_path}: starts from itself; put its files back")
 
 
 def test_init_from_a_folder_that_is_no_run_is_a_mistake(tmp_path: Path) -> None:

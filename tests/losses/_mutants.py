@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from losses import Loss
-from losses._base import Idle
+from losses._base import FactsAt, FixedPoint, Idle
 from losses._counts import log_prior
 from losses._inputs import ClassValues
 from losses.balanced_softmax import BalancedSoftmax
@@ -287,6 +287,20 @@ class TakesAnyLabel(CrossEntropy):
         if not targets.is_floating_point():
             targets = torch.where(targets == -100, -100, targets.clamp(0, logits.shape[1] - 1))
         return super().forward(logits, targets)
+
+
+class OneLogitForTwoClasses(BalancedSoftmax):
+    """One logit that broadcasts to the offsets of two classes: it has no gradient."""
+
+    def _check_batch(self, logits: Tensor, targets: Tensor) -> None:
+        pass
+
+
+class UniformAtEveryTau(LogitAdjustment):
+    """States for every key what holds at its default."""
+
+    fixed_point: ClassVar[FixedPoint] = "uniform"
+    facts_at: ClassVar[FactsAt] = ()
 
 
 class MatrixProduct(CrossEntropy):

@@ -87,5 +87,26 @@ def test_weights_of_another_length_are_refused_as_they_are_set(
 
 
 def test_logits_of_more_classes_than_a_loss_was_made_for_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"4 logits a sample do not fit a loss .* 3 classes"):
+    with pytest.raises(ValueError, match=r"logits of 4 outputs do not fit a loss .* 3 classes"):
         SoftmaxFocal(3)(LOGITS, TARGETS)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+@pytest.mark.parametrize("name", losses.names())
+def test_labels_of_any_integer_type_are_what_they_are_in_int64(
+    name: str, dtype: torch.dtype
+) -> None:
+    loss = losses.build(name, class_counts=[9, 7, 4, 2], old_classes=[0, 1])
+    loss.set_progress(9, 10)
+    if loss.takes_weight:
+        loss.set_weight([0.3, 0.7, 1.1, 1.9])
+    logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([1, 2, 3, 1])  # as many as classes: a mask of that length would do
+
+    def slope(targets: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        given = logits.clone().requires_grad_()
+        extras = {"features": logits.exp(), "teacher_logits": logits.flip(1)}
+        return torch.autograd.grad(loss(given, targets, **extras), given)[0]
+
+    assert torch.equal(slope(labels.to(dtype)), slope(labels))

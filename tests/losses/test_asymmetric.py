@@ -173,7 +173,7 @@ def test_the_component_passes_its_keys_and_its_weight_on() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"margin": 1.0}, "margin must lie in 0 to 1"),
+        ({"margin": 1.0}, "margin must be 0 or more and below 1, not 1"),
         ({"gamma_negative": -1.0}, "gamma must be at least 0"),
         ({"normalize": "all"}, "normalize must be"),
     ],

@@ -114,3 +114,12 @@ def test_the_component_passes_its_keys_and_its_weight_on() -> None:
         logits, targets, class_counts=COUNTS, tau=0.7, weight=weight, normalize="positives"
     )
     assert loss(logits, targets) == expected
+
+
+@pytest.mark.parametrize("counts", [[5, 0, 0], [0, 5, 0]])
+def test_at_tau_0_the_only_class_with_images_has_no_offset(counts: list[int]) -> None:
+    label = counts.index(5)
+    loss = BalancedBinaryCrossEntropy(torch.tensor(counts), tau=0.0)
+    logits = torch.tensor([[1.0, -2.0, 0.5]])
+    found = loss(logits, torch.tensor([label]))
+    assert found.item() == pytest.approx(math.log1p(math.exp(-logits[0, label].item())) / 3)

@@ -98,3 +98,43 @@ def test_a_new_file_is_a_new_loss_and_gets_its_facts(plugin: str) -> None:
     loss = losses.build(plugin, {"scale": 3.0}, class_counts=COUNTS)
     assert plugin in losses.names()
     assert (loss.num_classes, loss.class_counts, loss.scale) == (3, COUNTS, 3.0)
+
+
+ON_A_SOFTMAX = [
+    n for n in losses.names() if losses.build(n, class_counts=COUNTS).activation == "softmax"
+]
+
+
+@pytest.mark.parametrize("kind", ["labels", "soft", "dense"])
+@pytest.mark.parametrize("name", ON_A_SOFTMAX)
+def test_one_logit_for_two_classes_is_refused_by_losses_on_a_softmax(name: str, kind: str) -> None:
+    loss = losses.build(name, class_counts=[5, 3], old_classes=[0, 1])
+    shape = (4, 1, 2) if kind == "dense" else (4, 1)
+    targets = torch.full(shape, 0.5) if kind == "soft" else torch.zeros(4, *shape[2:]).long()
+    with pytest.raises(ValueError, match="a softmax over one logit is always 1"):
+        loss(
+            torch.zeros(shape),
+            targets,
+            features=torch.ones(4, 2),
+            teacher_logits=torch.zeros(shape),
+        )
+
+
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "balanced_binary_cross_entropy"])
+def test_a_loss_of_one_class_says_that_one_output_is_for_two(name: str) -> None:
+    loss = losses.build(name, class_counts=[5])
+    with pytest.raises(ValueError, match="of 1 output do not fit a loss that was made for 1 class"):
+        loss(torch.zeros(2, 1), torch.tensor([0, 0]))
+
+
+@pytest.mark.parametrize("key", ["gama", "class_counts"])
+def test_a_key_that_a_loss_does_not_have_is_named(key: str) -> None:
+    with pytest.raises(ValueError, match=f"softmax_focal has no key '{key}': choose from gamma, "):
+        losses.build("softmax_focal", {key: 2.0}, class_counts=COUNTS)
+
+
+@pytest.mark.parametrize("targets", [[[1.0, 0.0]], [[0.0]]])
+def test_soft_targets_of_a_single_output_are_not_read_as_labels(targets: list[list[float]]) -> None:
+    loss = losses.build("balanced_binary_cross_entropy", class_counts=[5, 0])
+    found = loss(torch.zeros(1, 1), torch.tensor(targets))
+    assert found == loss(torch.zeros(1, 1), torch.tensor([0]))

@@ -56,7 +56,10 @@ def test_at_power_0_it_is_label_smoothing_with_class_weights_too() -> None:
 
 @pytest.mark.parametrize(
     ("keys", "message"),
-    [({"smoothing": 1.0}, "must lie in 0 to 1"), ({"power": -0.5}, "power must be 0 or more")],
+    [
+        ({"smoothing": 1.0}, "must be 0 or more and below 1, not 1"),
+        ({"power": -0.5}, "power must be 0 or more"),
+    ],
 )
 def test_what_does_not_fit_is_refused(keys: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

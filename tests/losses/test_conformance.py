@@ -117,7 +117,11 @@ class MisspeltException(CrossEntropy):
 
 
 class InapplicableException(CrossEntropy):
-    breaks: ClassVar[Mapping[str, str]] = {"single_output": "does not do binary tasks"}
+    breaks: ClassVar[Mapping[str, str]] = {"extreme_counts": "cannot take a million"}
+
+
+class NoFactAtKeys(CrossEntropy):
+    facts_at: ClassVar[tuple] = (({"tau": 1.0}, {"fixed_point": "uniform"}),)
 
 
 class NoSuchKey(CrossEntropy):
@@ -145,7 +149,8 @@ class NoSuchPoint(CrossEntropy):
     [
         (Rescaled, "slow_loop", "the loss is .*, not 1$"),
         (MisspeltException, "stated_facts", "breaks names 'emty_batch', which is not a check"),
-        (InapplicableException, "single_output", "states an exception, but is on a softmax"),
+        (InapplicableException, "extreme_counts", "an exception, but does not know class counts"),
+        (NoFactAtKeys, "stated_facts", r"facts_at names \['tau'\], which is not a key"),
         (NoSuchKey, "stated_facts", "names 'doubled_weights at gamma', which is not a check"),
         (OutdatedExceptionAtAKey, "doubled_weights", "no longer breaks it at normalize: long"),
         (NoSuchIdleKey, "stated_facts", r"idle names \['gamma'\], which is not a key"),

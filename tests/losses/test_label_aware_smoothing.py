@@ -130,7 +130,10 @@ def test_the_component_passes_its_keys_and_its_weight_on() -> None:
 
 @pytest.mark.parametrize(
     ("keys", "message"),
-    [({"smooth_head": 1.0}, "must lie in 0 to 1"), ({"shape": "flat"}, "shape must be concave")],
+    [
+        ({"smooth_head": 1.0}, "must be 0 or more and below 1, not 1"),
+        ({"shape": "flat"}, "shape must be concave"),
+    ],
 )
 def test_what_does_not_fit_is_refused(keys: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -18,6 +18,20 @@ def batch(size: int = 9) -> tuple[Tensor, Tensor]:
     return logits, torch.arange(size) % 3  # class 3 is absent
 
 
+@pytest.mark.parametrize("value", [-math.inf, -1e4, 1e4])
+def test_what_the_logit_of_a_class_without_images_is_changes_nothing(value: float) -> None:
+    logits, targets = batch()
+    logits[:, 3] = 0.0
+    found = []
+    for own in (0.0, value):
+        given = logits.clone()
+        given[:, 3] = own
+        given.requires_grad_()
+        loss = lade_loss(given, targets, class_counts=[100, 40, 20, 0])
+        found.append((loss.detach(), *torch.autograd.grad(loss, given)))
+    torch.testing.assert_close(found[1], found[0])
+
+
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
 @pytest.mark.parametrize("penalty", [0.0, 0.1])
 def test_it_follows_its_equation(alpha: float, penalty: float) -> None:

@@ -43,6 +43,8 @@ MUTANTS: list[tuple[type[nn.Module], str, str]] = [
     (m.ViewsItsLogits, "memory_layout", "the loss of transposed logits"),
     (m.BroadcastsTargets, "shapes_that_do_not_fit", "targets .6, 1. for .* are not an error"),
     (m.TakesAnyLabel, "wrong_labels", "label -1 of 4 classes is no IndexError"),
+    (m.OneLogitForTwoClasses, "single_output", "softmax over a single output is .*, and no error"),
+    (m.UniformAtEveryTau, "fixed_point", "lands on .* at tau=0.0, where the uniform prior is"),
     (m.MatrixProduct, "autocast", "the loss under autocast"),
     (m.DrawsNoise, "repeated_call", "the loss of the same batch again"),
     (m.ForgetsTheMinus, "descent", "makes the true classes less likely"),

@@ -19,15 +19,30 @@ NORMALISATIONS = {
 }
 
 
-def of_every_normalisation() -> list[losses.Loss]:
-    facts = {n: losses.build(n, class_counts=COUNTS).is_mean_over_samples for n in losses.names()}
-    names = sorted(name for name, is_mean in facts.items() if is_mean and name not in DRAWN)
-    defaults = {n: getattr(losses.build(n, class_counts=COUNTS), "normalize", None) for n in names}
-    return [
-        losses.build(name, {"normalize": normalize}, class_counts=COUNTS)
-        for name in names
-        for normalize in NORMALISATIONS.get(str(defaults[name]), ())
-    ]
+def of_every_normalisation() -> list[tuple[str, dict[str, str]]]:
+    """Name every loss that is a mean, with the keys of each of its normalisations."""
+    found: list[tuple[str, dict[str, str]]] = []
+    for name in losses.names():
+        loss = losses.build(name, class_counts=COUNTS)
+        if loss.is_mean_over_samples and name not in DRAWN:
+            ways = NORMALISATIONS.get(getattr(loss, "normalize", ""), ())
+            found += [(name, {"normalize": way}) for way in ways] or [(name, {})]
+    return found
+
+
+def expect_parts_to_make_the_whole(loss: losses.Loss, logits: Tensor, targets: Tensor) -> None:
+    num_outputs = logits.shape[1]
+    generator = torch.Generator().manual_seed(1)
+    features = torch.rand(len(logits), 3, generator=generator, dtype=torch.float64)
+
+    def of(part: slice) -> Tensor:
+        extras = {"features": features[part], "teacher_logits": logits[part].flip(1)}
+        return loss(logits[part], targets[part], **extras)
+
+    normalizers = torch.stack([loss.normalizer(targets[p], num_outputs=num_outputs) for p in PARTS])
+    shares = loss.divisor(normalizers) / loss.divisor(normalizers.sum())
+    means = torch.stack([of(part) for part in PARTS])
+    assert (shares * means).sum().item() == pytest.approx(of(slice(None)).item(), rel=1e-6)
 
 
 def batch(*, soft: bool) -> tuple[Tensor, Tensor]:
@@ -41,15 +56,48 @@ def batch(*, soft: bool) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(
-    "loss", of_every_normalisation(), ids=lambda x: f"{type(x).__name__}-{x.normalize}"
+    ("name", "keys"), of_every_normalisation(), ids=lambda x: x if isinstance(x, str) else str(x)
 )
-@pytest.mark.parametrize("soft", [False, True], ids=["labels", "soft"])
+@pytest.mark.parametrize("kind", ["labels", "ignored", "soft", "dense"])
 def test_a_mean_is_the_sum_of_its_parts_means_by_their_divisors(
-    loss: losses.Loss, *, soft: bool
+    name: str, keys: dict[str, str], kind: str
 ) -> None:
-    logits, targets = batch(soft=soft and loss.takes_soft_targets)
+    loss = losses.build(name, keys, class_counts=COUNTS)
+    loss.set_progress(9, 10)
     loss.set_weight(WEIGHT)
-    normalizers = torch.stack([loss.normalizer(targets[part], num_outputs=5) for part in PARTS])
-    shares = loss.divisor(normalizers) / loss.divisor(normalizers.sum())
-    means = torch.stack([loss(logits[part], targets[part]) for part in PARTS])
-    assert (shares * means).sum().item() == pytest.approx(loss(logits, targets).item(), rel=1e-6)
+    logits, targets = batch(soft=kind == "soft" and loss.takes_soft_targets)
+    if kind == "dense" and loss.dense:
+        logits, targets = torch.stack([logits, -logits], 2), torch.stack([targets, targets], 1)
+        targets[:4, 1] = -100
+    elif kind == "ignored":
+        targets[[0, 2, 6, 9]] = -100  # of a part that has others, and of one that has none
+    expect_parts_to_make_the_whole(loss, logits, targets)
+
+
+ONE_A_CLASS = sorted(
+    name
+    for name in losses.names()
+    if losses.build(name, class_counts=COUNTS).activation == "sigmoid"
+)
+
+
+@pytest.mark.parametrize("normalize", NORMALISATIONS["elements"])
+@pytest.mark.parametrize("name", ONE_A_CLASS)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.bfloat16])
+def test_targets_of_several_labels_count_their_positives(
+    name: str, normalize: str, dtype: torch.dtype
+) -> None:
+    loss = losses.build(name, {"normalize": normalize}, class_counts=COUNTS)
+    logits, _ = batch(soft=False)
+    expect_parts_to_make_the_whole(loss, logits, (logits > 0.3).to(dtype))
+
+
+@pytest.mark.parametrize("name", ONE_A_CLASS)
+@pytest.mark.parametrize("normalize", NORMALISATIONS["elements"])
+@pytest.mark.parametrize("is_soft", [False, True])
+def test_a_single_output_counts_its_positives(name: str, normalize: str, *, is_soft: bool) -> None:
+    loss = losses.build(name, {"normalize": normalize}, class_counts=[30, 8])
+    logits, labels = batch(soft=False)
+    labels = labels.clamp_max(1)
+    targets = torch.nn.functional.one_hot(labels, 2).double() if is_soft else labels
+    expect_parts_to_make_the_whole(loss, logits[:, :1], targets)

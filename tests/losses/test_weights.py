@@ -133,3 +133,21 @@ def test_an_infinite_power_is_refused() -> None:
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(ValueError, match=r"scheme must be none, .*, explicit, .*not 'sqrt'"):
         class_weights([3, 2], scheme="sqrt")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "key", "message"),
+    [
+        ("inverse", "beta", "scheme 'inverse' has no key 'beta': it takes none$"),
+        ("effective_number", "bata", "no key 'bata': choose from beta; did you mean beta"),
+        ("none", "beta", "scheme 'none' has no key 'beta'"),
+    ],
+)
+def test_a_key_that_a_scheme_does_not_have_is_named(scheme: str, key: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        class_weights([3, 2], scheme=scheme, **{key: 0.9})
+
+
+def test_a_scheme_that_is_misspelt_gets_the_nearest() -> None:
+    with pytest.raises(ValueError, match="not 'effectve_number'; did you mean effective_number"):
+        class_weights([3, 2], scheme="effectve_number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,12 +11,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import models
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
+from engine.training import build
+from engine.training.setup import load_dataset
+from engine.training.start_weights import start_weights
 from models.heads.learnable_scaling import LearnableScaling
 from models.heads.linear import Linear
 from models.heads.tau_normalised import TauNormalised, tau_normalised
-from tests._runs import folder_of, small_run, weights_of
+from tests._runs import folder_of, small_config, small_run, weights_of
 
 FIRST = (
     "model=cifar_resnet8",
@@ -141,3 +146,59 @@ def test_a_second_stage_keeps_the_head_of_the_first(stages: dict[str, Path], hea
     words = [f"model.head={head}", f"model.init_from={stages['first']}", "model.init_head=false"]
     with pytest.raises(ConfigError, match=r"with model\.init_head=true"):
         load(overrides=words)
+
+
+# --- heads of another kind ------------------------------------------------------------------------
+
+
+def started(root: Path, run: Path, head: str, *, order: tuple[int, ...] = ()) -> models.Classifier:
+    """Return the model that begins with another run's weights, its classes in another order."""
+    words = (*FIRST, "model.freeze=true", f"model.head={head}", f"model.init_from={run}")
+    config = small_config(root, *words)
+    dataset = load_dataset(config)
+    if order:
+        names = tuple(dataset.class_names[label] for label in order)
+        dataset = dataclasses.replace(dataset, class_names=names)
+    start = start_weights(config, dataset)
+    assert start is not None
+    return build.build_model(config, dataset, start=start.state)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "key"),
+    [
+        ("learnable_scaling", "linear", "head.scale"),
+        ("learnable_scaling", "tau_normalised", "head.scale"),
+        ("first", "cosine", "head.bias"),
+    ],
+)
+def test_a_head_that_would_lose_a_part_is_refused(
+    tmp_path: Path, stages: dict[str, Path], theirs: str, ours: str, key: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        started(tmp_path, stages[theirs], ours)
+    (line,) = caught.value.mistakes
+    assert f"its head has {key}, for which model.head={ours} has no place" in line
+
+
+@pytest.mark.parametrize("theirs", ["cosine", "nearest_mean"])
+def test_directions_have_no_lengths_to_normalise(
+    tmp_path: Path, stages: dict[str, Path], nearest: Path, theirs: str
+) -> None:
+    words = (*FIRST, "model.head=cosine")
+    if theirs == "cosine":
+        small_run(tmp_path, *words)
+    run = nearest if theirs == "nearest_mean" else folder_of(tmp_path, *words)
+    with pytest.raises(ConfigError, match=f"is a run of model.head={theirs}, whose weights are"):
+        started(tmp_path, run, "tau_normalised")
+
+
+def test_a_second_stage_goes_on_with_its_classes_in_another_order(
+    tmp_path: Path, stages: dict[str, Path]
+) -> None:
+    order = (2, 0, 3, 1)
+    stage = stages["tau_normalised"]
+    moved = started(tmp_path, stage, "tau_normalised", order=order).state_dict()
+    weights = weights_of(stage)
+    assert torch.equal(moved["head.weight"], weights["head.weight"][list(order)])
+    assert torch.equal(moved["head.log_temperature"], weights["head.log_temperature"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.config.components import ROOT
+from engine.config.load import dump
 from engine.report import runs
 from tests._runs import folder_of, small_config, small_run
 
@@ -69,6 +71,38 @@ def test_what_cannot_be_read_is_named_and_the_others_are_listed(
     captured = capsys.readouterr()
     assert captured.err.startswith("passed over: los: unknown key")
     assert str(folder_of(root, *FOCAL)) in captured.out
+
+
+def test_what_was_set_aside_and_what_trackers_keep_are_no_runs(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of(root, *FOCAL)
+    place = tmp_path / "runs"
+    for name in (folder.name, f"{folder.name}.old-1", f"{folder.name}/wandb/run-1/files"):
+        (place / name).mkdir(parents=True)
+        shutil.copy(folder / "config.yaml", place / name)
+    assert [line["folder"] for line in listed(place, tmp_path)] == [str(place / folder.name)]
+    aside = f"passed over: {place / folder.name}.old-1: was set aside by --fresh\n"
+    assert capsys.readouterr().err == aside
+
+
+def test_what_is_set_is_all_that_makes_a_run_another_one(root: Path, tmp_path: Path) -> None:
+    words = ("runtime.precision=bfloat16", "runtime.threads=1")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(dump(small_config(root, *words)), encoding="utf-8")
+    (line,) = listed(folder, tmp_path)
+    assert "runtime.precision=bfloat16" in line["set"]
+    assert "runtime.threads" not in line["set"]
+
+
+def test_a_list_that_cannot_be_written_is_one_line(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    file = tmp_path / "file" / "runs.csv"
+    assert runs.main([str(root), "--csv", str(file)]) == 1
+    assert capsys.readouterr() == ("", f"{file}: cannot be written: File exists\n")
 
 
 @pytest.mark.parametrize(

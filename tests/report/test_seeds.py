@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import train
+from engine.report.seeds import class_grid
+from engine.training.summary import ClassResult, RuleResult, Summary
 from tests._runs import small_words
 
 
@@ -33,3 +35,27 @@ def test_several_seeds_leave_one_report_that_the_last_line_names(
         expected = f"{statistics.mean(recalls):.3f} ± {statistics.stdev(recalls):.3f}"
         (row,) = re.findall(rf"^\| class{label} \|.*$", report, flags=re.MULTILINE)
         assert row.split(" | ")[3] == expected
+
+
+def summary_of(recalls: list[float | None]) -> Summary:
+    """A run whose classes have these recalls; None without a test image."""
+    classes = tuple(
+        ClassResult(
+            label=label, name=f"class{label}", group="many", train_images=200 - label,
+            recall=recall, precision=recall, f1=recall, support=0 if recall is None else 10,
+        )
+        for label, recall in enumerate(recalls)
+    )  # fmt: skip
+    last = RuleResult(epoch=1, val=None, test={}, classes=classes)
+    return Summary(
+        title="t", fingerprint="f", group="g", seed=0, split_fingerprint="s", code_hash="c",
+        headline="last", rules={"last": last}, oracle=None, selection="s",
+        class_counts=tuple(c.train_images for c in classes), group_sizes={}, notes=(), time={},
+    )  # fmt: skip
+
+
+def test_a_class_that_no_seed_ever_gets_right_is_among_the_lowest_recalls() -> None:
+    summaries = [summary_of([0.9, 0.5, 0.4, 0.0, None, 0.7])] * 2
+    grid = class_grid(summaries, most=4)
+    assert [row[0] for row in grid.rows] == ["class3", "class2", "class5", "class0"]
+    assert grid.title.endswith("lowest and highest 2 recalls of 5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,34 @@ def test_a_page_without_its_markers_is_named_and_neither_is_written(
     with pytest.raises(ConfigError, match=rf"{pages[broken].name}: needs the line"):
         write(*pages, results=tmp_path)
     assert [page.read_text(encoding="utf-8") for page in pages] == before
+
+
+def differences(section: str, table: str) -> dict[str, str]:
+    """Map the methods of a table of docs/results.md to their differences in balanced accuracy."""
+    page = RESULTS_PAGE.read_text(encoding="utf-8").split(f"### {section}\n", 1)[1]
+    rows = page.split(f"**{table}**", 1)[1].strip().split("\n\n", 1)[0].splitlines()
+    column = rows[0].split(" | ").index(next(c for c in rows[0].split(" | ") if "difference" in c))
+    return {row.split(" | ")[0].strip("| "): row.split(" | ")[column] for row in rows[2:]}
+
+
+def test_what_the_page_on_losses_says_of_digits_is_in_the_table() -> None:
+    text = " ".join((RESULTS_PAGE.parent / "losses.md").read_text(encoding="utf-8").split())
+    assert "softmax focal is not distinguishable from cross-entropy in balanced accuracy" in text
+    assert (
+        "LADE, balanced softmax, logit adjustment at tau 1.5, balanced sigmoids and LDAM-DRW lead"
+        in text
+    )
+    found = differences("Digits-LT", "Digits, factor 50: test, rule val")
+    assert not found["softmax_focal"].startswith("**")
+    methods = ("lade", "balanced_softmax", "logit_adjustment_tau_1.5", "ldam_drw")
+    for method in (*methods, "balanced_binary_cross_entropy"):
+        assert found[method].startswith("**+"), f"{method} no longer leads: {found[method]}"
+
+
+def test_differences_that_the_results_sum_up_for_digits_are_in_a_table() -> None:
+    page = RESULTS_PAGE.read_text(encoding="utf-8")
+    paragraph = page.split("On Digits-LT at factor 50", 1)[1].split("\n\n", 1)[0]
+    cells = {number for cell in page.split("|") for number in cell.strip("* ").split()[:1]}
+    said = re.findall(r"[+−]0\.\d{3}", paragraph)
+    assert said
+    assert [number for number in said if number not in cells] == []

@@ -32,7 +32,9 @@ def cell(record: RunRecord) -> Cell:
     )
 
 
-def runs(values: Sequence[float], *, processor: str = "here", **changes: Any) -> list[RunRecord]:
+def runs(
+    values: Sequence[float | None], *, processor: str = "here", **changes: Any
+) -> list[RunRecord]:
     made = [line(seed=seed, value=value, **changes) for seed, value in enumerate(values)]
     hardware = {**made[0].hardware, "processor": processor}
     return [record.model_copy(update={"hardware": hardware}) for record in made]
@@ -77,6 +79,43 @@ def test_on_another_processor_rows_are_compared(
     assert where == "5 of 5 runs were rounded elsewhere: processor there then, here now"
     assert verdict.startswith("none of their rows" if holds else "not all of their rows")
     assert count.startswith("0 of 5 runs")
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"split_fingerprint": "f" * 12}, "split_fingerprint"),
+        ({"class_counts": (107, 27, 20, 9)}, "class_counts"),
+    ],
+)
+def test_no_processor_excuses_other_data(changes: dict[str, Any], names: str) -> None:
+    then = runs(THEN, processor="there")
+    found = compare([cell(r) for r in then], again=runs(THEN, **changes), committed=then)
+    assert not found.holds
+    assert len(found.lines) == 5 + 1
+    assert found.lines[0].startswith(f"{cell(then[0]).label}: {names} differ ")
+    assert ("the images are others" in found.lines[0]) == (names == "split_fingerprint")
+
+
+@pytest.mark.parametrize("is_now", [True, False])
+def test_a_number_that_one_side_lacks_is_no_rounding(*, is_now: bool) -> None:
+    then, again = runs(THEN, processor="there"), runs(NEAR)
+    lost = (again if is_now else then)[0]
+    (again if is_now else then)[0] = lost.model_copy(
+        update={"rules": line(value=None).rules},
+    )
+    found = compare([cell(r) for r in then], again=again, committed=then)
+    assert not found.holds
+    said = "0.8 committed, undefined now" if is_now else "undefined committed, 0.81 now"
+    assert f"rules differ (balanced accuracy {said})" in found.lines[0]
+    assert "n = 4: not distinguishable" in found.lines[1]
+    assert found.lines[3].startswith("none of their rows differs")
+
+
+def test_runs_that_diverge_on_both_machines_agree() -> None:
+    then = runs([None] * 5, processor="there")
+    again = runs([None] * 5)
+    assert compare([cell(r) for r in then], again=again, committed=then).holds
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from engine.config.components import ROOT
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.tables.record import RunRecord, append, from_run_folder, read
-from engine.training.files import WriteError
+from engine.tables.task import Task
+from engine.training.files import WriteError, write_text
 from tests._runs import folder_of, small_run, small_words
 
 WORDS = ("seed=3", "data.imbalance.seed=5")
@@ -99,6 +100,28 @@ def test_a_torn_last_line_is_dropped_when_read_and_when_added_to(
     other = record.model_copy(update={"fingerprint": "0" * 12})
     append(path, other)
     assert read(path) == [record, other]
+
+
+def test_a_file_is_parsed_once_until_it_is_replaced(
+    tmp_path: Path, record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, parsed = tmp_path / "lines.jsonl", list[Path]()
+
+    def counted(asked: Path) -> list[bytes]:
+        parsed.append(asked)
+        return asked.read_bytes().splitlines()
+
+    append(path, record)
+    monkeypatch.setattr("engine.tables.record._whole_lines", counted)
+    task = Task("t", path)
+    assert [task.left_of([]) for _ in range(3)] == [[], [], []]
+    read(path).clear()  # what a caller does to its list is its own affair
+    assert read(path) == [record]
+    assert len(parsed) == 1
+    other = record.model_copy(update={"title": record.title[::-1]})  # of the same length
+    write_text(path, f"{json.dumps(other.model_dump(mode='json'))}\n")
+    assert read(path) == [other]
+    assert len(parsed) == 2
 
 
 def test_a_damaged_line_is_named_and_nothing_is_written(tmp_path: Path, record: RunRecord) -> None:

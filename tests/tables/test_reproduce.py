@@ -6,18 +6,23 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.config.components import ROOT
+from engine.tables.recheck import place
 from engine.tables.record import append, read
+from engine.tables.table import read_table
 from engine.tables.table_file import TableFile
+from engine.training import provenance
 from engine.training.run_folder import RunFolder
 from reproduce import main
 from tests.tables._tables import cells_of, lines_of, write_table
@@ -239,15 +244,67 @@ def test_check_makes_the_runs_again_elsewhere_and_tells_a_number_that_differs(
         append(lines, record)
     asked = [str(table), "--results", str(lines), "--check", "--only", "focal", "--seeds", "1"]
     assert main(asked) == 0
-    assert "2 of 2 runs give the committed numbers, to the last digit" in capsys.readouterr().out
-    assert len(list((tmp_path / "runs" / "check" / "synthetic").iterdir())) == 2
+    output = capsys.readouterr().out
+    (place,) = (tmp_path / "runs" / "check").iterdir()
+    assert output.startswith(f"{place}: the runs are made again\n")
+    assert "2 of 2 runs give the committed numbers, to the last digit" in output
+    assert len(list((place / "synthetic").iterdir())) == 2
 
     wrong = records[0].rules["val"].model_copy(update={"recall": (1.0, 1.0, 1.0, 1.0)})
     append(lines, records[0].model_copy(update={"rules": {**records[0].rules, "val": wrong}}))
     assert main(asked) == 1
     output = capsys.readouterr().out
+    assert output.startswith(f"{place}: 2 of 2 runs are there from an earlier check by this code")
     assert "focal / factor 8 / seed 0 / subset 0: rules differ (balanced accuracy" in output
     assert "1 of 2 runs give the committed numbers" in output
+
+
+def test_a_row_and_a_setting_with_new_names_keep_their_runs(
+    tmp_path: Path,
+    made: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = tmp_path / "tiny.jsonl"
+    shutil.copy(made / "lines.jsonl", lines)
+    table = write_table(
+        tmp_path,
+        methods={"cross_entropy": [], "gamma 2": ["loss=softmax_focal"]},
+        # Names that have changed places.
+        settings={
+            "factor 2": ["data.imbalance.factor=8"],
+            "factor 8": ["data.imbalance.factor=2"],
+        },
+    )
+    monkeypatch.setattr("engine.tables.table_file.RESULTS", tmp_path)
+    printed = read_table(table).records
+    assert {record.method for record in printed} == {"cross_entropy", "gamma 2"}
+    for record in printed:
+        assert f"data.imbalance.{record.setting.replace(' ', '=')}" not in record.words
+    assert main([str(table), "--results", str(lines)]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith(f"{lines}: 8 lines have the names that the table gives now\n")
+    assert "not run yet" not in output and "focal" not in output
+    assert not (tmp_path / "runs").exists()
+    assert read(lines) == printed
+    assert main([str(table), "--results", str(lines)]) == 0
+    assert "names that the table gives" not in capsys.readouterr().out
+
+
+def test_a_check_takes_over_nothing_that_was_rounded_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = cells_of(write_table(tmp_path))
+    here = place(every)
+    assert here == place(every)
+    runtime = every[0].config.runtime.model_copy(update={"threads": 7})
+    config = every[0].config.model_copy(update={"runtime": runtime})
+    assert place([replace(every[0], config=config), *every[1:]]) != here
+    monkeypatch.setattr(provenance, "_processor", lambda: "another CPU")
+    elsewhere = place(every)
+    monkeypatch.undo()
+    monkeypatch.setattr(provenance, "package_version", lambda package: f"{package} 0.1")
+    assert len({here, elsewhere, place(every)}) == 3
 
 
 def test_runs_of_other_code_are_made_again_only_when_asked_to(

@@ -16,6 +16,7 @@ from engine.config.load import fingerprint, load_run_config
 from engine.config.mistakes import ConfigError
 from engine.tables.cells import cells, with_stages
 from engine.tables.commands import commands, config_of
+from engine.tables.names import names_of, renamed
 from engine.tables.record import append, read
 from engine.tables.table import Table, blocks_of
 from engine.tables.table_file import read_table_file
@@ -118,6 +119,15 @@ def test_a_second_stage_made_again_in_another_place_gives_its_numbers(
     assert main(asked) == 0
     assert "2 of 2 runs give the committed numbers, to the last digit" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["check"]
+
+
+def test_a_later_stage_is_known_by_its_config_whatever_its_line_is_called(
+    tmp_path: Path, made: Path
+) -> None:
+    names = names_of(read_table_file(write_table(tmp_path, **CHANGES)))
+    made_before = read(made / "lines.jsonl")
+    others = [r.model_copy(update={"method": "old", "setting": "name"}) for r in made_before]
+    assert renamed(others, names) == made_before
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import pty
@@ -24,7 +25,7 @@ from engine.tables import table_file
 from engine.tables.__main__ import main
 from engine.tables.dot_plot import draw
 from engine.tables.formats import latex, terminal
-from engine.tables.layout import Entry, Sheet
+from engine.tables.layout import Entry, Sheet, letters
 from engine.tables.options import OPTIONS, USAGE
 from engine.tables.record import RunRecord, from_run_folder, read
 from engine.tables.table import blocks_of, read_table, style_of
@@ -57,6 +58,30 @@ def mistake(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 # --- formats -------------------------------------------------------------------------------------
+
+
+def test_a_note_of_many_rows_has_one_mark_in_every_layout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [
+        record
+        for setting, words in (("one", QUIET), ("two", (*QUIET, "optim.weight_decay=0")))
+        for method, n in (("cross_entropy", 3), ("focal", 2), ("inverse_weights", 2))
+        for record in lines(method, BASE[:n], setting=setting, words=words)
+    ]
+    table = write_lines(tmp_path / "tiny.jsonl", records)
+    for options in ([], ["--metric", "accuracy"]):
+        text = output(capsys, table, *options, "--format", "markdown")
+        assert text.count("missing: seed 2") == (1 if options else 2)
+        assert "<sup>b</sup>" not in text
+        assert text.count("<sup>a</sup>") == 4 + (1 if options else 2)
+
+
+def test_there_is_always_another_mark() -> None:
+    marks = list(itertools.islice(letters(), 26 + 26**2 + 2))
+    assert len(set(marks)) == len(marks)
+    assert (marks[0], marks[25], marks[26], marks[701]) == ("a", "z", "aa", "zz")
+    assert marks[702:] == ["aaa", "aab"]
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "terminal"])

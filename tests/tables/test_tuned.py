@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,29 @@ def test_every_cell_is_searched_alike_in_all_but_what_only_it_has(table: Path) -
     assert spaces["cross_entropy", "sam"] == ["optim.lr"]
     assert spaces["logit_adjustment", "sam"] == ["optim.lr", "loss.tau"]
     assert found["cross_entropy", "sam"].base.optim.sam == 0.05
+
+
+@pytest.mark.parametrize(
+    ("methods", "settings", "changed"),
+    [
+        (["τ 1", "δ 1", "plain"], ["all"], ["τ 1", "δ 1"]),
+        (["c", "b-c"], ["a-b", "a", "d"], ["c in a-b", "b-c in a"]),
+    ],
+)
+def test_cells_whose_names_differ_do_not_share_a_study(
+    tmp_path: Path, methods: list[str], settings: list[str], changed: list[str]
+) -> None:
+    rows = {name: [f"loss.label_smoothing=0.{n}"] for n, name in enumerate(methods)}
+    columns = {name: [f"optim.weight_decay=0.{n}"] for n, name in enumerate(settings)}
+    changes = {"methods": rows, "settings": columns, "baseline": methods[0]}
+    found = searches(read_table_file(written(tmp_path, **changes)))
+    names = {pair: search.study for pair, search in found.items()}
+    assert len(set(names.values())) == len(methods) * len(settings)
+    for (row, setting), name in names.items():
+        is_changed = row in changed or f"{row} in {setting}" in changed
+        usual = f"tune-tiny-{setting}-{row}"
+        assert bool(re.fullmatch(r"[\w.-]+-[0-9a-f]{6}", name, re.ASCII)) == is_changed
+        assert (name == usual) == (not is_changed)
 
 
 def test_tuned_words_are_those_of_every_run_of_their_cell(table: Path) -> None:
@@ -267,6 +291,27 @@ def test_a_table_without_a_search_has_nothing_to_tune(
     table = write_table(tmp_path)
     assert main([str(table), "--tune"]) == 2
     assert "has no tune: SEARCH.yaml" in capsys.readouterr().err
+
+
+def test_a_cell_that_stops_early_is_not_tuned(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("engine.tuning.study.trials.NON_FINITE_IN_A_ROW", 1)
+    rates = {"optim.lr": {"float": [0.01, 1e30], "log": True}}
+    written(
+        table.parent,
+        search={
+            "budget": {"trials": 3},
+            "space": rates,
+            "enqueue": [{"optim.lr": 0.05}, {"optim.lr": 1e30}],
+        },
+        settings={"plain": ["data.imbalance.factor=8"]},
+        epochs=1,
+    )
+    assert main([str(table), "--tune"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("tune-tiny-plain-cross_entropy: 2 of 3 trials, as the last 1 diverged; ")
+    assert not tuned.tuned_file(read_table_file(table)).exists()
 
 
 def test_a_table_is_tuned_and_then_made_on_its_own_seeds(

@@ -19,6 +19,8 @@ from engine.report.page.content import page_of
 from engine.report.predictions_file import read_predictions_file
 from engine.training import logits
 from engine.training.logits import LogitFile, rows_of
+from engine.training.machine import machine
+from engine.training.setup import load_dataset, set_up
 from engine.training.summary import Summary
 from tests._runs import quiet_screen, small_config
 
@@ -107,6 +109,34 @@ def test_what_is_open_is_read_although_its_file_was_renamed_and_another_written(
     assert np.array_equal(np.load(tmp_path / "kept.npy"), rows)
     mapped = np.load(tmp_path / "kept.npy", mmap_mode="r")
     assert np.array_equal(rows_of(mapped, slice(2, 4)), rows[2:])
+
+
+def test_a_file_of_logits_goes_with_what_made_it_and_with_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "scratch"
+    first = LogitFile(path, (4, 3))
+    second = LogitFile(path, (4, 3))
+    del first
+    assert path.exists()
+    del second
+    assert not path.exists()
+
+
+def test_a_second_command_leaves_the_files_of_a_run_that_is_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logits, "IN_MEMORY", 0)
+    config = small_config(tmp_path)
+    dataset = load_dataset(config)
+    with machine(config.runtime) as computer:
+        running, second = (set_up(config, dataset, computer) for _ in range(2))
+        assessed = running.evaluator.assess("val", after_batch=lambda: None)
+        second.close()
+        assert isinstance(assessed.predictions.logits, LogitFile)
+        assessed.predictions.logits.keep_as(tmp_path / "kept.npy")
+        left = running.evaluator.assess("val", after_batch=lambda: None)
+        running.close()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["kept.npy"]
+    assert len(left.predictions.targets) == len(np.load(tmp_path / "kept.npy"))
 
 
 def test_a_large_split_takes_less_memory_than_its_probabilities_alone() -> None:

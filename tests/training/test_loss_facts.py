@@ -60,6 +60,16 @@ def test_processes_cannot_share_a_batch_that_a_loss_compares_as_a_whole(
         build.build_trainer(config, dataset, device=torch.device("cpu"))
 
 
+def test_mixing_where_no_process_has_two_images_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(tmp_path, "optim.batch_size=4", "mixup.cutmix=1", "schedule.epochs=1")
+    dataset = build.build_dataset(config)
+    monkeypatch.setattr(Processes, "current", staticmethod(lambda: Processes(0, 4)))
+    with pytest.raises(ConfigError, match=r"^mixup\.cutmix=1: has no effect, each process has one"):
+        build.build_trainer(config, dataset, device=torch.device("cpu"))
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -118,9 +118,11 @@ def test_a_run_that_was_cut_short_says_so_in_its_summary_and_on_the_screen(tmp_p
     assert f"note: {note}" in lines
 
 
-@pytest.mark.parametrize("epoch", [2, 3])
+@pytest.mark.parametrize(
+    ("epoch", "place"), [(2, "epoch 3, step 1"), (3, "the final predictions; training is over")]
+)
 def test_a_run_resumed_before_or_after_its_last_epoch_ends_where_it_would_have(
-    tmp_path: Path, epoch: int
+    tmp_path: Path, epoch: int, place: str
 ) -> None:
     class Stop(Exception):  # noqa: N818 - nothing went wrong
         pass
@@ -133,7 +135,10 @@ def test_a_run_resumed_before_or_after_its_last_epoch_ends_where_it_would_have(
     small_run(tmp_path / "whole", *words)
     with pytest.raises(Stop):
         small_run(tmp_path / "stopped", *words, report=report)
-    small_run(tmp_path / "stopped", *words)
+    text = io.StringIO()
+    config = small_config(tmp_path / "stopped", *words)
+    train.run(config, screen=Terminal(Console(file=text, width=200)))
+    assert f"resuming at {place}" in text.getvalue().splitlines()
     first, second = (folder_of(tmp_path / name, *words) for name in ("whole", "stopped"))
     assert len(rows_of(first)) == 3
     assert_same_run(first, second)

@@ -16,6 +16,8 @@ from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.training import checkpoint, head_start
 from engine.training.journal import Journal
+from engine.training.named_precision import settled
+from engine.training.run_folder import RunFolder
 from engine.training.setup import Setup
 from tests._runs import assert_same_run, folder_of, small_run, small_words
 
@@ -114,6 +116,21 @@ def test_a_run_that_has_not_begun_is_refused_where_its_start_is_gone(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"model.init_from={gone}: not a run folder: ")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_has_begun_is_found_where_its_precision_is_chosen_by_the_machine(
+    originals: list[Path], tmp_path: Path
+) -> None:
+    (start,) = copies(originals[:1], tmp_path / "from")
+    words = small_words(
+        tmp_path / "runs", *WORDS, f"model.init_from={start}", "runtime.precision=auto"
+    )
+    own = RunFolder.of(settled(load(overrides=words)))
+    shutil.rmtree(start)
+    assert train.main([*words, "--print-config"]) == 2
+    own.checkpoints.mkdir(parents=True)
+    (own.checkpoints / "last.pt").touch()
+    assert train.main([*words, "--print-config"]) == 0
 
 
 def test_a_run_that_is_set_aside_while_it_is_read_is_not_begun_anew_from_its_weights(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import resource
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -19,7 +22,7 @@ from engine.config.mistakes import ConfigError
 from engine.training.code_hash import code_files, code_hash
 from engine.training.files import read_json, write_bytes, write_json, write_text
 from engine.training.provenance import describe_segment
-from engine.training.run_folder import RunFolder
+from engine.training.run_folder import BusyError, RunFolder
 
 # --- whole or absent ------------------------------------------------------------------------------
 
@@ -113,6 +116,52 @@ def test_the_folder_is_free_again_after_an_error(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with folder.owned():
         assert folder.path.is_dir()
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_a_folder_that_is_set_aside_while_it_is_being_locked_is_not_owned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_taken: bool
+) -> None:
+    """--fresh in another process renames it between the opening and the locking of its file."""
+    folder, other = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    with folder.owned():
+        folder.summary.touch()
+    flock, stack = fcntl.flock, contextlib.ExitStack()
+
+    def too_late(lock: IO[str], operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        other.set_aside()
+        if is_taken:
+            stack.enter_context(other.owned())
+        flock(lock, operation)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    refused = pytest.raises(BusyError) if is_taken else contextlib.nullcontext()
+    with stack, refused, folder.owned():
+        assert not folder.summary.exists()
+        assert other.is_owned()
+    assert (tmp_path / "run.old-1" / "summary.json").exists()
+
+
+def test_who_only_asks_for_the_owner_keeps_nobody_from_becoming_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.owned():
+        pass
+    with (folder.path / "lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(asking, fcntl.LOCK_UN))
+        with folder.owned():
+            assert folder.is_owned()
+
+
+def test_an_empty_folder_is_not_set_aside(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.owned():
+        pass
+    assert folder.set_aside() is None
+    assert folder.path.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

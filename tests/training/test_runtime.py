@@ -311,6 +311,15 @@ def test_more_processes_than_devices_are_refused_by_each_of_them(
     assert choose_device("cpu") == torch.device("cpu")
 
 
+def test_processes_of_one_machine_do_not_share_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_cuda(monkeypatch, 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"cuda:1: 2 processes on this machine would share it"):
+        choose_device("cuda:1")
+
+
 def test_a_settled_config_names_what_auto_is_here_and_is_the_same_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -12,11 +12,13 @@ import yaml
 import sweep
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
-from engine.tuning.figures import drawing
+from engine.tuning.confirm import comparison_report
+from engine.tuning.figures import best_of_n_figures, drawing
 from engine.tuning.figures.best_of_n import best_of_n
 from engine.tuning.search import command_line
 from engine.tuning.search.checks import checked
 from engine.tuning.search.methods import check_epochs
+from engine.tuning.study import trials
 from tests._runs import small_words
 
 SPACE = {
@@ -159,8 +161,8 @@ def test_a_comparison_runs_says_what_it_found_and_goes_on_where_it_was(
 
     curves = list(csv.DictReader((folder / "best_of_n.csv").read_text().splitlines()))
     text = (tmp_path / "runs" / "both-focal" / "trials.csv").read_text()
-    trials = list(csv.DictReader(text.splitlines()))
-    values = [float(row["val/balanced_accuracy"]) for row in trials]
+    made = list(csv.DictReader(text.splitlines()))
+    values = [float(row["val/balanced_accuracy"]) for row in made]
     expected = best_of_n(values, direction="maximize").mean
     found = [float(row["expected_best"]) for row in curves if row["method"] == "focal"]
     assert found == pytest.approx(expected.tolist())
@@ -177,3 +179,29 @@ def test_a_comparison_runs_says_what_it_found_and_goes_on_where_it_was(
     assert "confirm:" not in again
     assert first[first.index("both: expected") :] == again[again.index("both: expected") :]
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("summary.json")} == before
+
+
+def test_a_method_that_stops_early_is_said_to_have_had_fewer_trials(
+    files: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trials, "NON_FINITE_IN_A_ROW", 1)
+    # What takes longer than the rest.
+    monkeypatch.setattr(drawing, "save_all", lambda *_: None)
+    monkeypatch.setattr(comparison_report, "save", lambda *_: None)
+    monkeypatch.setattr(best_of_n_figures, "comparison", lambda *_, **__: None)
+    rates = [{"optim.lr": 0.05}, {"optim.lr": 1e30}]
+    wild = {**SHARED, "set": {"loss": "softmax_focal"}, "enqueue": rates}
+    wild["space"] = {"optim.lr": {"float": [0.01, 1e30], "log": True}}
+    files["wild"] = written(tmp_path, "wild", wild)
+    tame = {**SHARED, "budget": {"trials": 3, "epochs": 1}, "confirm": {"top": 0}}
+    files["shared"] = written(tmp_path, "shared", tame)
+    searched = ("schedule", "optim.lr")
+    words = [word for word in small_words(tmp_path / "runs") if not word.startswith(searched)]
+    command = [*words, "--search", files["shared"], "--compare", files["plain"], files["wild"]]
+    assert sweep.main([*command, "--study", "both"]) == 0
+    output = capsys.readouterr().out
+    assert "wild: 2 of 3 trials, as the last 1 diverged: its best is that of fewer" in output
+    assert "plain: 3 of 3" not in output

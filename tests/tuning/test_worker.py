@@ -113,6 +113,25 @@ def test_a_worker_never_asks_while_others_hold_all_places(
     assert len(ended_trials(seat.study)) == 4
 
 
+def test_once_time_is_up_no_trial_begins_and_a_worker_waits_for_those_that_run(
+    seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = seat.asked()
+    trial.set_user_attr(OWNER, this_process(trial.number))
+    looks = []
+
+    def wait(_seconds: float) -> None:
+        looks.append(seat.states().count("RUNNING"))
+        seat.study.tell(trial.number, 1.0)
+
+    monkeypatch.setattr("engine.tuning.study.worker.time.sleep", wait)
+    worker = seat.worker()
+    worker.deadline = -math.inf
+    assert worker.run() == "timeout"
+    assert looks == [1]
+    assert seat.states().count("COMPLETE") == 1 and "RUNNING" not in seat.states()
+
+
 def test_a_claim_that_was_lost_while_asking_gives_the_trial_up(seat: Seat) -> None:
     """Another may have counted in the meantime and taken the last place."""
 

@@ -70,7 +70,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 def _folders(given: Sequence[Path]) -> list[Path]:
     """Return studies as they are, and of other folders the runs in them."""
     from engine.report.page.study import is_study
-    from engine.report.reading import run_folders
+    from engine.report.run_folders import run_folders
 
     studies = [path.expanduser() for path in given if is_study(path.expanduser())]
     return [*studies, *run_folders([path for path in given if path.expanduser() not in studies])]

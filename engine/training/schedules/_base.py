@@ -12,10 +12,12 @@ class Schedule:
 
     * ``moves``: the rate changes after the warm-up.
     * ``rising``: keys whose numbers must stand in rising order.
+    * ``fractions``: keys whose numbers are fractions of training, where the rate changes.
     """
 
     moves: ClassVar[bool] = True
     rising: ClassVar[tuple[str, ...]] = ()
+    fractions: ClassVar[tuple[str, ...]] = ()
 
     def factor(self, unit: int, *, units: int, begin: float) -> float:
         """Return the rate over the peak rate at ``unit``.

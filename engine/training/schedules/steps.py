@@ -18,6 +18,7 @@ class Steps(Schedule):
     """
 
     rising: ClassVar[tuple[str, ...]] = ("steps",)
+    fractions: ClassVar[tuple[str, ...]] = ("steps",)
 
     def __init__(
         self,

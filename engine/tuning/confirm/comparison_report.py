@@ -16,6 +16,7 @@ from engine.report.figures import save
 from engine.training.files import write_text
 from engine.tuning.confirm import closing_table, confirmed_rows, jobs, study_report
 from engine.tuning.confirm.candidates import Candidate, of_trial
+from engine.tuning.confirm.shortfalls import shortfall
 from engine.tuning.figures import best_of_n_figures
 from engine.tuning.figures.best_of_n import best_of_n
 from engine.tuning.study.trials import Objective, objectives, ranked
@@ -91,6 +92,12 @@ def report(found: ConfirmedMethods, folder: StudyFolder) -> ComparisonReport:
     shown: list[RenderableType] = [
         f"{name}: left out, no trial has ended with a finite value" for name in found.failed
     ]
+    short = [
+        f"{name}: {text}: its best is that of fewer than the other methods may have had"
+        for name, session in found.methods.items()
+        if (text := shortfall(session.search, session.study))
+    ]
+    shown += short
     if not found.methods:
         return ComparisonReport(shown, {})
     goal = found.objective
@@ -116,6 +123,7 @@ def report(found: ConfirmedMethods, folder: StudyFolder) -> ComparisonReport:
         shown += [*closing_table.verdicts(table), ""]
         shown += closing_table.explanation(table, seeds=found.seeds)
         text = closing_table.markdown([table], title=title, seeds=found.seeds)
+        text += "".join(f"{line}.\n" for line in short)
         write_text(folder.path / "confirm.md", text)
         write_text(folder.path / "confirm.csv", closing_table.csv_text([table]))
     shown.append(f"figure: {folder.figures / 'best_of_n.png'}")

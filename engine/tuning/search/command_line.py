@@ -87,6 +87,7 @@ OPTIONS = (
     "--help",
 )
 LONGEST_NAME = 100  # of a study that nobody named
+YAML = (".yaml", ".yml")
 STORAGE = "SWEEP_STORAGE"  # environment variable
 
 
@@ -118,16 +119,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     Raises:
         ConfigError: with every mistake that was found, one line each.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("words", nargs="*")
-    parser.add_argument("--search", type=Path)
-    parser.add_argument("--study")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--join", action="store_true")
-    parser.add_argument("--submit", type=Path)
-    parser.add_argument("--trials", type=int)
-    parser.add_argument("--compare", type=Path, nargs="+", default=[])
-    known, unknown = parser.parse_known_intermixed_args(argv)
+    known, unknown = _read(argv)
     mistakes = [
         f"{word}: unknown option{nearest(word, OPTIONS)}" for word in unknown if word[0] == "-"
     ]
@@ -166,10 +158,51 @@ def parse(argv: Sequence[str]) -> Arguments:
     return Arguments(search, compared, storage, known.workers, known.join, known.submit)
 
 
+def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the options and words of a command line, and what is unknown in it."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--search", type=Path)
+    parser.add_argument("--study")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--join", action="store_true")
+    parser.add_argument("--submit", type=Path)
+    parser.add_argument("--trials", type=int)
+    parser.add_argument("--compare", nargs="+", default=[])
+    known, unknown = parser.parse_known_intermixed_args(argv)
+    # A key=value word behind the files of --compare is none of them.
+    overrides = [word for word in known.compare if "=" in word and not word.endswith(YAML)]
+    known.words += overrides
+    known.compare = [Path(word) for word in known.compare if word not in overrides]
+    return known, unknown
+
+
+def for_another_process(argv: Sequence[str], *, join: bool) -> list[str]:
+    """Return the command line as another process gets it: without ``--submit``.
+
+    Files and key=value words come first: what stood behind an option that is left out would else
+    become one more file of ``--compare``.
+
+    Args:
+        argv: a command line that :func:`parse` takes.
+        join: whether the other process joins the study, as one worker.
+    """
+    known, _ = _read(argv)
+    words: list[str] = [*known.words]
+    for option in ("search", "study", "trials"):
+        if (value := getattr(known, option)) is not None:
+            words += [f"--{option}", str(value)]
+    if known.compare:
+        words += ["--compare", *map(str, known.compare)]
+    if join or known.join:
+        return [*words, "--join"]
+    return [*words, "--workers", str(known.workers)] if known.workers > 1 else words
+
+
 def without_storage(argv: Sequence[str]) -> list[str]:
     """Return the command line as it may be written down: a storage URL may hold a password."""
     return [word for word in argv if not word.startswith("storage=")]
 
 
 def _is_file(word: str) -> bool:
-    return word.endswith((".yaml", ".yml")) and "=" not in word
+    return word.endswith(YAML) and "=" not in word

@@ -152,15 +152,7 @@ def _gpus() -> list[str]:
 
 
 def _joining(argv: Sequence[str]) -> list[str]:
-    words = command_line.without_storage(argv)
-    for position, word in enumerate(words):
-        if word == "--workers":
-            words = words[:position] + words[position + 2 :]
-            break
-        if word.startswith("--workers="):
-            words = words[:position] + words[position + 1 :]
-            break
-    return [*words, "--join"]
+    return command_line.without_storage(command_line.for_another_process(argv, join=True))
 
 
 def _handed_over(storage: str | None) -> Mapping[str, str]:

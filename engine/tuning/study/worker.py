@@ -132,7 +132,9 @@ class Worker:
         if not self.is_wanted():
             return "alone"
         if time.monotonic() > self.deadline:
-            return "timeout"
+            # What is confirmed follows from all trials: a worker that went ahead of a trial still
+            # running would train other settings than the worker that ends it.
+            return "taken" if running else "timeout"
         if self.num_trials is None or len(ended) + len(running) < self.num_trials:
             return "free"
         return "taken"
