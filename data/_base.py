@@ -40,15 +40,32 @@ def data_root() -> Path:
     Raises:
         DataError: If nothing says where that cache is, as for a user without a home.
     """
-    chosen = os.environ.get("DATA_ROOT")
-    cache = os.environ.get("XDG_CACHE_HOME")
+    for key, below in (("DATA_ROOT", ""), ("XDG_CACHE_HOME", "tailfocus")):
+        if chosen := os.environ.get(key):
+            return expanded(chosen, key=key) / below
     try:
-        if chosen:
-            return Path(chosen).expanduser()
-        return (Path(cache).expanduser() if cache else Path.home() / ".cache") / "tailfocus"
+        return Path.home() / ".cache/tailfocus"
     except RuntimeError as error:
         raise DataError(
             "DATA_ROOT is not set and there is no home folder: set it to a folder for raw data"
+        ) from error
+
+
+def expanded(path: str, *, key: str) -> Path:
+    """Return a path whose ``~`` or ``~user`` is replaced by the home folder.
+
+    Args:
+        path: As spelled.
+        key: The config key or environment variable that it comes from.
+
+    Raises:
+        DataError: If there is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(
+            f"{key}={path}: {Path(path).parts[0]} has no home folder; write it in full"
         ) from error
 
 
@@ -95,6 +112,8 @@ class DiskImages:
         file_sizes: (N,) int64, size of each file in bytes.
         shape: Shape of every image once decoded.
         decoding: How files are decoded.
+        digests: Folder that keeps digests of their pixels, by which a split of them is
+            fingerprinted; None where it is by names and file sizes.
     """
 
     folder: Path
@@ -102,6 +121,7 @@ class DiskImages:
     file_sizes: np.ndarray
     shape: ImageShape
     decoding: Decoding = Decoding()
+    digests: Path | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -150,6 +170,8 @@ class Labelled:
             pixels in all lists of a pool, and different for all others; None where nobody looked.
         names: (N,) bytes, what each image is called in sentences: its file, from the folder of the
             data set; None where images are no files, or on disk and have their names themselves.
+        stored: The files that images in memory are told apart and fingerprinted by, as on disk;
+            None where the images are themselves.
     """
 
     images: Images
@@ -159,6 +181,7 @@ class Labelled:
     groups: np.ndarray | None = None
     contents: np.ndarray | None = None
     names: np.ndarray | None = None
+    stored: DiskImages | None = None
 
     @classmethod
     def of(
@@ -202,6 +225,8 @@ class Pool:
         group_kind: What a group of images is called in sentences, as in "split by smear".
         joins_copies: Whether a drawn validation split keeps images of equal contents together;
             false where contents were added to describe the splits of a run that has none.
+        may_share_groups: Whether a group may be in two of its own lists: the user allows it, or the
+            reader has looked itself. Else no run begins on such a pool.
     """
 
     train: Labelled
@@ -215,6 +240,7 @@ class Pool:
     verified: str = ""
     group_kind: str = "group"
     joins_copies: bool = True
+    may_share_groups: bool = False
 
 
 class Source(Protocol):
@@ -238,6 +264,7 @@ class Split:
         groups: As for :class:`Labelled`.
         contents: As for :class:`Labelled`.
         names: As for :class:`Labelled`.
+        stored: As for :class:`Labelled`.
     """
 
     images: Images
@@ -248,6 +275,7 @@ class Split:
     groups: np.ndarray | None = None
     contents: np.ndarray | None = None
     names: np.ndarray | None = None
+    stored: DiskImages | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -256,6 +284,11 @@ class Split:
         """Return what an image is called in sentences: its file, else its number in its list."""
         names = self.images.names if isinstance(self.images, DiskImages) else self.names
         return f"number {self.index[position]}" if names is None else os.fsdecode(names[position])
+
+    @property
+    def identified_by(self) -> Images:
+        """The images, or the files that they are told apart and fingerprinted by."""
+        return self.images if self.stored is None else self.stored
 
     def trained_on(self, *, whole: bool) -> Images:
         """Return the images that training takes; ``whole`` where it crops whole images."""
@@ -278,6 +311,7 @@ class Split:
             groups=groups,
             contents=contents,
             names=names,
+            stored=None if self.stored is None else self.stored.select(index),
         )
 
 
@@ -326,6 +360,7 @@ class LongTailed:
         mean: Per-channel mean in [0, 1] that images are normalised with.
         std: Per-channel standard deviation in [0, 1] that images are normalised with.
         split_fingerprint: 12 hex digits that change when a split or an image does.
+        former_fingerprints: Those that earlier versions gave the same splits.
         whole_fingerprint: The same of the splits before they were cut down to some classes, which
             the runs of a sequence share.
         classes: Which classes are trained on, taught and tested.
@@ -359,6 +394,11 @@ class LongTailed:
     source_notes: tuple[str, ...] = ()
     verified: str = ""
     has_groups: bool = False
+    former_fingerprints: tuple[str, ...] = ()
+
+    def has_fingerprint(self, fingerprint: str) -> bool:
+        """Return whether it is that of the splits, be it an earlier version's."""
+        return fingerprint in (self.split_fingerprint, *self.former_fingerprints)
 
     @property
     def splits(self) -> dict[str, Split]:

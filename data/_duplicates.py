@@ -98,12 +98,9 @@ def _grouped(index: np.ndarray, keys: np.ndarray) -> list[np.ndarray]:
 
 def _all(digest: Callable[[Path], bytes], paths: list[Path]) -> Iterable[bytes]:
     """Return the digest of each file, in threads; show the progress if there are many."""
-    if len(paths) < _MANY:
-        with ThreadPoolExecutor() as pool:
-            return list(pool.map(digest, paths))
     found: list[bytes] = []
     with (
-        progress("looking for duplicates", total=len(paths)) as advance,
+        progress("looking for duplicates", total=len(paths), least=_MANY) as advance,
         ThreadPoolExecutor() as pool,
     ):
         for start in range(0, len(paths), _CHUNK):

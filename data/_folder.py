@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data._base import DataError
+from data._base import DataError, expanded
 from data._folder_groups import BY_FOLDER, check_group_by, group_names, number_groups
 from data._groups import merge_groups, split_groups
 from data._held_out import hold_out
@@ -151,7 +151,8 @@ def list_folder(
         if compare is not None:
             contents = compare(Listing(folder, tuple(class_names), splits))
             splits = {name: replace(own, contents=contents[name]) for name, own in splits.items()}
-        notes.append(move_test(splits, test_fraction))
+        prefix = b"" if places["train"] == "." else os.fsencode(f"{places['train']}/")
+        notes.append(move_test(splits, test_fraction, prefix=prefix))
     order = [name for name in ("train", "val", "test") if name in splits]
     return Listing(folder, tuple(class_names), {name: splits[name] for name in order}, tuple(notes))
 
@@ -186,8 +187,9 @@ def find_folder(root: Path, path: str, *, key: str) -> Path:
     Raises:
         DataError: If there is none.
     """
-    candidates = [Path(path).expanduser().absolute()]
-    if not Path(path).expanduser().is_absolute():
+    given = expanded(path, key=key)
+    candidates = [given.absolute()]
+    if not given.is_absolute():
         candidates.append(root / path)
     for folder in candidates:
         with readable(folder, key=key):
@@ -356,14 +358,26 @@ def _nested(path: str, group_by: str | None) -> str:
     )
 
 
-def move_test(splits: dict[str, Files], fraction: float) -> str:
+def move_test(
+    splits: dict[str, Files], fraction: float, *, prefix: bytes = b"", may_part_copies: bool = False
+) -> str:
     """Move a share of ``train`` to ``test``, groups and copies as a whole; return what to say.
+
+    Args:
+        splits: By name; changed in place.
+        fraction: Share of each class.
+        prefix: Of the name of every training file, which no draw goes by: that of a split's folder.
+        may_part_copies: Whether groups may be drawn one by one, though they share an image, where
+            no others can be spared.
 
     Raises:
         DataError: If nothing can be moved.
     """
     whole = splits["train"]
-    is_test = _draw_test(whole, fraction)
+    if whole.groups is None:
+        is_test = _draw_by_name(whole, fraction, prefix=prefix)
+    else:
+        is_test = _draw_groups(whole, whole.groups, fraction, may_part_copies=may_part_copies)
     splits["train"] = whole.select(np.flatnonzero(~is_test))
     splits["test"] = whole.select(np.flatnonzero(is_test))
     how = "the names of its files"
@@ -375,27 +389,30 @@ def move_test(splits: dict[str, Files], fraction: float) -> str:
     )
 
 
-def _draw_test(files: Files, fraction: float) -> np.ndarray:
+def _draw_groups(
+    files: Files, groups: np.ndarray, fraction: float, *, may_part_copies: bool
+) -> np.ndarray:
+    """Return which files (N,) are test: those of whole groups, that share an image as one."""
+    merged = [] if files.contents is None else [merge_groups(groups, files.contents)]
+    for whole in (*merged, *([groups] if may_part_copies or not merged else [])):
+        parts = split_groups(files.targets.numpy(), whole, shares=(1 - fraction, fraction))
+        if parts.any():
+            return parts == 1
+    why = "; those that share an image count as one" if merged and not may_part_copies else ""
+    raise DataError(
+        f"data.test_fraction={fraction:g}: leaves test empty, no group can be spared{why}"
+    )
+
+
+def _draw_by_name(files: Files, fraction: float, *, prefix: bytes) -> np.ndarray:
     """Return which files (N,) are test: those whose names have the smallest hashes in their class.
 
     So the draw is the same on every machine, and few files move when some are added. Every class
-    keeps a training image, and gives a test image if it has two. With groups it is whole ones.
-    Files of equal content are drawn together, as far as it is known.
+    keeps a training image, and gives a test image if it has two. Files of equal content are drawn
+    together, as far as it is known.
     """
-    if files.groups is not None:
-        shares = (1 - fraction, fraction)
-        groups = files.groups
-        if files.contents is not None:
-            groups = merge_groups(groups, files.contents)
-        parts = split_groups(files.targets.numpy(), groups, shares=shares)
-        if not parts.any():
-            why = "" if groups is files.groups else "; those that share an image count as one"
-            raise DataError(
-                f"data.test_fraction={fraction:g}: leaves test empty, no group can be spared{why}"
-            )
-        return parts == 1
     digests = np.array(
-        [hashlib.sha256(b"/".join(n.split(b"/")[-2:])).digest() for n in files.names]
+        [hashlib.sha256(name.removeprefix(prefix)).digest() for name in files.names.tolist()]
     )
     labels = files.targets.numpy()
     orders, sizes = [], []

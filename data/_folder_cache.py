@@ -71,7 +71,7 @@ class FolderCache:
         if not (is_alike and is_whole):
             parts["train"] = dataclasses.replace(
                 parts["train"],
-                files=self._on_disk(listing, "train", training),
+                files=self.on_disk(listing, "train", decoding=training),
                 is_trained_as_tested=is_alike,
             )
         return parts
@@ -82,17 +82,17 @@ class FolderCache:
         Raises:
             DataError: If a file cannot be decoded, sizes differ, or there is no room.
         """
-        if self.decoding.size is not None and self._bytes(listing) > limit:
-            return self._all_on_disk(listing)
+        if self.decoding.size is not None and self.num_bytes(listing) > limit:
+            return {name: self.on_disk(listing, name) for name in listing.splits}
         entry = self._entry(listing)
         mapped = _open(entry, listing)
         if mapped is not None and sum(images.nbytes for images in mapped.values()) <= limit:
             return dict(mapped)
         shape = self._shape(listing, self.decoding)
-        total = self._bytes(listing)
+        total = self.num_bytes(listing)
         if total > limit:
             self._check_shapes(listing, shape)
-            return self._all_on_disk(listing)
+            return {name: self.on_disk(listing, name) for name in listing.splits}
         with written_whole(
             entry, needed=total, is_whole=lambda: _open(entry, listing) is not None
         ) as scratch:
@@ -125,14 +125,24 @@ class FolderCache:
             np.save(scratch / "found.npy", found)
         return numbered(listing, found)
 
-    def _bytes(self, listing: Listing) -> int:
+    def num_bytes(self, listing: Listing) -> int:
+        """Return how much room the decoded images of all splits take.
+
+        Raises:
+            DataError: If the first file is no image, and its size is that of all.
+        """
         num_images = sum(len(files) for files in listing.splits.values())
         return num_images * math.prod(self._shape(listing, self.decoding))
 
-    def _all_on_disk(self, listing: Listing) -> dict[str, Images]:
-        return {name: self._on_disk(listing, name, self.decoding) for name in listing.splits}
+    def on_disk(
+        self, listing: Listing, split: str, *, decoding: Decoding | None = None
+    ) -> DiskImages:
+        """Return the images of a split as files, decoded as they are tested if not said otherwise.
 
-    def _on_disk(self, listing: Listing, split: str, decoding: Decoding) -> DiskImages:
+        Raises:
+            DataError: As for :meth:`num_bytes`.
+        """
+        decoding = decoding or self.decoding
         files, shape = listing.splits[split], self._shape(listing, decoding)
         return DiskImages(listing.folder, files.names, files.sizes, shape, decoding)
 
@@ -166,7 +176,10 @@ class FolderCache:
                 for path, found in zip(chunk, pool.map(header, chunk), strict=True):
                     _check_same(path, found, first=paths[0], shape=shape)
                 advance(len(chunk))
-        with written_whole(checked, needed=0, is_whole=checked.is_dir):
+        with (
+            contextlib.suppress(DataError),  # nowhere to write it: it is done again next time
+            written_whole(checked, needed=0, is_whole=checked.is_dir),
+        ):
             pass  # the empty folder says that it was done
 
     def _decode_all(self, listing: Listing, scratch: Path, *, shape: ImageShape) -> None:

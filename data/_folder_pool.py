@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
-from data._base import DEEPEST, DataError, Decoding, DiskImages, Pool, Size
+from data._base import DEEPEST, DataError, Decoding, DiskImages, Labelled, Pool, Size
 from data._decode import quiet_pillow
+from data._duplicates import compare_readable
 from data._folder import Listing
 from data._folder_cache import FolderCache
 from data._grey import LOOKED_AT, grey_notes
@@ -22,6 +24,10 @@ STATISTICS = {
     # As in data/dataloader.py of github.com/facebookresearch/classifier-balancing.
     "inaturalist": ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192)),
 }
+# Bytes of decoded images up to which files are compared and splits are fingerprinted by pixels,
+# wherever the images are: what data.cache_gb holds by default. Beyond that reading all files, or
+# decoding some of them, takes too long, and names stand for images.
+_MOST_LOOKED_AT = 4e9
 
 
 def folder_cache(
@@ -59,9 +65,12 @@ def folder_pool(
     normalize: str,
     title: str,
     contents: Mapping[str, np.ndarray] | None = None,
+    has_facts: bool = True,
     verified: str = "",
 ) -> Pool:
     """Return the images of a listing: decoded in memory maps, or on disk where they are too many.
+
+    Where they are changes nothing of the splits that are drawn of them, nor their fingerprint.
 
     Args:
         listing: The files.
@@ -70,7 +79,8 @@ def folder_pool(
         normalize: ``train``, ``weights``, or a key of ``STATISTICS``.
         title: Name of the data set in tables.
         contents: What the files of each split are told apart by; None looks for equal ones unless
-            the images stay on disk.
+            there are too many.
+        has_facts: Whether the sizes of files count; false where there are too many to ask for each.
         verified: As of :class:`Pool`.
 
     Raises:
@@ -84,11 +94,16 @@ def folder_pool(
     with quiet_pillow():
         deep = grey_notes(paths, grey_bits=cache.decoding.grey_bits)
         parts = cache.parts(listing, limit=limit)
-    if contents is None and not isinstance(parts["train"].images, DiskImages):
-        contents = cache.contents(listing)
+    total = sum(part.images.nbytes for part in parts.values() if isinstance(part.images, Tensor))
+    is_looked_at = has_facts and (total or cache.num_bytes(listing)) <= _MOST_LOOKED_AT
+    if contents is None and is_looked_at:
+        known = {s: own.contents for s, own in listing.splits.items() if own.contents is not None}
+        contents = known if len(known) == len(parts) else cache.contents(listing)
     parts = {
         split: replace(
-            part,
+            _by_pixels(part, cache)
+            if is_looked_at
+            else _by_names(part, cache.on_disk(listing, split), with_sizes=has_facts),
             groups=listing.splits[split].groups,
             contents=None if contents is None else contents[split],
         )
@@ -110,4 +125,44 @@ def folder_pool(
         std=std,
         notes=(*listing.notes, *deep),
         verified=verified,
+        may_share_groups=True,  # a listing of files has been looked at
     )
+
+
+def may_be_looked_at(num_images: int, size: Size | None) -> bool:
+    """Return whether so many images may be few enough; of unknown size they may."""
+    return size is None or num_images * 3 * size.height * size.width <= _MOST_LOOKED_AT
+
+
+def contents_of_few(
+    listing: Listing, cache: FolderCache, *, without: Collection[Path]
+) -> dict[str, np.ndarray] | None:
+    """Return what the files of each split are told apart by, None where there are too many.
+
+    Args:
+        listing: The files.
+        cache: Where it is kept which files are equal.
+        without: Those of them that cannot be read.
+
+    Raises:
+        DataError: If another file cannot be read.
+    """
+    if cache.num_bytes(listing.without(without)) > _MOST_LOOKED_AT:
+        return None
+    return compare_readable(listing, without, cache.contents)
+
+
+def _by_pixels(part: Labelled, cache: FolderCache) -> Labelled:
+    """Return images that are fingerprinted by their pixels, be they on disk."""
+    if not isinstance(part.images, DiskImages):
+        return part
+    return replace(part, images=replace(part.images, digests=cache.folder))
+
+
+def _by_names(part: Labelled, files: DiskImages, *, with_sizes: bool) -> Labelled:
+    """Return images that are fingerprinted by the names of their files, be they in memory."""
+    if not with_sizes:
+        files = replace(files, file_sizes=np.zeros_like(files.file_sizes))
+    if isinstance(part.images, DiskImages):
+        return replace(part, images=files)
+    return replace(part, stored=files)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ def check_lists(
     test_fraction: float | None,
     with_facts: bool,
     refuse: Refuse,
+    compare: Callable[[Listing], Mapping[str, np.ndarray] | None] | None = None,
 ) -> CheckedLists:
     """Check lists, and return their files and classes.
 
@@ -52,6 +54,8 @@ def check_lists(
         with_facts: Whether size and date of every file are needed.
         refuse: What is done with a sentence about images or groups in two splits, and about missing
             files, which are left out where it returns; a split may then be empty.
+        compare: What numbers files by their content, by split, or returns None for too many, before
+            test is drawn; copies are then kept together.
 
     Raises:
         DataError: If anything else is wrong with a path, a label, or between the lists.
@@ -79,7 +83,10 @@ def check_lists(
         splits[split] = files if are_all_there else files.select(np.flatnonzero(facts.is_there))
     notes += classes.notes
     if test_fraction is not None and len(splits["train"]):  # else no image is there
-        notes.append(move_test(splits, test_fraction))
+        contents = None if compare is None else compare(Listing(folder, names, splits))
+        if contents is not None:
+            splits = {name: replace(own, contents=contents[name]) for name, own in splits.items()}
+        notes.append(move_test(splits, test_fraction, may_part_copies=True))
     order = [split for split in ("train", "val", "test") if split in splits]
     listing = Listing(folder, names, {split: splits[split] for split in order}, tuple(notes))
     return CheckedLists(listing, verified)

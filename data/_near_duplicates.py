@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +13,13 @@ from torch.nn.functional import interpolate
 
 from data._base import Images
 from data._decode import decode, quiet_pillow
+from data._progress import progress
 
 _ROWS, _COLUMNS = 8, 9
 _CHUNK = 4096  # images hashed together
 _PAIRS = 2**23  # hashes compared together
+_FILES = 256  # given to threads at a time
+_MANY = 1_000  # files to decode from which on the progress is shown
 
 
 class NearPairs(NamedTuple):
@@ -53,17 +57,31 @@ def difference_hashes(images: Tensor) -> np.ndarray:
 def image_hashes(images: Images) -> np.ndarray:
     """Return a 64-bit hash (N,) uint64 of each image.
 
-    Images on disk are decoded one by one, as their decoding says but neither resized nor cropped.
+    Images on disk are decoded in threads as they are tested, so that they have the hashes that
+    they would have in memory.
 
     Raises:
         DataError: If a file cannot be decoded.
     """
     if isinstance(images, Tensor):
         return difference_hashes(images)
-    options = vars(replace(images.decoding, size=None, crop_ratio=1.0))
-    with quiet_pillow():
-        every = (decode(images.path(position), **options) for position in range(len(images)))
-        return np.concatenate([difference_hashes(image[None]) for image in every])
+    options = vars(images.decoding)
+    paths = [images.path(position) for position in range(len(images))]
+
+    def hash_of(path: Path) -> np.ndarray:
+        return difference_hashes(decode(path, **options)[None])
+
+    found: list[np.ndarray] = []
+    with (
+        quiet_pillow(),
+        progress("hashing", total=len(paths), least=_MANY) as advance,
+        ThreadPoolExecutor() as pool,
+    ):
+        for start in range(0, len(paths), _FILES):
+            chunk = paths[start : start + _FILES]
+            found += pool.map(hash_of, chunk)
+            advance(len(chunk))
+    return np.concatenate(found)
 
 
 def near_pairs(first: np.ndarray, second: np.ndarray, *, most_bits: int) -> NearPairs:

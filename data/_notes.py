@@ -12,7 +12,7 @@ import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
-from data._base import Classes, Pool, Split
+from data._base import Classes, Labelled, Pool, Split
 
 _MOST_NOTES = 5  # classes named one by one before a note sums them up
 _MOST_NAMED = 20  # classes listed in one note
@@ -26,7 +26,8 @@ class Validation:
 
     Args:
         per_class: Balanced: validation images of every class, from what training leaves over.
-        fraction: Not balanced: this share of each class's training images.
+        fraction: Not balanced: this share of each class's training images, as nearly as whole
+            groups allow.
         group: Where the data set knows which images belong together (smear, patient, track), hold
             out whole groups; false draws image by image, and tables say what that mixes.
     """
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
         val: Positions of the validation images.
         drawn: (C,) training images of each class before validation took its own.
         kept: (C,) training images of each class.
+        num_spared: Images of held-out groups that neither training nor validation takes.
         is_drawn: Whether the seed of the imbalance had a choice: some class has more images than
             it trains on.
     """
@@ -55,6 +57,7 @@ class Plan(NamedTuple):
     val: np.ndarray
     drawn: np.ndarray
     kept: np.ndarray
+    num_spared: int
     is_drawn: bool
 
 
@@ -73,6 +76,16 @@ def sacrifice_notes(
     return [
         f"{class_names[c]} keeps {kept[c]} of {drawn[c]} images: {given[c]} went to validation"
         for c in giving
+    ]
+
+
+def spared_notes(plan: Plan) -> list[str]:
+    """Say how many images of held-out groups are in no split."""
+    if not plan.num_spared:
+        return []
+    return [
+        f"{_counted(plan.num_spared, 'image')} of held-out groups are in no split: validation is "
+        "cut as training is"
     ]
 
 
@@ -168,7 +181,7 @@ def _lacking_note(names: Sequence[str], num_classes: int, *, what: str) -> list[
     return [f"{len(names)} of {num_classes} classes {have} no {what} image: {listed}"]
 
 
-def group_notes(splits: Mapping[str, Split | None], *, kind: str) -> list[str]:
+def group_notes(splits: Mapping[str, Split | Labelled | None], *, kind: str) -> list[str]:
     """Say how many groups each split has, and how many are in two of them."""
     groups = {
         name: np.unique(split.groups)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data._base import DataError
+from data._base import DataError, expanded
 from data._folder import readable
 
 
@@ -26,7 +26,7 @@ def find_unpacked(
     """
     places = [root / name for name in names]
     if path is not None:
-        given = Path(path).expanduser()
+        given = expanded(path, key="data.path")
         places = [given.absolute(), *([] if given.is_absolute() else [root / given])]
     for folder in places:
         if all((folder / part).exists() for part in holds):

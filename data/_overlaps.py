@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +16,10 @@ from torch import Tensor
 
 from data._base import Classes, DataError, Images, Split
 from data._near_duplicates import image_hashes, near_pairs
+from data._progress import progress
 
+_CHUNK = 256  # files given to threads at a time
+_MANY = 1_000  # files to read from which on the progress is shown
 _LEFT_OUT = "data.drop_duplicates"
 # What gives up images, and to which splits: never test.
 _GIVING = (("val", ("test",)), ("train", ("test", "val")))
@@ -32,7 +37,7 @@ class _Prints:
     """What N images are recognised by.
 
     Args:
-        contents: Digest of each image.
+        contents: Number or digest of what each image shows.
         hashes: (N,) uint64, of how each looks; None where only equal images count.
     """
 
@@ -53,13 +58,23 @@ def content_digests(images: Images) -> Iterator[bytes]:
         for image in images.contiguous().numpy():
             yield hashlib.sha256(image).digest()
         return
-    for position in range(len(images)):
-        path = images.path(position)
-        try:
-            with path.open("rb") as file:
-                yield hashlib.file_digest(file, "sha256").digest()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror})") from error
+    total = len(images)
+    with (
+        progress("comparing files", total=total, least=_MANY) as advance,
+        ThreadPoolExecutor() as pool,
+    ):
+        for start in range(0, total, _CHUNK):
+            positions = range(start, min(start + _CHUNK, total))
+            yield from pool.map(_file_digest, map(images.path, positions))
+            advance(len(positions))
+
+
+def _file_digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def number_contents(digests: Mapping[str, Iterable[bytes]]) -> dict[str, np.ndarray]:
@@ -113,10 +128,11 @@ def without_overlaps(
     Raises:
         DataError: If a class would be left without training images, or validation without any.
     """
+    there = {name: split for name, split in splits.items() if split is not None}
+    are_known = all(split.contents is not None for split in there.values())
     prints = {
-        name: _prints(split.images, with_hashes=most_bits is not None)
-        for name, split in splits.items()
-        if split is not None
+        name: _prints(split, are_known=are_known, with_hashes=most_bits is not None)
+        for name, split in there.items()
     }
     left = _with_contents(splits, prints)
     notes = []
@@ -157,9 +173,11 @@ def without_overlaps(
     return Cleaned(left, tuple(notes))
 
 
-def _prints(images: Images, *, with_hashes: bool) -> _Prints:
-    contents = np.array(list(content_digests(images)), dtype="V32")
-    return _Prints(contents, image_hashes(images) if with_hashes else None)
+def _prints(split: Split, *, are_known: bool, with_hashes: bool) -> _Prints:
+    contents = split.contents if are_known else None
+    if contents is None:
+        contents = np.array(list(content_digests(split.identified_by)), dtype="V32")
+    return _Prints(contents, image_hashes(split.images) if with_hashes else None)
 
 
 def _with_contents(

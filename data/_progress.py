@@ -8,8 +8,17 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(description: str, *, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal, two plain lines elsewhere; yield what takes each advance."""
+def progress(description: str, *, total: int, least: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal, two plain lines elsewhere; yield what takes each advance.
+
+    Args:
+        description: What is done.
+        total: Number of images.
+        least: From how many on anything is shown.
+    """
+    if total < least:
+        yield lambda _: None
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,

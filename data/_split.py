@@ -27,19 +27,26 @@ from data._groups import merge_groups, split_groups
 from data._held_out import hold_out
 from data._imbalance import Imbalance, class_label, class_orders, class_sizes
 from data._notes import (
+    SHARED_GROUPS,
     Plan,
     Validation,
     class_notes,
     group_notes,
     is_balanced,
     sacrifice_notes,
+    spared_notes,
     test_notes,
     title_of,
     validation_notes,
 )
 from data._one_vs_rest import binary_pool
 from data._overlaps import near_notes, without_overlaps
-from data._statistics import ChannelStatistics, channel_statistics, split_fingerprint
+from data._statistics import (
+    ChannelStatistics,
+    channel_statistics,
+    former_fingerprints,
+    split_fingerprint,
+)
 
 _NOT_LOOKED = (
     "copies of an image under another name are not looked for, as {:,} images stay on disk: "
@@ -75,7 +82,8 @@ def build(
     Nothing depends on the seed of the run.
 
     Where the data set knows which images belong together, whole groups are held out first, and the
-    training subset is drawn from the others.
+    training subset is drawn from the others. Of a class that is cut, validation takes no more of
+    them than its share of the images drawn; the others are in no split.
 
     Classes are left out last: the runs of a sequence that learns some classes after others draw
     the same images and normalise them alike, and labels stay those of the whole data set.
@@ -99,9 +107,10 @@ def build(
             those that look like one.
 
     Raises:
-        DataError: If the data set does not allow what is asked for.
+        DataError: If the data set does not allow what is asked for, or has a group in two splits.
     """
     pool = source.load()
+    _check_groups(pool)
     if normalization is not None:
         pool = replace(pool, mean=normalization[0], std=normalization[1])
     if one_vs_rest is not None:
@@ -127,6 +136,7 @@ def build(
     )
     whole = split_fingerprint(drawn._asdict())
     fingerprint = whole if splits == drawn else split_fingerprint(splits._asdict())
+    former = former_fingerprints(splits._asdict())
     splits = _compared(splits)
     image_notes = (
         *pool.notes,
@@ -149,6 +159,7 @@ def build(
             pool, validation, val_counts, class_names=[pool.class_names[c] for c in chosen.trained]
         ),
         *test_notes(pool, chosen, splits.test.targets),
+        *spared_notes(plan),
         *group_notes(splits._asdict(), kind=pool.group_kind),
         *class_notes(chosen, pool.class_names),
     )
@@ -162,6 +173,7 @@ def build(
         mean=statistics.mean,
         std=statistics.std,
         split_fingerprint=fingerprint,
+        former_fingerprints=former,
         whole_fingerprint=whole,
         classes=chosen,
         val_is_balanced=val_counts is not None and is_balanced(val_counts),
@@ -175,6 +187,17 @@ def build(
     )
 
 
+def _check_groups(pool: Pool) -> None:
+    """Refuse a group that is in two lists of a pool, unless that is meant."""
+    parts = {"train": pool.train, "val": pool.val, "test": pool.test}
+    for note in group_notes(parts, kind=pool.group_kind):
+        if note.startswith(SHARED_GROUPS) and not pool.may_share_groups:
+            raise DataError(
+                f"{pool.title}: {note}; draw its splits by group (data._groups.split_groups), or "
+                "say that they are meant to share some (Pool(may_share_groups=True))"
+            )
+
+
 def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary: bool) -> Plan:
     """Decide the positions of the training and validation images in the training list."""
     names = pool.class_names
@@ -186,29 +209,33 @@ def _plan(pool: Pool, imbalance: Imbalance, validation: Validation, *, is_binary
     orders = class_orders(imbalance, [classes.positions(label) for label in range(len(names))])
     joined = pool.train.contents if pool.joins_copies else None
     if validation and validation.group and pool.train.groups is not None:
-        is_val = _whole_groups(
+        is_held = _whole_groups(
             pool.train, pool.train.groups, validation, seed=imbalance.seed, contents=joined
+        )
+        is_val = _cut_as_training(
+            is_held, orders, validation=validation, drawn=drawn, available=available
         )
     else:
         sizes = _validation_sizes(validation, drawn=drawn, available=available, class_names=names)
         # Where there are groups, data.validation.group=false asks for a draw image by image.
         contents = joined if pool.train.groups is None else None
-        is_val = hold_out(orders, sizes, contents=contents)
+        is_held = is_val = hold_out(orders, sizes, contents=contents)
         if sizes.any() and not is_val.any():
             raise HoldOutError(
                 "data.validation leaves the validation split empty: images are held out with all "
                 "their copies, and no class can spare some; set data.validation.per_class and "
                 "data.validation.fraction to null"
             )
-    held_out = np.bincount(pool.train.targets.numpy()[is_val], minlength=len(names))
+    held_out = np.bincount(pool.train.targets.numpy()[is_held], minlength=len(names))
     kept = np.minimum(drawn, available - held_out)
-    train = [order[~is_val[order]][:keep] for order, keep in zip(orders, kept, strict=True)]
+    train = [order[~is_held[order]][:keep] for order, keep in zip(orders, kept, strict=True)]
     asked = kept if imbalance.kind == "none" else drawn
     return Plan(
         np.sort(np.concatenate(train)),
         np.flatnonzero(is_val),
         drawn=asked,
         kept=kept,
+        num_spared=int(is_held.sum() - is_val.sum()),
         is_drawn=bool((kept < available).any()),
     )
 
@@ -322,6 +349,35 @@ def _whole_groups(
     )
 
 
+def _cut_as_training(
+    is_held: np.ndarray,
+    orders: Sequence[np.ndarray],
+    *,
+    validation: Validation,
+    drawn: np.ndarray,
+    available: np.ndarray,
+) -> np.ndarray:
+    """Return which images (N,) of held-out groups are validation: the share of those drawn.
+
+    A class of which training takes all images keeps what whole groups give it.
+
+    Raises:
+        HoldOutError: If none is.
+    """
+    assert validation.fraction is not None
+    is_val = is_held.copy()
+    sizes = np.floor(validation.fraction * drawn + 0.5).astype(np.int64)
+    for label in np.flatnonzero(drawn < available):
+        own = orders[label][is_held[orders[label]]]
+        is_val[own[: max(0, len(own) - sizes[label])]] = False
+    if not is_val.any():
+        raise HoldOutError(
+            f"data.validation.fraction={validation.fraction:g} leaves the validation split empty: "
+            "set it higher or to null"
+        )
+    return is_val
+
+
 def _validation_sizes(
     validation: Validation,
     *,
@@ -369,6 +425,7 @@ def _whole(part: Labelled) -> Split:
         groups=part.groups,
         contents=part.contents,
         names=part.names,
+        stored=part.stored,
     )
 
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+import numpy as np
+from annotated_types import Ge, Gt, Interval, Le, Lt
 
-from data._base import DataError, Pool, Refuse, refuse
-from data._folder import find_folder, readable
-from data._folder_pool import folder_cache, folder_pool
+from data._base import DataError, Pool, Refuse, expanded, refuse
+from data._folder import Listing, find_folder, readable
+from data._folder_pool import contents_of_few, folder_cache, folder_pool, may_be_looked_at
 from data._list_file import ListFile, read_list
 from data._lists import check_lists
 
@@ -53,6 +54,8 @@ class ImageList:
             were made with.
         title: Name of the data set in tables; by default that of the published lists, else the name
             of the folder.
+        grey_bits: Bits in use of 16-bit greyscale files, of which the upper 8 are kept; X-rays
+            often fill 12.
 
     Raises:
         DataError: If a key is missing or names nothing.
@@ -92,6 +95,7 @@ class ImageList:
         cache_gb: Annotated[float, Ge(0)] = 4.0,
         normalize: Literal["train", "imagenet", "inaturalist", "weights"] = "imagenet",
         title: str = "",
+        grey_bits: Annotated[int, Interval(ge=8, le=16)] = 16,
     ) -> None:
         for key, value in (("root", root), ("train", train)):
             if not value:
@@ -124,6 +128,7 @@ class ImageList:
             crop_ratio=crop_ratio,
             interpolation=interpolation,
             exif_orientation=exif_orientation,
+            grey_bits=grey_bits,
         )
         self._cache_bytes = cache_gb * 1e9
         self._normalize = normalize
@@ -172,22 +177,29 @@ class ImageList:
                 "data.columns: has no effect, no list is a table (.csv, .tsv) or JSON; leave it out"
             )
         self._check_groups(lists)
+        # Without sizes and dates an entry of the cache could not tell when a file changes.
         may_be_cached = self._may_be_cached(lists)
+        has_facts = may_be_looked_at(sum(map(len, lists.values())), self._cache.decoding.size)
+
+        def compare(listing: Listing) -> dict[str, np.ndarray] | None:
+            return contents_of_few(listing, self._cache, without=without)
+
         checked = check_lists(
             lists,
             self._folder,
             class_names=self._class_names,
             test_fraction=self._test_fraction,
-            with_facts=may_be_cached,
+            with_facts=may_be_cached or has_facts,
             refuse=refuse,
+            compare=compare if has_facts else None,
         )
         pool = folder_pool(
             checked.listing.without(without),
             self._cache,
-            # Without sizes and dates an entry of the cache could not tell when a file changes.
             limit=self._cache_bytes if may_be_cached else 0,
             normalize=self._normalize,
             title=self._title or checked.verified or self._folder.name,
+            has_facts=has_facts,
             verified=checked.verified,
         )
         if self._columns is None or len(self._columns) < 3:
@@ -221,7 +233,7 @@ class ImageList:
 
     def _find(self, name: str, *, key: str) -> Path:
         """Return the file that a key names, from here, from ``root``, or from the raw data."""
-        given = Path(name).expanduser()
+        given = expanded(name, key=key)
         places = [Path.cwd(), self._folder, self._raw_data]
         candidates = list(dict.fromkeys(place / given for place in places))
         for file in candidates:

@@ -18,6 +18,11 @@ import pytest
 from PIL import Image
 
 import train
+from data import DataError, data_root
+from data.chula_rbc12 import ChulaRbc12
+from data.image_folder import ImageFolder
+from data.image_list import ImageList
+from data.infrared_solar import InfraredSolar
 from engine.config.components import ROOT
 from tests.data._files import write_folder, write_image
 from tests.report._wandb_log import history
@@ -298,6 +303,33 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     assert_refused(pets.train(), "DATA_ROOT is not set and there is no home folder")
+
+
+@pytest.mark.parametrize("variable", ["DATA_ROOT", "XDG_CACHE_HOME"])
+def test_a_variable_that_names_the_home_folder_of_nobody_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("DATA_ROOT", raising=False)
+    monkeypatch.setenv(variable, "~nosuchuser/d")
+    with pytest.raises(DataError, match=f"{variable}=~nosuchuser/d: ~nosuchuser has no home"):
+        data_root()
+
+
+@pytest.mark.parametrize(
+    ("source", "key"),
+    [
+        (lambda path: ImageFolder(Path(), path=path), "data.path"),
+        (lambda path: InfraredSolar(Path(), path=path).load(), "data.path"),
+        (lambda path: ChulaRbc12(Path(), path=path).load(), "data.path"),
+        (lambda path: ImageList(Path(), root=path, train="a", test="b"), "data.root"),
+        (lambda path: ImageList(Path(), root=".", train=path, test="b"), "data.train"),
+    ],
+)
+def test_a_path_of_data_in_the_home_folder_of_nobody_is_named(
+    source: Callable[[str], object], key: str
+) -> None:
+    with pytest.raises(DataError, match=f"{key}=~nosuchuser/x: ~nosuchuser has no home folder"):
+        source("~nosuchuser/x")
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -93,6 +93,20 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert {page for page in TEXTS if page != "README.md"} - linked == set()
 
 
+def test_every_finding_is_linked_from_the_page_on_other_libraries() -> None:
+    linked = re.findall(r"\]\(\.\./findings/([\w.-]+)\)", TEXTS["docs/from_other_libraries.md"])
+    assert sorted(linked) == sorted(path.name for path in (ROOT / "findings").iterdir())
+
+
+def test_the_smears_of_the_table_are_those_that_have_cells() -> None:
+    text = TEXTS["docs/data.md"].replace("\n", " ")
+    ((every, unlabelled, empty),) = re.findall(
+        r"Of its (\d+) smears (\d+) have no label file and (\d+) one without", text
+    )
+    (held,) = re.findall(r"22,106 cells in (\d+) smears", text)
+    assert int(held) == int(every) - int(unlabelled) - int(empty)
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_no_line_of_a_page_is_too_long_to_read_in_a_terminal(page: str) -> None:
     own = re.sub(r"<!-- `python -m .*?<!-- The end", "", TEXTS[page], flags=re.DOTALL)

@@ -90,7 +90,7 @@ def card_of(config: Config, *, most_bits: int | None = None) -> Card:
         image_shape=dataset.image_shape,
         files=files,
         faults=tuple(described.faults),
-        noise=seed_noise(RunFolder.of(config).path.parent, title=dataset.title),
+        noise=seed_noise(RunFolder.of(config).path.parent, config),
         notes=(*dataset.notes, *limits.notes),
     )
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import data
 
+_CHUNK = 256  # files given to threads at a time
+_MANY = 1_000  # files from which on the progress is shown
+
 
 @dataclass(frozen=True)
 class FileFacts:
@@ -34,15 +37,23 @@ class FileFacts:
 
 
 def look_at(paths: Sequence[Path], *, options: Mapping[str, Any]) -> FileFacts:
-    """Open and decode every file.
+    """Open and decode every file, in threads; show the progress if there are many.
 
     Args:
         paths: of the files.
         options: of :func:`data.file_fact`.
     """
     fact_of = functools.partial(data.file_fact, **options)
-    with data.quiet_pillow(), ThreadPoolExecutor() as pool:
-        found = list(pool.map(fact_of, paths))
+    found: list[data.FileFact | str] = []
+    with (
+        data.quiet_pillow(),
+        data.progress("looking at files", total=len(paths), least=_MANY) as advance,
+        ThreadPoolExecutor() as pool,
+    ):
+        for start in range(0, len(paths), _CHUNK):
+            chunk = paths[start : start + _CHUNK]
+            found += pool.map(fact_of, chunk)
+            advance(len(chunk))
     whole = [fact for fact in found if not isinstance(fact, str)]
     return FileFacts(
         num=len(paths),

@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel
 
 from engine.config import rules
+from engine.config.homes import unknown_homes
 from engine.config.layers import Layer, leaves, merge, read_file, read_words
 from engine.config.mistakes import ConfigError
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, standard
@@ -83,7 +84,9 @@ def load(
     ]:
         merged = merge(merged, layer)
     config = validate(merged, mistakes)
-    if config is not None:
+    homeless = [] if config is None else list(unknown_homes(config))
+    mistakes += homeless
+    if config is not None and not homeless:
         mistakes += rules.check(config)
         mistakes += _Runs().mistakes(config, planned or {}, has_begun) if check_named_runs else []
     if mistakes or config is None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import data
+from engine.config.homes import expanded
 from engine.config.mistakes import ConfigError
 
 
@@ -149,7 +150,7 @@ def _listed(path: Path) -> list[Path]:
             names = [row[COLUMN] or "" for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError([f"{path}: cannot be read as a list of files ({error})"]) from error
-    return [path.parent / Path(name).expanduser() for name in names if name]
+    return [path.parent / expanded(name) for name in names if name]
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.config.homes import expanded
 from engine.config.messages import counted
 from engine.config.mistakes import ConfigError, nearest
 from engine.prediction.image_files import find
@@ -118,7 +119,7 @@ def _listed(path: Path) -> Iterator[tuple[str, Path]]:
     for number, row in enumerate(rows, start=2):
         if not row["file"] or not row["class"]:
             raise ConfigError([f"{path}:{number}: names no file or no class"])
-        yield row["class"], path.parent / Path(row["file"]).expanduser()
+        yield row["class"], path.parent / expanded(row["file"])
 
 
 def _nothing(found: dict[str, list[Path]], classes: Classes) -> str:

@@ -89,7 +89,11 @@ class Journal:
         """
 
         def past() -> Summary | None:
-            provenance.check_split(self.folder, self.identity["split_fingerprint"])
+            provenance.check_split(
+                self.folder,
+                self.identity["split_fingerprint"],
+                is_same=self.dataset.has_fingerprint,
+            )
             summary = provenance.finished_summary(self.folder, test=test)
             if summary is not None:
                 self._check_weights(named_weights(self.config))

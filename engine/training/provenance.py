@@ -52,14 +52,24 @@ def new_run_id(fingerprint: str) -> str:
     return f"{fingerprint}-{''.join(secrets.choice(alphabet) for _ in range(6))}"
 
 
-def check_split(folder: RunFolder, split_fingerprint: str) -> None:
+def check_split(
+    folder: RunFolder, split_fingerprint: str, *, is_same: Callable[[str], bool] = lambda _: False
+) -> None:
     """Refuse to resume or show a run that was made on another split.
+
+    Args:
+        folder: the run folder.
+        split_fingerprint: of the split as it is now.
+        is_same: says of another fingerprint whether it is of that split, too, as an earlier version
+            made it.
 
     Raises:
         ConfigError: the data or the drawn subset have changed, or there is no record of them.
     """
     past = _environment(folder)
-    if past is not None and past["split_fingerprint"] != split_fingerprint:
+    if past is None or past["split_fingerprint"] == split_fingerprint:
+        return
+    if not is_same(past["split_fingerprint"]):
         raise ConfigError(
             [
                 f"{folder.path}: was made on split {past['split_fingerprint']}, the data now give "

@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from data import Split, image_hashes, near_pairs
+from data import Split, _folder_pool, _overlaps, image_hashes, near_pairs
+from engine.card import files as card_files
 from engine.card.__main__ import main
 from engine.card.card import Card, card_of
 from engine.card.files import FileFacts
 from engine.card.seed_noise import seed_noise
 from engine.card.text import facts, markdown
-from engine.config.load import load
+from engine.config.load import load, load_run_config
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.report.resolution import (
@@ -359,10 +360,13 @@ def test_numbers_of_copies_are_those_of_the_notes(
         assert card.repeats.across == {("train", "test"): 0}
 
 
-def test_the_card_looks_for_copies_in_lists_whose_images_stay_on_disk(
-    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_card_looks_for_copies_in_lists_of_too_many_images_for_a_run_to_look(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
+    monkeypatch.setattr(_folder_pool, "_MOST_LOOKED_AT", 0)
+    for module in (_overlaps, card_files):
+        monkeypatch.setattr(module, "_MANY", 4)  # files from which on progress is shown
     copy = shutil.copytree(pets, tmp_path / "pets")
     shutil.copy(copy / "train/cat/000.png", copy / "test/cat/000.png")
     for split in ("train", "test"):
@@ -373,6 +377,9 @@ def test_the_card_looks_for_copies_in_lists_whose_images_stay_on_disk(
     given += ["data.train=train.txt", "data.test=test.txt", "data.validation.fraction=null"]
     config = load(overrides=[*given, f"track.root={tmp_path}"])
     card = card_of(config)
+    told = capsys.readouterr().err
+    assert f"looking at files: {sum(card.totals.values())} images" in told
+    assert "comparing files: " in told
     assert card.repeats is not None
     assert card.repeats.across == {("train", "test"): 1}
     said = "test images that are in train, too: 1 of 4 (test/cat/000.png = train/cat/000.png)"
@@ -551,12 +558,16 @@ def test_a_mistake_is_one_line(
 def test_the_noise_of_seeds_is_pooled_over_earlier_runs(tmp_path: Path) -> None:
     short = ("schedule.epochs=1", "model=cifar_resnet8")
     summaries = [small_run(tmp_path, *short, f"seed={seed}") for seed in range(2)]
-    found = seed_noise(tmp_path / "synthetic", title="Synthetic")
+    small_run(tmp_path, *short, "seed=2", "data.imbalance.seed=1")  # of another subset
+    config = load_run_config(next((tmp_path / "synthetic").glob("*")))
+    found = seed_noise(tmp_path / "synthetic", config)
     values = [summary.result.test["balanced_accuracy"] for summary in summaries]
     assert found is not None
     assert (found.num_configs, found.num_runs) == (1, 2)
     assert found.std == pytest.approx(np.std(np.array(values, dtype=float), ddof=1))
-    assert seed_noise(tmp_path / "synthetic", title="Digits") is None
+    section = config.data.model_copy(update={"one_vs_rest": "0"})
+    other = config.model_copy(update={"data": section})
+    assert seed_noise(tmp_path / "synthetic", other) is None
 
 
 def test_the_formats_and_sizes_that_are_not_named_are_counted(digits: Card) -> None:

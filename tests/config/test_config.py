@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from engine.config import components, rules, schema
 from engine.config import load as config_module
 from engine.config.components import names, read
+from engine.config.homes import PATHS
 from engine.config.load import CONFIG_VERSION, defaults, dump, fingerprint, flatten, load
 from engine.config.mistakes import ConfigError
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, standard
@@ -67,6 +68,14 @@ def test_python_values_have_the_precedence_of_the_command_line(write: Write) -> 
 @given(st.permutations(["loss=softmax_focal", "loss.gamma=1", "seed=3", "reweight=inverse"]))
 def test_the_order_of_words_never_matters(words: list[str]) -> None:
     assert load(overrides=words) == load(overrides=sorted(words))
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_the_home_folder_of_nobody_is_one_line(key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(overrides=[f"{key}=~nosuchuser/x"])
+    says = f"{key}=~nosuchuser/x: ~nosuchuser has no home folder; write it in full"
+    assert caught.value.mistakes == (says,)
 
 
 def test_a_section_set_to_a_plain_value_sets_its_choice(write: Write) -> None:

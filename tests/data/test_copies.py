@@ -9,8 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from data import DataError, Imbalance, Labelled, LongTailed, Pool, Source, Split, Validation, build
+from data import (
+    DataError,
+    DiskImages,
+    Imbalance,
+    Labelled,
+    LongTailed,
+    Pool,
+    Source,
+    Split,
+    Validation,
+    _folder_pool,
+    _statistics,
+    build,
+)
 from data._copies import compare_files
 from data.image_folder import ImageFolder
 from data.image_list import ImageList
@@ -94,8 +108,11 @@ def test_groups_that_share_an_image_are_validated_as_one(copied: Path) -> None:
     assert not any(AHEAD in note and note.startswith("val") for note in dataset.notes)
 
 
-def test_who_looks_for_the_copies_of_a_run_draws_its_validation_split(copied: Path) -> None:
-    """A run does not look where lists leave images on disk; the card does, and describes it."""
+def test_who_looks_for_the_copies_of_a_run_draws_its_validation_split(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run does not look where lists have too many images; the card does, and describes it."""
+    monkeypatch.setattr(_folder_pool, "_MOST_LOOKED_AT", 0)
     names = {s: sorted((copied / s).glob("*/*.png")) for s in ("train", "test")}
     for split, files in names.items():
         lines = [f"{file.relative_to(copied)} {file.parent.name}\n" for file in files]
@@ -231,15 +248,19 @@ def shelf(tmp_path: Path) -> Shelf:
     return found
 
 
-def test_lists_name_their_copies_where_images_are_decoded(shelf: Shelf) -> None:
-    assert drawn(shelf.source()).source_notes == (
+@pytest.mark.parametrize("keys", [{}, {"cache_gb": 0, "size": 6}])
+def test_lists_name_their_copies(shelf: Shelf, keys: dict[str, float]) -> None:
+    assert drawn(shelf.source(**keys)).source_notes == (
         "test images that are in train, too: 1 of 2 (b/7.png = a/1.png)",
         "train images that repeat another: 1 of 5 (b/0.png = a/1.png)",
         "train images in more than one class: 1 (b/0.png = a/1.png)",
     )
 
 
-def test_lists_whose_images_stay_on_disk_say_that_nobody_looked(shelf: Shelf) -> None:
+def test_lists_of_too_many_images_say_that_nobody_looked(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_folder_pool, "_MOST_LOOKED_AT", 0)
     source = shelf.source(cache_gb=0, size=6)
     (said,) = drawn(source).source_notes
     assert said.startswith("copies of an image under another name are not looked for, as 7 images")
@@ -247,6 +268,83 @@ def test_lists_whose_images_stay_on_disk_say_that_nobody_looked(shelf: Shelf) ->
     looked = drawn(source, drop_duplicates=True)
     assert not any("not looked for" in note for note in looked.source_notes)
     assert all(own.contents is not None for own in looked.splits.values())
+
+
+@pytest.fixture(scope="module")
+def twice(copied: Path) -> Path:
+    """The folder with a list of each of its splits, and an image of test in training, anew."""
+    with Image.open(copied / "test/cat/000.png") as image:
+        image.save(copied / "train/cat/zz.png", compress_level=0)
+    for split in ("train", "test"):
+        files = sorted((copied / split).glob("*/*.png"))
+        lines = [f"{file.relative_to(copied)} {file.parent.name}\n" for file in files]
+        (copied / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+    return copied
+
+
+def read(
+    twice: Path, *, name: str, cache_gb: float, size: int | None, **keys: object
+) -> LongTailed:
+    root, given = twice.parent / "root", {"cache_gb": cache_gb, "size": size}
+    source: Source = ImageFolder(root, path=str(twice), normalize="imagenet", **given)  # type: ignore[arg-type]
+    if name == "list":
+        lists = {split: str(twice / f"{split}.txt") for split in ("train", "test")}
+        source = ImageList(root, root=str(twice), **lists, **given)  # type: ignore[arg-type]
+    return drawn(source, Validation(None, 0.3), **keys)
+
+
+@pytest.mark.parametrize("name", ["folder", "list"])
+@pytest.mark.parametrize("most", [4e9, 0])
+@pytest.mark.parametrize("keys", [{}, {"drop_duplicates": True, "near_duplicates": 2}])
+def test_where_images_are_kept_changes_neither_splits_nor_their_fingerprint(
+    twice: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    most: float,
+    keys: dict[str, object],
+) -> None:
+    monkeypatch.setattr(_folder_pool, "_MOST_LOOKED_AT", most)
+    for size in (4, None):
+        kept, on_disk = (read(twice, name=name, cache_gb=gb, size=size, **keys) for gb in (4, 0))
+        assert isinstance(kept.train.images, torch.Tensor)
+        assert isinstance(on_disk.train.images, DiskImages)
+        for split, own in kept.splits.items():
+            assert own.index.tolist() == on_disk.splits[split].index.tolist()
+        assert kept.split_fingerprint == on_disk.split_fingerprint
+
+
+@pytest.mark.parametrize("name", ["folder", "list"])
+def test_a_fingerprint_that_earlier_versions_made_of_the_same_splits_is_known(
+    twice: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """They hashed pixels wherever images were in memory, and else names."""
+    small = read(twice, name=name, cache_gb=0, size=4)
+    in_memory = read(twice, name=name, cache_gb=4, size=4)
+    monkeypatch.setattr(_folder_pool, "_MOST_LOOKED_AT", 0)
+    by_names = read(twice, name="folder", cache_gb=0, size=4).split_fingerprint
+    if name == "folder":
+        assert small.split_fingerprint != by_names
+        assert small.has_fingerprint(by_names)
+        assert not in_memory.has_fingerprint(by_names)
+        large = read(twice, name=name, cache_gb=4, size=4)
+        assert large.has_fingerprint(in_memory.split_fingerprint)
+    assert small.has_fingerprint(small.split_fingerprint)
+    assert not small.has_fingerprint("0" * 12)
+
+
+def test_the_digest_of_many_pixels_on_disk_is_kept_while_the_files_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_statistics, "_MANY", 4)
+    pets = write_folder(tmp_path / "pets", {s: {"cat": 4, "dog": 4} for s in ("train", "test")})
+    keys = {"path": str(pets), "cache_gb": 0, "normalize": "imagenet", "size": 4}
+    before = drawn(ImageFolder(tmp_path, **keys)).split_fingerprint  # type: ignore[arg-type]
+    with monkeypatch.context() as patch:
+        patch.setattr(_statistics, "decode", None)
+        again = drawn(ImageFolder(tmp_path, **keys)).split_fingerprint  # type: ignore[arg-type]
+    assert again == before
+    write_image(pets / "train/cat/000.png", seed=5)
+    assert drawn(ImageFolder(tmp_path, **keys)).split_fingerprint != before  # type: ignore[arg-type]
 
 
 def test_numbers_of_contents_follow_their_images(shelf: Shelf) -> None:
@@ -258,6 +356,26 @@ def test_numbers_of_contents_follow_their_images(shelf: Shelf) -> None:
     assert whole.contents is not None and whole.names is not None
     for name, number in zip(whole.names.tolist(), whole.contents.tolist(), strict=True):
         assert contents.get(name.decode(), number) == number
+
+
+@pytest.mark.parametrize("keys", [{}, {"columns": ("file", "label", "patient")}])
+def test_a_list_draws_test_with_copies_together(twice: Path, keys: dict[str, object]) -> None:
+    files = sorted((twice / "train").glob("*/*.png"))
+    rows = [f"{own.relative_to(twice)},{own.parent.name},{n}" for n, own in enumerate(files)]
+    (twice / "drawn.csv").write_text("\n".join(["file,label,patient", *rows]), encoding="utf-8")
+    for cache_gb in (4, 0):
+        source = ImageList(
+            twice.parent / "root",
+            root=str(twice),
+            train=str(twice / "drawn.csv"),
+            test_fraction=0.3,
+            size=6,
+            cache_gb=cache_gb,
+            **keys,  # type: ignore[arg-type]
+        )
+        dataset = drawn(source, Validation(None, 0.2))
+        assert torch.bincount(dataset.test.targets).tolist() in ([6, 6], [7, 6], [6, 7])
+        assert not any("too: " in note for note in dataset.notes)
 
 
 def test_images_on_disk_are_called_by_their_files(shelf: Shelf) -> None:

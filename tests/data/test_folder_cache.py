@@ -1,6 +1,9 @@
+import errno
 import fcntl
 import os
 import shutil
+import socket
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from data import DataError, Imbalance, LongTailed, Pool, Validation, _folder_cache, build
+from data import (
+    DataError,
+    DiskImages,
+    Imbalance,
+    LongTailed,
+    Pool,
+    Validation,
+    _folder_cache,
+    build,
+)
 from data._array_cache import decoded_once
 from data._decode import decode
+from data._scratch import written_whole
 from data.image_folder import ImageFolder
 from tests.data._files import write_folder, write_image
 
@@ -126,6 +139,13 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(pets: Path, root: Path) 
     assert "\n" not in str(error.value)
 
 
+def test_nothing_has_to_be_written_where_no_image_is_cached(pets: Path) -> None:
+    source = ImageFolder(Path("/dev/null/x"), path=str(pets), cache_gb=0, normalize="imagenet")
+    pool = source.load()
+    assert isinstance(pool.train.images, DiskImages)
+    build(source, imbalance=Imbalance("none"), validation=Validation(None))
+
+
 def test_a_full_disk_is_told_before_anything_is_decoded(
     pets: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,15 +204,78 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     pets: Path, root: Path
 ) -> None:
     cache = root / "cache/image_folder"
-    for name in ("left", "living"):
+    here = f"@{socket.gethostname()}"
+    for name in (f"left{here}", f"living{here}"):
         (cache / f".{name}").mkdir(parents=True)
         (cache / f".{name}" / "train.npy").write_bytes(b"half")
-    lock = os.open(cache / ".living", os.O_RDONLY)
+        (cache / f".{name}.lock").touch()
+    lock = os.open(cache / f".living{here}.lock", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
     ImageFolder(root, path=str(pets)).load()
     os.close(lock)
-    scratch = [path.name for path in cache.iterdir() if path.name.startswith(".")]
-    assert scratch == [".living"]
+    scratch = sorted(path.name for path in cache.iterdir() if path.name.startswith("."))
+    assert scratch == [f".living{here}", f".living{here}.lock"]
+
+
+def test_what_another_machine_writes_is_left_alone_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its locks may not be seen here: on NFS as of old, and where a file system has none."""
+    entries = (tmp_path / "one", tmp_path / "two")
+    monkeypatch.setattr(socket, "gethostname", lambda: "node1")
+    with written_whole(entries[0], needed=0, is_whole=entries[0].is_dir) as scratch:
+        (scratch / "train.npy").write_bytes(b"half")
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "gethostname", lambda: "node2")
+            patch.setattr(fcntl, "flock", lambda *_: None)
+            with written_whole(entries[1], needed=0, is_whole=entries[1].is_dir):
+                assert (scratch / "train.npy").is_file()
+                left = scratch.parent / ".three.1.ab@node3"
+                left.mkdir()
+                os.utime(left, (0, 0))
+            with written_whole(entries[1], needed=0, is_whole=entries[1].is_dir):
+                pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_cache_is_locked_by_a_file_that_is_open_for_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS keeps no others: it refuses a lock of a file that is open for reading alone."""
+    locked = []
+    flock = fcntl.flock
+
+    def of_nfs(handle: int, how: int) -> None:
+        assert stat.S_ISREG(os.fstat(handle).st_mode)
+        assert fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        locked.append(how)
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    one, two = tmp_path / "one", tmp_path / "two"
+    with (
+        written_whole(one, needed=0, is_whole=one.is_dir),
+        written_whole(two, needed=0, is_whole=two.is_dir),
+    ):
+        pass
+    assert locked == [fcntl.LOCK_EX, fcntl.LOCK_EX, fcntl.LOCK_EX | fcntl.LOCK_NB]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_file_system_without_locks_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    one, two = tmp_path / "one", tmp_path / "two"
+    with (
+        written_whole(one, needed=0, is_whole=one.is_dir),
+        written_whole(two, needed=0, is_whole=two.is_dir),
+    ):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
 def entry_inode(root: Path) -> int:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from data import DataError, Loader, Split
+from data import DataError, Loader, Pool, Split
 from data.image_folder import ImageFolder
+from data.image_list import ImageList
 from tests.data._files import write_image
 
 
@@ -54,6 +55,22 @@ def test_with_the_key_all_levels_are_there_cached_or_not(scans: Path) -> None:
     )
     (batch,) = loader.epoch(torch.arange(24), epoch=0)
     assert torch.equal(batch.images, pool.train.images.float())
+
+
+def test_a_list_has_the_key_that_its_note_names(scans: Path) -> None:
+    for split in ("train", "test"):
+        files = sorted(scans.glob(f"{split}/*/*.png"))
+        lines = [f"{file.relative_to(scans)} {file.parent.name}\n" for file in files]
+        (scans / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+
+    def pool(**keys: int) -> Pool:
+        lists = {"root": str(scans), "train": "train.txt", "test": "test.txt"}
+        return ImageList(scans.parent / "root", **lists, **keys).load()  # type: ignore[arg-type]
+
+    (note,) = pool().notes
+    assert note.endswith("data.grey_bits=12 keeps more")
+    assert pool(grey_bits=12).notes == ()
+    assert len(pool(grey_bits=12).train.images.unique()) > 200  # type: ignore[union-attr]
 
 
 def test_another_number_of_bits_is_another_cache(scans: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,8 +22,8 @@ FRACTION = Validation(per_class=None, fraction=0.25)
 class Grouped:
     """A pool whose images belong to groups of ``size``, in the order of the list."""
 
-    def __init__(self, size: int = 4, *, leak: int = 0) -> None:
-        self._size, self._leak = size, leak
+    def __init__(self, size: int = 4, *, leak: int = 0, may_leak: bool = False) -> None:
+        self._size, self._leak, self._may_leak = size, leak, may_leak
 
     def load(self) -> Pool:
         pool = PoolOf([60, 30, 10], test_per_class=8).load()
@@ -34,6 +35,7 @@ class Grouped:
             train=replace(pool.train, groups=groups),
             test=replace(pool.test, groups=test),
             group_kind="smear",
+            may_share_groups=self._may_leak,
         )
 
 
@@ -124,6 +126,20 @@ def test_a_cut_tail_is_drawn_from_the_groups_that_are_left() -> None:
     assert not set(dataset.val.groups) & set(dataset.train.groups)  # type: ignore[union-attr, arg-type]
 
 
+def test_validation_by_groups_is_that_share_of_the_images_that_training_is_cut_to() -> None:
+    imbalance = Imbalance("counts", counts=(40, 12, 10))  # all there are of the last class
+    dataset = build(Grouped(), imbalance=imbalance, validation=FRACTION)
+    whole = built(Grouped())
+    assert dataset.val is not None and whole.val is not None
+    held, val = (torch.bincount(own.val.targets).tolist() for own in (whole, dataset))  # type: ignore[union-attr]
+    assert val == [10, 3, held[2]]
+    assert set(dataset.val.index.tolist()) < set(whole.val.index.tolist())
+    assert not set(dataset.train.index.tolist()) & set(whole.val.index.tolist())
+    said = f"{sum(held) - sum(val)} images of held-out groups are in no split: validation is cut"
+    assert any(note.startswith(said) for note in dataset.notes)
+    assert not any("in no split" in note for note in whole.notes)
+
+
 def test_a_split_by_image_says_what_it_mixes() -> None:
     dataset = built(Grouped(), replace(FRACTION, group=False))
     assert dataset.notes[-1].startswith(f"{SHARED_GROUPS}, by smear: ")
@@ -131,7 +147,9 @@ def test_a_split_by_image_says_what_it_mixes() -> None:
 
 
 def test_a_group_planted_in_training_and_test_is_found() -> None:
-    dataset = built(Grouped(leak=8))
+    with pytest.raises(DataError, match=r"by smear: 2 groups in train and test; draw its splits"):
+        built(Grouped(leak=8))
+    dataset = built(Grouped(leak=8, may_leak=True))
     assert dataset.notes[-1].startswith(f"{SHARED_GROUPS}, by smear: ")
     assert " and test" in dataset.notes[-1]
 

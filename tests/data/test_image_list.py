@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from data import DataError, DiskImages, Imbalance, Validation, build
-from tests.data._files import stored_pixels, write_image
+from data.image_folder import ImageFolder
+from data.image_list import ImageList
+from tests.data._files import stored_pixels, write_folder, write_image
 from tests.data._lists import TEST, TRAIN, Shelf, Spoil, new_shelf
 
 
@@ -323,12 +325,51 @@ def test_a_copy_under_another_name_is_left_out_of_training_on_request(
     assert left.split_fingerprint != plain.split_fingerprint
 
 
+def test_test_is_drawn_by_whole_paths_and_not_by_the_names_that_all_folders_share(
+    tmp_path: Path,
+) -> None:
+    shelf = new_shelf(tmp_path / "shelf")
+    names = [f"p{n // 5}/slices/{n % 5}.png" for n in range(60)]
+    for name in names:
+        write_image(shelf.path / name)
+    shelf.write("scans.txt", *(f"{name} {n // 5 % 2}" for n, name in enumerate(names)))
+    test = shelf.load(train="scans.txt", test_fraction=0.2).test
+    assert test.names is not None
+    assert len(test) == 12
+    assert len({name.rpartition(b"/")[2] for name in test.names.tolist()}) > 2
+    assert len({name.partition(b"/")[0] for name in test.names.tolist()}) < 12
+
+
+def test_test_of_paths_of_a_class_and_a_name_is_that_of_a_folder(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "pets", {"train": {"cat": 9, "dog": 9}})
+    from_folder = ImageFolder(tmp_path, path=str(folder), test_fraction=0.3).load().test.names
+    paths = sorted(path.relative_to(folder / "train") for path in folder.glob("train/*/*"))
+    (tmp_path / "all.txt").write_text("".join(f"{p} {p.parent}\n" for p in paths))
+    source = ImageList(
+        tmp_path, root=str(folder / "train"), train=str(tmp_path / "all.txt"), test_fraction=0.3
+    )
+    from_list = source.load().test.names
+    assert from_list is not None and from_folder is not None
+    assert [b"train/" + name for name in from_list.tolist()] == from_folder.tolist()
+
+
 def test_a_list_without_the_groups_that_columns_name_is_refused(shelf: Shelf) -> None:
     columns = ("path", "label", "patient")
     rows = [f"{line.replace(' ', ',')},p{n}" for n, line in enumerate(TRAIN)]
     shelf.write("train.csv", ",".join(columns), *rows)
     says = "data.test: SHELF/test.txt has no column of groups 'patient' (data.columns)"
     assert says in refused(shelf, train="train.csv", columns=columns)
+
+
+def test_an_image_in_two_groups_is_refused(shelf: Shelf) -> None:
+    shelf.write("train.csv", "file,label,patient", "a/1.png,0,p0", "b/1.png,1,p2", "a/1.png,0,p1")
+    keys = {"train": "train.csv", "columns": ("file", "label", "patient"), "test_fraction": 0.5}
+    says = "data.train: train.csv, line 4: a/1.png is in the group p1, and p0 in line 2: keep one"
+    assert says in refused(shelf, **keys)
+    rows = [{"file": "a/1.png", "label": 0, "patient": f"p{n}"} for n in range(2)]
+    (shelf.path / "train.json").write_text(json.dumps(rows))
+    says = "data.train: train.json, entry 2: a/1.png is in the group p1, and p0 in entry 1: keep"
+    assert says in refused(shelf, **keys | {"train": "train.json"})
 
 
 def test_columns_have_no_effect_on_a_json_of_paths_and_labels(shelf: Shelf) -> None:

@@ -104,6 +104,14 @@ def test_an_edited_list_is_another_split_to_a_run_that_goes_on(desk: Desk) -> No
     assert "the data now give" in lines[0]
 
 
+def test_a_finished_run_is_known_again_wherever_its_images_are_kept_now(desk: Desk) -> None:
+    assert desk.train("data.size=6")[0] == 0
+    assert desk.train("data.size=6", "data.cache_gb=0")[0] == 0
+    (folder,) = desk.runs.glob("*/*")
+    environment = json.loads((folder / "environment.json").read_text())
+    assert len(environment["segments"]) == 1
+
+
 @pytest.mark.parametrize("key", ["fraction", "per_class"])
 def test_a_val_list_leaves_nothing_to_draw_for_validation(key: str) -> None:
     value = {"fraction": "0.2", "per_class": "3"}[key]

@@ -237,9 +237,11 @@ def test_images_on_disk_are_hashed_upright_where_the_key_says_so(tmp_path: Path)
         images = DiskImages(tmp_path, names, np.zeros(2, dtype=np.int64), shape, decoding)
         return image_hashes(images).tolist()
 
-    turned, upright = hashes(Decoding(Size(8, 8), crop_ratio=0.5, exif_orientation=True))
-    assert turned == upright == hashes(Decoding())[1]
-    assert hashes(Decoding())[0] != upright
+    decoding = Decoding(Size(8, 8), crop_ratio=0.5, exif_orientation=True)
+    turned, upright = hashes(decoding)
+    in_memory = decode(tmp_path / "upright.png", **vars(decoding))[None]
+    assert [turned] == [upright] == image_hashes(in_memory).tolist()
+    assert hashes(dataclasses.replace(decoding, exif_orientation=False))[0] != upright
 
 
 def test_images_on_disk_are_hashed_by_the_grey_bits_in_use(tmp_path: Path) -> None:

@@ -255,16 +255,16 @@ def test_a_list_names_files_from_its_own_folder(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     images = [digits / "images" / "000.png", digits / "images" / "010.png"]
-    (tmp_path / "near.png").write_bytes(images[1].read_bytes())
+    (tmp_path / "~near.png").write_bytes(images[1].read_bytes())
     heading = "note,file\n" if name.endswith("csv") else ""
     before = "x," if heading else ""
-    rows = [f"{before}{file}" for file in (images[0], "near.png", "gone.png")]
+    rows = [f"{before}{file}" for file in (images[0], "~near.png", "gone.png")]
     (tmp_path / name).write_text(heading + "\n".join(rows) + "\n\n", encoding="utf-8")
     out = tmp_path / "out.csv"
     assert predict.main([str(run_of(digits)), str(tmp_path / name), "--out", str(out)]) == 1
     assert str(tmp_path / "gone.png") in capsys.readouterr().err
     found = [line.split(",")[0] for line in out.read_text().splitlines()[1:]]
-    assert found == [str(images[0]), str(tmp_path / "near.png")]
+    assert found == [str(images[0]), str(tmp_path / "~near.png")]
 
 
 def test_a_list_without_the_column_is_named(tmp_path: Path) -> None:

@@ -41,6 +41,6 @@ def _dataset(run: Run) -> Any:
 
     on_hand = run.config.data.model_copy(update={"download": False})
     dataset = load_dataset(run.config.model_copy(update={"data": on_hand}))
-    if dataset.split_fingerprint != run.summary.split_fingerprint:
+    if not dataset.has_fingerprint(run.summary.split_fingerprint):
         raise ConfigError(["the data have changed since the run"])
     return dataset
