@@ -287,15 +287,26 @@ def _changes_of_rate(config: Config) -> Iterator[tuple[str, float]]:
                 yield f"schedule.{key}", fraction
 
 
-def _a_warm_up_has_a_rate_of_its_own(config: Config) -> Iterator[str]:
+def _a_constant_rate_has_a_warm_up_that_is_asked_for(config: Config) -> Iterator[str]:
+    moves = of("schedule.name").fact(config.schedule.name, "moves")
+    if not moves and (line := idle_warm_up(config)):
+        yield line
+
+
+def idle_warm_up(config: Config) -> str:
+    """Return why the warm-up that is asked for never comes; empty where it does.
+
+    It is a mistake where nothing but the warm-up changes the rate. A recipe of hundreds of epochs
+    may be tried with ten, and the search for its keys made with fifteen.
+    """
     schedule = config.schedule
-    if schedule.warmup > 0 and not _warms_up(config) and _is_set(config, "schedule.warmup"):
-        share = schedule.warmup * schedule.epochs
-        yield (
-            f"schedule.warmup={schedule.warmup:g}: has no effect with schedule.unit=epoch, it is "
-            f"{share:g} of one of {schedule.epochs} epochs; set schedule.unit=step, or "
-            "schedule.warmup=0"
-        )
+    if schedule.warmup == 0 or _warms_up(config) or not _is_set(config, "schedule.warmup"):
+        return ""
+    return (
+        f"schedule.warmup={schedule.warmup:g}: warms nothing up with schedule.unit=epoch, it is "
+        f"{schedule.warmup * schedule.epochs:g} of an epoch; set schedule.unit=step, or "
+        "schedule.warmup=0"
+    )
 
 
 def _warms_up(config: Config) -> bool:
@@ -664,7 +675,7 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _mixing_needs_two_images,
     _logits_are_adjusted_once,
     _starts_come_before_the_end,
-    _a_warm_up_has_a_rate_of_its_own,
+    _a_constant_rate_has_a_warm_up_that_is_asked_for,
     _patience_can_run_out,
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,

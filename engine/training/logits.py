@@ -56,7 +56,7 @@ class LogitFile:
         path.unlink(missing_ok=True)  # an older one may still be read elsewhere
         self.path, self.shape = path, shape
         self._file = path.open("w+b")
-        self._end = weakref.finalize(self, _end, path, self._file)
+        self._finalizer = weakref.finalize(self, _remove, path, self._file)
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, header)
         self._start = self._file.tell()
@@ -90,10 +90,10 @@ class LogitFile:
 
     def close(self) -> None:
         """Close the file, and remove it where it has not been kept."""
-        self._end()
+        self._finalizer()
 
 
-def _end(path: Path, file: BinaryIO) -> None:
+def _remove(path: Path, file: BinaryIO) -> None:
     with contextlib.suppress(FileNotFoundError):
         # By now another one may have the name, of a later pass or of another process.
         if os.path.samestat(path.stat(), os.fstat(file.fileno())):

@@ -83,6 +83,8 @@ def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -
     notes = (*dataset.source_notes, *doubts(config), *_image_notes(config, dataset))
     if has_idle_seed(config, dataset):
         notes += (idle_seed(config, dataset),)
+    if line := rules.idle_warm_up(config):
+        notes += (line,)
     counts = dataset.class_counts[list(dataset.classes.trained)]
     follows_counts = choices.of("reweight.scheme").fact(config.reweight.scheme, "follows_counts")
     if follows_counts and (counts == counts[0]).all():

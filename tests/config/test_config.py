@@ -523,6 +523,7 @@ SHORT_WARM_UP = ("schedule.unit=epoch", "schedule.warmup=0.1", "schedule.epochs=
         ["schedule=constant", "schedule.unit=epoch", "schedule.epochs=20"],
         ["schedule=constant", "schedule.unit=epoch", "schedule.epochs=10", "schedule.warmup=0.1"],
         ["schedule=steps", "schedule.unit=epoch", "schedule.epochs=1"],
+        ["schedule=cosine", *SHORT_WARM_UP],
         ["schedule=steps", "schedule.unit=epoch", "schedule.epochs=5", "schedule.steps=[0.8]"],
         ["schedule=steps", "schedule.epochs=5", "schedule.steps=[0.99]", "schedule.warmup=0.1"],
         ["mixup.mixup=0.2", "optim.batch_size=2"],
@@ -578,8 +579,8 @@ def test_a_schedule_that_begins_and_a_pair_to_mix_are_no_mistake(words: list[str
             ["schedule=steps", "schedule.unit=epoch", "schedule.epochs=5", "schedule.steps=[0.99]"],
             "schedule.steps=0.99: never begins, the last of 5 epochs starts at 0.8 of training",
         ),
-        (["schedule=constant", *SHORT_WARM_UP], "schedule.warmup=0.1: has no effect with schedule"),
-        (["schedule=steps", *SHORT_WARM_UP], "it is 0.5 of one of 5 epochs; set schedule.unit=st"),
+        (["schedule=constant", *SHORT_WARM_UP], "schedule.warmup=0.1: warms nothing up with sched"),
+        (["schedule=constant", *SHORT_WARM_UP], "it is 0.5 of an epoch; set schedule.unit=step"),
         (["schedule=constant", *SHORT_WARM_UP], "schedule.unit: has no effect with schedule.name"),
         (
             ["schedule=constant", "schedule.unit=epoch", "schedule.epochs=19"],

@@ -152,7 +152,7 @@ def test_the_published_recipe_differs_in_its_selection_rule_alone() -> None:
     [
         (["data.imbalance.rule=uniform"], "split"),
         (["data.validation.per_class=20"], "split"),
-        (["schedule.epochs=30"], "epochs (theirs 200, ours 30)"),
+        (["schedule.epochs=80"], "epochs (theirs 200, ours 80)"),
         (["data.augment.flip=false"], "augmentation (theirs crop, flip)"),
         (["data.augment.cutout=16"], "augmentation (theirs crop, flip)"),
         (["model=cifar_resnet20"], "backbone (theirs ResNet-32, ours cifar_resnet20)"),
@@ -483,7 +483,7 @@ def block_on(*words: str) -> list[Any]:
 @pytest.mark.parametrize(
     "words",
     [
-        ["schedule.epochs=10", "model=cifar_resnet20"],
+        ["schedule.epochs=80", "model=cifar_resnet20"],
         ["optim.lr=0.5", "schedule=cosine"],
         ["data.augment.crop=0", "data.augment.flip=false"],
     ],

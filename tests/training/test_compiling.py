@@ -19,6 +19,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 
 from engine.config.mistakes import ConfigError
+from engine.config.schema import OptimConfig
 from engine.report.terminal import Terminal
 from engine.training.checkpointer import Progress
 from engine.training.compile_costs import Cost, compilation_key, expected, record, recorded
@@ -455,7 +456,9 @@ def test_evaluation_is_compiled_for_the_batches_that_it_comes_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = Listed()
-    pixels = 2**16 // evaluation_batch(1, load_dataset(small_config(tmp_path)))
+    pixels = 2**16 // evaluation_batch(
+        OptimConfig(batch_size=1), load_dataset(small_config(tmp_path))
+    )
     monkeypatch.setattr("engine.training.loaders.EVALUATED_PIXELS", 20 * pixels)  # 20 images
     setup, _ = set_up_with(listed, tmp_path)
     shapes: list[tuple[int, ...]] = []

@@ -60,6 +60,14 @@ def test_processes_cannot_share_a_batch_that_a_loss_compares_as_a_whole(
         build.build_trainer(config, dataset, device=torch.device("cpu"))
 
 
+def test_a_warm_up_that_never_comes_is_noted_before_training(tmp_path: Path) -> None:
+    words = ["schedule.unit=epoch", "schedule.warmup=0.1", "schedule.epochs="]
+    for epochs in (10, 9):
+        config = small_config(tmp_path, *words[:2], f"{words[2]}{epochs}")
+        said = notes.opening_notes(config, build.build_dataset(config), num_steps=1)
+        assert any("0.9 of an epoch" in line for line in said) == (epochs == 9)
+
+
 def test_mixing_where_no_process_has_two_images_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

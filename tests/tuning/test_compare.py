@@ -203,5 +203,5 @@ def test_a_method_that_stops_early_is_said_to_have_had_fewer_trials(
     command = [*words, "--search", files["shared"], "--compare", files["plain"], files["wild"]]
     assert sweep.main([*command, "--study", "both"]) == 0
     output = capsys.readouterr().out
-    assert "wild: 2 of 3 trials, as the last 1 diverged: its best is that of fewer" in output
+    assert "wild: 2 of 3 trials, as the last 1 diverged: its best is the best of fewer" in output
     assert "plain: 3 of 3" not in output

@@ -93,7 +93,7 @@ def report(found: ConfirmedMethods, folder: StudyFolder) -> ComparisonReport:
         f"{name}: left out, no trial has ended with a finite value" for name in found.failed
     ]
     short = [
-        f"{name}: {text}: its best is that of fewer than the other methods may have had"
+        f"{name}: {text}: its best is the best of fewer than its budget"
         for name, session in found.methods.items()
         if (text := shortfall(session.search, session.study))
     ]
