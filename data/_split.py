@@ -367,7 +367,7 @@ def _cut_as_training(
     assert validation.fraction is not None
     is_val = is_held.copy()
     sizes = np.floor(validation.fraction * drawn + 0.5).astype(np.int64)
-    for label in np.flatnonzero(drawn < available):
+    for label in np.flatnonzero(drawn < available).tolist():
         own = orders[label][is_held[orders[label]]]
         is_val[own[: max(0, len(own) - sizes[label])]] = False
     if not is_val.any():
