@@ -83,10 +83,8 @@ def function_transforms(subject: Subject) -> None:
 
 
 def fixed_point(subject: Subject) -> None:
-    """Catch a prior of the wrong sign, by training scores alone on skewed data.
-
-    A uniform one holds at every key, since what balances training too is then refused or doubted.
-    """
+    """Catch a prior of the wrong sign, by training scores alone on skewed data."""
+    # A uniform one holds at every key: what balances training, too, is then refused or doubted.
     if subject.fact_here("fixed_point") == "unstated":
         raise NotApplicable("states none")
     stated = [dict(keys) for keys, facts in subject.fact("facts_at") if "fixed_point" in facts]
