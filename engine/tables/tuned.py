@@ -26,7 +26,7 @@ from engine.config.load import SEEDS, fingerprint, load
 from engine.config.messages import shown
 from engine.config.mistakes import ConfigError
 from engine.config.selection_rules import catalogue
-from engine.config.strict_yaml import parse, read_yaml
+from engine.config.strict_yaml import Dumper, parse, read_yaml
 from engine.tables.cells import Cell, cells
 from engine.tables.table_file import TableFile, Words
 from engine.training.files import write_text, writing
@@ -280,7 +280,7 @@ def tune(
         say(f"[{number}/{len(every)}] {row} in {setting}: {cell.value:.4f}, {' '.join(cell.words)}")
         found.setdefault(setting, {})[row] = cell.model_dump(mode="json")
     budget = next(iter(every.values())).file.budget.trials
-    text = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump(found, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
     head = HEAD.format(command=command_of(path), trials=budget)
     with writing(tuned_file(table)):
         write_text(tuned_file(table), f"{head}\n{text}")

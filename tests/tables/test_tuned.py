@@ -194,6 +194,20 @@ def test_a_subset_that_is_tuned_on_is_said_and_no_absolute_path_is_kept(
     assert "subset_seeds" not in capsys.readouterr().out
 
 
+def test_a_hash_that_looks_like_a_number_is_read_again_as_text(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuned, "identity", lambda search: "940e12")
+    monkeypatch.setattr(
+        tuned,
+        "_searched",
+        lambda *_, **__: TunedCell(base="940e12", trials=1, value=0.5, words=("optim.lr=0.02",)),
+    )
+    assert main([str(table), "--tune"]) == 0
+    found = read_tuned(read_table_file(table), table)
+    assert {cell.base for cell in found.values()} == {"940e12"}
+
+
 def test_the_command_of_a_table_of_the_repository_is_the_same_from_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
