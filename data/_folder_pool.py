@@ -94,11 +94,15 @@ def folder_pool(
     with quiet_pillow():
         deep = grey_notes(paths, grey_bits=cache.decoding.grey_bits)
         parts = cache.parts(listing, limit=limit)
-    total = sum(part.images.nbytes for part in parts.values() if isinstance(part.images, Tensor))
-    is_looked_at = has_facts and (total or cache.num_bytes(listing)) <= _MOST_LOOKED_AT
-    if contents is None and is_looked_at:
-        known = {s: own.contents for s, own in listing.splits.items() if own.contents is not None}
-        contents = known if len(known) == len(parts) else cache.contents(listing)
+        total = sum(
+            part.images.nbytes for part in parts.values() if isinstance(part.images, Tensor)
+        )
+        is_looked_at = has_facts and (total or cache.num_bytes(listing)) <= _MOST_LOOKED_AT
+        if contents is None and is_looked_at:
+            known = {
+                s: own.contents for s, own in listing.splits.items() if own.contents is not None
+            }
+            contents = known if len(known) == len(parts) else cache.contents(listing)
     parts = {
         split: replace(
             _by_pixels(part, cache)

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import train
-from data import DataError, data_root
+from data import DataError, _folder_pool, data_root
 from data.chula_rbc12 import ChulaRbc12
 from data.image_folder import ImageFolder
 from data.image_list import ImageList
@@ -151,9 +151,16 @@ def test_a_file_that_cannot_be_read_is_named(pets: Pets, spoil: Callable[[Path],
 
 
 @pytest.mark.parametrize("spoil", [empty, truncated, text, floats])
-def test_a_file_that_stays_on_disk_is_named_when_its_batch_comes(
-    pets: Pets, spoil: Callable[[Path], None]
+def test_a_file_that_stays_on_disk_is_named(pets: Pets, spoil: Callable[[Path], None]) -> None:
+    spoil(pets.path / "train/cat/bad.png")
+    assert_refused(pets.train("data.size=6", *ON_DISK), "train/cat/bad.png")
+
+
+@pytest.mark.parametrize("spoil", [empty, truncated, text, floats])
+def test_one_of_too_many_files_to_look_at_is_named_when_its_batch_comes(
+    pets: Pets, spoil: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_folder_pool, "_MOST_LOOKED_AT", 0)
     spoil(pets.path / "train/cat/bad.png")
     outcome = pets.train("data.size=6", *ON_DISK)
     assert outcome.code == 2

@@ -267,12 +267,28 @@ def _logits_are_adjusted_once(config: Config) -> Iterator[str]:
 
 def _starts_come_before_the_end(config: Config) -> Iterator[str]:
     epochs = config.schedule.epochs
-    for key, start in (*deferred_starts(config).items(), *_changes_of_rate(config)):
-        if start_epoch(start, epochs) >= epochs:
-            yield (
-                f"{key}={start:g}: never begins, the last of {epochs} epochs starts at "
-                f"{(epochs - 1) / epochs:g} of training"
-            )
+    for key, start in deferred_starts(config).items():
+        if line := _never_begins(key, start, epochs=epochs):
+            yield line
+
+
+def _never_begins(key: str, start: float, *, epochs: int) -> str:
+    if start_epoch(start, epochs) < epochs:
+        return ""
+    return (
+        f"{key}={start:g}: never begins, the last of {epochs} epochs starts at "
+        f"{(epochs - 1) / epochs:g} of training"
+    )
+
+
+def idle_changes_of_rate(config: Config) -> list[str]:
+    """Return why changes of the rate that are asked for never come.
+
+    They are no mistakes: a recipe of hundreds of epochs may be tried with one.
+    """
+    epochs = config.schedule.epochs
+    lines = (_never_begins(*change, epochs=epochs) for change in _changes_of_rate(config))
+    return [line for line in lines if line]
 
 
 def _changes_of_rate(config: Config) -> Iterator[tuple[str, float]]:

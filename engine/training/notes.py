@@ -85,6 +85,7 @@ def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -
         notes += (idle_seed(config, dataset),)
     if line := rules.idle_warm_up(config):
         notes += (line,)
+    notes += tuple(rules.idle_changes_of_rate(config))
     counts = dataset.class_counts[list(dataset.classes.trained)]
     follows_counts = choices.of("reweight.scheme").fact(config.reweight.scheme, "follows_counts")
     if follows_counts and (counts == counts[0]).all():

@@ -584,10 +584,6 @@ def test_a_schedule_that_begins_and_a_pair_to_mix_are_no_mistake(words: list[str
         (["sampler=class_balanced", "sampler.start=0.99"], "never begins"),
         (["reweight=inverse", "reweight.start=0.6", "schedule.epochs=2"], "never begins"),
         (["schedule=steps", "schedule.steps=[0.9, 0.8]"], "rising order"),
-        (
-            ["schedule=steps", "schedule.unit=epoch", "schedule.epochs=5", "schedule.steps=[0.99]"],
-            "schedule.steps=0.99: never begins, the last of 5 epochs starts at 0.8 of training",
-        ),
         (["schedule=constant", *SHORT_WARM_UP], "schedule.warmup=0.1: warms nothing up with sched"),
         (["schedule=constant", *SHORT_WARM_UP], "it is 0.5 of an epoch; set schedule.unit=step"),
         (["schedule=constant", *SHORT_WARM_UP], "schedule.unit: has no effect with schedule.name"),

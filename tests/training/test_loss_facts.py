@@ -68,6 +68,15 @@ def test_a_warm_up_that_never_comes_is_noted_before_training(tmp_path: Path) -> 
         assert any("0.9 of an epoch" in line for line in said) == (epochs == 9)
 
 
+def test_a_rate_that_never_falls_is_noted_before_training(tmp_path: Path) -> None:
+    words = ["schedule=steps", "schedule.unit=epoch", "schedule.steps=[0.5,0.9]"]
+    expected = "schedule.steps=0.9: never begins, the last of 5 epochs starts at 0.8 of training"
+    for epochs in (10, 5):
+        config = small_config(tmp_path, *words, f"schedule.epochs={epochs}")
+        said = notes.opening_notes(config, build.build_dataset(config), num_steps=1)
+        assert (expected in said) == (epochs == 5)
+
+
 def test_mixing_where_no_process_has_two_images_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
