@@ -96,7 +96,6 @@ def renew_statistics(
     *,
     forward: Callable[[Tensor], object],
     with_frozen: bool = False,
-    after_batch: Callable[[], None] | None = None,
 ) -> int:
     """Make the statistics of batch normalisation those of a model's own weights; leave it in eval.
 
@@ -109,7 +108,6 @@ def renew_statistics(
         batches: images (N, C, H, W); not looked at where nothing is to be renewed.
         forward: takes the images through the model.
         with_frozen: renew those that rest in training as well.
-        after_batch: called between batches; it may stop by raising.
 
     Returns:
         How many images went through it.
@@ -121,8 +119,6 @@ def renew_statistics(
             for norm in norms:
                 norm.momentum = len(images) / number
             forward(images)
-            if after_batch is not None:
-                after_batch()
     return number
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -297,16 +297,23 @@ class Trainer:
         if self.swa.is_renewed:
             return
         self._begin(totals, epoch)
-        pieces = (
-            piece
-            for batch in batches
-            for piece in batch.images.split(piece_sizes(len(batch.images), self.accumulate))
-        )
-        number = self.renew_statistics(self.swa.module, pieces, after_batch=poll)
+        number = self.renew_statistics(self.swa.module, self._images_at_once(batches, poll=poll))
         self.swa.is_renewed = True
         totals.pass_through(forward=number, backward=0)
         totals.spend(self._meter.lap())
         self.note_peaks()
+
+    def _images_at_once(
+        self, batches: Iterable[Batch], *, poll: Callable[[], None] | None
+    ) -> Iterator[Tensor]:
+        """Yield the images that go through the model at once; poll after each batch.
+
+        Processes may have different numbers of pieces, and all take part in each poll.
+        """
+        for batch in batches:
+            yield from batch.images.split(piece_sizes(len(batch.images), self.accumulate))
+            if poll is not None:
+                poll()
 
     def renew_statistics(
         self,
@@ -314,7 +321,6 @@ class Trainer:
         batches: Iterable[Tensor],
         *,
         with_frozen: bool = False,
-        after_batch: Callable[[], None] | None = None,
     ) -> int:
         """Give a model the batch-normalisation statistics of its own weights; return the images.
 
@@ -322,20 +328,13 @@ class Trainer:
             model: of averaged weights, with which no step of training was made.
             batches: training images (N, C, H, W), as many as go through the model at once.
             with_frozen: renew those too that rest in training.
-            after_batch: called between batches.
         """
 
         def forward(images: Tensor) -> None:
             with autocast(self.device, self.precision):
                 model(images)
 
-        number = renew_statistics(
-            model,
-            batches,
-            forward=forward,
-            with_frozen=with_frozen,
-            after_batch=after_batch,
-        )
+        number = renew_statistics(model, batches, forward=forward, with_frozen=with_frozen)
         self.processes.copy_buffers(model)
         return round(self.processes.total(torch.tensor(float(number))).item())
 

@@ -128,6 +128,22 @@ def test_a_run_that_was_stopped_equals_the_uninterrupted_one_bit_for_bit(
     assert_same_run(folder_of(tmp_path, *WORDS), run[0])
 
 
+def test_processes_ask_each_other_as_often_however_many_pieces_each_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All take part in each poll, and one with another image may cut a batch into other pieces."""
+    polls: list[Checkpointer] = []
+
+    def count(checkpoints: Checkpointer) -> None:
+        polls.append(checkpoints)
+
+    monkeypatch.setattr(Checkpointer, "poll", count)
+    small_run(tmp_path / "whole", *WORDS)
+    whole = len(polls)
+    small_run(tmp_path / "pieces", *WORDS, "optim.accumulate=4")
+    assert len(polls) == 2 * whole > 0
+
+
 def test_a_signal_while_statistics_are_renewed_stops_the_run_and_changes_nothing(
     tmp_path: Path,
     run: tuple[Path, list[dict[str, Tensor]]],
