@@ -98,11 +98,11 @@ class RunFolder:
         while True:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                lock: IO[str] = (self.path / "lock").open("a+")
+                lock = self._opened()
             except OSError as error:
-                if isinstance(error, FileNotFoundError) and not self.path.exists():
-                    continue  # set aside between the two
                 raise ConfigError([f"{self.path}: cannot be written: {error.strerror}"]) from error
+            if lock is None:
+                continue
             if not _takes(lock):
                 with lock:
                     lock.seek(0)
@@ -112,6 +112,13 @@ class RunFolder:
                 if os.path.samestat(os.fstat(lock.fileno()), (self.path / "lock").stat()):
                     return lock
             lock.close()
+
+    def _opened(self) -> IO[str] | None:
+        """Return the lock file of a folder that was there; None where it has been set aside."""
+        try:
+            return (self.path / "lock").open("a+")
+        except FileNotFoundError:
+            return None
 
     def has_begun(self) -> bool:
         """Return whether there is a checkpoint to go on from, or the result."""

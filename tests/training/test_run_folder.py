@@ -173,6 +173,20 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_in_a_working_directory_that_is_gone_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with (
+        pytest.raises(ConfigError, match=r"runs/name: cannot be written: No such file"),
+        RunFolder(Path("runs/name")).owned(),
+    ):
+        pass
+
+
 def test_folders_are_set_aside_under_rising_numbers(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     assert folder.set_aside() is None
