@@ -363,6 +363,7 @@ class LongTailed:
         former_fingerprints: Those that earlier versions gave the same splits.
         whole_fingerprint: The same of the splits before they were cut down to some classes, which
             the runs of a sequence share.
+        former_whole_fingerprints: Those that earlier versions gave the same.
         classes: Which classes are trained on, taught and tested.
         val_is_balanced: Whether every class has the same number of validation images.
         val_is_own: Whether validation is the data set's own list, so that nothing was held out.
@@ -395,6 +396,7 @@ class LongTailed:
     verified: str = ""
     has_groups: bool = False
     former_fingerprints: tuple[str, ...] = ()
+    former_whole_fingerprints: tuple[str, ...] = ()
 
     def has_fingerprint(self, fingerprint: str) -> bool:
         """Return whether it is that of the splits, be it an earlier version's."""

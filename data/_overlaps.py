@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data._base import Classes, DataError, Images, Split
+from data._base import Classes, DataError, DiskImages, Images, Split
 from data._near_duplicates import image_hashes, near_pairs
 from data._progress import progress
+from data._statistics import decoded
 
 _CHUNK = 256  # files given to threads at a time
 _MANY = 1_000  # files to read from which on the progress is shown
@@ -37,7 +38,7 @@ class _Prints:
     """What N images are recognised by.
 
     Args:
-        contents: Number or digest of what each image shows.
+        contents: Digest of each image.
         hashes: (N,) uint64, of how each looks; None where only equal images count.
     """
 
@@ -128,11 +129,10 @@ def without_overlaps(
     Raises:
         DataError: If a class would be left without training images, or validation without any.
     """
-    there = {name: split for name, split in splits.items() if split is not None}
-    are_known = all(split.contents is not None for split in there.values())
     prints = {
-        name: _prints(split, are_known=are_known, with_hashes=most_bits is not None)
-        for name, split in there.items()
+        name: _prints(split.images, with_hashes=most_bits is not None)
+        for name, split in splits.items()
+        if split is not None
     }
     left = _with_contents(splits, prints)
     notes = []
@@ -173,11 +173,14 @@ def without_overlaps(
     return Cleaned(left, tuple(notes))
 
 
-def _prints(split: Split, *, are_known: bool, with_hashes: bool) -> _Prints:
-    contents = split.contents if are_known else None
-    if contents is None:
-        contents = np.array(list(content_digests(split.identified_by)), dtype="V32")
-    return _Prints(contents, image_hashes(split.images) if with_hashes else None)
+def _prints(images: Images, *, with_hashes: bool) -> _Prints:
+    """Return what images are compared by: pixels, or the bytes of too many files to decode."""
+    if isinstance(images, DiskImages) and images.digests is not None:
+        digests = [hashlib.sha256(pixels).digest() for pixels in decoded(images)]
+    else:
+        digests = list(content_digests(images))
+    contents = np.array(digests, dtype="V32")
+    return _Prints(contents, image_hashes(images) if with_hashes else None)
 
 
 def _with_contents(

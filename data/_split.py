@@ -137,6 +137,7 @@ def build(
     whole = split_fingerprint(drawn._asdict())
     fingerprint = whole if splits == drawn else split_fingerprint(splits._asdict())
     former = former_fingerprints(splits._asdict())
+    former_whole = former if splits == drawn else former_fingerprints(drawn._asdict())
     splits = _compared(splits)
     image_notes = (
         *pool.notes,
@@ -174,6 +175,7 @@ def build(
         std=statistics.std,
         split_fingerprint=fingerprint,
         former_fingerprints=former,
+        former_whole_fingerprints=former_whole,
         whole_fingerprint=whole,
         classes=chosen,
         val_is_balanced=val_counts is not None and is_balanced(val_counts),

@@ -145,7 +145,7 @@ def _pixels_on_disk(images: DiskImages, kept_in: Path) -> bytes:
         if len(known := (entry / "digest").read_bytes()) == hashlib.sha256().digest_size:
             return known
     digest = hashlib.sha256(str(shape).encode())
-    for pixels in _decoded(looked_at):
+    for pixels in decoded(looked_at):
         digest.update(pixels)
     if len(looked_at) < _MANY:
         return digest.digest()
@@ -157,7 +157,7 @@ def _pixels_on_disk(images: DiskImages, kept_in: Path) -> bytes:
     return digest.digest()
 
 
-def _decoded(images: DiskImages) -> Iterator[bytes]:
+def decoded(images: DiskImages) -> Iterator[bytes]:
     """Yield the pixels of each image, decoded in threads; show the progress if there are many."""
     paths = [images.path(position) for position in range(len(images))]
 
@@ -165,7 +165,7 @@ def _decoded(images: DiskImages) -> Iterator[bytes]:
         return decode(path, **vars(images.decoding)).numpy().tobytes()
 
     with (
-        progress("fingerprinting", total=len(paths), least=_MANY) as advance,
+        progress("reading pixels", total=len(paths), least=_MANY) as advance,
         quiet_pillow(),
         ThreadPoolExecutor() as pool,
     ):

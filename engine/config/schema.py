@@ -114,7 +114,7 @@ class DataConfig(OpenSection):
         False,
         description="leave images out of training that are in validation or test, too, and out of "
         "validation those of test, which stays whole: those of equal pixels (of equal bytes where "
-        "they stay on disk) and, with near_duplicates, those that look alike",
+        "they are too many to decode) and, with near_duplicates, those that look alike",
     )
     imbalance: ImbalanceConfig = ImbalanceConfig()
     validation: ValidationConfig = ValidationConfig()

@@ -51,8 +51,9 @@ def check_teacher(config: Config, dataset: data.LongTailed, facts: Mapping[str, 
     mistakes = []
     if tuple(facts["class_names"]) != dataset.class_names:
         mistakes.append(f"{run}: was trained on other classes than those of {dataset.title}")
-    elif facts["whole_fingerprint"] != dataset.whole_fingerprint and not dataset.has_fingerprint(
-        facts["whole_fingerprint"]
+    elif facts["whole_fingerprint"] not in (
+        dataset.whole_fingerprint,
+        *dataset.former_whole_fingerprints,
     ):
         mistakes.append(
             f"{run}: was trained on another split ({facts['whole_fingerprint']}, here "

@@ -328,6 +328,10 @@ def test_a_fingerprint_that_earlier_versions_made_of_the_same_splits_is_known(
         assert not in_memory.has_fingerprint(by_names)
         large = read(twice, name=name, cache_gb=4, size=4)
         assert large.has_fingerprint(in_memory.split_fingerprint)
+        monkeypatch.undo()
+        some = read(twice, name=name, cache_gb=0, size=4, test_classes=("cat",))
+        assert by_names in some.former_whole_fingerprints  # of a teacher that saw all classes
+        assert not some.has_fingerprint(by_names)
     assert small.has_fingerprint(small.split_fingerprint)
     assert not small.has_fingerprint("0" * 12)
 
