@@ -242,13 +242,14 @@ def _hard_labels(
 def part_normalizer(targets: Tensor, *, num_outputs: int, normalize: ElementNormalizer) -> Tensor:
     """Return how much of a part of a batch counts: its samples, or pixels, or its positives.
 
-    That of elements is proportional to the first. Targets have the logits' shape where their second
-    dimension is `num_outputs`, and are labels otherwise, of which -100 does not count.
+    That of elements is proportional to the first. Integers (N, C) of `num_outputs` columns are a
+    target for each logit, and all others are labels, of which -100 does not count.
     """
+    targets = as_labels(targets)
     is_soft = targets.is_floating_point()
     if is_soft and num_outputs == 1 and targets.shape[1:2] == (2,):
         targets = targets[:, 1:]
-    of_elements = is_soft or targets.shape[1:2] == (num_outputs,)
+    of_elements = is_soft or targets.shape[1:] == (num_outputs,)
     if normalize == "positives" and (of_elements or num_outputs == 1):
         return (targets if is_soft else targets == 1).sum(dtype=torch.float32)
     if is_soft:

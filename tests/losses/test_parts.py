@@ -105,3 +105,14 @@ def test_a_single_output_counts_its_positives(name: str, normalize: str, *, is_s
     targets = torch.nn.functional.one_hot(labels, 2).double() if is_soft else labels
     found, expected = of_parts_and_whole(loss, logits[:, :1], targets)
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("normalize", ["batch", "positives"])
+def test_every_label_counts_once_whatever_its_type_and_the_size_of_the_image(
+    normalize: str,
+) -> None:
+    """uint8 has no -100, and 5 rows of pixels are not 5 outputs."""
+    loss = losses.build("binary_cross_entropy", {"normalize": normalize}, class_counts=[1] * 200)
+    assert loss.normalizer(torch.arange(200).to(torch.uint8), num_outputs=200) == 200
+    pixels = torch.randint(5, (4, 5, 6), generator=torch.Generator().manual_seed(0))
+    assert loss.normalizer(pixels, num_outputs=5) == pixels.numel()
