@@ -110,8 +110,16 @@ def _make(plan: Plan, argv: Sequence[str], *, is_check: bool, has_costs: bool) -
 def _rename(plan: Plan, display: Display) -> None:
     """Give lines of rows and settings that the table file calls otherwise now their new names."""
     from engine.tables.names import names_of, rename
+    from engine.training.files import WriteError
 
-    if number := rename(plan.task.results, names_of(plan.table)):
+    try:
+        number = rename(plan.task.results, names_of(plan.table))
+    except WriteError as error:
+        if plan.task.left_of(plan.cells):
+            raise
+        display.say(f"{error}; the table is shown under the names of today")
+        return
+    if number:
         lines = "1 line has the name" if number == 1 else f"{number} lines have the names"
         display.say(f"{plan.task.results}: {lines} that the table gives now")
 

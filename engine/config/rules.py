@@ -303,17 +303,11 @@ def _changes_of_rate(config: Config) -> Iterator[tuple[str, float]]:
                 yield f"schedule.{key}", fraction
 
 
-def _a_constant_rate_has_a_warm_up_that_is_asked_for(config: Config) -> Iterator[str]:
-    moves = of("schedule.name").fact(config.schedule.name, "moves")
-    if not moves and (line := idle_warm_up(config)):
-        yield line
-
-
 def idle_warm_up(config: Config) -> str:
     """Return why the warm-up that is asked for never comes; empty where it does.
 
-    It is a mistake where nothing but the warm-up changes the rate. A recipe of hundreds of epochs
-    may be tried with ten, and the search for its keys made with fifteen.
+    It is no mistake: a recipe of hundreds of epochs may be tried with ten, and the search for its
+    keys made with fifteen.
     """
     schedule = config.schedule
     if schedule.warmup == 0 or _warms_up(config) or not _is_set(config, "schedule.warmup"):
@@ -651,11 +645,9 @@ def _tracker_keys_need_a_tracker(config: Config) -> Iterator[str]:
 def _constant_rate_has_no_unit(config: Config) -> Iterator[str]:
     schedule = config.schedule
     moves = of("schedule.name").fact(schedule.name, "moves")
-    if not moves and not _warms_up(config) and _is_set(config, "schedule.unit"):
-        warmup = f"schedule.warmup={schedule.warmup:g}"
-        short = "" if schedule.warmup == 0 else ", which is less than an epoch"
+    if not moves and schedule.warmup == 0 and _is_set(config, "schedule.unit"):
         yield (
-            f"schedule.unit: has no effect with schedule.name={schedule.name} and {warmup}{short}"
+            f"schedule.unit: has no effect with schedule.name={schedule.name} and schedule.warmup=0"
         )
 
 
@@ -691,7 +683,6 @@ RULES: tuple[Callable[[Config], Iterator[str]], ...] = (
     _mixing_needs_two_images,
     _logits_are_adjusted_once,
     _starts_come_before_the_end,
-    _a_constant_rate_has_a_warm_up_that_is_asked_for,
     _patience_can_run_out,
     _numbers_rise_where_a_choice_says_so,
     _init_head_needs_init_from,

@@ -105,6 +105,11 @@ def test_search_files_alone_are_led_by_the_first(files: dict[str, str], tmp_path
     assert [search.file.budget.trials for search in more] == [9, 9]
 
 
+def test_a_comparison_without_a_file_is_refused(files: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"optim\.lr=0\.1: no such file"):
+        command_line.parse(["--search", files["shared"], "--compare", "optim.lr=0.1"])
+
+
 def test_an_unfair_comparison_is_refused(files: dict[str, str], tmp_path: Path) -> None:
     files["timed"] = written(tmp_path, "timed", {**SHARED, "budget": {"trials": 2, "timeout": 9}})
     files["endless"] = written(tmp_path, "endless", {**SHARED, "budget": {"timeout": 9}})

@@ -172,6 +172,8 @@ def _read(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     known, unknown = parser.parse_known_intermixed_args(argv)
     # A key=value word behind the files of --compare is none of them.
     overrides = [word for word in known.compare if "=" in word and not word.endswith(YAML)]
+    if len(overrides) == len(known.compare):  # then one is taken for a file, which is not there
+        overrides = []
     known.words += overrides
     known.compare = [Path(word) for word in known.compare if word not in overrides]
     return known, unknown
