@@ -56,7 +56,7 @@ NUM_KINDS = {
     "focal_gamma": 10 * 2,
     "ib_cifar": 11 * 4,
     "imagenet_lt_resnet10": 4,
-    "imagenet_lt_resnext50": 7,  # class-balanced sampling is cRT without its first stage
+    "imagenet_lt_resnext50": 8,  # class-balanced sampling is cRT without its first stage
     "inaturalist18": 6,
     "infrared_duel": 3 * 2,  # its recipes differ in batch size, which is the same here
     "infrared_precision": 2,
