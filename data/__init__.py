@@ -30,7 +30,7 @@ from data._imbalance import Imbalance, label_order
 from data._loader import Batch, Loader
 from data._near_duplicates import image_hashes, near_pairs
 from data._notes import OWN_SHARES, SHARED_GROUPS, Validation
-from data._progress import progress
+from data._progress import of_files, progress
 from data._split import build
 from data._statistics import content_key
 from data.samplers._base import Sampler
@@ -74,6 +74,7 @@ __all__ = [
     "image_hashes",
     "label_order",
     "near_pairs",
+    "of_files",
     "progress",
     "quiet_pillow",
 ]

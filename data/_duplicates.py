@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from data._folder import Compare, Listing, readable
-from data._progress import progress
+from data._progress import of_files
 
 _SAMPLE = 4096  # bytes from the middle of a file, looked at before the whole of it
-_CHUNK = 256
 _MANY = 10_000  # files to open from which on the progress is shown
 
 
@@ -83,7 +81,9 @@ def _same_content(folder: Path, names: np.ndarray, sizes: np.ndarray) -> list[np
     for digest in (_middle, _whole):
         suspects = np.concatenate(groups) if groups else np.empty(0, dtype=np.int64)
         paths = [folder / os.fsdecode(name) for name in names[suspects]]
-        digests = _all(digest, paths)
+        digests = of_files(
+            digest, paths, total=len(paths), doing="looking for duplicates", least=_MANY
+        )
         keys = [b"%020d" % size + own for size, own in zip(sizes[suspects], digests, strict=True)]
         groups = _grouped(suspects, np.array(keys))
     return sorted(groups, key=lambda group: int(group[0]))
@@ -94,19 +94,6 @@ def _grouped(index: np.ndarray, keys: np.ndarray) -> list[np.ndarray]:
     order = np.argsort(keys, kind="stable")
     ends = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
     return [np.sort(index[part]) for part in np.split(order, ends) if len(part) > 1]
-
-
-def _all(digest: Callable[[Path], bytes], paths: list[Path]) -> Iterable[bytes]:
-    """Return the digest of each file, in threads; show the progress if there are many."""
-    found: list[bytes] = []
-    with (
-        progress("looking for duplicates", total=len(paths), least=_MANY) as advance,
-        ThreadPoolExecutor() as pool,
-    ):
-        for start in range(0, len(paths), _CHUNK):
-            found += pool.map(digest, paths[start : start + _CHUNK])
-            advance(len(paths[start : start + _CHUNK]))
-    return found
 
 
 def _middle(path: Path) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +12,11 @@ from torch.nn.functional import interpolate
 
 from data._base import Images
 from data._decode import decode, quiet_pillow
-from data._progress import progress
+from data._progress import of_files
 
 _ROWS, _COLUMNS = 8, 9
 _CHUNK = 4096  # images hashed together
 _PAIRS = 2**23  # hashes compared together
-_FILES = 256  # given to threads at a time
-_MANY = 1_000  # files to decode from which on the progress is shown
 
 
 class NearPairs(NamedTuple):
@@ -71,17 +68,8 @@ def image_hashes(images: Images) -> np.ndarray:
     def hash_of(path: Path) -> np.ndarray:
         return difference_hashes(decode(path, **options)[None])
 
-    found: list[np.ndarray] = []
-    with (
-        quiet_pillow(),
-        progress("hashing", total=len(paths), least=_MANY) as advance,
-        ThreadPoolExecutor() as pool,
-    ):
-        for start in range(0, len(paths), _FILES):
-            chunk = paths[start : start + _FILES]
-            found += pool.map(hash_of, chunk)
-            advance(len(chunk))
-    return np.concatenate(found)
+    with quiet_pillow():
+        return np.concatenate(list(of_files(hash_of, paths, total=len(paths), doing="hashing")))
 
 
 def near_pairs(first: np.ndarray, second: np.ndarray, *, most_bits: int) -> NearPairs:

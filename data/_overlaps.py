@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +15,9 @@ from torch import Tensor
 
 from data._base import Classes, DataError, DiskImages, Images, Split
 from data._near_duplicates import image_hashes, near_pairs
-from data._progress import progress
+from data._progress import of_files
 from data._statistics import decoded
 
-_CHUNK = 256  # files given to threads at a time
-_MANY = 1_000  # files to read from which on the progress is shown
 _LEFT_OUT = "data.drop_duplicates"
 # What gives up images, and to which splits: never test.
 _GIVING = (("val", ("test",)), ("train", ("test", "val")))
@@ -59,15 +56,8 @@ def content_digests(images: Images) -> Iterator[bytes]:
         for image in images.contiguous().numpy():
             yield hashlib.sha256(image).digest()
         return
-    total = len(images)
-    with (
-        progress("comparing files", total=total, least=_MANY) as advance,
-        ThreadPoolExecutor() as pool,
-    ):
-        for start in range(0, total, _CHUNK):
-            positions = range(start, min(start + _CHUNK, total))
-            yield from pool.map(_file_digest, map(images.path, positions))
-            advance(len(positions))
+    paths = map(images.path, range(len(images)))
+    yield from of_files(_file_digest, paths, total=len(images), doing="comparing files")
 
 
 def _file_digest(path: Path) -> bytes:

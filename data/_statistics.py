@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +17,10 @@ from torch import Tensor
 from data._base import DataError, DiskImages, Images, Split
 from data._decode import decode, decoder_versions, quiet_pillow
 from data._folder import readable
-from data._progress import progress
+from data._progress import of_files
 from data._scratch import written_whole
 
 _CHUNK = 4096  # images looked at together
-_CHUNK_ON_DISK = 256
 _MANY = 1_000  # images to decode from which on the progress is shown and the digest kept
 _HASHED_BYTES = 128 * 2**20
 
@@ -159,17 +157,12 @@ def _pixels_on_disk(images: DiskImages, kept_in: Path) -> bytes:
 
 def decoded(images: DiskImages) -> Iterator[bytes]:
     """Yield the pixels of each image, decoded in threads; show the progress if there are many."""
-    paths = [images.path(position) for position in range(len(images))]
+    paths = map(images.path, range(len(images)))
 
     def decode_one(path: Path) -> bytes:
         return decode(path, **vars(images.decoding)).numpy().tobytes()
 
-    with (
-        progress("reading pixels", total=len(paths), least=_MANY) as advance,
-        quiet_pillow(),
-        ThreadPoolExecutor() as pool,
-    ):
-        for start in range(0, len(paths), _CHUNK_ON_DISK):
-            chunk = paths[start : start + _CHUNK_ON_DISK]
-            yield from pool.map(decode_one, chunk)
-            advance(len(chunk))
+    with quiet_pillow():
+        yield from of_files(
+            decode_one, paths, total=len(images), doing="reading pixels", least=_MANY
+        )

@@ -5,15 +5,11 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import data
-
-_CHUNK = 256  # files given to threads at a time
-_MANY = 1_000  # files from which on the progress is shown
 
 
 @dataclass(frozen=True)
@@ -44,16 +40,8 @@ def look_at(paths: Sequence[Path], *, options: Mapping[str, Any]) -> FileFacts:
         options: of :func:`data.file_fact`.
     """
     fact_of = functools.partial(data.file_fact, **options)
-    found: list[data.FileFact | str] = []
-    with (
-        data.quiet_pillow(),
-        data.progress("looking at files", total=len(paths), least=_MANY) as advance,
-        ThreadPoolExecutor() as pool,
-    ):
-        for start in range(0, len(paths), _CHUNK):
-            chunk = paths[start : start + _CHUNK]
-            found += pool.map(fact_of, chunk)
-            advance(len(chunk))
+    with data.quiet_pillow():
+        found = list(data.of_files(fact_of, paths, total=len(paths), doing="looking at files"))
     whole = [fact for fact in found if not isinstance(fact, str)]
     return FileFacts(
         num=len(paths),

@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from data import Split, _folder_pool, _overlaps, image_hashes, near_pairs
-from engine.card import files as card_files
+from data import Split, _folder_pool, _progress, image_hashes, near_pairs
 from engine.card.__main__ import main
 from engine.card.card import Card, card_of
 from engine.card.files import FileFacts
@@ -365,8 +364,7 @@ def test_the_card_looks_for_copies_in_lists_of_too_many_images_for_a_run_to_look
 ) -> None:
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "root"))
     monkeypatch.setattr(_folder_pool, "_MOST_LOOKED_AT", 0)
-    for module in (_overlaps, card_files):
-        monkeypatch.setattr(module, "_MANY", 4)  # files from which on progress is shown
+    monkeypatch.setattr(_progress, "_MANY", 4)  # files from which on progress is shown
     copy = shutil.copytree(pets, tmp_path / "pets")
     shutil.copy(copy / "train/cat/000.png", copy / "test/cat/000.png")
     for split in ("train", "test"):
