@@ -16,7 +16,7 @@ from torch import Tensor
 import losses
 from benchmarks import timing
 from benchmarks.losses import Case
-from losses import _device_softmax, _fused
+from losses import _device, _fused
 
 Scalar = Callable[[Tensor], Tensor]  # from logits to a loss
 
@@ -128,11 +128,11 @@ def _composed(loss: Scalar) -> Scalar:
 
     def call_on_device(logits: Tensor) -> Tensor:
         # What else changes a call's way would take longer than the call.
-        had_given_up = _device_softmax.given_up.is_set()
-        _device_softmax.given_up.set()
+        had_given_up = _device.given_up.is_set()
+        _device.given_up.set()
         value = loss(logits)
         if not had_given_up:
-            _device_softmax.given_up.clear()
+            _device.given_up.clear()
         return value
 
     return lambda logits: call_on_device(logits) if logits.is_cuda else call(logits)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._adjustment import UNADJUSTED, Adjustment
-from ._device_softmax import device_loss, is_on_device
+from ._device import is_on_device
+from ._device_softmax import device_loss
 from ._fused import GradientInForward, Made, can_fuse
 from ._fused_softmax import MIN_PARTED, Samples, classes_go_first, softmax_in_parts
 from ._inputs import all_count, check_labels, class_values, known_labels

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._fused import GradientInForward, can_fuse
-from ._fused_sigmoid import HardTargets, sigmoid_with_gradient
 from ._inputs import (
     ClassValues,
     all_count,
@@ -23,7 +20,6 @@ from ._inputs import (
     class_weight,
 )
 from ._modulator import distance_modulator, focal_modulator
-from ._reduction import Reduction, as_divisor
 
 ElementNormalizer = Literal["elements", "batch", "positives"]
 SoftForm = Literal["likelihood", "distance"]
@@ -78,7 +74,7 @@ def binary_elements(
     if soft_form not in ("likelihood", "distance"):
         raise ValueError(f"soft_form must be 'likelihood' or 'distance', not {soft_form!r}")
     logits = as_float(logits)
-    class_weights = _output_weight(weight, logits)
+    class_weights = output_weight(weight, logits)
     if targets.is_floating_point() and logits.shape[1:2] == (1,) and targets.shape[1:2] == (2,):
         targets = targets[:, 1:]
     if _are_labels(logits, targets):
@@ -91,7 +87,7 @@ def binary_elements(
     )
 
 
-def _output_weight(weight: ClassValues | None, logits: Tensor) -> Tensor | None:
+def output_weight(weight: ClassValues | None, logits: Tensor) -> Tensor | None:
     """Return class weights like the logits; a single output has two classes."""
     num_classes = 2 if logits.ndim == 1 else max(logits.shape[1], 2)
     return class_weight(weight, logits, num_classes=num_classes)
@@ -122,6 +118,8 @@ def _from_labels(
     valid = targets != ignore_index
     labels = torch.where(valid, targets, 0)
     check_labels(labels, max(num_outputs, 2))
+    if not all_count(targets, ignore_index=ignore_index):
+        logits = without_ignored(logits, valid)
     first = 1 if num_outputs == 1 else 0
     outputs = torch.arange(first, first + num_outputs, device=logits.device)
     positive = labels.unsqueeze(1) == outputs.view(-1, *[1] * (logits.ndim - 2))
@@ -163,6 +161,14 @@ def _from_probabilities(
     return Elements(values, targets, factor, valid)
 
 
+def without_ignored(logits: Tensor, valid: Tensor) -> Tensor:
+    """Put 0 in the place of logits (N, C, ...) of samples (N, ...) that do not count.
+
+    A factor of 0 would leave NaN of those that are infinite or NaN.
+    """
+    return torch.where(valid.unsqueeze(1), logits, 0)
+
+
 def _softplus(logits: Tensor) -> Tensor:
     """Return log(1 + exp(x)), which is x itself in float64 only from 40 on, not from torch's 20."""
     return F.softplus(logits, threshold=40)
@@ -176,67 +182,6 @@ def element_normalizer(batch: Elements, *, normalize: ElementNormalizer) -> Tens
     if normalize == "batch" or batch.values.ndim == 1:
         return num_samples
     return num_samples * batch.values.shape[1]
-
-
-def reduce_elements(
-    composed: Callable[[Tensor], Tensor],
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    gamma: float = 0.0,
-    alpha: float | None = None,
-    weight: ClassValues | None,
-    reduction: Reduction,
-    normalize: ElementNormalizer,
-    ignore_index: int,
-) -> Tensor:
-    """Return `composed(logits)`; for many logits and targets 0 or 1 by the fused path."""
-    class_weights = _output_weight(weight, logits)
-    if reduction not in ("mean", "sum") or not can_fuse("sigmoid", logits, targets, class_weights):
-        return composed(logits)
-    num_outputs = 1 if logits.ndim == 1 else logits.shape[1]
-    are_labels = targets.shape == logits.shape[:1] + logits.shape[2:]
-    num_samples: Tensor | int = logits.numel() // num_outputs
-    if targets.shape == logits.shape and class_weights is None:
-        hard = HardTargets(targets.reshape(-1, 1, 1), are_labels=False, factor=None)
-    elif are_labels and logits.ndim > 1 and not targets.is_floating_point():
-        valid = None if all_count(targets, ignore_index=ignore_index) else targets != ignore_index
-        hard = _hard_labels(
-            targets, valid, num_outputs=num_outputs, weight=class_weights, dtype=logits.dtype
-        )
-        num_samples = num_samples if valid is None else torch.count_nonzero(valid)
-    else:
-        return composed(logits)
-    divisor: Tensor | int = 1
-    if reduction == "mean" and normalize == "positives" and not hard.are_labels:
-        divisor = as_divisor(hard.values.sum())
-    elif reduction == "mean":  # a label is the positive of one output among many
-        divisor = as_divisor(num_samples * (num_outputs if normalize == "elements" else 1))
-    made = sigmoid_with_gradient(logits.detach(), hard, gamma=gamma, alpha=alpha, divisor=divisor)
-    return composed(logits) if made is None else GradientInForward.apply(logits, made, composed)
-
-
-def _hard_labels(
-    labels: Tensor,
-    valid: Tensor | None,
-    *,
-    num_outputs: int,
-    weight: Tensor | None,
-    dtype: torch.dtype,
-) -> HardTargets:
-    """Return labels (N, ...) as the fused path wants them; those not `valid` become 0."""
-    N = len(labels)
-    labels = labels.long() if valid is None else torch.where(valid, labels, 0).long()
-    check_labels(labels, max(num_outputs, 2))
-    factor = None if valid is None else valid.to(dtype)
-    if weight is not None:
-        of_labels = class_values(weight, labels, ignore_index=None)
-        factor = of_labels if factor is None else factor * of_labels
-    return HardTargets(
-        labels.reshape(N, 1, -1),
-        are_labels=num_outputs > 1,  # the label of a single output is its target
-        factor=None if factor is None else factor.reshape(N, 1, -1),
-    )
 
 
 def part_normalizer(targets: Tensor, *, num_outputs: int, normalize: ElementNormalizer) -> Tensor:

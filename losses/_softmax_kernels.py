@@ -1,50 +1,35 @@
 """Triton kernels of softmax losses on labels: a program for each row of logits.
 
 It reads its row for the loss and, from the cache, once more for the gradient. `_device_softmax`
-alone calls what is here, and only for tensors on a CUDA device. Where Triton is not installed the
-kernels are functions that nobody calls.
+alone calls what is here, and only for tensors on a CUDA device.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 
-from ._device_softmax import MadeRows, check_on_trial
+from ._device import MadeRows
+from ._device_softmax import check_on_trial
+from ._kernels import (
+    AVAILABLE,
+    MAX_COUNTED,
+    TRIED_ROWS,
+    block_of,
+    kernel,
+    miss,
+    start_rows,
+    tl,
+    unit_kernel,
+    unit_of,
+)
 from ._sample_loss import SampleLoss
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # not on macOS, nor with a PyTorch without CUDA
-    triton = tl = None
-
-AVAILABLE = triton is not None
-# Logits that a program holds at once: a longer row takes it several turns.
-MAX_BLOCK = 4096
-LOGITS_PER_WARP = 512
-TRIED_ROWS = 8
-# So many labels each program counts by itself; of more than that one program does it before.
-MAX_COUNTED = 1024
-# A label out of range stops the device, as it does in PyTorch's own loss. The assertion is compiled
-# in debug mode alone, which would also check every sum of integers.
-OPTIONS: dict[str, Any] = {"debug": True, "sanitize_overflow": False}
+__all__ = ["AVAILABLE", "row_losses"]
 
 
-def _kernel(function: Callable[..., Any]) -> Any:
-    """Return a function for the device, compiled for integers and addresses of any value."""
-    if triton is None:
-        return function
-    parameters = inspect.signature(function).parameters.items()
-    names = [name for name, parameter in parameters if "constexpr" not in parameter.annotation]
-    return triton.jit(function, do_not_specialize=names, do_not_specialize_on_alignment=names)
-
-
-@_kernel
+@kernel
 def _adjusted(
     logits: tl.tensor,
     columns: tl.tensor,
@@ -69,27 +54,18 @@ def _adjusted(
     return tl.where(within, z, float("-inf"))
 
 
-@_kernel
-def _miss(nll: tl.tensor) -> tl.tensor:
-    """Return 1 - exp(-nll), by its series where that would cancel."""
-    series = 1.0
-    for k in tl.static_range(7):
-        series = 1 - nll / (8 - k) * series
-    return tl.where(nll < 0.5, nll * series, 1 - tl.exp(-nll))
-
-
-@_kernel
+@kernel
 def _term(
     nll: tl.tensor, label: tl.tensor, power: tl.tensor, gamma: tl.tensor, epsilon: tl.tensor
 ) -> tl.tensor:
     """Return v^gamma CE + epsilon u^(gamma + 1) and its derivative, as in `SampleTerm`."""
     value, slope, modulator, exponent = nll, 1.0, 1.0, 1.0
-    u = _miss(nll)
+    u = miss(nll)
     if gamma is not None:
         q, v = nll, u
         if power is not None:
             q *= tl.load(power + label).to(tl.float32)
-            v = _miss(q)
+            v = miss(q)
         v = tl.maximum(v, 1.4210855e-14)  # eps^2, as in `focal_modulator`
         modulator, exponent = tl.exp2(gamma * tl.log2(v)), 1 + gamma
         value = modulator * nll
@@ -100,32 +76,7 @@ def _term(
     return value, slope
 
 
-@_kernel
-def _unit(labels: tl.tensor, weight: tl.tensor, N: tl.tensor, ignore_index: tl.tensor) -> tl.tensor:
-    """Return one over how many samples count, or over the sum of their weights; 1 for none."""
-    rows = tl.arange(0, 1024)
-    amount = tl.zeros((1024,), tl.float32)
-    for start in range(0, N, 1024):
-        at = start + rows
-        label = tl.load(labels + at, mask=at < N, other=0)
-        counts = (at < N) & (label != ignore_index)
-        if weight is None:
-            amount += counts.to(tl.float32)
-        else:
-            amount += tl.load(weight + label, mask=counts, other=0.0).to(tl.float32)
-    total = tl.sum(amount)
-    return 1 / tl.where(total > 0, total, 1.0)
-
-
-@_kernel
-def unit_kernel(
-    unit: tl.tensor, labels: tl.tensor, weight: tl.tensor, N: tl.tensor, ignore_index: tl.tensor
-) -> None:
-    """Write `_unit`."""
-    tl.store(unit, _unit(labels, weight, N, ignore_index))
-
-
-@_kernel
+@kernel
 def rows_kernel(  # noqa: PLR0913, PLR0915 - a kernel takes no objects and is one function
     logits: tl.tensor,
     labels: tl.tensor,
@@ -152,7 +103,7 @@ def rows_kernel(  # noqa: PLR0913, PLR0915 - a kernel takes no objects and is on
 ) -> None:
     """Write the loss of each sample, (N,), and its gradient, (N, C) or None, by one program each.
 
-    Both are multiplied by what ``unit`` points to, or by `_unit` where there are N to count.
+    Both are multiplied by what ``unit`` points to, or by `unit_of` where there are N to count.
     """
     row = tl.program_id(0).to(tl.int64)
     label = tl.load(labels + row)
@@ -178,9 +129,9 @@ def rows_kernel(  # noqa: PLR0913, PLR0915 - a kernel takes no objects and is on
     if unit is not None:
         gain *= tl.load(unit)
     if N is not None:
-        gain *= _unit(labels, weight, N, ignore_index)
+        gain *= unit_of(labels, weight, N, ignore_index)
     if size is not None:
-        gain /= 2 * _miss(nll) * tl.load(size + row).to(tl.float32) + eps
+        gain /= 2 * miss(nll) * tl.load(size + row).to(tl.float32) + eps
     if factor is not None:
         gain *= tl.load(factor + label).to(tl.float32)
     term = _term(nll, label, power, gamma, epsilon)
@@ -200,11 +151,6 @@ def rows_kernel(  # noqa: PLR0913, PLR0915 - a kernel takes no objects and is on
             # Of samples that do not count, whatever their logits.
             found = tl.where(slope == 0, 0.0, found)
             tl.store(gradient + at, found, mask=at < C)
-
-
-# What is compiled already, by all that Triton compiles anew for. To find that out for itself at
-# every call takes it as long as five operations of PyTorch.
-_compiled: dict[tuple[object, ...], Any] = {}
 
 
 def row_losses(
@@ -251,27 +197,18 @@ def row_losses(
         float(epsilon) or None,
         float(loss.term.gain),
         float(loss.term.eps),
-        _block(C),
+        block_of(C),
     )
     key = (
         *(None if vector is None else vector.dtype for vector in vectors),
         *(logits.device, C, stride, loss.ignore_index, scale is None),
         *(with_gradient, count is None, gamma == 0, epsilon == 0),
     )
-    if key in _compiled:
-        _compiled[key][(N, 1, 1)](*arguments)
-    else:
-        warps = max(1, _block(C) // LOGITS_PER_WARP)
-        compiled = rows_kernel[(N,)](*arguments, num_warps=warps, **OPTIONS)
-        if not is_trial:
-            rows = min(N, TRIED_ROWS) if unit is None else MAX_COUNTED + 1
-            trial = functools.partial(row_losses, with_gradient=with_gradient, is_trial=True)
-            check_on_trial(trial, logits, loss, rows=rows)
-            if compiled is not None:  # by the interpreter
-                _compiled[key] = compiled
+
+    def try_out() -> None:
+        rows = min(N, TRIED_ROWS) if unit is None else MAX_COUNTED + 1
+        trial = functools.partial(row_losses, with_gradient=with_gradient, is_trial=True)
+        check_on_trial(trial, logits, loss, rows=rows)
+
+    start_rows(rows_kernel, arguments, key, shape=(N, C), on_trial=None if is_trial else try_out)
     return MadeRows(values if loss.reduction == "none" else values.sum(), gradient)
-
-
-@functools.cache
-def _block(num_classes: int) -> int:
-    return min(triton.next_power_of_2(num_classes), MAX_BLOCK)

@@ -74,6 +74,7 @@ def asymmetric_loss(
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
     logits = as_float(logits)
     batch = binary_elements(logits, targets, gamma=0.0, weight=weight, ignore_index=ignore_index)
+    logits = torch.where(batch.valid, logits, 0)  # a factor of 0 would leave NaN of infinite ones
     positives = _likelihood(logits, gamma=gamma_positive)
     negatives = _negatives(logits, gamma=gamma_negative, margin=margin)
     if batch.positive.dtype == torch.bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ._base import ElementMean, FixedPoint, Limits
 from ._counts import over_classes
+from ._element_loss import ElementLoss
 from ._inputs import ClassValues, SupportsArray, as_tensor, class_vector, listed_values
 from ._reduction import Reduction, reduce_values
 from ._sigmoid_terms import (
@@ -17,7 +18,7 @@ from ._sigmoid_terms import (
     binary_elements,
     element_logits,
     element_normalizer,
-    reduce_elements,
+    output_weight,
 )
 
 
@@ -67,36 +68,29 @@ def binary_cross_entropy_loss(
     if normalize not in ("elements", "batch", "positives"):
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
     logits = element_logits(inputs, from_logits=from_logits)
-    extra: Tensor | None = None
+    if pos_weight is None and element_weight is None:
+        loss = ElementLoss(
+            targets,
+            gamma=0.0,
+            alpha=None,
+            weight=output_weight(weight, logits),
+            reduction=reduction,
+            normalize=normalize,
+            ignore_index=ignore_index,
+        )
+        return loss.of(logits)
+    batch = binary_elements(logits, targets, gamma=0.0, weight=weight, ignore_index=ignore_index)
+    values = batch.values
     if pos_weight is not None:
         num_outputs = 1 if logits.ndim == 1 else logits.shape[1]
         extra = class_vector(pos_weight, num_outputs, name="pos_weight", of="output")
         extra = over_classes(extra, logits) - 1
-
-    def composed(logits: Tensor) -> Tensor:
-        batch = binary_elements(
-            logits, targets, gamma=0.0, weight=weight, ignore_index=ignore_index
-        )
-        values = batch.values
-        if extra is not None:
-            values = values + extra * batch.positive * F.softplus(-logits, threshold=40)
-        values = values * batch.factor
-        if element_weight is not None:
-            values = values * as_tensor(element_weight, name="element_weight").to(values)
-        normalizer = element_normalizer(batch, normalize=normalize)
-        return reduce_values(values, reduction=reduction, normalizer=normalizer)
-
-    if pos_weight is not None or element_weight is not None:
-        return composed(logits)
-    return reduce_elements(
-        composed,
-        logits,
-        targets,
-        weight=weight,
-        reduction=reduction,
-        normalize=normalize,
-        ignore_index=ignore_index,
-    )
+        values = values + extra * batch.positive * F.softplus(-logits, threshold=40)
+    values = values * batch.factor
+    if element_weight is not None:
+        values = values * as_tensor(element_weight, name="element_weight").to(values)
+    normalizer = element_normalizer(batch, normalize=normalize)
+    return reduce_values(values, reduction=reduction, normalizer=normalizer)
 
 
 class BinaryCrossEntropy(ElementMean):

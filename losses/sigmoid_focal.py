@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
 from ._base import ElementMean, FixedPoint, Idle, Limits
+from ._element_loss import ElementLoss
 from ._inputs import ClassValues
 from ._modulator import check_gamma
-from ._reduction import Reduction, reduce_values
-from ._sigmoid_terms import (
-    ElementNormalizer,
-    Elements,
-    SoftForm,
-    binary_elements,
-    element_logits,
-    element_normalizer,
-    reduce_elements,
-)
+from ._reduction import Reduction
+from ._sigmoid_terms import ElementNormalizer, SoftForm, element_logits, output_weight
 
 
 def sigmoid_focal_loss(
@@ -84,39 +76,18 @@ def sigmoid_focal_loss(
     if normalize not in ("elements", "batch", "positives"):
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
 
-    def composed(logits: Tensor) -> Tensor:
-        batch = binary_elements(
-            logits,
-            targets,
-            gamma=gamma,
-            weight=weight,
-            ignore_index=ignore_index,
-            soft_form=soft_form,
-        )
-        values = batch.values * _with_alpha(batch, alpha)
-        normalizer = element_normalizer(batch, normalize=normalize)
-        return reduce_values(values, reduction=reduction, normalizer=normalizer)
-
-    return reduce_elements(
-        composed,
-        element_logits(logits, from_logits=from_logits),
+    logits = element_logits(logits, from_logits=from_logits)
+    loss = ElementLoss(
         targets,
         gamma=gamma,
         alpha=alpha,
-        weight=weight,
+        weight=output_weight(weight, logits),
         reduction=reduction,
         normalize=normalize,
         ignore_index=ignore_index,
+        soft_form=soft_form,
     )
-
-
-def _with_alpha(batch: Elements, alpha: float | None) -> Tensor:
-    """Return the factor of each element: the sample's, times alpha or 1 - alpha."""
-    if alpha is None:
-        return batch.factor
-    if batch.positive.dtype == torch.bool:
-        return torch.where(batch.positive, alpha * batch.factor, (1 - alpha) * batch.factor)
-    return (alpha * batch.positive + (1 - alpha) * (1 - batch.positive)) * batch.factor
+    return loss.of(logits)
 
 
 class SigmoidFocal(ElementMean):

@@ -52,8 +52,13 @@ def on_cuda(batch: Batch) -> Batch:
 def ways_of_losses(batch: loss_ways.Batch | None = None) -> dict[str, loss_ways.Scalar]:
     """Return those ways of losses that kernels compute on a device."""
     batch = batch or loss_ways.drawn((2, 2), torch.device("cpu"))
-    found = loss_ways.ways(Case("softmax", tuple(batch.logits.shape)), batch)
-    names = ("cross_entropy", "softmax_focal", "balanced", "logit", "ldam", "influence_balanced")
+    shape = tuple(batch.logits.shape)
+    found = loss_ways.ways(Case("softmax", shape), batch)
+    found |= loss_ways.ways(Case("sigmoid", shape), batch)
+    names = (
+        *("cross_entropy", "softmax_focal", "balanced", "logit", "ldam", "influence_balanced"),
+        "sigmoid_focal",
+    )
     return {name: way for name, way in found.items() if name.startswith(names)}
 
 

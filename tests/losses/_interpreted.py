@@ -15,10 +15,18 @@ import torch
 from torch import Tensor
 from triton.runtime import interpreter
 
-from losses import _softmax_kernels
+from losses import _sigmoid_kernels, _softmax_kernels
 from losses.cross_entropy import cross_entropy_loss
+from losses.sigmoid_focal import sigmoid_focal_loss
 from losses.softmax_focal import softmax_focal_loss
-from tests.losses._device_cases import IGNORED, cases, drawn, labels_of, open_to_kernels
+from tests.losses._device_cases import (
+    IGNORED,
+    cases,
+    drawn,
+    labels_of,
+    open_to_kernels,
+    shares_of,
+)
 
 Found = Iterator[tuple[str, Tensor]]
 
@@ -88,6 +96,32 @@ def of_derivatives() -> Found:
     yield "vmap", per_sample(x.detach(), y.clamp_min(0))
 
 
+def of_sigmoids() -> Found:
+    x = leaf(drawn(6, 37))
+    y = labels_of(x)
+    with mock.patch.object(_sigmoid_kernels, "MAX_COUNTED", 2):
+        value = checked(sigmoid_focal_loss(x, y))
+    yield "sigmoids counted before: value", value.detach()
+    yield "sigmoids counted before: gradient", torch.autograd.grad(value, x)[0]
+    nothing = checked(sigmoid_focal_loss(x, torch.full_like(y, IGNORED)))
+    yield "no sigmoid counts: value", nothing.detach()
+    yield "no sigmoid counts: gradient", torch.autograd.grad(nothing, x)[0]
+    hole = leaf(drawn(6, 37))
+    hole.data[1] = torch.nan  # the label of this one is ignored
+    value = checked(sigmoid_focal_loss(hole, y))
+    yield "sigmoids, hole: value", value.detach()
+    yield "sigmoids, hole: gradient", torch.autograd.grad(value, hole)[0]
+    fitted = leaf(32 * torch.nn.functional.one_hot(y.clamp_min(0), 37) - 16)
+    yield "sigmoids, fitted: value", checked(sigmoid_focal_loss(fitted, y, gamma=0)).detach()
+    with torch.no_grad():
+        yield "sigmoids, no gradient: value", sigmoid_focal_loss(x, y)
+    value = checked(sigmoid_focal_loss(x, y))
+    yield "sigmoids, twice: first", torch.autograd.grad(value, x, retain_graph=True)[0].clone()
+    yield "sigmoids, twice: second", torch.autograd.grad(3 * value, x)[0]
+    (gradient,) = torch.autograd.grad(sigmoid_focal_loss(x, y), x, create_graph=True)
+    yield "sigmoids, second derivative", torch.autograd.grad(gradient.square().sum(), x)[0]
+
+
 def message_of(run: Callable[[], object]) -> Tensor:
     """Return what an error says, as bytes."""
     try:
@@ -114,9 +148,14 @@ def of_mistakes() -> Found:
         y[0] = wrong
         with (
             mock.patch.object(interpreter.interpreter_builder, "options", debugging),
-            mock.patch("losses._device_softmax._give_up", side_effect=raised),
+            mock.patch("losses._device._give_up", side_effect=raised),
         ):
             yield f"label {wrong}", message_of(lambda y=y: cross_entropy_loss(x, y))
+            yield f"sigmoid's label {wrong}", message_of(lambda y=y: sigmoid_focal_loss(x, y))
+    shares = shares_of(x)
+    value = sigmoid_focal_loss(x, shares)
+    shares += 0
+    yield "shares changed", message_of(value.backward)
 
 
 def raised(error: Exception) -> None:
@@ -125,5 +164,7 @@ def raised(error: Exception) -> None:
 
 if __name__ == "__main__":
     with open_to_kernels():
-        found = dict((*of_cases(), *of_reductions(), *of_derivatives(), *of_mistakes()))
+        found = dict(
+            (*of_cases(), *of_reductions(), *of_derivatives(), *of_sigmoids(), *of_mistakes())
+        )
     torch.save(found, sys.argv[1])

@@ -8,12 +8,14 @@ what was compiled and started.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,13 +26,16 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from losses import _softmax_kernels
+from losses import _device_sigmoid, _kernels, _sigmoid_kernels, _softmax_kernels
 from losses._adjustment import Adjustment
-from losses._device_softmax import device_loss, given_up
+from losses._device import given_up
+from losses._device_softmax import device_loss
+from losses._element_loss import ElementLoss
 from losses._sample_loss import SampleLoss
 from losses._terms import SampleTerm
+from losses.sigmoid_focal import sigmoid_focal_loss
 from losses.softmax_focal import softmax_focal_loss
-from tests.losses._device_cases import IGNORED, drawn, labels_of, open_to_kernels
+from tests.losses._device_cases import IGNORED, drawn, labels_of, open_to_kernels, shares_of
 
 ARCHITECTURES = (80, 90)
 CLASSES = 8142
@@ -96,28 +101,61 @@ def everything(labels: Tensor) -> SampleLoss:
     )
 
 
+def sigmoids(targets: Tensor) -> ElementLoss:
+    """Return a loss with all that the kernel may be given, of labels or of shares."""
+    weight = None if targets.is_floating_point() else torch.ones(CLASSES)
+    return ElementLoss(
+        targets,
+        gamma=0.5,
+        alpha=0.25,
+        weight=weight,
+        reduction="mean",
+        normalize="elements",
+        ignore_index=IGNORED,
+    )
+
+
+@contextlib.contextmanager
+def untried() -> Iterator[None]:
+    """Do not ask what kernels of no device compute."""
+    with (
+        mock.patch.object(_softmax_kernels, "check_on_trial"),
+        mock.patch.object(_sigmoid_kernels, "check_on_trial"),
+    ):
+        yield
+
+
 def launched(architecture: int) -> dict[str, Any]:
     """Return what was compiled for an architecture, and what each of three steps started."""
     device = NoDevice(architecture)
     driver.set_active(device)
-    _softmax_kernels._compiled.clear()
+    _kernels.compiled.clear()
     x = drawn(3, CLASSES).float().requires_grad_()
-    with warnings.catch_warnings(record=True) as caught:
-        is_composed = device_loss(x, everything(labels_of(x))) is None
-    given_up.clear()
-    with mock.patch.object(_softmax_kernels, "check_on_trial"):
-        device_loss(x, everything(labels_of(x)))
-    count = len(_softmax_kernels._compiled)
+    y = labels_of(x)
+    found: dict[str, Any] = {}
+    firsts = {
+        "first": lambda: device_loss(x, everything(y)),
+        "first sigmoid": lambda: _device_sigmoid.device_loss(x, sigmoids(y)),
+    }
+    for name, loss in firsts.items():
+        with warnings.catch_warnings(record=True) as caught:
+            is_composed = loss() is None
+        given_up.clear()
+        found[name] = [is_composed, *(str(warning.message) for warning in caught)]
+    with untried():
+        for loss in firsts.values():
+            loss()
+        _device_sigmoid.device_loss(x, sigmoids(shares_of(x)))
+    count = len(_kernels.compiled)
     device.started.clear()
-    with open_to_kernels(), mock.patch.object(_softmax_kernels, "check_on_trial"):
+    with open_to_kernels(), untried():
         for rows in (x, x, x[:2]):
             softmax_focal_loss(rows, labels_of(rows)).backward()
-    kernels = list(_softmax_kernels._compiled.values())
-    return {
-        "first": [is_composed, *(str(warning.message) for warning in caught)],
+            sigmoid_focal_loss(rows, labels_of(rows)).backward()
+    return found | {
         "started": device.started,
-        "compiled": len(kernels) - count,
-        "kernels": [resources(kernel) for kernel in kernels],
+        "compiled": len(_kernels.compiled) - count,
+        "kernels": [resources(kernel) for kernel in _kernels.compiled.values()],
     }
 
 
