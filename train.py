@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.config import command_line, rules
+from engine.config import command_line, derived
 from engine.config.calendar import start_epoch
 from engine.config.launch import is_first_here
 from engine.config.load import dump, load
@@ -317,7 +317,7 @@ def _out_of_memory(config: Config) -> str:
     """Say which keys to change; more pieces leave the batch and its gradient, but for BatchNorm."""
     batch_size, pieces = config.optim.batch_size, config.optim.accumulate
     line = f"out of GPU memory with optim.batch_size={batch_size} in {pieces} piece(s): "
-    if not rules.is_mean_over_samples(config):
+    if not derived.is_mean_over_samples(config):
         return (
             line + f"optim.batch_size={batch_size // 2} needs less memory and changes the recipe; "
             f"{config.loss.name} cannot be computed in pieces of a batch"

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from engine.config import rules
 from engine.config.choices import CHOICES
 from engine.config.messages import shown
 from engine.config.mistakes import ConfigError
+from engine.config.rules import needs
 from engine.config.schema import OPEN_KEYS, SECTIONS, SELECTORS
 from engine.config.strict_yaml import parse, read_shared_yaml
 
@@ -101,7 +101,7 @@ def merge(lower: Layer, upper: Layer) -> Layer:
     for key in CHOOSING & upper.keys():
         if key not in lower or lower[key].value != upper[key].value:
             for other in lower:
-                if rules.depends_on(other, key):
+                if needs.depends_on(other, key):
                     kept.pop(other, None)
     for owner in OPEN_KEYS:  # the upper `model.kwargs: {...}` takes the place of the lower one
         if owner in upper:

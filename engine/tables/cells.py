@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.config import command_line
+from engine.config.derived import has_validation
 from engine.config.load import fingerprint, load
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.rules import has_validation
 from engine.config.schema import Config, ModelConfig
 from engine.config.selection_rules import FINAL, catalogue
 from engine.tables.table_file import TableFile, Words

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.config import choices
 from engine.config.load import defaults, flatten
-from engine.config.rules import NEEDS
+from engine.config.rules.needs import NEEDS
 from engine.config.schema import Config
 
 if TYPE_CHECKING:

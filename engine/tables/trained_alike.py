@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from engine.config import components
 from engine.config.calendar import complete_from, deferred_starts, start_epoch
-from engine.config.rules import asks_for_validation, has_validation, idle_loss_keys
+from engine.config.derived import asks_for_validation, has_validation, idle_loss_keys
 from engine.config.schema import Config, standard
 from engine.tables.cells import Cell
 from engine.training.rates import rate_of

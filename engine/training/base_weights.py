@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import models
-from engine.config import choices, rules
+from engine.config import choices, derived
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config
 from engine.training.weights_hash import bytes_of, weights_hash
@@ -103,7 +103,7 @@ def base_of(
     """
     is_light = config.model.freeze or config.model.tune != choices.of("model.tune").default
     is_mean = isinstance(config.model.init_from, tuple)
-    if not is_light or is_mean or not rules.begins_trained(config):
+    if not is_light or is_mean or not derived.begins_trained(config):
         return None
     source = _source(config) if named is None else named
     if not source:

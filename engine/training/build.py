@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import data
 import losses
 import models
-from engine.config import choices, components, rules
+from engine.config import choices, components, derived
 from engine.config.calendar import start_epoch
 from engine.config.mistakes import ConfigError, mistakes_of
 from engine.config.schema import Config, chosen_keys, component_keys
@@ -285,7 +285,7 @@ def build_trainer(
     from timm.data import Mixup
 
     world = Processes.current().world
-    if world > 1 and not rules.is_mean_over_samples(config):
+    if world > 1 and not derived.is_mean_over_samples(config):
         raise ConfigError(
             [
                 f"loss={config.loss.name}: compares a batch as a whole, and {world} processes see "

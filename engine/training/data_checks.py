@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import data
 from engine.config.choices import of
+from engine.config.derived import NO_VALIDATION
 from engine.config.mistakes import ConfigError
-from engine.config.rules import NO_VALIDATION
 from engine.config.schema import Config
 from engine.training import build, notes
 from engine.training.metrics import Limits, evaluate
@@ -25,7 +25,7 @@ ALWAYS_DEFINED = {"val/accuracy", "val/balanced_accuracy", "val/nll", "val/brier
 
 
 def check_config(config: Config, dataset: data.LongTailed) -> None:
-    """Check the rules of ``engine/config/rules.py`` that need the data, in the same form.
+    """Check the rules of ``engine/config/rules/`` that need the data, in the same form.
 
     Raises:
         ConfigError: with every mistake that was found, one line each.

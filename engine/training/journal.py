@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import data
-from engine.config import rules
+from engine.config import derived
 from engine.config.load import dump, fingerprint, is_gone, named_runs
 from engine.config.schema import Config
 from engine.training import checkpoint, provenance
@@ -201,7 +201,7 @@ class Journal:
         Args:
             fresh: whether the run is to begin anew.
         """
-        starts = rules.begins_trained(self.config) or head_init(self.config) != "uniform"
+        starts = derived.begins_trained(self.config) or head_init(self.config) != "uniform"
         if fresh or not starts:
             return None
         return self.processes.on_main(lambda: checkpoint.begun(self.folder.checkpoints))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import data
 import models
-from engine.config import rules
+from engine.config import derived
 from engine.config.schema import Config, OptimConfig
 from engine.training.build import augmentation
 from engine.training.frozen_features import BATCH_SIZE, Features, FeatureStore
@@ -49,12 +49,12 @@ class Loaders:
         self.splits = {name: split for name, split in splits.items() if split is not None}
         self.remarks: list[str] = []
         self._known: dict[tuple[str, int, bool], Features] = {}
-        reason = rules.why_features_change(config)
-        self._are_kept = rules.keeps_features(config)
+        reason = derived.why_features_change(config)
+        self._are_kept = derived.keeps_features(config)
         self._store = functools.cache(
             lambda: FeatureStore(config, dataset, machine=machine, model=model)
         )
-        if reason and rules.trains_the_head_alone(config):
+        if reason and derived.trains_the_head_alone(config):
             self.remarks.append(f"features are computed in every epoch: {reason}")
 
     def images(self, *, smallest_share: int) -> data.Loader:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import data
 import models
-from engine.config import choices, components, rules
+from engine.config import choices, components, derived
 from engine.config.cores import num_cores
 from engine.config.schema import Config
 from engine.training import averaging
@@ -34,15 +34,15 @@ def notes(config: Config) -> tuple[str, ...]:
 
 def doubts(config: Config) -> tuple[str, ...]:
     """Return what is allowed and hardly ever meant in how loss, head and balancing go together."""
-    loss, found, balancing = config.loss.name, [], rules.balancing(config)
-    if rules.fitted_prior(config) == "uniform":
+    loss, found, balancing = config.loss.name, [], derived.balancing(config)
+    if derived.fitted_prior(config) == "uniform":
         found += [
             f"balanced twice: {loss} fits a uniform prior by itself, {choice} balances training too"
             for choice in balancing
         ]
     elif len(balancing) > 1:
         found.append(f"balanced twice: {' and '.join(balancing)} each balance training")
-    if rules.leaves_cosines_unscaled(config):
+    if derived.leaves_cosines_unscaled(config):
         found.append(
             f"logits are cosines, -1 to 1, which {loss} does not scale: no prediction is sure "
             "(model.head=cosine)"
@@ -64,7 +64,7 @@ def light_notes(config: Config, parameters: Mapping[str, int]) -> tuple[str, ...
     found: tuple[str, ...] = (
         f"{TRAINS}{trained:,} of {total:,} parameters ({trained / total:.2%}, model.tune={tune})",
     )
-    if not rules.begins_trained(config):
+    if not derived.begins_trained(config):
         found += (
             f"the rest of the backbone keeps its random weights (model.tune={tune} without "
             "model.pretrained or model.init_from)",
@@ -83,9 +83,9 @@ def opening_notes(config: Config, dataset: data.LongTailed, *, num_steps: int) -
     notes = (*dataset.source_notes, *doubts(config), *_image_notes(config, dataset))
     if has_idle_seed(config, dataset):
         notes += (idle_seed(config, dataset),)
-    if line := rules.idle_warm_up(config):
+    if line := derived.idle_warm_up(config):
         notes += (line,)
-    notes += tuple(rules.idle_changes_of_rate(config))
+    notes += tuple(derived.idle_changes_of_rate(config))
     counts = dataset.class_counts[list(dataset.classes.trained)]
     follows_counts = choices.of("reweight.scheme").fact(config.reweight.scheme, "follows_counts")
     if follows_counts and (counts == counts[0]).all():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import data
-from engine.config import rules
+from engine.config import derived
 from engine.config.schema import Config
 from engine.training import build, data_checks, named_runs, notes, trained
 from engine.training.beginning import begin
@@ -78,7 +78,7 @@ class Setup:
     @property
     def features(self) -> str | None:
         """Whether features are cached or computed in every epoch; None where they change."""
-        if rules.why_features_change(self.config):
+        if derived.why_features_change(self.config):
             return None
         return CACHED if isinstance(self.loader, data.FeatureLoader) else COMPUTED
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from engine.config import components, rules
+from engine.config import components, derived
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
@@ -66,7 +66,7 @@ def test_what_a_combination_does_twice_is_said_once(loss: str) -> None:
             continue
         config: Config = load(overrides=words_of(loss, head, sampler, scheme))
         said = doubts(config)
-        is_uniform = rules.fitted_prior(config) == "uniform"
+        is_uniform = derived.fitted_prior(config) == "uniform"
         twice = (sampler != "instance") + (
             scheme in ("inverse", "inverse_sqrt", "effective_number", "power")
         )
@@ -81,7 +81,7 @@ def test_what_a_combination_does_twice_is_said_once(loss: str) -> None:
 
 @pytest.mark.parametrize("loss", sorted(BALANCED_BY_LOSS))
 def test_losses_that_balance_by_themselves_are_known(loss: str) -> None:
-    assert rules.fitted_prior(load(overrides=[f"loss={loss}"])) == "uniform"
+    assert derived.fitted_prior(load(overrides=[f"loss={loss}"])) == "uniform"
 
 
 @pytest.mark.parametrize(
@@ -97,5 +97,5 @@ def test_losses_that_balance_by_themselves_are_known(loss: str) -> None:
 )
 def test_the_prior_that_a_loss_fits_is_that_of_its_keys(words: list[str], prior: str) -> None:
     config = load(overrides=[*words, "reweight=inverse"])
-    assert rules.fitted_prior(config) == prior
+    assert derived.fitted_prior(config) == prior
     assert any(line.startswith("balanced twice") for line in doubts(config)) == (prior == "uniform")

@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import components, rules, schema
+from engine.config import components, derived, schema
 from engine.config import load as config_module
 from engine.config.components import names, read
 from engine.config.homes import PATHS
@@ -509,7 +509,7 @@ def test_a_cosine_head_is_for_every_loss_that_says_so_and_noted_for_others() -> 
     for name in names("losses"):
         facts = read("losses", name).class_facts
         words = [f"loss={name}", "model.head=cosine"]
-        if not facts["needs_teacher"] and rules.leaves_cosines_unscaled(load(overrides=words)):
+        if not facts["needs_teacher"] and derived.leaves_cosines_unscaled(load(overrides=words)):
             noted.add(name)
     assert noted == set(names("losses")) - {"ldam", "gaussian_clouded", "distillation"}
 

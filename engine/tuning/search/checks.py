@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engine.config.derived import has_validation
 from engine.config.layers import full_key
 from engine.config.load import NOT_IDENTITY, SEEDS
 from engine.config.messages import shown
 from engine.config.mistakes import ConfigError, nearest
-from engine.config.rules import has_validation
 from engine.config.schema import Config
 from engine.tuning.search import Search
 from engine.tuning.search.schema import Axis, Choice, Range
