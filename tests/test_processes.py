@@ -299,6 +299,37 @@ def test_a_signal_to_one_stops_both_after_a_checkpoint(tmp_path: Path, asked: in
     assert (folder_of(tmp_path, *LONG) / "checkpoints" / "last.pt").exists()
 
 
+SPOILT = """
+import sys
+import train
+from engine.training.train_loop import Trainer
+
+check_weights = Trainer.check_weights
+
+def check(trainer):
+    if trainer.seed == 0 and trainer.processes.rank == 1:
+        state = trainer.model.state_dict()
+        next(state[name] for name in state if name.endswith("running_mean")).fill_(float("nan"))
+    check_weights(trainer)
+
+Trainer.check_weights = check
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+def test_a_divergence_that_one_sees_within_an_epoch_ends_the_seed_of_both(tmp_path: Path) -> None:
+    words = ("model.norm=batch", "schedule.epochs=1", "runtime.checkpoint_seconds=1e-9")
+    command = ["-c", SPOILT, *small_words(tmp_path, *words), "--seeds", "2"]
+    with two(command) as processes:
+        first, second = finished(processes)
+    assert [process.returncode for process in processes] == [1, 1], first + second
+    assert second == ""
+    (line,) = (line for line in first.splitlines() if line.startswith("seed="))
+    assert line.startswith("seed=0; epoch 1, step 1: ")
+    assert "running_mean is not finite; no checkpoint was made" in line
+    assert "n = 1 of 2: left out, as it diverged: seed 0" in first
+
+
 def test_a_mistake_is_said_once(tmp_path: Path) -> None:
     with two(["train.py", "optim.lrr=1"]) as processes:
         printed = finished(processes)

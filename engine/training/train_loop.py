@@ -157,19 +157,26 @@ class Trainer:
     def check_weights(self) -> None:
         """Look at every weight; a step may overflow them after a loss that was finite.
 
+        All processes together: within an epoch the statistics of batch normalisation are each one's
+        own, and all must end alike.
+
         Raises:
-            NonFiniteWeightsError: names the first that is not finite.
+            NonFiniteWeightsError: in all processes; names the first that is not finite in any.
         """
+        names = [name for name in self.processes.gathered(self._not_finite()) if name is not None]
+        if names:
+            raise NonFiniteWeightsError(
+                f"epoch {self._epoch + 1}, step {self._totals.steps}: {names[0]} is not finite"
+            )
+
+    def _not_finite(self) -> str | None:
+        """Return the name of the first of this process's weights that is not finite."""
         state = self.model.state_dict()
         # A sum over anything that is not finite is not: one look at the device is enough for all.
         sums = torch.stack([value.sum(dtype=torch.float32) for value in state.values()])
         if torch.isfinite(sums).all():
-            return
-        for name, value in state.items():
-            if not torch.isfinite(value).all():
-                raise NonFiniteWeightsError(
-                    f"epoch {self._epoch + 1}, step {self._totals.steps}: {name} is not finite"
-                )
+            return None
+        return next((n for n, value in state.items() if not torch.isfinite(value).all()), None)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from :meth:`state_dict`; of a run that is over only the weights are left."""
