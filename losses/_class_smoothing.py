@@ -26,7 +26,8 @@ def class_smoothed(
     """Return -(1 - s_y) log p_y - s_y times the mean of -log p_c over the classes of ``spread``.
 
     Soft targets give the mixture of the losses of their classes. A weight multiplies the whole loss
-    of a sample.
+    of a sample. A class whose logit is minus infinity is none of a sample: nothing is spread over
+    it, and the loss is infinite only where it is the target.
 
     Args:
         logits: (N, C) or (N, C, ...).
@@ -42,19 +43,22 @@ def class_smoothed(
     check_fit(logits, targets)
     logits, targets = as_float(logits), as_labels(targets)
     weight = class_weight(weight, logits)
-    nll = -logits.log_softmax(dim=1)
+    is_possible = logits != -torch.inf
+    num_possible = is_possible.sum(dim=1, keepdim=True)
+    nll = -logits.log_softmax(dim=1).where(is_possible, 0)
+    total = nll.sum(dim=1, keepdim=True)
     share = over_classes(strengths, logits)
     # Of every class, were it the true one: linear in soft targets.
     if spread == "all":
-        losses = torch.lerp(nll, nll.mean(dim=1, keepdim=True), share)
+        losses = torch.lerp(nll, total / num_possible, share)
     else:
-        others = (nll.sum(dim=1, keepdim=True) - nll) / max(logits.shape[1] - 1, 1)
-        losses = torch.lerp(nll, others, share)
+        losses = torch.lerp(nll, (total - nll) / (num_possible - 1).clamp_min(1), share)
+    losses = losses.where(is_possible, torch.inf)
     if weight is not None:
         losses = losses * over_classes(weight, logits)
     if targets.is_floating_point():
         targets = targets.to(logits)
-        values = (targets * losses).sum(dim=1)
+        values = (targets * losses.where(is_possible | (targets != 0), 0)).sum(dim=1)
     else:
         valid = targets != ignore_index
         labels = torch.where(valid, targets, 0)

@@ -38,7 +38,7 @@ def class_conditional_smoothing_loss(
     ``label_smoothing`` s.
 
     Args:
-        logits: (N, C) or (N, C, ...).
+        logits: (N, C) or (N, C, ...); minus infinity for a class that a sample cannot have.
         targets: (N,) or (N, ...) int64 labels, or floating class probabilities of the logits'
             shape: a mixture of the losses of their classes.
         class_counts: (C,) training images of each class. One without images counts as the rarest.

@@ -40,7 +40,7 @@ def label_aware_smoothing_loss(
     backbone with class-balanced sampling. Without smoothing it is cross-entropy.
 
     Args:
-        logits: (N, C) or (N, C, ...).
+        logits: (N, C) or (N, C, ...); minus infinity for a class that a sample cannot have.
         targets: (N,) or (N, ...) int64 labels, or floating class probabilities of the logits'
             shape: a mixture of the losses of their classes, as in the authors' mixup.
         class_counts: (C,) training images of each class. One without images counts as the rarest;
