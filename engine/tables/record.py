@@ -108,6 +108,8 @@ class RunRecord(BaseModel):
         return 0.0 if self.shared_seconds is None else self.seconds - self.shared_seconds
 
 
+# A line without all of them is of another kind, not one of another version.
+OWN_KEYS = {("table",), ("method",), ("setting",)}
 HARDWARE = ("processor", "cores", "platform", "device", "precision", "threads", "processes")
 
 
@@ -212,6 +214,13 @@ def _read_now(path: Path) -> list[RunRecord]:
         try:
             record = RunRecord.model_validate_json(line)
         except ValidationError as error:
+            if {e["loc"] for e in error.errors() if e["type"] == "missing"} >= OWN_KEYS:
+                raise ConfigError(
+                    [
+                        f"{path}:{number}: not a results line but of a file of another kind; the "
+                        "lines that reproduce.py makes are in experiments/results"
+                    ]
+                ) from error
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             reason = f"{where}: {first['msg']}" if where else first["msg"]

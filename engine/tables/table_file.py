@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from annotated_types import Ge, Lt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from engine.cluster.request import Request
 from engine.config.components import ROOT
 from engine.config.mistakes import ConfigError, nearest
 from engine.config.schema import Config, PathSafe, RuleName
@@ -24,6 +25,8 @@ Seed = Annotated[int, Ge(0), Lt(2**32)]
 # A row or column: --only separates the two by a slash.
 Label = Annotated[str, Field(pattern=r"^[^/\s]([^/\n]*[^/\s])?$")]
 Words = tuple[str, ...]
+# A file that has none of them is of another kind, not a table with mistakes.
+OWN_KEYS = {"title", "methods", "settings"}
 
 
 class _Section(BaseModel):
@@ -111,6 +114,8 @@ def read_table_file(path: Path) -> TableFile:
     content = {key: _tuples(value) for key, value in read_yaml(path).items()}
     if _is_recipe(content):
         raise ConfigError([f"{path}: {_recipe(path)}"])
+    if not content.keys() & OWN_KEYS:
+        raise ConfigError([f"{path}: {_other_kind(content)}"])
     if isinstance(content.get("methods"), dict):
         rows = content["methods"].items()
         content["methods"] = {k: v if isinstance(v, dict) else {"words": v} for k, v in rows}
@@ -152,6 +157,21 @@ def _recipe(path: Path) -> str:
     here = Path.cwd()
     shown = table.relative_to(here) if table.is_relative_to(here) else table
     return f"a recipe for train.py, not a table; the table of the same name is {shown}"
+
+
+def _other_kind(content: Mapping[str, Any]) -> str:
+    """Say that a file has no key of a table's own, and what it seems to be."""
+    kind = "a file of another kind"
+    if "space" in content:
+        kind = "a search file for sweep.py --search"
+    elif content and content.keys() <= Request.model_fields.keys():
+        kind = "a file for --submit"
+    elif not content:
+        kind = "an empty file"
+    return (
+        f"{kind}, not a table, which has title, methods and settings (python reproduce.py --help); "
+        "tables are in experiments/papers"
+    )
 
 
 def _mistakes(table: TableFile, stem: str) -> Iterator[str]:

@@ -134,6 +134,16 @@ def test_a_damaged_line_is_named_and_nothing_is_written(tmp_path: Path, record: 
     assert path.read_text() == content
 
 
+def test_lines_of_another_kind_are_not_to_be_removed(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 1, "train/loss": 0.5}\n{"epoch": 2, "train/loss": 0.4}\n')
+    with pytest.raises(ConfigError) as caught:
+        read(path)
+    (line,) = caught.value.mistakes
+    assert line.startswith(f"{path}:1: not a results line but of a file of another kind")
+    assert "remove" not in line
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, record: RunRecord) -> None:
     (tmp_path / "results").write_text("a file where the folder would be")
     with pytest.raises(WriteError, match=r"mend this and run the same command to add the line"):

@@ -131,6 +131,30 @@ def test_a_recipe_is_told_from_a_table_and_leads_to_that_of_its_name(
         assert line.endswith(ends)
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (
+            "metric: val/accuracy\nspace: {loss.gamma: {float: [0, 5]}}\n",
+            "a search file for sweep.py",
+        ),
+        ("cluster: local\njobs: 2\n", "a file for --submit"),
+        ("cross_entropy: {imbalanced: [optim.lr=0.1]}\n", "a file of another kind"),
+        ("name: photos\nchannels: [conda-forge]\n", "a file of another kind"),
+        ("", "an empty file"),
+    ],
+    ids=["search", "cluster", "tuned", "environment", "empty"],
+)
+def test_a_file_of_another_kind_is_one_line(tmp_path: Path, text: str, kind: str) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_table_file(other)
+    (line,) = caught.value.mistakes
+    assert line.startswith(f"{other}: {kind}")
+    assert "not a table" in line
+
+
 def test_a_table_with_a_recipes_key_is_still_a_table(tmp_path: Path) -> None:
     assert mistakes(tmp_path, data="digits") == ("data: unknown key",)
 
