@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from engine.cluster.request import Request
 from engine.cluster.states import read_submitted, states_of
+from engine.config.homes import expanded
 from engine.config.mistakes import ConfigError
 
 HELP = """\
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP, end="")
         return 0
-    folder = Path(argv[0] if argv else Request().folder).expanduser()
+    folder = expanded(argv[0] if argv else Request().folder)
     try:
         if len(argv) > 1:
             raise ConfigError([f"{argv[1]}: one folder at a time"])

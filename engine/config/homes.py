@@ -26,7 +26,7 @@ def has_home(path: str) -> bool:
     return not path.startswith("~") or expanded(path) != Path(path)
 
 
-def expanded(path: str) -> Path:
+def expanded(path: str | Path) -> Path:
     """Return a path whose ``~`` or ``~user`` is replaced, if there is one; else as it is."""
     try:
         return Path(path).expanduser()

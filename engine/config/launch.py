@@ -26,6 +26,11 @@ def launch(script: str) -> int:
     if sys.version_info[:2] < OLDEST:
         return _refused("Python {}.{} is too old".format(*sys.version_info[:2]))
     signal.signal(signal.SIGINT, _leave)
+    homeless = [word for word in sys.argv[1:] if _home_of_nobody(word)]
+    for word in homeless:
+        _say(f"{word}: {_home_of_nobody(word)} has no home folder; write it in full")
+    if homeless:
+        return 2
     # Imports make half a million objects that stay: to look through them for garbage again and
     # again took a fifth of the start-up.
     gc.set_threshold(*IMPORTING_THRESHOLDS)
@@ -59,6 +64,17 @@ def launch(script: str) -> int:
     # is about to take back.
     gc.freeze()
     return code
+
+
+def _home_of_nobody(word: str) -> str:
+    """Return the ``~user`` at the beginning of a word or an option's value if there is no such one.
+
+    Whatever opens such a path would raise. Keys of a config say so themselves.
+    """
+    path = word.partition("=")[2] if word.startswith("--") else word
+    # Unlike that of pathlib this one leaves a path as it is where there is no such folder.
+    is_there = not path.startswith("~") or os.path.expanduser(path) != path  # noqa: PTH111
+    return "" if is_there else path.partition("/")[0]
 
 
 def name_the_importer() -> None:

@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel
 
 from engine.config import rules
-from engine.config.homes import unknown_homes
+from engine.config.homes import expanded, unknown_homes
 from engine.config.layers import Layer, leaves, merge, read_file, read_words
 from engine.config.mistakes import ConfigError
 from engine.config.schema import DEFAULT_DATA, DEFAULT_LOSS, Config, standard
@@ -169,7 +169,7 @@ def _changed(config: Config) -> set[str]:
 
 def is_gone(run: str) -> bool:
     """Return whether a folder that is called as run folders are, by a fingerprint, is not there."""
-    folder = Path(run).expanduser()
+    folder = expanded(run)
     return re.fullmatch("[0-9a-f]{12}", folder.name) is not None and not folder.exists()
 
 
@@ -204,7 +204,7 @@ def load_run_config(run: str | Path, *, check_named_runs: bool = True) -> Config
 def _made(run: str | Path) -> Mapping[str, Any]:
     """Return what a run recorded of itself; nothing where that cannot be compared with today's."""
     try:
-        made = json.loads((Path(run).expanduser() / "environment.json").read_bytes())
+        made = json.loads((expanded(run) / "environment.json").read_bytes())
     except (OSError, ValueError):
         return {}
     is_comparable = isinstance(made, dict) and made.get("config_version") == CONFIG_VERSION
@@ -232,7 +232,7 @@ class _Runs:
 
     def config(self, run: str | Path, *, check_named_runs: bool = True) -> Config:
         """Do what :func:`load_run_config` does."""
-        folder = Path(run).expanduser()
+        folder = expanded(run)
         config = load([folder / "config.yaml"], check_named_runs=False)
         mistakes = self._unreadable(config)
         if mistakes and not check_named_runs:
@@ -256,7 +256,7 @@ class _Runs:
         """Return the fingerprint of a run; of one that is gone, the name of its folder."""
         if is_gone(run):
             return Path(run).name
-        key = Path(run).expanduser().resolve(), without_seeds
+        key = expanded(run).resolve(), without_seeds
         if key not in self._fingerprints:
             self._fingerprints[key] = self._fingerprint(run, without_seeds=without_seeds)
         return self._fingerprints[key]
@@ -269,7 +269,7 @@ class _Runs:
 
     def _checked(self, run: str) -> Config:
         """Return the config of a run whose own runs can be read, too."""
-        folder = Path(run).expanduser().resolve()
+        folder = expanded(run).resolve()
         if folder not in self._configs:
             # What is found here while the run is being read is that it names itself.
             self._configs[folder] = ConfigError([f"{run}: starts from itself; put its files back"])

@@ -115,7 +115,12 @@ def read_shared_yaml(path: Path) -> dict[str, Any]:
         ConfigError: as :func:`read_yaml`.
     """
     try:
-        content = _parsed(path.expanduser().read_text(encoding="utf-8"))
+        file = path.expanduser()
+    except RuntimeError:
+        message = f"{path}: {path.parts[0]} has no home folder; write it in full"
+        raise ConfigError([message]) from None
+    try:
+        content = _parsed(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         there = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         raise ConfigError([f"{path}: no such file{nearest(str(path), there)}"]) from None

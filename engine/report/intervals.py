@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.config.arguments import Parser, unknown_options
+from engine.config.homes import expanded
 from engine.config.messages import counted, one_line
 from engine.config.mistakes import ConfigError
 from engine.report.cluster_bootstrap import DRAWS, FEW, Intervals, cluster_intervals
@@ -71,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         if given.help:
             print(USAGE, end="")
             return 0
-        found, names = of_run(given.run.expanduser(), rule=given.rule)
+        found, names = of_run(expanded(given.run), rule=given.rule)
     except ConfigError as error:
         print(*error.mistakes, sep="\n", file=sys.stderr)
         return 2

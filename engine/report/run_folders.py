@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from engine.config.homes import expanded
 from engine.config.mistakes import ConfigError
 
 
@@ -13,7 +14,7 @@ def run_folders(places: Iterable[str | Path]) -> list[Path]:
     found = set[Path]()
     for place in places:
         # Below a folder everything is searched anyway.
-        path = Path(str(Path(place).expanduser()).removesuffix("/**"))
+        path = Path(str(expanded(place)).removesuffix("/**"))
         base = Path(path.anchor)
         matches = [path] if path.exists() else base.glob(str(path.relative_to(base)))
         for match in matches:

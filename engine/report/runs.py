@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.config.arguments import Parser, unknown_options
+from engine.config.homes import expanded
 from engine.config.load import NOT_IDENTITY, defaults, flatten, load_run_config
 from engine.config.messages import one_line, shown
 from engine.config.mistakes import ConfigError
@@ -117,7 +118,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--csv", type=Path)
     given, unknown = parser.parse_known_intermixed_args(argv)
-    given.folders = [path.expanduser() for path in given.folders or [Path("runs")]]
+    given.folders = [expanded(path) for path in given.folders or [Path("runs")]]
     mistakes = unknown_options(unknown, OPTIONS)
     if not given.help:
         mistakes += [f"{path}: no such folder" for path in given.folders if not path.is_dir()]

@@ -13,6 +13,7 @@ from torch import Tensor
 import data
 import losses
 import models
+from engine.config.homes import expanded
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError, mistakes_of, nearest
 from engine.config.schema import Config
@@ -150,7 +151,7 @@ def load_run(
 
         is_positive = probabilities[:, 1] >= run.threshold
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     config = load_run_config(path, check_named_runs=False)
     weights = load_weights(path, rule=rule)
     facts = read_facts(path)

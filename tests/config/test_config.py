@@ -335,6 +335,11 @@ def test_the_same_key_twice_in_a_file_is_a_mistake(write: Write) -> None:
     assert "line 2: key seed appears twice" in line
 
 
+def test_a_file_in_the_home_folder_of_nobody_is_one_line() -> None:
+    (line,) = mistakes_of(files=(Path("~nobody-of-this-name/x.yaml"),))
+    assert line.startswith("~nobody-of-this-name/x.yaml: ~nobody-of-this-name has no home folder")
+
+
 def test_a_missing_file_names_the_nearest_one(write: Write, tmp_path: Path) -> None:
     write("seed: 1\n")
     (line,) = mistakes_of(files=(tmp_path / "fil0.yaml",))

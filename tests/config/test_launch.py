@@ -49,11 +49,11 @@ def main(words):
 """
 
 
-def planted(folder: Path, text: str) -> subprocess.Popen[str]:
+def planted(folder: Path, text: str, *words: str) -> subprocess.Popen[str]:
     path = folder / "planted.py"
     path.write_text(HEAD + text)
     return subprocess.Popen(
-        [sys.executable, str(path)],
+        [sys.executable, str(path), *words],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -181,6 +181,53 @@ def test_a_file_of_ours_that_cannot_be_read_at_import_is_one_line(tmp_path: Path
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert re.fullmatch(r"README\.md: line \d+: .+\n", err)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["train.py", *words] for words in (["NOBODY.yaml"], ["--submit", "NOBODY.yaml"])),
+        ["sweep.py", "--search=NOBODY.yaml"],
+        ["reproduce.py", "NOBODY.yaml"],
+        ["predict.py", ".", "NOBODY", "--csv=NOBODY.csv"],
+        ["analyze.py", ".", "--out", "NOBODY"],
+        ["-m", "engine.tables", "NOBODY.yaml"],
+        ["-m", "engine.card", "NOBODY.yaml"],
+    ],
+    ids=" ".join,
+)
+def test_a_path_in_the_home_folder_of_nobody_is_one_line(words: list[str]) -> None:
+    words = [word.replace("NOBODY", "~nobody-of-this-name/x") for word in words]
+    found = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2
+    named = [word for word in words if "~" in word]
+    assert found.stderr.splitlines() == [
+        f"{word}: ~nobody-of-this-name has no home folder; write it in full" for word in named
+    ]
+
+
+@pytest.mark.parametrize(
+    "module", ["engine.report.runs", "engine.report.page", "engine.report.intervals"]
+)
+def test_a_folder_in_the_home_of_nobody_is_not_found(module: str) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", module, "~nobody-of-this-name/x"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 2
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("~nobody-of-this-name/x")
+
+
+def test_a_word_that_is_no_path_of_a_home_folder_starts_the_script(tmp_path: Path) -> None:
+    words = ["~/x", "a~b/x", "data.path=~nobody-of-this-name/x", "--out=~/x", "--loss~b"]
+    process = planted(tmp_path, "def main(words):\n    print(*words)\n    return 0\n", *words)
+    assert process.communicate(timeout=60) == (" ".join(words) + "\n", "")
 
 
 def test_a_reader_that_has_read_enough_ends_the_script_silently(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
 
+from engine.config.mistakes import ConfigError
 from engine.training.signals import Interrupted
 from engine.tuning.search.space import num_trials
 from engine.tuning.study import trial_owner
@@ -479,6 +480,18 @@ def test_a_storage_that_stays_away_is_given_up_in_one_line(
 
     with pytest.raises(StorageLostError, match="gone for 0 s: gone"):
         seat.storage.patiently(action)
+
+
+def test_a_study_in_a_file_is_found_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Address("sqlite:///~/s.db").url.database == f"{tmp_path}/s.db"
+    assert Address("sqlite:///s.db").url.database == "s.db"
+    with pytest.raises(ConfigError) as caught:
+        Address("sqlite:///~nobody-of-this-name/s.db")
+    (line,) = caught.value.mistakes
+    assert line.startswith("storage=sqlite:///~nobody-of-this-name/s.db: ~nobody-of-this-name has")
 
 
 def test_an_address_never_shows_its_password() -> None:

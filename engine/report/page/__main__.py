@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from engine.config.arguments import Parser, unknown_options
+from engine.config.homes import expanded
 from engine.config.mistakes import ConfigError
 
 USAGE = """\
@@ -72,17 +73,17 @@ def _folders(given: Sequence[Path]) -> list[Path]:
     from engine.report.page.study import is_study
     from engine.report.run_folders import run_folders
 
-    studies = [path.expanduser() for path in given if is_study(path.expanduser())]
-    return [*studies, *run_folders([path for path in given if path.expanduser() not in studies])]
+    studies = [expanded(path) for path in given if is_study(expanded(path))]
+    return [*studies, *run_folders([path for path in given if expanded(path) not in studies])]
 
 
 def _mistakes(given: argparse.Namespace) -> Iterator[str]:
     if not given.runs:
         yield "expected a run folder, as in: python -m engine.report.page runs/digits/0123456789ab"
-    for path in given.runs:
-        if not path.expanduser().is_dir():
-            yield f"{path}: no such folder"
-    if given.runs and not given.folders:
+    missing = [path for path in given.runs if not expanded(path).is_dir()]
+    for path in missing:
+        yield f"{path}: no such folder"
+    if given.runs and not given.folders and not missing:
         yield f"{given.runs[0]}: no run folder there"
 
 

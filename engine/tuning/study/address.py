@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.exc import ArgumentError
 
+from engine.config.homes import expanded, has_home
 from engine.config.mistakes import ConfigError
 
 
@@ -18,7 +19,8 @@ class Address:
         """Parse.
 
         Raises:
-            ConfigError: not a URL, or of a database that studies cannot live in.
+            ConfigError: not a URL, of a database that studies cannot live in, or of a file in the
+                home folder of nobody.
         """
         try:
             parsed = sqlalchemy.make_url(url)
@@ -31,6 +33,13 @@ class Address:
             raise ConfigError(
                 [f"storage={parsed.render_as_string()}: expected sqlite:/// or postgresql://"]
             )
+        if kind == "sqlite" and (file := parsed.database or "").startswith("~"):
+            if not has_home(file):
+                owner = file.partition("/")[0]
+                raise ConfigError(
+                    [f"storage={parsed}: {owner} has no home folder; write it in full"]
+                )
+            parsed = parsed.set(database=str(expanded(file)))
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         self.url, self.kind = parsed, kind
