@@ -63,6 +63,6 @@ def class_smoothed(
         valid = targets != ignore_index
         labels = torch.where(valid, targets, 0)
         check_labels(labels, logits.shape[1])
-        values = losses.gather(1, labels.unsqueeze(1)).squeeze(1) * valid
+        values = losses.gather(1, labels.unsqueeze(1)).squeeze(1).where(valid, 0)
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     return reduce_values(values, reduction=reduction, normalizer=normalizer)

@@ -63,3 +63,12 @@ def test_the_only_class_that_is_left_costs_nothing(loss: Callable[..., Tensor]) 
     logits = torch.full((1, 4), -torch.inf)
     logits[0, 3] = 1.5
     assert loss(logits, torch.tensor([3]), class_counts=COUNTS).item() == 0
+
+
+@each_loss
+def test_a_sample_that_does_not_count_may_lack_any_class(loss: Callable[..., Tensor]) -> None:
+    targets = torch.tensor([1, -100, 3])
+    logits = logits_of(targets.clamp_min(0))
+    logits[1, 0] = -torch.inf
+    expected = loss(logits[[0, 2]], targets[[0, 2]], class_counts=COUNTS)
+    torch.testing.assert_close(loss(logits, targets, class_counts=COUNTS), expected)
