@@ -13,6 +13,7 @@ from engine.config.mistakes import ConfigError
 from engine.training.files import read_json
 from engine.training.provenance import NAMED
 from engine.training.run_folder import RunFolder
+from engine.training.same_data import todays_names
 from engine.training.weights_hash import is_former
 
 MACHINE = ("device", "precision", "threads", "processes", "processor", "cores", "platform")
@@ -101,8 +102,13 @@ def _keys(first: Path, second: Path) -> Iterator[Cause]:
 
 def _data(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield whether the images, or the training images by class, are others."""
-    yield from _differing("data", one, two, ("split_fingerprint",))
-    yield from _differing("data", one["facts"], two["facts"], ("whole_fingerprint", "class_counts"))
+    names = todays_names(
+        (side["split_fingerprint"], side.get("former_fingerprints", ())) for side in (one, two)
+    )
+    if not {one["split_fingerprint"], two["split_fingerprint"]} & names.keys():
+        yield from _differing("data", one, two, ("split_fingerprint",))
+        yield from _differing("data", one["facts"], two["facts"], ("whole_fingerprint",))
+    yield from _differing("data", one["facts"], two["facts"], ("class_counts",))
 
 
 def _weights(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Cause]:

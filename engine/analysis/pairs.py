@@ -22,6 +22,7 @@ from engine.analysis.stored_run import StoredRun
 from engine.report.statistics import paired_difference
 from engine.tables.pairing import Paired, Scope, comparable, scope_of_pairs
 from engine.training.metrics.groups import Limits
+from engine.training.same_data import todays_names
 
 WAYS = ("as_is", "chosen")
 
@@ -130,9 +131,14 @@ def _by_seed(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
     groups = list(dict.fromkeys(outcome.about["group"] for outcome in outcomes))
     if len(groups) != 2:
         return None
+    names = todays_names(
+        (outcome.about["split_fingerprint"], outcome.about["former_fingerprints"])
+        for outcome in outcomes
+    )
     by_key: dict[str, dict[tuple[int, str], Outcome]] = {group: {} for group in groups}
     for outcome in outcomes:
-        key = outcome.about["seed"], outcome.about["split_fingerprint"]
+        split = outcome.about["split_fingerprint"]
+        key = outcome.about["seed"], names.get(split, split)
         by_key[outcome.about["group"]][key] = outcome
     one, two = (by_key[group] for group in groups)
     shared = [key for key in one if key in two]

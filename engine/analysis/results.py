@@ -90,6 +90,7 @@ def about(run: StoredRun) -> Section:
         "rule": run.rule,
         "epoch": chosen.epoch,
         "split_fingerprint": run.summary.split_fingerprint,
+        "former_fingerprints": list(run.summary.former_fingerprints),
         "own_tau": run.tau,
         "class_counts": run.class_counts.tolist(),
         "class_names": list(run.class_names),

@@ -50,6 +50,7 @@ A line of experiments/results/<table>.jsonl is one run:
   words                               python train.py <words> is this run
   fingerprint, group                  the run; the same without its seeds
   split_fingerprint                   of the images that trained, validated and tested
+  former_fingerprints                 what earlier versions called that split, if they did otherwise
   seed, subset_seed                   the keys seed and data.imbalance.seed
   code_hash, commit, dirty            of the files that make its numbers; of the checkout
   title, class_counts, group_sizes    the data set; training images a class; classes a group

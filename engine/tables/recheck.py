@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from engine.report.statistics import mean_and_std, paired_difference
 from engine.tables.cells import Cell
-from engine.tables.record import RunRecord
+from engine.tables.record import RunRecord, of_today
 
 # What no machine changes: the images, and which numbers represent the run.
 SAME_ANYWHERE = ("split_fingerprint", "class_counts", "headline")
@@ -108,8 +108,9 @@ def compare(
         again: their records of today.
         committed: the records they are held to.
     """
-    today = {record.fingerprint: record for record in again}
-    before = {record.fingerprint: record for record in committed}
+    records = of_today([*again, *committed])
+    today = {record.fingerprint: record for record in records[: len(again)]}
+    before = {record.fingerprint: record for record in records[len(again) :]}
     lines, pairs = [], []
     for cell in cells:
         ours, theirs = today.get(cell.fingerprint), before.get(cell.fingerprint)

@@ -20,6 +20,7 @@ from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError
 from engine.training.files import WriteError, read_json, write_text
 from engine.training.run_folder import RunFolder
+from engine.training.same_data import todays_names
 from engine.training.summary import Cost, Oracle, RuleResult, Scalars, Summary
 
 
@@ -54,6 +55,7 @@ class RunRecord(BaseModel):
         rules: results by selection rule: ``last``, and others where there was validation.
         oracle: best test epoch, where test was logged every epoch; never a result.
         notes: what the run had to say about its splits and its segments.
+        former_fingerprints: those that earlier versions gave the same split; in no line if none.
         verified: the published data set whose lists the run read, checked line by line; empty where
             nothing says so.
         trained_as: the run whose training this one has; None, and then in no line, where it was
@@ -91,6 +93,7 @@ class RunRecord(BaseModel):
     rules: dict[str, RuleRecord]
     oracle: Oracle | None
     notes: tuple[str, ...]
+    former_fingerprints: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     verified: str = ""
     trained_as: str | None = Field(default=None, exclude_if=lambda value: value is None)
     shared_epochs: int | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -144,6 +147,7 @@ def from_run_folder(
             fingerprint=summary.fingerprint,
             group=summary.group,
             split_fingerprint=summary.split_fingerprint,
+            former_fingerprints=summary.former_fingerprints,
             seed=config.seed,
             subset_seed=config.data.imbalance.seed,
             code_hash=summary.code_hash,
@@ -189,7 +193,8 @@ def read(path: Path) -> list[RunRecord]:
     """Return the records of a results file, of each fingerprint the latest; none without a file.
 
     A last line that was cut off is dropped: its run is taken from its folder again. A file that has
-    not been replaced since it was last read here is not read again.
+    not been replaced since it was last read here is not read again. Splits bear the names that
+    :func:`of_today` gives them.
 
     Raises:
         ConfigError: another line is no record of this version, or the file cannot be read.
@@ -197,15 +202,26 @@ def read(path: Path) -> list[RunRecord]:
     try:
         found = path.stat()
     except OSError:
-        return _read_now(path)
+        return of_today(_read_now(path))
     state = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     known = _READ.get(path)
     if known is None or known[0] != state:
-        known = _READ[path] = (state, tuple(_read_now(path)))
+        known = _READ[path] = (state, tuple(of_today(_read_now(path))))
     return list(known[1])
 
 
 _READ: dict[Path, tuple[tuple[int, ...], tuple[RunRecord, ...]]] = {}
+
+
+def of_today(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return records whose splits have one fingerprint each, where newer ones tell the former."""
+    names = todays_names((r.split_fingerprint, r.former_fingerprints) for r in records)
+    return [
+        r.model_copy(update={"split_fingerprint": names[r.split_fingerprint]})
+        if r.split_fingerprint in names
+        else r
+        for r in records
+    ]
 
 
 def _read_now(path: Path) -> list[RunRecord]:

@@ -46,7 +46,8 @@ class Journal:
 
     Attributes:
         folder: the run folder.
-        identity: ``fingerprint``, ``group`` and ``split_fingerprint`` of the run.
+        identity: ``fingerprint``, ``group`` and ``split_fingerprint`` of the run, and the
+            ``former_fingerprints`` of the split if there are any.
         code: the hash of the code as it is now.
         environment: the content of environment.json, once :meth:`begin` has written it.
     """
@@ -63,11 +64,13 @@ class Journal:
         self.config, self.dataset = config, dataset
         self.machine, self.say = machine, say
         self.processes = machine.processes
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "fingerprint": fingerprint(config),
             "group": fingerprint(config, without_seeds=True),
             "split_fingerprint": dataset.split_fingerprint,
         }
+        if formers := set(dataset.former_fingerprints) - {dataset.split_fingerprint}:
+            self.identity["former_fingerprints"] = sorted(formers)
         self.folder = RunFolder.of(config, fingerprint=self.identity["fingerprint"])
         if any(map(is_gone, named_runs(config.model.init_from))):  # and with them their seeds
             self.identity["group"] = self._recorded("group") or self.identity["group"]

@@ -153,7 +153,7 @@ def add_segment(
     *,
     position: Position,
     facts: Mapping[str, Any],
-    identity: Mapping[str, str],
+    identity: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Record in environment.json that a stretch of the run begins; return the file's content.

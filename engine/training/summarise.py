@@ -136,7 +136,7 @@ def summarise(
     selection: Selection,
     dataset: _Dataset,
     seed: int,
-    identity: Mapping[str, str],
+    identity: Mapping[str, Any],
     code_hash: str,
     notes: Sequence[str],
     parameters: Mapping[str, int],

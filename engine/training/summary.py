@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from engine.training.metrics import Metrics, few_shot_groups
 
@@ -98,6 +98,8 @@ class Summary(_Record):
         selection: in words, what chose the epoch and how many labels that used.
         notes: what the data set had to say about the splits.
         parameters: of the model, ``trained`` and in ``total``; None in summaries of before.
+        former_fingerprints: those that earlier versions gave the same split; none where they gave
+            the same one, and in summaries of before.
         verified: the published data set whose training and test lists the run read, checked line
             by line; empty where nothing says so.
         cost: of training; None in summaries of before.
@@ -118,6 +120,7 @@ class Summary(_Record):
     group_sizes: dict[str, int]
     notes: tuple[str, ...]
     parameters: dict[str, int] | None = None
+    former_fingerprints: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     verified: str = ""
     cost: Cost | None = None
     time: dict[str, float]

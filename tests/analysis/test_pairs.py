@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,9 @@ TARGETS = np.arange(60) % 3
 COUNTS = [200, 50, 5]
 
 
-def outcome(group: str, seed: int, *, first_index: int = 0, split: str = "one") -> Outcome:
+def outcome(
+    group: str, seed: int, *, first_index: int = 0, split: str = "one", formers: Sequence[str] = ()
+) -> Outcome:
     """A run that is right more often the larger its seed, and more so in group b."""
     generator = np.random.default_rng(seed)
     share = 0.5 + 0.02 * seed + (0.2 if group == "b" else 0)
@@ -27,6 +30,7 @@ def outcome(group: str, seed: int, *, first_index: int = 0, split: str = "one") 
         "loss": group,
         "seed": seed,
         "split_fingerprint": split,
+        "former_fingerprints": formers,
         "class_counts": COUNTS,
         "many_above": 100,
         "few_below": 20,
@@ -61,6 +65,12 @@ def test_runs_on_a_subset_each_count_subsets(capsys: pytest.CaptureFixture[str])
     theirs, ours = ([outcome(g, seed, split=f"s{seed}") for seed in range(5)] for g in "ab")
     ComparisonScreen().comparison(compare([*theirs, *ours]))
     assert "over 5 subsets, as it is" in capsys.readouterr().out
+
+
+def test_runs_are_paired_by_what_their_data_are_called_today() -> None:
+    theirs = [outcome("a", seed, split="by names") for seed in range(5)]
+    ours = [outcome("b", seed, split="by pixels", formers=["by names"]) for seed in range(5)]
+    assert compare([*theirs, *ours])["seeds"]["differences"]["as_is"]["n"] == 5
 
 
 def test_one_config_has_no_pairs_of_seeds() -> None:

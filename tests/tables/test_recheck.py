@@ -97,6 +97,11 @@ def test_no_processor_excuses_other_data(changes: dict[str, Any], names: str) ->
     assert ("the images are others" in found.lines[0]) == (names == "split_fingerprint")
 
 
+def test_lines_of_an_earlier_versions_fingerprint_are_of_the_same_images() -> None:
+    then, again = runs(THEN), runs(THEN, split_fingerprint="new", former_fingerprints=["split0"])
+    assert compare([cell(r) for r in then], again=again, committed=then).holds
+
+
 @pytest.mark.parametrize("is_now", [True, False])
 def test_a_number_that_one_side_lacks_is_no_rounding(*, is_now: bool) -> None:
     then, again = runs(THEN, processor="there"), runs(NEAR)

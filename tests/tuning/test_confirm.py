@@ -404,6 +404,9 @@ def test_runs_of_different_splits_are_not_compared(tmp_path: Path) -> None:
     summary.summary.write_text(json.dumps({**content, "split_fingerprint": "0" * 12}))
     with pytest.raises(ConfigError, match="made on 2 different splits"):
         case.table()
+    formers = {"former_fingerprints": [content["split_fingerprint"]]}
+    summary.summary.write_text(json.dumps({**content, "split_fingerprint": "0" * 12, **formers}))
+    assert case.table()  # an earlier version's name of the same split
 
 
 def test_the_default_is_marked_on_the_maps_only_where_the_space_holds_it(tmp_path: Path) -> None:

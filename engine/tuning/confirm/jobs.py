@@ -13,6 +13,7 @@ from engine.config.schema import Config
 from engine.training.files import write_json
 from engine.training.provenance import finished_summary
 from engine.training.run_folder import BusyError, RunFolder
+from engine.training.same_data import todays_names
 from engine.tuning.confirm.candidates import Candidate
 
 if TYPE_CHECKING:
@@ -139,7 +140,9 @@ def summaries(todo: Sequence[Job]) -> dict[tuple[str, int], Summary]:
     for job in todo:
         if (summary := finished_summary(job.folder)) is not None:
             found[job.candidate.name, job.seed] = summary
-    splits = {summary.split_fingerprint for summary in found.values()}
+    made = [(s.split_fingerprint, s.former_fingerprints) for s in found.values()]
+    names = todays_names(made)
+    splits = {names.get(split, split) for split, _ in made}
     if len(splits) > 1:
         folder = todo[0].folder.path.parent
         raise ConfigError(
