@@ -10,10 +10,10 @@ from engine.analysis.stored_run import read_summary
 from engine.config.load import flatten, load_run_config
 from engine.config.messages import shown
 from engine.config.mistakes import ConfigError
+from engine.report.same_data import todays_names
 from engine.training.files import read_json
 from engine.training.provenance import NAMED
 from engine.training.run_folder import RunFolder
-from engine.training.same_data import todays_names
 from engine.training.weights_hash import is_former
 
 MACHINE = ("device", "precision", "threads", "processes", "processor", "cores", "platform")

@@ -19,10 +19,10 @@ from engine.analysis.comparison import (
 )
 from engine.analysis.groups import masks
 from engine.analysis.stored_run import StoredRun
+from engine.report.same_data import todays_names
 from engine.report.statistics import paired_difference
 from engine.tables.pairing import Paired, Scope, comparable, scope_of_pairs
 from engine.training.metrics.groups import Limits
-from engine.training.same_data import todays_names
 
 WAYS = ("as_is", "chosen")
 

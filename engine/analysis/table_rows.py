@@ -22,7 +22,7 @@ from engine.report.statistics import mean_and_std, paired_difference
 from engine.tables.cells import Cell
 from engine.tables.costs import mean_costs
 from engine.tables.pairing import Scope, paired, scope_of, value_of
-from engine.tables.record import RuleRecord, RunRecord, from_run_folder
+from engine.tables.record import RuleRecord, RunRecord, from_run_folder, of_today
 from engine.tables.table_file import TableFile, read_table_file
 from engine.tables.tuned import planned_runs, require_tuned
 from engine.training.run_folder import RunFolder
@@ -68,7 +68,7 @@ def analyse_table(file: Path, *, alpha: float | None = None) -> dict[str, Any]:
         alpha = conformal.ALPHA
     else:
         check_alpha(alpha, [cell.folder for cell in done], rule=table.rule)
-    records = [_record(cell, table, alpha=alpha) for cell in done]
+    records = of_today([_record(cell, table, alpha=alpha) for cell in done])
     folders = {cell.fingerprint: cell.folder for cell in done}
     settings = []
     for setting in table.settings:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.config.load import load_run_config
 from engine.config.mistakes import ConfigError
+from engine.report.same_data import todays_names
 from engine.training.files import WriteError, read_json, write_text
 from engine.training.run_folder import RunFolder
-from engine.training.same_data import todays_names
 from engine.training.summary import Cost, Oracle, RuleResult, Scalars, Summary
 
 
@@ -214,11 +215,17 @@ _READ: dict[Path, tuple[tuple[int, ...], tuple[RunRecord, ...]]] = {}
 
 
 def of_today(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return records whose splits have one fingerprint each, where newer ones tell the former."""
-    names = todays_names((r.split_fingerprint, r.former_fingerprints) for r in records)
+    """Return records whose splits have one fingerprint each, where newer ones tell the former.
+
+    Each setting for itself: one that reads the same files at another size had the same former name.
+    """
+    made = defaultdict[str, list[tuple[str, tuple[str, ...]]]](list)
+    for record in records:
+        made[record.setting].append((record.split_fingerprint, record.former_fingerprints))
+    names = {setting: todays_names(splits) for setting, splits in made.items()}
     return [
-        r.model_copy(update={"split_fingerprint": names[r.split_fingerprint]})
-        if r.split_fingerprint in names
+        r.model_copy(update={"split_fingerprint": names[r.setting][r.split_fingerprint]})
+        if r.split_fingerprint in names[r.setting]
         else r
         for r in records
     ]
@@ -240,8 +247,11 @@ def _read_now(path: Path) -> list[RunRecord]:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             reason = f"{where}: {first['msg']}" if where else first["msg"]
+            advice = "remove it"
+            if first["type"] in {"json_invalid", "model_type"}:  # damaged, or never one
+                advice += " if others of the file are; experiments/results has files of them"
             raise ConfigError(
-                [f"{path}:{number}: not a results line of this version ({reason}); remove it"]
+                [f"{path}:{number}: not a results line of this version ({reason}); {advice}"]
             ) from error
         latest.pop(record.fingerprint, None)
         latest[record.fingerprint] = record

@@ -144,6 +144,16 @@ def test_lines_of_another_kind_are_not_to_be_removed(tmp_path: Path) -> None:
     assert "remove" not in line
 
 
+@pytest.mark.parametrize("content", ["method,accuracy\n", "[1, 2]\n"])
+def test_a_file_without_any_results_line_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, content: str
+) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"remove it if others of the file are; experiments/res"):
+        read(path)
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, record: RunRecord) -> None:
     (tmp_path / "results").write_text("a file where the folder would be")
     with pytest.raises(WriteError, match=r"mend this and run the same command to add the line"):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
+from engine.report.same_data import todays_names
 from engine.training.files import write_json
 from engine.training.provenance import finished_summary
 from engine.training.run_folder import BusyError, RunFolder
-from engine.training.same_data import todays_names
 from engine.tuning.confirm.candidates import Candidate
 
 if TYPE_CHECKING:
