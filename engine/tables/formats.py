@@ -32,6 +32,7 @@ LATEX = {
     "_": r"\_",
     "{": r"\{",
     "}": r"\}",
+    "|": r"\textbar{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"$<$",
@@ -144,6 +145,8 @@ def _latex(text: str) -> str:
 def _latex_entry(entry: Entry) -> str:
     text = rf"\textbf{{{_latex(entry.text)}}}" if entry.is_bold else _latex(entry.text)
     text = rf"\underline{{{text}}}" if entry.is_underlined else text
+    if text.startswith(("[", "*")):  # which the \\ of the row before would take for its own
+        text = "{}" + text
     return text + _latex_mark(",".join(entry.marks)).rstrip()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from engine.report.statistics import DASH, mean_and_std
 from engine.tables.aggregate import Block, Row
-from engine.tables.layout import Entry, Sheet
+from engine.tables.layout import Entry, Sheet, marked, marks_of
 from engine.tables.style import Style
 
 METRIC = "recall"
@@ -20,7 +20,8 @@ def per_class_sheet(block: Block, *, style: Style) -> Sheet:
         for label in range(len(counts))
     ]
     unit = " (%)" if style.is_percent else ""
-    names = [Entry(style.label(row.method)) for row in block.rows]
+    marks, of_rows = marked(block.rows)
+    names = [Entry(style.label(row.method), marks=marks_of(row, marks)) for row in block.rows]
     notes = [f"mean recall{unit} over runs; in brackets: the class's training images"]
     if style.marks == "best":
         notes.append("bold: the best mean of a column, underlined: the second")
@@ -28,7 +29,7 @@ def per_class_sheet(block: Block, *, style: Style) -> Sheet:
         caption=f"{block.title}, {block.setting}: test, recall of each class, rule {block.rule}",
         headings=("method", *(f"{label} ({count})" for label, count in enumerate(counts))),
         rows=tuple(zip(names, *columns, strict=True)),
-        notes=tuple(("", text) for text in (*notes, block.scope.text)),
+        notes=(*of_rows, *(("", text) for text in (*notes, block.scope.text))),
     )
 
 

@@ -628,6 +628,16 @@ def test_every_greek_letter_and_sign_becomes_latex() -> None:
     assert r"$\lambda$$\mu$" in text and r"$\Lambda$" in text
 
 
+def test_latex_does_not_take_the_beginning_of_a_name_for_a_length() -> None:
+    rows = tuple((Entry(name),) for name in ("[12] LDAM", "*ours", "a|b"))
+    text = latex([Sheet("caption", ("method",), rows, ())])
+    assert text.partition(r"\midrule")[2].split("\n")[1:4] == [
+        r"{}[12] LDAM \\",
+        r"{}*ours \\",
+        r"a\textbar{}b \\",
+    ]
+
+
 def test_notes_stand_behind_the_float_of_latex(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -651,6 +661,18 @@ def test_the_recall_of_each_class_is_a_column_with_its_images(
     header, _, row = (line for line in text.splitlines() if line.startswith("| "))
     assert header == "| method | 0 (120) | 1 (60) | 2 (30) | 3 (20) |"
     assert row == "| cross_entropy | 80.0 | 50.0 | – | 30.0 |"
+
+
+def test_recalls_of_classes_stand_under_the_notes_of_their_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = lines("cross_entropy", BASE[:2]) + lines("focal", BETTER[:1])
+    results = write_lines(tmp_path / "tiny.jsonl", records)
+    text = output(capsys, results, "--per-class", "--format", "markdown")
+    assert "| focal<sup>a</sup> |" in text
+    assert "<sup>a</sup> missing: seed 1" in text
+    none = output(capsys, results, "--per-class", "--rule", "val_nll", "--format", "markdown")
+    assert "no result by rule val_nll" in none
 
 
 def test_any_row_is_the_baseline(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
