@@ -140,6 +140,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for option in ("list", "submit"):
         if given.cost and getattr(given, option):
             mistakes.append(f"--cost: has no effect with --{option}, which prints no table")
+    if given.check and given.renew:
+        mistakes.append("--renew: has no effect with --check, which makes every run again")
+    if given.list and given.time_limit is not None:
+        mistakes.append("--time-limit: has no effect with --list, which runs nothing")
     if mistakes:
         raise ConfigError(mistakes)
     return given

@@ -290,6 +290,14 @@ def test_a_second_stage_cannot_be_tuned_by_itself(table: Path) -> None:
         (["--tune", "--list"], "--list: has no effect with --tune"),
         (["--tune", "--workers", "2"], "--workers: has no effect with --tune"),
         (["--cost", "--list"], "--cost: has no effect with --list, which prints no table"),
+        (
+            ["--check", "--renew"],
+            "--renew: has no effect with --check, which makes every run again",
+        ),
+        (
+            ["--list", "--time-limit=1m"],
+            "--time-limit: has no effect with --list, which runs nothing",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_one_line(
