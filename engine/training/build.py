@@ -57,14 +57,11 @@ def build_dataset(
         ConfigError: data are missing or do not allow what the config asks.
     """
     section = config.data
-    with mistakes_of(data.DataError, models.ModelError):
+    with mistakes_of(data.DataError):
         source = data_source(config) if source is None else source
-        normalization = None
-        if getattr(section, "normalize", None) == "weights":
-            normalization = models.normalization(config.model.name)
         return data.build(
             source,
-            normalization=normalization,
+            normalization=normalization(config),
             imbalance=data.Imbalance(**section.imbalance.model_dump()),
             validation=data.Validation(**section.validation.model_dump()),
             one_vs_rest=section.one_vs_rest,
@@ -74,6 +71,18 @@ def build_dataset(
             near_duplicates=section.near_duplicates,
             drop_duplicates=section.drop_duplicates,
         )
+
+
+def normalization(config: Config) -> models.Normalization | None:
+    """Return the means and deviations of ``data.normalize=weights``; None where others are asked.
+
+    Raises:
+        ConfigError: the model's weights have none.
+    """
+    if getattr(config.data, "normalize", None) != "weights":
+        return None
+    with mistakes_of(models.ModelError):
+        return models.normalization(config.model.name)
 
 
 def build_model(

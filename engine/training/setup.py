@@ -186,13 +186,45 @@ def load_dataset(config: Config, *, source: data.Source | None = None) -> data.L
         ConfigError: data are missing or do not allow what the config asks, or the teacher does not
             fit them.
     """
-    facts = None if config.teacher is None else named_runs.teacher_facts(config.teacher)
+    taught = taught_names(config)  # a teacher that cannot be read is one line before any loading
     with Processes.current().local_main_first():
-        dataset = build.build_dataset(config, taught=taught_names(config), source=source)
-    data_checks.check_config(config, dataset)
-    if facts is not None:
-        data_checks.check_teacher(config, dataset, facts)
+        dataset = build.build_dataset(config, taught=taught, source=source)
+    check_dataset(config, dataset)
     return dataset
+
+
+def check_dataset(config: Config, dataset: data.LongTailed) -> None:
+    """Check what only the data can say about the config and its teacher.
+
+    Raises:
+        ConfigError: the data do not allow what the config asks, or the teacher does not fit them.
+    """
+    data_checks.check_config(config, dataset)
+    if config.teacher is not None:
+        facts = named_runs.teacher_facts(config.teacher)
+        data_checks.check_teacher(config, dataset, facts)
+
+
+class KeptDataset:
+    """The data set of the last run, for the next ones that ask for the same one."""
+
+    def __init__(self) -> None:
+        self._asked: tuple[object, ...] | None = None
+        self._dataset: data.LongTailed | None = None
+
+    def of(self, config: Config) -> data.LongTailed:
+        """Return the data set of ``config``, which is checked each time.
+
+        Raises:
+            ConfigError: as for :func:`load_dataset`.
+        """
+        section = config.data.model_dump_json()
+        asked = (section, build.normalization(config), tuple(taught_names(config)))
+        if self._dataset is None or asked != self._asked:
+            self._dataset, self._asked = load_dataset(config), asked
+        else:
+            check_dataset(config, self._dataset)
+        return self._dataset
 
 
 def taught_names(config: Config) -> Sequence[str]:

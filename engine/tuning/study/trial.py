@@ -17,10 +17,10 @@ from engine.config.load import fingerprint
 from engine.config.mistakes import ConfigError
 from engine.config.schema import Config
 from engine.report.terminal import Terminal
-from engine.training import setup
 from engine.training.divergence import DivergenceError
 from engine.training.patience import Patience
 from engine.training.run_folder import BusyError, RunFolder
+from engine.training.setup import KeptDataset
 from engine.training.signals import EndedEarly
 from engine.training.summary import Summary
 from engine.tuning.search import Search
@@ -32,25 +32,6 @@ WAIT = 1.0  # seconds between looks at a run folder that another process is writ
 
 Watch = Callable[[int, int, int], None]
 """Told after every epoch: the trial's number, the epoch (1-based), epochs in all."""
-
-
-class KeptDataset:
-    """The data set of the last trial, for the next ones with the same ``data`` section."""
-
-    def __init__(self) -> None:
-        self._key: str | None = None
-        self._dataset: data.LongTailed | None = None
-
-    def of(self, config: Config) -> data.LongTailed:
-        """Return the data set that ``config`` asks for."""
-        key = config.data.model_dump_json()
-        if self._dataset is None or key != self._key:
-            self._dataset, self._key = setup.load_dataset(config), key
-            if self._dataset.val is None:
-                raise ConfigError(
-                    [f"{config.evaluate.metric}: {self._dataset.title} has no validation split"]
-                )
-        return self._dataset
 
 
 class TrialRunner:
@@ -118,8 +99,16 @@ class TrialRunner:
 
     def run_whole(self, config: Config) -> Summary:
         """Train one run of the confirm stage, which ends with test."""
-        dataset = self.datasets.of(config)
+        dataset = self._dataset(config)
         return train.run(config, dataset=dataset, command=self.command, screen=Terminal.silent())
+
+    def _dataset(self, config: Config) -> data.LongTailed:
+        dataset = self.datasets.of(config)
+        if dataset.val is None:
+            raise ConfigError(
+                [f"{config.evaluate.metric}: {dataset.title} has no validation split"]
+            )
+        return dataset
 
     def _run(self, trial: Trial, config: Config, *, by_epoch: bool) -> Summary:
         """Train one run; where another process is writing it, wait and take its result."""
@@ -139,7 +128,7 @@ class TrialRunner:
                 if trial.should_prune():
                     raise EndedEarly
 
-        dataset = self.datasets.of(config)
+        dataset = self._dataset(config)
         past = RunFolder(self.folder.runs / fingerprint(config))
         while True:
             if not past.validation.exists():
