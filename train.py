@@ -265,6 +265,7 @@ def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: rang
     command = ["train.py", *sys.argv[1:]]
     summaries: list[Summary] = []
     diverged: list[int] = []
+    aside = ", without --fresh, which would begin again" if arguments.fresh else ""
     try:
         with joined(config.runtime.device) as processes:
             screen = screen if processes.is_main else Terminal.silent()
@@ -280,10 +281,10 @@ def _run_seeds(config: Config, arguments: command_line.Arguments, *, seeds: rang
                 else:
                     summaries.append(found)
     except Interrupted as stop:
-        screen.say(f"{stop}; run the same command to resume")
+        screen.say(f"{stop}; run the same command to resume{aside}")
         return stop.exit_code
     except (WriteError, LostProcessError) as error:
-        print(error, file=sys.stderr)
+        print(f"{error}{aside}", file=sys.stderr)
         return 1
     except torch.OutOfMemoryError:
         which = "" if processes.world == 1 else f"process {processes.rank} of {processes.world}: "

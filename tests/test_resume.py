@@ -131,6 +131,16 @@ def test_a_signal_checkpoints_inside_the_epoch_and_the_run_goes_on_from_there(
     assert environment["segments"][1]["from_epoch"] > 0
 
 
+def test_a_fresh_run_that_was_stopped_is_not_to_be_begun_again(
+    tmp_path: Path, start: Start
+) -> None:
+    process = start(tmp_path, *LONG, RARELY, "--fresh")
+    wait_for_epoch(process, 1)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert "run the same command to resume, without --fresh, which would begin again" in output
+
+
 def test_a_checkpoint_by_the_clock_is_inside_the_epoch_and_resumes_at_its_step(
     tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
