@@ -69,7 +69,7 @@ def _predict(given: Arguments) -> int:
 
     # --- images to probabilities -------------------------------------------------------------
     files, probabilities, features, num_mistakes = [], [], [], 0
-    preparation = Preparation(model.image_shape, model.decoding)
+    preparation = Preparation(model.image_shape, model.read_image)
     for group in preparation.batches(asked, batch_size=given.batch_size or BATCH_SIZE):
         num_mistakes += len(group.mistakes)
         for mistake in group.mistakes:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Interval, Lt
+from torch import Tensor
 
 from data._array_cache import decoded_once
 from data._base import DataError, Labelled, Pool, Refuse, refuse
@@ -94,6 +95,21 @@ class ChulaRbc12:
     def files(self) -> list[Path]:
         """Return the smears that have labelled cells."""
         return [smear.image for smear in _read_smears(self._folder())]
+
+    def read_image(self, path: Path) -> Tensor:
+        """Decode a window that was cut around a cell as :meth:`load` cuts them, uint8 (3, H, W).
+
+        Raises:
+            DataError: If it cannot be read, or is no window but a smear, say.
+        """
+        image = decode(path, size=None)
+        height, width = image.shape[1:]
+        if (height, width) != (self._window, self._window):
+            raise DataError(
+                f"{path} is {width}x{height} pixels: this run takes windows of "
+                f"{self._window}x{self._window} around one cell each; cut them out"
+            )
+        return _resized(image[None], self._size)[0]
 
     def load(self) -> Pool:
         """Return the cells, smear by smear."""
@@ -203,8 +219,6 @@ def _read_cells(file: Path) -> np.ndarray:
 
 def _windows(path: Path, centres: np.ndarray, *, window: int, size: int) -> np.ndarray:
     """Cut a window around each centre (n, 2) of x and y, uint8 (n, 3, size, size)."""
-    from torchvision.transforms.v2 import functional as transforms
-
     smear = decode(path, size=None).numpy()
     height, width = smear.shape[1:]
     outside = (centres < 0).any(1) | (centres >= (width, height)).any(1)
@@ -217,9 +231,16 @@ def _windows(path: Path, centres: np.ndarray, *, window: int, size: int) -> np.n
     padded[:, before : before + height, before : before + width] = smear
     # In the padded smear the window of (x, y) begins at that very place.
     cut = np.stack([padded[:, y : y + window, x : x + window] for x, y in centres])
-    if size == window:
-        return cut
-    return transforms.resize(torch.from_numpy(cut), [size, size], antialias=True).numpy()
+    return _resized(torch.from_numpy(cut), size).numpy()
+
+
+def _resized(windows: Tensor, size: int) -> Tensor:
+    """Return square windows (n, 3, H, H) at ``size`` pixels a side."""
+    from torchvision.transforms.v2 import functional as transforms
+
+    if windows.shape[-1] == size:
+        return windows
+    return transforms.resize(windows, [size, size], antialias=True)
 
 
 def _same_smears(smears: list[_Smear]) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Lt
+from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from data._array_cache import decoded_once
@@ -96,6 +97,15 @@ class InfraredSolar:
         """Return the image files."""
         folder = self._folder()
         return [folder / file for file in _read_metadata(folder / _METADATA).files]
+
+    def read_image(self, path: Path) -> Tensor:
+        """Decode another module's file as :meth:`load` does the set's own, uint8 (1, H, W).
+
+        Raises:
+            DataError: If it cannot be read, or is not 24x40.
+        """
+        image = _read_image(path)[None].copy()  # tensors want arrays that may be written
+        return torch.from_numpy(_resized(image, self._size)[0])
 
     def load(self) -> Pool:
         """Return the images, one grey channel of 40 rows and 24 columns, or resized."""

@@ -233,9 +233,17 @@ def build(package: str, name: str, keys: Mapping[str, Any], **facts: Any) -> Any
     Raises:
         ComponentError: the file cannot be imported.
     """
-    component = read(package, name)
-    cls = getattr(imported(package, name), component.class_name)
-    return cls(*(facts[fact] for fact in component.facts), **keys)
+    return class_of(package, name)(*(facts[fact] for fact in read(package, name).facts), **keys)
+
+
+def class_of(package: str, name: str) -> type:
+    """Import the class of a component.
+
+    Raises:
+        ComponentError: the file cannot be imported.
+    """
+    found: type = getattr(imported(package, name), read(package, name).class_name)
+    return found
 
 
 def imported(package: str, name: str) -> ModuleType:

@@ -31,7 +31,8 @@ The folder is runs/<name>/<fingerprint>: train.py prints it at the end, and trac
 the name.
 A run with data.size resizes an image's shorter side to it and takes the centre square. Any other
 run takes images of its own size alone: 8x8 for digits, 28x28 for fashion_mnist, 32x32 for CIFAR.
-Digits and Fashion-MNIST are greyscale, light strokes on black.
+Digits and Fashion-MNIST are greyscale, light strokes on black. A run on infrared_solar takes files
+of 24x40, and one on chula_rbc12 windows of data.window pixels a side around one cell.
 
 A run of two classes predicts the more probable one. The probability from which on the positive
 class has the best F1 on validation, at the class shares of the whole training list, is printed too.

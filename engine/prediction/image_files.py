@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,11 +67,11 @@ class Preparation:
 
     Args:
         shape: Channels, height and width of what its model takes.
-        decoding: Keywords of :func:`data.decode`.
+        read_image: Decodes a file to uint8 (3 or C, H, W).
     """
 
     shape: data.ImageShape
-    decoding: Mapping[str, Any]
+    read_image: Callable[[Path], Tensor]
 
     def image(self, path: Path) -> Tensor:
         """Decode a file to uint8 (C, H, W).
@@ -80,14 +79,14 @@ class Preparation:
         Raises:
             DataError: it cannot be read, or does not fit the model.
         """
-        image = data.decode(path, **self.decoding)
+        image = self.read_image(path)
         channels, height, width = self.shape
         if tuple(image.shape[1:]) != (height, width):
             raise data.DataError(
                 f"{path} is {image.shape[2]}x{image.shape[1]} pixels and this run takes "
                 f"{width}x{height}: resize it"
             )
-        if channels == 1:
+        if channels == 1 and len(image) == 3:
             if not (image == image[:1]).all():
                 raise data.DataError(
                     f"{path} is in colour and this run takes greyscale: convert it"

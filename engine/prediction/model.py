@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor
 
 import data
+from engine.config import components
 from engine.config.mistakes import ConfigError
 from engine.config.rules import check
 from engine.prediction.labels import Classes
-from engine.training.build import weight_layout
+from engine.training.build import data_source, weight_layout
 from engine.training.facts import read_facts
 from engine.training.predict_loop import predict
 from engine.training.probabilities import Probabilities
@@ -88,12 +90,19 @@ class Model:
         )
 
     @property
-    def decoding(self) -> dict[str, Any]:
-        """How the run decoded its test files: what decoding takes of the keys of its data set."""
+    def read_image(self) -> Callable[[Path], Tensor]:
+        """How the run read its test files: as its data set does, where that has a way of its own.
+
+        Else by what decoding takes of the keys of the data set.
+        """
         section = self.run.config.data
+        if hasattr(components.class_of("data", section.name), "read_image"):
+            read: Callable[[Path], Tensor] = data_source(self.run.config).read_image
+            return read
         keys = inspect.signature(data.decode).parameters.keys() - {"path"}
         found = {"size": None} | {k: getattr(section, k) for k in keys if hasattr(section, k)}
-        return found | {"size": getattr(section, "test_size", None) or found["size"]}
+        found["size"] = getattr(section, "test_size", None) or found["size"]
+        return functools.partial(data.decode, **found)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,27 +17,12 @@ from data.infrared_solar import InfraredSolar
 from engine.config.load import load
 from engine.config.mistakes import ConfigError
 from engine.training.setup import load_dataset
-
-FAULTS = {"No-Anomaly": 16, "Cell": 8, "Diode-Multi": 4}
-
-
-def write_grey(path: Path, seed: int, *, width: int = 24, height: int = 40) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
+from tests.data._natural_sets import write_grey, write_infrared, write_smears
 
 
 @pytest.fixture
 def infrared(tmp_path: Path) -> Path:
-    """28 images of three classes, numbers 0 and 27 being the same image under two labels."""
-    folder = tmp_path / "infrared_solar"
-    (folder / "images").mkdir(parents=True)
-    names = [name for name, count in FAULTS.items() for _ in range(count)]
-    entries = {}
-    for number, name in enumerate(names):
-        write_grey(folder / f"images/{number}.jpg", 0 if number == 27 else number)
-        entries[str(number)] = {"image_filepath": f"images/{number}.jpg", "anomaly_class": name}
-    (folder / "module_metadata.json").write_text(json.dumps(entries))
-    return folder
+    return write_infrared(tmp_path)
 
 
 def load_infrared(folder: Path, **keys: object) -> Pool:
@@ -60,6 +45,15 @@ def test_thermal_images_are_resized_where_that_is_asked(infrared: Path) -> None:
     expected = F.interpolate(floats, size=(32, 32), mode="bilinear", antialias=True)
     assert (resized.test.images - expected).abs().max() < 1.1  # type: ignore[operator]
     assert torch.equal(plain.test.targets, resized.test.targets)
+
+
+@pytest.mark.parametrize("size", [None, 32])
+def test_another_modules_file_is_read_as_those_of_the_set(infrared: Path, size: int | None) -> None:
+    test = load_infrared(infrared, size=size).test
+    source = InfraredSolar(infrared.parent, size=size)
+    assert test.names is not None
+    for name, image in zip(test.names, test.images, strict=True):
+        assert torch.equal(source.read_image(infrared / os.fsdecode(name)), torch.as_tensor(image))
 
 
 def test_the_same_image_under_two_numbers_is_in_one_split_and_counted(infrared: Path) -> None:
@@ -173,19 +167,7 @@ def test_a_folder_that_is_one_off_or_lacks_a_part_is_told_apart(infrared: Path) 
 
 @pytest.fixture
 def smears(tmp_path: Path) -> Path:
-    """Nine smears of 64x48 with three cells each, and a tenth that repeats the first."""
-    folder = tmp_path / "chula_rbc12"
-    (folder / "Dataset").mkdir(parents=True)
-    (folder / "Label").mkdir()
-    for number in range(1, 11):
-        draw = np.random.default_rng(1 if number == 10 else number)
-        pixels = draw.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"Dataset/{number}.jpg", quality=95)
-        cells = [(20, 20, 0), (40, 30, 4), (0, 47, 12)]
-        lines = [f"{x} {y} {kind}" for x, y, kind in cells]
-        (folder / f"Label/{number}.txt").write_text("\r\n".join(lines) + "\r\n")
-    (folder / "Label/11.txt").write_text("")
-    return folder
+    return write_smears(tmp_path)
 
 
 def load_cells(folder: Path, **keys: object) -> Pool:
@@ -201,6 +183,17 @@ def test_cells_are_cut_around_their_centres_and_padded_with_the_median_colour(sm
     assert (inner == smear[12:28, 12:28]).all()
     assert (corner[:9, 8:] == smear[39:48, 0:8]).all()
     assert (corner[:, :8] == np.median(smear, axis=(0, 1)).astype(np.uint8)).all()
+
+
+def test_a_window_is_read_as_those_of_the_set_and_a_smear_is_none(smears: Path) -> None:
+    windows, cells = load_cells(smears, size=16), load_cells(smears, size=8)
+    source = ChulaRbc12(smears.parent, window=16, size=8)
+    file = smears.parent / "window.png"
+    for window, cell in zip(windows.test.images, cells.test.images, strict=True):
+        Image.fromarray(np.asarray(window).transpose(1, 2, 0)).save(file)
+        assert torch.equal(source.read_image(file), torch.as_tensor(cell))
+    with pytest.raises(DataError, match=r"1\.jpg is 64x48 pixels: this run takes windows of 16x16"):
+        source.read_image(smears / "Dataset/1.jpg")
 
 
 def test_cells_of_a_smear_and_of_its_copy_are_in_one_split(smears: Path) -> None:

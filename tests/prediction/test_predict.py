@@ -17,14 +17,16 @@ from PIL import Image
 import predict
 from data.digits import Digits
 from engine.config.components import ROOT
-from engine.config.load import load
+from engine.config.load import load, load_run_config
 from engine.config.mistakes import ConfigError
 from engine.prediction.answers import Answers
 from engine.prediction.command_line import OPTIONS, USAGE
 from engine.prediction.image_files import find
+from engine.training.setup import load_dataset
 from engine.training.trained import load_run
 from tests._full_disk import full_at
 from tests.data._files import write_folder
+from tests.data._natural_sets import write_infrared
 from tests.prediction._trained import COUNTS, own_probabilities, run_of, trained
 
 
@@ -37,6 +39,20 @@ def predicted(root: Path, *words: str | Path) -> list[dict[str, str]]:
 
 
 # --- answers --------------------------------------------------------------------------------------
+
+
+def test_files_of_a_set_that_reads_them_in_its_own_way_get_the_runs_own_test_predictions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_infrared(tmp_path)
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    words = ("data=infrared_solar", "data.size=16", "schedule.epochs=1", "optim.batch_size=4")
+    run = trained(tmp_path, *words, "data.validation.fraction=null")
+    test = load_dataset(load_run_config(run)).test
+    names = [test.name(k) for k in test.index.argsort()]
+    lines = predicted(tmp_path, *(folder / name for name in names))
+    found = [[float(line[label]) for label in load_run(run).class_names] for line in lines]
+    assert np.allclose(found, own_probabilities(run, rule="last"), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("rule", ["last", "val"])
