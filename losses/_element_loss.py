@@ -106,7 +106,7 @@ class ElementLoss(NamedTuple):
             return None
         divisor: Tensor | int = 1
         if self.reduction == "mean" and normalize == "positives" and not hard.are_labels:
-            divisor = as_divisor(hard.values.sum())
+            divisor = as_divisor(hard.values.sum(dtype=torch.float64))
         elif self.reduction == "mean":  # a label is the positive of one output among many
             divisor = as_divisor(num_samples * (num_outputs if normalize == "elements" else 1))
         return sigmoid_with_gradient(

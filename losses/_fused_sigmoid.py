@@ -97,7 +97,8 @@ def _of_elements(
 ) -> float | None:
     """Write the gradient and return the loss; None for targets that are not all 0 or 1."""
     negative, positive = weights
-    one = outputs.new_ones(())
+    # Not a scalar: with one, targets of 16 bits would be computed with in those, and rounded to 0.
+    one = outputs.new_ones(1)
 
     def finish(part: Part) -> float | None:
         out = outputs[part]

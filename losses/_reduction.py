@@ -61,7 +61,9 @@ def sample_normalizer(
     if weight is not None and normalize == "weights":
         return class_values(weight, targets, ignore_index=ignore_index).sum()
     if targets.is_floating_point():
-        return targets.new_full((), targets.numel() // targets.shape[1])
+        # Not in 16 bits, which count to 256 or 2048 at most.
+        dtype = torch.promote_types(targets.dtype, torch.float32)
+        return targets.new_full((), targets.numel() // targets.shape[1], dtype=dtype)
     if ignore_index is None or all_count(targets, ignore_index=ignore_index):
         return targets.numel()
     return torch.count_nonzero(targets != ignore_index)

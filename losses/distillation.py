@@ -180,8 +180,12 @@ def _among(new_index: Tensor, targets: Tensor, *, num_classes: int, ignore_index
     """
     if targets.is_floating_point():
         inside = targets.index_select(1, new_index)
-        if is_readable(targets) and bool((targets.sum(1) - inside.sum(1) > 1e-4).any()):
-            raise ValueError("a soft target has a share of a class that is not among the new ones")
+        if is_readable(targets):
+            total, kept = (t.sum(1, dtype=torch.float64) for t in (targets, inside))
+            if bool((total - kept > 1e-4).any()):
+                raise ValueError(
+                    "a soft target has a share of a class that is not among the new ones"
+                )
         return inside
     valid = targets != ignore_index
     labels = torch.where(valid, targets, 0)

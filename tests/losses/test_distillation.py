@@ -242,7 +242,12 @@ def test_one_hot_targets_equal_labels_and_mixed_ones_mix_the_cross_entropy() -> 
 
 
 @pytest.mark.parametrize(
-    "targets", [torch.tensor([0, 2, 3]), torch.tensor([[0.5, 0, 0.5, 0]]).expand(3, 4)]
+    "targets",
+    [
+        torch.tensor([0, 2, 3]),
+        torch.tensor([[0.5, 0, 0.5, 0]]).expand(3, 4),
+        torch.tensor([[0.001, 0, 0.5, 0.5]], dtype=torch.bfloat16).expand(3, 4),
+    ],
 )
 def test_a_target_that_is_no_new_class_is_refused(targets: Tensor) -> None:
     with pytest.raises(ValueError, match="not among the new"):

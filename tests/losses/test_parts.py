@@ -116,3 +116,13 @@ def test_every_label_counts_once_whatever_its_type_and_the_size_of_the_image(
     assert loss.normalizer(torch.arange(200).to(torch.uint8), num_outputs=200) == 200
     pixels = torch.randint(5, (4, 5, 6), generator=torch.Generator().manual_seed(0))
     assert loss.normalizer(pixels, num_outputs=5) == pixels.numel()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_samples_of_soft_targets_of_16_bits_are_counted_exactly(dtype: torch.dtype) -> None:
+    """float16 ends at 65504, and bfloat16 counts to 256."""
+    pixels = torch.zeros(3, 5, 301, 97, dtype=dtype)
+    for name in losses.names():
+        loss = losses.build(name, {}, class_counts=COUNTS)
+        if loss.takes_soft_targets and loss.dense and loss.is_mean_over_samples:
+            assert loss.normalizer(pixels, num_outputs=5) == 3 * 301 * 97, name

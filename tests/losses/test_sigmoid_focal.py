@@ -234,6 +234,37 @@ def test_what_a_mean_over_multi_hot_targets_divides_by(
     torch.testing.assert_close(value, total / divisor)
 
 
+HALVES = [torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("name", ["sigmoid_focal", "binary_cross_entropy", "asymmetric"])
+@pytest.mark.parametrize("size", [100, 1000])  # composed, and in parts
+@pytest.mark.parametrize("dtype", HALVES)
+def test_positives_of_16_bits_are_counted_exactly(dtype: torch.dtype, size: int, name: str) -> None:
+    """float16 ends at 65504, and bfloat16 counts to 256."""
+    loss = losses.build(name, {"normalize": "positives"}, class_counts=[10] * 200)
+    generator = torch.Generator().manual_seed(0)
+    targets = (torch.rand(size, 200, generator=generator) < 0.6).float()
+    found = of_targets(loss, targets.to(dtype))
+    for one, other in zip(found, of_targets(loss, targets), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_small_shares_of_16_bits_are_not_rounded_to_0(dtype: torch.dtype) -> None:
+    targets = torch.full((1000, 200), 1e-4, dtype=dtype)
+    found = of_targets(SigmoidFocal(), targets)
+    for one, other in zip(found, of_targets(SigmoidFocal(), targets.float()), strict=True):
+        assert torch.equal(one, other)
+
+
+def of_targets(loss: losses.Loss, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a loss of drawn logits and its gradient."""
+    x = torch.randn(targets.shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    value = loss(x, targets)
+    return value.detach(), torch.autograd.grad(value, x)[0]
+
+
 def test_without_positives_the_divisor_is_one() -> None:
     logits = torch.zeros(3, 1)
     targets = torch.zeros(3, dtype=torch.int64)
