@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from ._counts import over_classes
-from ._inputs import ClassValues, as_float, as_labels, check_fit, check_labels, class_weight
+from ._inputs import (
+    ClassValues,
+    as_float,
+    as_labels,
+    check_fit,
+    check_labels,
+    class_weight,
+    counted_logits,
+)
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 
 
@@ -43,6 +51,7 @@ def class_smoothed(
     check_fit(logits, targets)
     logits, targets = as_float(logits), as_labels(targets)
     weight = class_weight(weight, logits)
+    logits = counted_logits(logits, targets, ignore_index=ignore_index)
     is_possible = logits != -torch.inf
     num_possible = is_possible.sum(dim=1, keepdim=True)
     nll = -logits.log_softmax(dim=1).where(is_possible, 0)

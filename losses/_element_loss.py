@@ -11,7 +11,7 @@ from ._device import is_on_device
 from ._device_sigmoid import device_loss
 from ._fused import GradientInForward, Made, can_fuse
 from ._fused_sigmoid import HardTargets, sigmoid_with_gradient
-from ._inputs import all_count, check_labels, class_values
+from ._inputs import all_count, check_labels, class_values, without_ignored
 from ._reduction import Reduction, as_divisor, reduce_values
 from ._sigmoid_terms import (
     ElementNormalizer,
@@ -19,7 +19,6 @@ from ._sigmoid_terms import (
     SoftForm,
     binary_elements,
     element_normalizer,
-    without_ignored,
 )
 
 

@@ -88,6 +88,9 @@ def softmax_in_parts(
         elif adjustment.scale is not None:
             slope *= adjustment.scale
         out.mul_(slope.div_(divisor).unsqueeze(1))
+        hole = nll.isnan() & ~valid  # the softmax of such logits is NaN, and so is 0 times that
+        if hole.any():
+            out.masked_fill_(hole.unsqueeze(1), 0)
     return Made((total / divisor).to(logits.dtype), gradient)
 
 

@@ -146,6 +146,21 @@ def known_labels(labels: Tensor, *, ignore_index: int) -> Tensor:
     return labels.masked_fill(labels == ignore_index, 0)
 
 
+def without_ignored(logits: Tensor, valid: Tensor) -> Tensor:
+    """Put 0 in the place of logits (N, C, ...) of samples (N, ...) that do not count.
+
+    A factor of 0 would leave NaN of those that are infinite or NaN, and so would a softmax's slope.
+    """
+    return torch.where(valid.unsqueeze(1), logits, 0)
+
+
+def counted_logits(logits: Tensor, targets: Tensor, *, ignore_index: int) -> Tensor:
+    """Return `without_ignored` of logits where a label may be ignored; soft targets all count."""
+    if targets.is_floating_point() or all_count(targets, ignore_index=ignore_index):
+        return logits
+    return without_ignored(logits, targets != ignore_index)
+
+
 def check_fit(logits: Tensor, targets: Tensor) -> None:
     """Raise ValueError unless targets are labels or probabilities of these logits, by their shape.
 

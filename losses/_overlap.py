@@ -11,7 +11,15 @@ from torch import Tensor
 
 from ._fused import GradientInForward
 from ._fused_overlap import SMALLEST, Index, can_fuse_overlap, overlap_with_gradient
-from ._inputs import ClassValues, as_float, as_labels, check_fit, check_labels, class_weight
+from ._inputs import (
+    ClassValues,
+    as_float,
+    as_labels,
+    check_fit,
+    check_labels,
+    class_weight,
+    counted_logits,
+)
 from ._reduction import Reduction
 
 Regions = Literal["batch", "image"]
@@ -51,7 +59,7 @@ def overlap(
     check_fit(logits, targets)
     if over not in ("batch", "image"):
         raise ValueError(f"over must be 'batch' or 'image', not {over!r}")
-    p = as_float(logits).softmax(dim=1)
+    p = counted_logits(as_float(logits), targets, ignore_index=ignore_index).softmax(dim=1)
     if targets.is_floating_point():
         t = targets.to(p)
         both = _summed(p * t, over=over)

@@ -13,7 +13,7 @@ from ._device import is_on_device
 from ._device_softmax import device_loss
 from ._fused import GradientInForward, Made, can_fuse
 from ._fused_softmax import MIN_PARTED, Samples, classes_go_first, softmax_in_parts
-from ._inputs import all_count, check_labels, class_values, known_labels
+from ._inputs import all_count, check_labels, class_values, known_labels, without_ignored
 from ._reduction import (
     Reduction,
     SampleNormalizer,
@@ -80,6 +80,8 @@ class SampleLoss(NamedTuple):
         elif self.adjustment.own is not None:
             known = known_labels(labels, ignore_index=self.ignore_index)
             check_labels(known, logits.shape[1])
+        if ignored is not None:
+            logits = without_ignored(logits, labels != ignored)
         try:
             logits = self.adjustment.of(logits, known)
         except IndexError:
@@ -87,7 +89,8 @@ class SampleLoss(NamedTuple):
             raise
         nll = F.cross_entropy(logits, labels, reduction="none", ignore_index=self.ignore_index)
         values = self.term.of(nll, *self._of_samples(ignored)).values
-        if ignored is not None and self.term.epsilon != 0:  # others are 0 at a cross-entropy of 0
+        # Others are 0 at a cross-entropy of 0.
+        if ignored is not None and (self.term.epsilon != 0 or self.size is not None):
             values = values.where(labels != ignored, 0)
         return reduce_values(values, reduction=self.reduction, normalizer=self._normalizer(ignored))
 

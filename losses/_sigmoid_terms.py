@@ -18,6 +18,7 @@ from ._inputs import (
     check_probabilities,
     class_values,
     class_weight,
+    without_ignored,
 )
 from ._modulator import distance_modulator, focal_modulator
 
@@ -159,14 +160,6 @@ def _from_probabilities(
     else:
         factor = class_values(weight, targets, ignore_index=0).unsqueeze(1)
     return Elements(values, targets, factor, valid)
-
-
-def without_ignored(logits: Tensor, valid: Tensor) -> Tensor:
-    """Put 0 in the place of logits (N, C, ...) of samples (N, ...) that do not count.
-
-    A factor of 0 would leave NaN of those that are infinite or NaN.
-    """
-    return torch.where(valid.unsqueeze(1), logits, 0)
 
 
 def _softplus(logits: Tensor) -> Tensor:

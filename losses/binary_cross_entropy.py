@@ -85,7 +85,9 @@ def binary_cross_entropy_loss(
         num_outputs = 1 if logits.ndim == 1 else logits.shape[1]
         extra = class_vector(pos_weight, num_outputs, name="pos_weight", of="output")
         extra = over_classes(extra, logits) - 1
-        values = values + extra * batch.positive * F.softplus(-logits, threshold=40)
+        # Only of positives: 0 times the loss of minus infinity would be NaN.
+        asked = logits.masked_fill((batch.positive == 0) | ~batch.valid, 0)
+        values = values + extra * batch.positive * F.softplus(-asked, threshold=40)
     values = values * batch.factor
     if element_weight is not None:
         values = values * as_tensor(element_weight, name="element_weight").to(values)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ._adjustment import UNADJUSTED, Adjustment
 from ._base import FixedPoint, Idle, SampleMean
-from ._inputs import ClassValues, as_float, as_labels, class_weight
+from ._inputs import ClassValues, as_float, as_labels, class_weight, counted_logits
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._sample_loss import SampleLoss
 from ._softmax_terms import (
@@ -110,7 +110,7 @@ def adjusted_cross_entropy(
     targets = targets.to(logits) if targets.is_floating_point() else targets
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     values = smoothed_cross_entropy(
-        adjustment.of(logits, targets),
+        adjustment.of(counted_logits(logits, targets, ignore_index=ignore_index), targets),
         targets,
         weight=weight,
         label_smoothing=label_smoothing,

@@ -18,6 +18,7 @@ from ._inputs import (
     check_labels,
     class_values,
     class_weight,
+    counted_logits,
     is_readable,
 )
 from ._reduction import Reduction, reduce_values, sample_normalizer
@@ -126,7 +127,10 @@ def _distillation(
             f"{tuple(teacher_logits.shape)}"
         )
     logits, targets = as_float(logits), as_labels(targets)
-    teacher_logits = as_float(teacher_logits.detach())
+    logits = counted_logits(logits, targets, ignore_index=ignore_index)
+    teacher_logits = counted_logits(
+        as_float(teacher_logits.detach()), targets, ignore_index=ignore_index
+    )
     weight = class_weight(weight, logits)
     values = cross_entropy_loss(
         logits.index_select(1, new_index),

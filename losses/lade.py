@@ -82,8 +82,9 @@ def _regularised(
     valid = targets != ignore_index
     labels = torch.where(valid, targets, 0)
     check_labels(labels, logits.shape[1])
-    # Whatever they are, minus infinity too: classes without images have a factor of 0 below.
-    logits = torch.where(prior > MASKED, logits, 0)
+    # Whatever they are, minus infinity too: classes without images, and samples that do not count,
+    # have a factor of 0 below.
+    logits = torch.where((prior > MASKED) & valid.unsqueeze(1), logits, 0)
     divergence = _divergence(logits, labels, valid=valid, log_prior=prior)
     means = _class_means(logits, labels, valid=valid)
     terms = prior.exp() * (divergence + penalty * divergence**2 - means)

@@ -21,6 +21,7 @@ from ._inputs import (
     class_values,
     class_vector,
     class_weight,
+    counted_logits,
     listed_values,
 )
 from ._modulator import check_gamma, focal_modulator
@@ -109,7 +110,7 @@ def softmax_focal_loss(
     targets = targets.to(logits) if targets.is_floating_point() else targets
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     values = _spread_values(
-        logits,
+        counted_logits(logits, targets, ignore_index=ignore_index),
         targets,
         gamma=gamma,
         factor=factor,
