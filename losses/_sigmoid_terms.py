@@ -147,7 +147,9 @@ def _from_probabilities(
     """Make every target the share of a positive in its output."""
     targets = targets.to(logits)
     check_probabilities(targets)
-    values = (1 - targets) * _softplus(logits) + targets * _softplus(-logits)
+    # A share of 0 asks nothing, also of a logit whose loss is infinite.
+    of_zero = (1 - targets) * _softplus(logits.masked_fill(targets == 1, 0))
+    values = of_zero + targets * _softplus(-logits.masked_fill(targets == 0, 0))
     if gamma != 0 and soft_form == "likelihood":
         values = values * focal_modulator(values, gamma=gamma)
     elif gamma != 0:

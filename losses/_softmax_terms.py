@@ -22,6 +22,14 @@ def check_smoothing(label_smoothing: float, smoothing_weight: SmoothingWeight) -
         raise ValueError(f"smoothing_weight must be 'sample' or 'class', not {smoothing_weight!r}")
 
 
+def nll_of_shares(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return -log p of logits (N, C, ...), and 0 where a soft target has no share of the class.
+
+    There p may be 0.
+    """
+    return -logits.log_softmax(dim=1).masked_fill(targets == 0, 0)
+
+
 def smoothed_cross_entropy(
     logits: Tensor,
     targets: Tensor,

@@ -74,11 +74,13 @@ def asymmetric_loss(
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
     logits = as_float(logits)
     batch = binary_elements(logits, targets, gamma=0.0, weight=weight, ignore_index=ignore_index)
-    # Where nothing is asked of them, a factor of 0 would leave NaN of infinite ones.
-    as_positives = logits.masked_fill((batch.positive == 0) | ~batch.valid, 0)
-    as_negatives = logits.masked_fill((batch.positive == 1) | ~batch.valid, 0)
-    positives = _likelihood(as_positives, gamma=gamma_positive)
-    negatives = _negatives(as_negatives, gamma=gamma_negative, margin=margin)
+    logits = torch.where(batch.valid, logits, 0)  # a factor of 0 would leave NaN of infinite ones
+    # And so it would of those that are right, in the term that has no share.
+    is_right = torch.where(logits > 0, batch.positive == 1, batch.positive == 0)
+    far = torch.finfo(logits.dtype).max / 2
+    logits = torch.where(is_right, logits.clamp(-far, far), logits)
+    positives = _likelihood(logits, gamma=gamma_positive)
+    negatives = _negatives(logits, gamma=gamma_negative, margin=margin)
     if batch.positive.dtype == torch.bool:
         values = torch.where(batch.positive, positives, negatives)
     else:

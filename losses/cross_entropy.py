@@ -37,8 +37,8 @@ def cross_entropy_loss(
     It differs from `torch.nn.functional.cross_entropy` in two points. What a mean is: there,
     weighted labels are divided by the sum of their weights and weighted soft targets by N; here
     both are divided by the number of valid samples, or both by the sum of the weights (a soft
-    sample weighs sum_c t_c w_c). So one-hot targets and labels always agree, and so do
-    cross-entropy and focal loss at gamma 0. And what weighs the evenly spread part of a smoothed
+    sample weighs sum_c t_c w_c). So one-hot targets and labels agree at all finite logits, and so
+    do cross-entropy and focal loss at gamma 0. And what weighs the evenly spread part of a smoothed
     label, -s/C sum_c log p_c: here the weight of the sample. There it is the weight of each class
     (``smoothing_weight="class"``): with weights of 1/n every image then asks most for the rarest
     class, whatever its own. Without weights the two functions are the same, except that nothing

@@ -12,6 +12,7 @@ from ._inputs import ClassValues, as_float, as_labels, check_fit, class_values, 
 from ._modulator import check_gamma
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._sample_loss import SampleLoss
+from ._softmax_terms import nll_of_shares
 from ._terms import SampleTerm
 
 
@@ -67,7 +68,7 @@ def poly_loss(
         return loss.of(logits)
     targets = targets.to(logits)
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
-    terms = targets * term.of(-logits.log_softmax(dim=1)).values
+    terms = targets * term.of(nll_of_shares(logits, targets)).values
     values = terms.sum(dim=1)
     if weight is not None:
         values = class_values(weight, terms, ignore_index=ignore_index)

@@ -30,6 +30,7 @@ from ._sample_loss import SampleLoss
 from ._softmax_terms import (
     SmoothingWeight,
     check_smoothing,
+    nll_of_shares,
     smoothed_cross_entropy,
 )
 from ._terms import SampleTerm
@@ -188,7 +189,7 @@ def _focal_values(
         of_labels = partial(class_values, targets=targets, ignore_index=ignore_index)
         parts = [None if part is None else of_labels(part) for part in (factor, power)]
         return SampleTerm(gamma=gamma).of(nll, *parts).values
-    nll = -logits.log_softmax(dim=1)
+    nll = nll_of_shares(logits, targets)
     modulated = nll if power is None else over_classes(power, logits) * nll
     terms = targets * focal_modulator(modulated, gamma=gamma) * nll
     if factor is None:

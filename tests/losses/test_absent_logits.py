@@ -8,6 +8,7 @@ from torch import Tensor
 
 import losses
 from losses import Loss
+from losses.binary_cross_entropy import binary_cross_entropy_loss
 
 COUNTS = torch.linspace(900, 10, 40).round()
 # Keys that lead through other operations than the defaults.
@@ -114,3 +115,30 @@ def test_a_negative_of_minus_infinity_costs_nothing(
         found.append(value_and_slope(loss, logits, labels, features))
     for finite, infinite in zip(*found, strict=True):
         assert torch.equal(finite, infinite)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [*ONE_A_CLASS, ("softmax_focal", {}), ("poly", {}), ("poly", {"gamma": 1.5})],
+)
+def test_an_absent_class_has_no_part_in_one_hot_targets_either(
+    name: str, keys: dict[str, object], *, weighted: bool
+) -> None:
+    loss = built(name, keys, weighted=weighted)
+    logits = torch.randn(40, 40, generator=torch.Generator().manual_seed(0))
+    logits[:, :20] = -math.inf
+    labels, features = torch.arange(40) % 20 + 20, torch.ones(40, 3)
+    expected = value_and_slope(loss, logits, labels, features)
+    one_hot = torch.nn.functional.one_hot(labels, 40).float()
+    found = value_and_slope(loss, logits, one_hot, features)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_positive_of_infinity_costs_nothing() -> None:
+    logits = torch.tensor([[math.inf, -math.inf]]).requires_grad_()
+    value = binary_cross_entropy_loss(logits, torch.tensor([[1.0, 0.0]]))
+    value.backward()
+    assert value == 0
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()
