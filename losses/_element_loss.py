@@ -11,7 +11,7 @@ from ._device import is_on_device
 from ._device_sigmoid import device_loss
 from ._fused import GradientInForward, Made, can_fuse
 from ._fused_sigmoid import HardTargets, sigmoid_with_gradient
-from ._inputs import all_count, check_labels, class_values, without_ignored
+from ._inputs import all_count, check_labels, class_values
 from ._reduction import Reduction, as_divisor, reduce_values
 from ._sigmoid_terms import (
     ElementNormalizer,
@@ -42,8 +42,8 @@ class ElementLoss(NamedTuple):
 
         Raises:
             IndexError: For a label out of range (on the CPU; never when compiled).
-            ValueError: For shapes that do not fit, an unknown form or reduction, and a target
-                outside 0 to 1 (likewise).
+            ValueError: For shapes that do not fit, an unknown reduction, and a target outside 0 to
+                1 (likewise).
         """
         if is_on_device(logits):
             found = device_loss(logits, self)
@@ -95,8 +95,6 @@ class ElementLoss(NamedTuple):
         elif self.are_labels(logits):
             is_counted = all_count(targets, ignore_index=self.ignore_index)
             valid = None if is_counted else targets != self.ignore_index
-            if valid is not None:
-                logits = without_ignored(logits, valid)
             hard = _hard_labels(
                 targets, valid, num_outputs=num_outputs, weight=weight, dtype=logits.dtype
             )
@@ -133,4 +131,5 @@ def _hard_labels(
         labels.reshape(N, 1, -1),
         are_labels=num_outputs > 1,  # the label of a single output is its target
         factor=None if factor is None else factor.reshape(N, 1, -1),
+        ignored=None if valid is None else ~valid.reshape(N, 1, -1),
     )

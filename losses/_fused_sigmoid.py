@@ -33,6 +33,7 @@ class HardTargets(NamedTuple):
     values: Tensor  # (N, C, L) of any type, or int64 labels (N, 1, L)
     are_labels: bool
     factor: Tensor | None  # (N, 1, L), 0 for a sample that does not count; None is 1
+    ignored: Tensor | None = None  # (N, 1, L) bool: whose logits are whatever they are
 
 
 def sigmoid_with_gradient(
@@ -73,7 +74,11 @@ def _of_labels(
     """
     labels, (negative, positive) = targets.values, weights
     own = inputs.gather(1, labels).neg_()
-    outputs.copy_(inputs).scatter_(1, labels, -math.inf)
+    outputs.copy_(inputs)
+    if targets.ignored is not None:  # a factor of 0 would leave NaN of infinite ones
+        own.masked_fill_(targets.ignored, 0)
+        outputs.masked_fill_(targets.ignored, 0)
+    outputs.scatter_(1, labels, -math.inf)
 
     def finish(part: Part) -> float:
         factor = None if targets.factor is None else targets.factor[part[0]]

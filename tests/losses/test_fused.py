@@ -681,3 +681,16 @@ def test_torch_makes_a_softmax_in_place_as_elsewhere(shape: tuple[int, ...], thr
             assert torch.equal(found, make(x, dim=1))
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("ignored", [0, 3])
+def test_the_gradient_is_all_that_many_sigmoids_fill(ignored: int) -> None:
+    x = torch.randn(2, 20, 80, 80, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    labels = labels_of(2, 80, 80, num_classes=20)
+    labels[0, :ignored] = -100
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        sigmoid_focal_loss(x, labels)
+    events = profile.profiler.kineto_results.events()
+    sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
+    assert sum(size >= 4 * x.numel() for size in sizes) == 1
