@@ -90,7 +90,13 @@ def binary_cross_entropy_loss(
         values = values + extra * batch.positive * F.softplus(-asked, threshold=40)
     values = values * batch.factor
     if element_weight is not None:
-        values = values * as_tensor(element_weight, name="element_weight").to(values)
+        extra = as_tensor(element_weight, name="element_weight").to(values)
+        if extra.shape != logits.shape:  # another one would broadcast, to more elements even
+            raise ValueError(
+                f"element_weight must be {tuple(logits.shape)} as the inputs, not "
+                f"{tuple(extra.shape)}"
+            )
+        values = values * extra
     normalizer = element_normalizer(batch, normalize=normalize)
     return reduce_values(values, reduction=reduction, normalizer=normalizer)
 

@@ -148,6 +148,15 @@ def test_dense_outputs_have_a_weight_each() -> None:
             lambda: binary_cross_entropy_loss(TARGETS, TARGETS, pos_weight=torch.ones(2)),
             "3 numbers, one for each output, not 2",
         ),
+        *(
+            (
+                lambda shape=shape: binary_cross_entropy_loss(
+                    TARGETS, TARGETS, element_weight=torch.ones(shape)
+                ),
+                r"element_weight must be \(2, 3\) as the inputs, not",
+            )
+            for shape in ((2, 2, 3), (3,), (1,), (2, 1))
+        ),
         (lambda: binary_cross_entropy_loss(TARGETS, TARGETS, normalize="all"), "normalize"),
         (lambda: BinaryCrossEntropy(3, pos_weight=(1.0, 2.0)), "3 numbers"),
         (lambda: BinaryCrossEntropy(2, pos_weight=(-1.0,)), "not negative"),
