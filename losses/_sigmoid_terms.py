@@ -69,11 +69,8 @@ def binary_elements(
 
     Raises:
         IndexError: For a label out of range (on the CPU; never when compiled).
-        ValueError: For shapes that do not fit, a target outside 0 to 1 (likewise), or an unknown
-            form.
+        ValueError: For shapes that do not fit, or a target outside 0 to 1 (likewise).
     """
-    if soft_form not in ("likelihood", "distance"):
-        raise ValueError(f"soft_form must be 'likelihood' or 'distance', not {soft_form!r}")
     logits = as_float(logits)
     class_weights = output_weight(weight, logits)
     if targets.is_floating_point() and logits.shape[1:2] == (1,) and targets.shape[1:2] == (2,):

@@ -75,6 +75,8 @@ def sigmoid_focal_loss(
         raise ValueError(f"alpha must lie in 0 to 1, not {alpha}")
     if normalize not in ("elements", "batch", "positives"):
         raise ValueError(f"normalize must be elements, batch or positives, not {normalize!r}")
+    if soft_form not in ("likelihood", "distance"):
+        raise ValueError(f"soft_form must be 'likelihood' or 'distance', not {soft_form!r}")
 
     logits = element_logits(logits, from_logits=from_logits)
     loss = ElementLoss(

@@ -391,3 +391,9 @@ def test_gamma_below_zero_is_refused() -> None:
 def test_an_unknown_option_is_refused(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} must be"):
         sigmoid_focal_loss(*batch(), **{option: "average"})
+
+
+def test_an_unknown_form_is_refused_for_many_logits_too() -> None:
+    logits, targets = torch.zeros(1000, 100, requires_grad=True), torch.zeros(1000, 100)
+    with pytest.raises(ValueError, match="soft_form must be 'likelihood' or 'distance'"):
+        sigmoid_focal_loss(logits, targets, soft_form="far")  # type: ignore[arg-type]
