@@ -103,6 +103,9 @@ SIGMOID_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sigmoid focal, shares, positives": lambda x, _: sigmoid_focal_loss(
         x, shares_of(x), alpha=0.25, normalize="positives"
     ),
+    "sigmoid focal, no positives": lambda x, _: sigmoid_focal_loss(
+        x, torch.zeros_like(x), normalize="positives"
+    ),
     "sigmoid focal, integers": lambda x, _: sigmoid_focal_loss(x, (shares_of(x) > 0.5).long()),
     "sigmoid focal, one output": lambda x, y: sigmoid_focal_loss(
         x[:, :1], two_classes(y), alpha=0.25, weight=[0.3, 2.0]
