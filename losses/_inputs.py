@@ -69,9 +69,11 @@ def checked_values(
     """Return `class_vector` of values that are finite and not negative.
 
     Raises:
-        ValueError: For others.
+        ValueError: For others (never when compiled).
     """
     vector = class_vector(values, num_classes, name=name, of=of)
+    if torch.compiler.is_compiling():  # values cannot be read
+        return vector
     if not bool((torch.isfinite(vector) & (vector >= 0)).all()):
         raise ValueError(f"{name} must be finite numbers that are not negative")
     return vector

@@ -85,7 +85,7 @@ def _strengths(
     if not power >= 0:
         raise ValueError(f"power must be 0 or more, not {power}")
     counts = checked_counts(class_counts, num_classes)
-    rarest = counts[counts > 0].min()
+    rarest = torch.where(counts > 0, counts, torch.inf).min()
     return smoothing * torch.where(counts > 0, rarest / counts, 1.0) ** power
 
 

@@ -81,7 +81,7 @@ def equalization_loss(
 def _frequency(class_counts: ClassValues, *, num_classes: int | None = None) -> Tensor:
     """Return each count over the mean count of classes with images, float64 (C,)."""
     counts = checked_counts(class_counts, num_classes)
-    return counts / counts[counts > 0].mean()
+    return counts / (counts.sum() / torch.count_nonzero(counts))
 
 
 def _spared(

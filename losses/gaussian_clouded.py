@@ -77,9 +77,8 @@ def _clouds(class_counts: ClassValues, *, num_classes: int | None = None) -> Ten
     present = counts > 0
     sizes = counts.max().log() - torch.where(present, counts, 1).log()
     largest = torch.where(present, sizes, 0).max()
-    if largest == 0:
-        return torch.zeros_like(counts)
-    return torch.where(present, sizes / largest, 1.0)
+    clouds = torch.where(present, sizes / largest, 1.0)
+    return torch.where(largest > 0, clouds, 0.0)
 
 
 def _clouded(logits: Tensor, *, clouds: Tensor, noise: float) -> Tensor:

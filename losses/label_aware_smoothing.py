@@ -92,10 +92,8 @@ def _strengths(
         if not 0 <= strength < 1:
             raise ValueError(f"label smoothing must be 0 or more and below 1, not {strength}")
     counts = checked_counts(class_counts, num_classes)
-    low, high = counts[counts > 0].min(), counts.max()
-    place = torch.ones_like(counts)
-    if low < high:
-        place = ((counts - low) / (high - low)).clamp_min(0)
+    low, high = torch.where(counts > 0, counts, torch.inf).min(), counts.max()
+    place = torch.where(low < high, ((counts - low) / (high - low)).clamp_min(0), 1.0)
     angle = place * math.pi / 2
     heights = {"concave": angle.sin(), "linear": place, "convex": 1 - angle.cos()}
     if shape not in heights:

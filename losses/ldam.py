@@ -74,7 +74,7 @@ def _margins(
 ) -> Tensor:
     """Return the margin of each class, float64 (C,)."""
     counts = checked_counts(class_counts, num_classes)
-    rarest = counts[counts > 0].min()
+    rarest = torch.where(counts > 0, counts, torch.inf).min()
     return torch.where(counts > 0, max_margin * (rarest / counts.clamp_min(1e-9)) ** 0.25, 0.0)
 
 

@@ -25,23 +25,24 @@ OTHERS: dict[str, Any] = {
     "features": torch.ones(6, 3),
     "teacher_logits": torch.zeros(6, 4),
 }
+FUNCTIONS: dict[str, Callable[..., torch.Tensor]] = {
+    name: getattr(importlib.import_module(f"losses.{name}"), f"{name}_loss")
+    for name in losses.names()
+}
 
 
 def cases() -> list[tuple[str, str]]:
     """Every loss function with each of its arguments of one number a class."""
     found = []
     for name in losses.names():
-        function = getattr(importlib.import_module(f"losses.{name}"), f"{name}_loss")
-        for key, parameter in inspect.signature(function).parameters.items():
+        for key, parameter in inspect.signature(FUNCTIONS[name]).parameters.items():
             if "ClassValues" in str(parameter.annotation):
                 found.append((name, key))
     return found
 
 
 def value(name: str, **keys: Any) -> torch.Tensor:
-    function: Callable[..., torch.Tensor] = getattr(
-        importlib.import_module(f"losses.{name}"), f"{name}_loss"
-    )
+    function = FUNCTIONS[name]
     known = inspect.signature(function).parameters
     torch.manual_seed(0)
     return function(LOGITS, TARGETS, **{k: v for k, v in OTHERS.items() if k in known} | keys)
@@ -110,3 +111,20 @@ def test_labels_of_any_integer_type_are_what_they_are_in_int64(
         return torch.autograd.grad(loss(given, targets, **extras), given)[0]
 
     assert torch.equal(slope(labels.to(dtype)), slope(labels))
+
+
+@pytest.mark.parametrize("numbers", [NUMBERS, torch.tensor(NUMBERS)], ids=["list", "tensor"])
+def test_functions_of_counts_compile_to_one_graph(numbers: object) -> None:
+    names = [name for name, key in cases() if key == "class_counts"]
+
+    def values() -> list[torch.Tensor]:
+        return [value_of(name) for name in names]
+
+    def value_of(name: str) -> torch.Tensor:
+        extras = {"noise": 0.0} if name == "gaussian_clouded" else {}
+        return FUNCTIONS[name](LOGITS, TARGETS, class_counts=numbers, **extras)
+
+    torch.compiler.reset()
+    found = torch.compile(values, fullgraph=True, backend="eager")()
+    for name, one, other in zip(names, found, values(), strict=True):
+        torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}")
