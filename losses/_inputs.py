@@ -177,6 +177,16 @@ def check_fit(logits: Tensor, targets: Tensor) -> None:
         )
 
 
+def check_labels_fit(logits: Tensor, targets: Tensor) -> None:
+    """Raise ValueError unless targets are labels of these logits, by their shape and type."""
+    shape = logits.shape
+    if targets.is_floating_point() or targets.shape != (shape[0], *shape[2:]):
+        raise ValueError(
+            f"{targets.dtype} targets {tuple(targets.shape)} do not fit logits {tuple(shape)}: "
+            f"give integer labels {(shape[0], *shape[2:])}"
+        )
+
+
 def check_labels(labels: Tensor, num_classes: int) -> None:
     """Raise IndexError for a label outside 0..num_classes-1 (checked on the CPU only)."""
     if not is_readable(labels) or labels.numel() == 0:

@@ -13,7 +13,14 @@ from ._device import is_on_device
 from ._device_softmax import device_loss
 from ._fused import GradientInForward, Made, can_fuse
 from ._fused_softmax import MIN_PARTED, Samples, classes_go_first, softmax_in_parts
-from ._inputs import all_count, check_labels, class_values, known_labels, without_ignored
+from ._inputs import (
+    all_count,
+    check_labels,
+    check_labels_fit,
+    class_values,
+    known_labels,
+    without_ignored,
+)
 from ._reduction import (
     Reduction,
     SampleNormalizer,
@@ -47,7 +54,7 @@ class SampleLoss(NamedTuple):
 
         Raises:
             IndexError: For a label outside 0 to C - 1.
-            ValueError: For an unknown reduction or normalisation.
+            ValueError: For labels that do not fit, an unknown reduction or normalisation.
         """
         check_normalize(self.normalize)
         if is_on_device(logits):
@@ -73,6 +80,8 @@ class SampleLoss(NamedTuple):
 
     def composed(self, logits: Tensor) -> Tensor:
         """Return the same, composed of PyTorch's functions: the definition of the loss."""
+        # Other ways of making it are not for labels that do not fit.
+        check_labels_fit(logits, self.labels)
         labels = known = self.labels
         ignored: int | None = self.ignore_index
         if all_count(labels, ignore_index=self.ignore_index):

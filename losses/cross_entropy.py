@@ -10,7 +10,15 @@ from torch import Tensor
 
 from ._adjustment import UNADJUSTED, Adjustment
 from ._base import FixedPoint, Idle, SampleMean
-from ._inputs import ClassValues, as_float, as_labels, class_weight, counted_logits
+from ._inputs import (
+    ClassValues,
+    as_float,
+    as_labels,
+    check_fit,
+    check_labels_fit,
+    class_weight,
+    counted_logits,
+)
 from ._reduction import Reduction, SampleNormalizer, reduce_values, sample_normalizer
 from ._sample_loss import SampleLoss
 from ._softmax_terms import (
@@ -57,9 +65,8 @@ def cross_entropy_loss(
 
     Raises:
         IndexError: For a label outside 0 to C - 1.
-        RuntimeError: For shapes that do not fit.
-        ValueError: For weights that are not C numbers, label smoothing outside 0 to 1, an unknown
-            weight of it, reduction or normalisation.
+        ValueError: For targets that do not fit, weights that are not C numbers, label smoothing
+            outside 0 to 1, an unknown weight of it, reduction or normalisation.
 
     >>> import torch
     >>> logits = torch.tensor([[2.0, 1.0, 0.1, -1.0], [1.0, 3.0, 0.1, -0.5]])
@@ -107,6 +114,8 @@ def adjusted_cross_entropy(
             adjustment=adjustment,
         )
         return loss.of(logits)
+    check = check_fit if adjustment.own is None else check_labels_fit
+    check(logits, targets)
     targets = targets.to(logits) if targets.is_floating_point() else targets
     normalizer = sample_normalizer(targets, weight, normalize=normalize, ignore_index=ignore_index)
     values = smoothed_cross_entropy(

@@ -15,6 +15,7 @@ from ._inputs import (
     ClassValues,
     as_float,
     as_labels,
+    check_fit,
     check_labels,
     class_values,
     class_weight,
@@ -121,6 +122,7 @@ def _distillation(
     reduction: Reduction = "mean",
     ignore_index: int = -100,
 ) -> Tensor:
+    check_fit(logits, targets)
     if teacher_logits.shape != logits.shape:
         raise ValueError(
             f"teacher_logits must be {tuple(logits.shape)} as the logits, not "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import MASKED, checked_counts, over_classes
-from ._inputs import ClassValues, as_float, check_labels, known_labels
+from ._inputs import ClassValues, as_float, check_labels, check_labels_fit, known_labels
 from ._reduction import Reduction, SampleNormalizer
 from .cross_entropy import cross_entropy_loss
 
@@ -96,6 +96,7 @@ def _spared(
     """Return logits (N, C, ...), masked where a class takes no part in a sample's softmax."""
     if not 0 <= chance <= 1:
         raise ValueError(f"chance must lie in 0 to 1, not {chance}")
+    check_labels_fit(logits, targets)
     labels = known_labels(targets, ignore_index=ignore_index)
     check_labels(labels, logits.shape[1])
     spared = over_classes(frequency < tail_share, logits).bool().expand_as(logits)

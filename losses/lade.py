@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ._base import FactsAt, FixedPoint, Idle, Limits, LogitsLoss
 from ._counts import MASKED, log_prior
-from ._inputs import ClassValues, as_float, as_labels, check_labels
+from ._inputs import ClassValues, as_float, as_labels, check_labels, check_labels_fit
 from .cross_entropy import cross_entropy_loss
 
 
@@ -74,6 +74,7 @@ def _regularised(
     penalty: float,
     ignore_index: int,
 ) -> Tensor:
+    check_labels_fit(logits, targets)
     logits, targets = as_float(logits), as_labels(targets)
     prior = log_prior.to(logits)
     likelihood = cross_entropy_loss(logits + prior, targets, ignore_index=ignore_index)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ._base import FixedPoint, Idle, Limits, SampleMean
 from ._counts import MASKED, checked_counts, over_classes
-from ._inputs import ClassValues, as_float, check_labels, known_labels
+from ._inputs import ClassValues, as_float, check_labels, check_labels_fit, known_labels
 from ._reduction import Reduction, SampleNormalizer
 from .cross_entropy import cross_entropy_loss
 
@@ -101,6 +101,7 @@ def _balanced(
     ignore_index: int,
 ) -> Tensor:
     """Return logits plus log S of each sample's class, (N, C, ...)."""
+    check_labels_fit(logits, targets)
     labels = known_labels(targets, ignore_index=ignore_index)
     check_labels(labels, logits.shape[1])
     classes = over_classes(log_counts, logits)

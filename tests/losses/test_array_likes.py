@@ -128,3 +128,15 @@ def test_functions_of_counts_compile_to_one_graph(numbers: object) -> None:
     found = torch.compile(values, fullgraph=True, backend="eager")()
     for name, one, other in zip(names, found, values(), strict=True):
         torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_targets_that_are_neither_labels_nor_fit_the_logits_are_one_clear_error(name: str) -> None:
+    loss = losses.build(name, class_counts=NUMBERS)
+    loss.set_progress(9, 10)
+    wrong = [torch.ones(6), torch.ones(6, 1), torch.arange(5) % 2 + 2, torch.full((6, 1), 2)]
+    if not loss.takes_soft_targets:
+        wrong.append(torch.full((6, 4), 0.25))
+    for targets in wrong:
+        with pytest.raises(ValueError, match=r"targets \(.*\) do not fit logits \(6, 4\)"):
+            loss(LOGITS, targets, features=OTHERS["features"], teacher_logits=LOGITS)
