@@ -129,7 +129,7 @@ def build(
     tested = torch.zeros(1, in_channels, *(test_size or size))
     for key, shown in {"data.test_size": tested, "data.size": blank}.items():
         with patches_of(backbone, shown, name=name) as patches:
-            num_features = _count_features(backbone, shown, name=name)
+            num_features = _count_features(backbone, shown, name=name, key=key)
         is_seen_before = key == "data.test_size" and tested.shape == blank.shape
         if (remark := patches.remark(key)) is not None and not is_seen_before:
             remarks = (*remarks, remark)
@@ -146,8 +146,8 @@ def build(
     return model
 
 
-def _count_features(backbone: nn.Module, image: Tensor, *, name: str) -> int:
-    """Return D by showing the backbone one image, which also proves that it takes that size."""
+def _count_features(backbone: nn.Module, image: Tensor, *, name: str, key: str) -> int:
+    """Return D by showing the backbone one image of the size of ``key``, which it must take."""
     backbone.eval()
     size = "x".join(str(side) for side in image.shape[1:])
     try:
@@ -156,7 +156,7 @@ def _count_features(backbone: nn.Module, image: Tensor, *, name: str) -> int:
     except BUILD_ERRORS as error:
         raise ModelError(
             f"model.name={name} does not take images of {size}{own_size(name)}: resize them "
-            f"(data.size) or choose another ({one_line(error)})"
+            f"({key}) or choose another ({one_line(error)})"
         ) from error
     finally:
         backbone.train()

@@ -118,7 +118,10 @@ def test_images_too_small_for_the_model_are_refused_before_training(name: str) -
 
 
 def test_a_test_size_that_the_model_does_not_take_is_refused_before_training() -> None:
-    with pytest.raises(ModelError, match="images of 3x48x48, it is made for 3x224x224: resize"):
+    with pytest.raises(
+        ModelError,
+        match=r"images of 3x48x48, it is made for 3x224x224: resize them \(data\.test_size\)",
+    ):
         build("vit_tiny_patch16_224", **SMALL, test_size=(48, 48))
 
 
