@@ -173,7 +173,7 @@ def _mistakes(given: Arguments) -> Iterator[str]:
         yield f"--json {given.json}: has no effect without --evaluate"
     for option in ENDINGS:
         if (file := getattr(given, option)) is not None:
-            yield from _mistakes_of_output(file, option, run=given.run)
+            yield from _mistakes_of_output(file, option, given)
 
 
 def _mistakes_of_sets(given: Arguments) -> Iterator[str]:
@@ -209,15 +209,17 @@ def _mistakes_of_export(given: Arguments) -> Iterator[str]:
             yield f"--{option.replace('_', '-')} {value}: has no effect with --export"
 
 
-def _mistakes_of_output(file: Path, option: str, *, run: Path) -> Iterator[str]:
+def _mistakes_of_output(file: Path, option: str, given: Arguments) -> Iterator[str]:
     """Yield why a file cannot be written, or is not to be."""
     path = file.expanduser().absolute()
     if file.suffix.lower() not in ENDINGS[option]:
         yield f"--{option} {file}: expected a file that ends in {' or '.join(ENDINGS[option])}"
     elif path.is_dir() or not path.parent.is_dir():
         yield f"--{option} {file}: expected a file in a folder that is there"
-    elif path.resolve().is_relative_to(run.resolve()):
+    elif path.resolve().is_relative_to(given.run.resolve()):
         yield f"--{option} {file}: is in the run folder, which stays as it is; name another place"
+    elif path.resolve() in [image.resolve() for image in given.images]:
+        yield f"--{option} {file}: is what to predict, and would be lost; name another file"
 
 
 def _mistakes_of_run(run: Path) -> Iterator[str]:

@@ -54,7 +54,7 @@ def find(paths: Iterable[Path]) -> Found:
         if path.suffix.lower() in LISTS and path.is_file():
             files += _listed(path)
             continue
-        inside = sorted(_below(path)) if path.is_dir() else [path]
+        inside = sorted(_below(path, above=())) if path.is_dir() else [path]
         taken = [f for f in inside if f == path or f.suffix.lower() in endings]
         files += taken
         num_others += len(inside) - len(taken)
@@ -152,11 +152,14 @@ def _listed(path: Path) -> list[Path]:
     return [path.parent / expanded(name) for name in names if name]
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: Path, *, above: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield the files of a folder and of those in it, links among them, as training reads them."""
+    above = (*above, folder.resolve())
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _below(path)
+        if path.is_dir():
+            if path.resolve() not in above:
+                yield from _below(path, above=above)
         elif path.is_file():
             yield path

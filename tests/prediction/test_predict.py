@@ -234,6 +234,29 @@ def test_a_link_to_the_folder_above_is_not_followed_for_ever(tmp_path: Path) -> 
     assert find([tmp_path]).files == (tmp_path / "a" / "b.png",)
 
 
+def test_images_behind_a_link_are_found_as_training_finds_them(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "b.png").touch()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat").symlink_to(tmp_path / "store")
+    assert find([tmp_path / "photos"]).files == (tmp_path / "photos" / "cat" / "b.png",)
+
+
+@pytest.mark.parametrize("spelled", ["list.csv", "./list.csv"])
+def test_a_list_to_predict_is_not_written_over(
+    digits: Path,
+    tmp_path: Path,
+    spelled: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.csv").write_text("file,notes\na.png,mine\n")
+    assert predict.main([str(run_of(digits)), "list.csv", "--csv", spelled]) == 2
+    assert "is what to predict, and would be lost; name another file" in capsys.readouterr().err
+    assert "mine" in Path("list.csv").read_text()
+
+
 def test_sets_hold_the_classes_above_the_thresholds_of_validation(
     digits: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
