@@ -65,7 +65,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     content = _content(path)
     while isinstance(content, Mapping):
-        inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
+        inner = next((content[w] for w in WRAPPERS if _has_tensors(content.get(w))), None)
         if inner is None:
             break
         content = inner
@@ -94,6 +94,13 @@ def _tensors(content: Any) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         return {}
     return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+
+
+def _has_tensors(content: Any) -> bool:
+    """Return whether there are tensors by name at any depth; a wrapper may hold settings alone."""
+    if not isinstance(content, Mapping):
+        return False
+    return bool(_tensors(content)) or any(map(_has_tensors, content.values()))
 
 
 def prefixes_of(state: Mapping[str, Tensor], names: Collection[str]) -> list[str]:

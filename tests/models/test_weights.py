@@ -42,6 +42,10 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
     "model": lambda state: {"model": state, "args": argparse.Namespace(lr=0.1)},
     "ema": lambda state: {"ema": state, "model": {k: v + 1 for k, v in state.items()}},
     "twice": lambda state: {"model": {"state_dict": state}},
+    "beside a list of averages": lambda state: {
+        "model": state,
+        "ema": {"decay": 0.9, "shadow_params": list(state.values()), "collected_params": None},
+    },
     "average": lambda state: {
         "state_dict": {k: v + 1 for k, v in state.items()},
         "state_dict_ema": state,
