@@ -48,7 +48,14 @@ class Scores:
         """Return the scores of answers whose labels (N,) are ``targets``."""
         counts = model.class_counts
         limits = group_limits(model.run.config)
-        metrics = evaluate(answers.probabilities, targets, counts, ranking=True, limits=limits)
+        metrics = evaluate(
+            answers.probabilities,
+            targets,
+            counts,
+            ranking=True,
+            limits=limits,
+            threshold=model.run.threshold,
+        )
         return cls(model, answers, targets, metrics, (*remarks, *limits.notes))
 
     @property
