@@ -96,21 +96,22 @@ def _analyze_runs(given: Arguments) -> int:
 def _page_of_run(given: Arguments, folder: Path, found: dict[str, Any]) -> Path:
     """Write the page of a run with its analysis, and name the files of its surest mistakes."""
     from engine.analysis.page_sections import sections_of_run
+    from engine.config.messages import one_line
     from engine.report.page import write_page
     from engine.report.page.run_images import images_or_remark
-    from engine.report.page.tiles import name_of
     from engine.report.reading import read_run
     from engine.training.files import writing
 
     shown = images_or_remark(read_run(folder))
-    if hasattr(shown.images, "path"):  # images in memory have no files
+    if shown.test is not None:
         for row in found["confusions"]["surest_mistakes"]:
-            row["file"] = name_of(shown.images, row["position"], number=row["index"])
+            if (file := shown.test.file(row["position"])) is not None:
+                row["file"] = one_line(file)
     to = folder.expanduser() if given.out is None else given.folder_of(folder)
     with writing(to):
         return write_page(
             folder,
-            images=shown.images,
+            test=shown.test,
             remark=shown.remark,
             repeats=shown.repeats,
             sections=sections_of_run(found),

@@ -280,10 +280,15 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def file(self, position: int) -> str | None:
+        """Return the file of an image, from the folder of the data set; None where it has none."""
+        names = self.images.names if isinstance(self.images, DiskImages) else self.names
+        return None if names is None else os.fsdecode(names[position])
+
     def name(self, position: int) -> str:
         """Return what an image is called in sentences: its file, else its number in its list."""
-        names = self.images.names if isinstance(self.images, DiskImages) else self.names
-        return f"number {self.index[position]}" if names is None else os.fsdecode(names[position])
+        file = self.file(position)
+        return f"number {self.index[position]}" if file is None else file
 
     @property
     def identified_by(self) -> Images:

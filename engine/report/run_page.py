@@ -24,7 +24,7 @@ def write_page(journal: Journal) -> None:
     try:
         page.write_page(
             journal.folder.path,
-            images=journal.dataset.test.images,
+            test=journal.dataset.test,
             repeats=find_repeats(journal.dataset.splits),
         )
     except (ConfigError, OSError) as error:

@@ -14,19 +14,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import analyze
+import train
+from data import Split
 from data.synthetic import Synthetic
+from engine.config.load import load
 from engine.report.page import charts, html, page_of, write_page
 from engine.report.page.__main__ import main
 from engine.report.page.content import PAIRS
 from engine.report.reading import predictions, read_run
 from engine.training.metrics.calibration import reliability
-from tests._runs import folder_of, small_run
+from engine.training.run_folder import RunFolder
+from tests._runs import folder_of, quiet_screen, small_run
+from tests.data._files import write_folder
 from tests.report._tables import write_study
 
 LIMITS = ("evaluate.many_above=30", "evaluate.few_below=11")
 WORDS = ("model=cifar_resnet8", "schedule.epochs=2", "track.report=true", "seed=3", *LIMITS)
+QUIET = ("track.wandb=disabled", "track.figures=false")
 STYLE = Path(charts.__file__).with_name("templates") / "style.css"
 VOID = ("meta", "input", "img", "br", "line", "path", "rect", "circle")
 
@@ -150,8 +158,9 @@ def test_a_page_is_one_file_that_runs_its_own_script_alone(run: Path) -> None:
 def test_markup_in_a_name_is_text_and_nothing_else(run: Path, tmp_path: Path) -> None:
     names = ["<img src=x onerror=alert(1)>", '"><script>alert(2)</script>', "' onclick='x", "a&b"]
     folder = renamed(run, tmp_path / "run", names)
-    images = np.zeros((4, 3, 8, 8), dtype=np.uint8)
-    page = Parsed(html(page_of(read_run(folder), images=images)))
+    labels = torch.arange(4)
+    test = Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), labels, labels)
+    page = Parsed(html(page_of(read_run(folder), test=test)))
     assert len(page.named("script")) == 1
     assert len(page.named("img")) == 4 and all("onerror" not in t for t in page.named("img"))
     assert not any(key.startswith("on") for _, tag in page.tags for key in tag)
@@ -183,6 +192,35 @@ def test_the_pictures_of_mistakes_are_those_that_were_most_certainly_wrong(run: 
     assert len(shown) == min(len(wrong), 20) > 0
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown[0]))))
     assert np.array_equal(pixels, np.asarray(images[int(said.index[worst])])[0])
+    assert f">number {said.index[worst]}</span>" in content
+
+
+@pytest.mark.parametrize("cache_gb", ["4", "0"])
+def test_mistakes_have_the_names_of_files_be_they_in_memory_or_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    cache_gb: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "data"))
+    counts = {"train": {"cat": 12, "dog": 8}, "test": {"cat": 4, "dog": 4}}
+    folder = write_folder(tmp_path / "pets", counts)
+    words = (
+        "data=image_folder", f"data.path={folder}", f"data.cache_gb={cache_gb}",
+        "data.normalize=imagenet", "model=cifar_resnet8", "schedule.epochs=1",
+        "optim.batch_size=4", "track.report=true",
+    )  # fmt: skip
+    root = tmp_path / "runs"
+    config = load(overrides=[*words, "runtime.threads=1", f"track.root={root}", *QUIET])
+    train.run(config, screen=quiet_screen())
+    run = RunFolder.of(config).path
+    said = predictions(run)
+    files = [f"test/{name}/{number:03}.png" for name in ("cat", "dog") for number in range(4)]
+    wrong = [files[place] for place in np.flatnonzero(said.rows.predictions != said.targets)]
+    shown = re.findall(r'<img src="data:[^"]+" alt="([^"]+)"', (run / "report.html").read_text())
+    assert sorted(shown) == wrong != []
+    assert analyze.main([str(run), "--no-figures", "--html", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "analysis.json").read_text(encoding="utf-8"))
+    surest = [row["file"] for row in found["confusions"]["surest_mistakes"]]
+    assert sorted(surest) == wrong and wrong[0] in capsys.readouterr().out
 
 
 def test_curves_keep_their_last_epoch_and_leave_gaps_where_a_value_is_missing() -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from data import Split
 from engine.analysis.page_sections import document_of_table, sections_of_run
 from engine.analysis.results import analyse
 from engine.analysis.stored_run import read_stored_run
@@ -40,8 +42,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         text = file.read_text(encoding="utf-8").replace('"class07"', repr_of(NAME))
         file.write_text(text, encoding="utf-8")
     found = analyse(read_stored_run(folder))
-    images = np.zeros((12 * 10, 1, 8, 8), dtype=np.uint8)
-    run = write_page(folder, images=images, sections=sections_of_run(found))
+    images = torch.zeros(12 * 10, 1, 8, 8, dtype=torch.uint8)
+    labels = torch.arange(12 * 10)
+    run = write_page(folder, test=Split(images, labels, labels), sections=sections_of_run(found))
     study = write_study(root / "study", key=NAME)
     files = {"study": root / "study.html", "table": root / "table.html"}
     files["study"].write_text(html(study_page(study)), encoding="utf-8")

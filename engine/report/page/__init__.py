@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from engine.config.messages import one_line
 from engine.report.page.content import PAIRS, Page, page_of
 from engine.report.page.parts import Document, Section
-from engine.report.page.tiles import Images
+from engine.report.page.tiles import Split
 from engine.report.reading import read_run
 from engine.report.statistics import DASH
 from engine.training.files import write_text
@@ -36,7 +36,7 @@ HEADLINE = ("balanced_accuracy", "accuracy")
 def write_page(
     run: str | Path,
     *,
-    images: Images | None = None,
+    test: Split | None = None,
     remark: str = "",
     repeats: Repeats | None = None,
     sections: Sequence[Section] = (),
@@ -46,7 +46,7 @@ def write_page(
 
     Args:
         run: the run folder.
-        images: of its test split, in the order of the split, to show its worst mistakes.
+        test: its test split, to show its worst mistakes.
         remark: why there are none.
         repeats: images of its data that are there more than once; None where nobody looked.
         sections: what else is said of it, after its own.
@@ -57,9 +57,7 @@ def write_page(
         OSError: the file cannot be written.
     """
     folder = Path(run).expanduser()
-    page = page_of(
-        read_run(folder), images=images, remark=remark, repeats=repeats, sections=sections
-    )
+    page = page_of(read_run(folder), test=test, remark=remark, repeats=repeats, sections=sections)
     file = (to or folder) / FILE
     write_text(file, html(page))
     return file

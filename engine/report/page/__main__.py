@@ -100,7 +100,7 @@ def _write(folder: Path, *, with_images: bool) -> Path:
     if not with_images:
         return write_page(folder)
     found = images_or_remark(read_run(folder))
-    return write_page(folder, images=found.images, remark=found.remark, repeats=found.repeats)
+    return write_page(folder, test=found.test, remark=found.remark, repeats=found.repeats)
 
 
 if __name__ == "__main__":

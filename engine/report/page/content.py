@@ -113,7 +113,7 @@ class Page:
 def page_of(
     run: Run,
     *,
-    images: tiles.Images | None = None,
+    test: tiles.Split | None = None,
     remark: str = "",
     repeats: Repeats | None = None,
     sections: Sequence[Section] = (),
@@ -122,7 +122,7 @@ def page_of(
 
     Args:
         run: from :func:`engine.report.reading.read_run`.
-        images: of its test split, in the order of the split, where they are at hand.
+        test: its test split, where the images are at hand.
         remark: why they are not.
         repeats: images of its data that are there more than once; None where nobody looked.
         sections: what else is said of the run.
@@ -152,7 +152,7 @@ def page_of(
         calibration=charts.calibration(said.rows.reliability(said.targets)),
         matrix=_matrix(said, predicted, [c.label for c in involved]),
         pairs=pairs[:PAIRS],
-        mistakes=[] if images is None else list(tiles.most_confident_mistakes(said, images)),
+        mistakes=[] if test is None else list(tiles.most_confident_mistakes(said, test)),
         remark=remark,
         config=dump(run.config),
         sections=sections,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.config.mistakes import ConfigError
-from engine.report.page.tiles import Images
+from engine.report.page.tiles import Split
 from engine.report.reading import Run
 
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Found(NamedTuple):
-    """Images of the test split in its order, or why there are none, and what is there twice."""
+    """The test split, or why there is none, and what is there twice."""
 
-    images: Images | None
+    test: Split | None
     remark: str
     repeats: Repeats | None
 
@@ -28,7 +28,7 @@ def images_or_remark(run: Run) -> Found:
         dataset = _dataset(run)
     except (ConfigError, ValueError) as error:  # a DataError is a ValueError
         return Found(None, f"The images of mistakes are not shown: {error}", None)
-    return Found(dataset.test.images, "", find_repeats(dataset.splits))
+    return Found(dataset.test, "", find_repeats(dataset.splits))
 
 
 def _dataset(run: Run) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -17,8 +17,18 @@ SHOWN = 20
 SIDE = 112  # pixels of the longer side; smaller images stay as they are
 
 
-Images = Any
-"""Images of a split: a uint8 tensor (N, C, H, W), or what knows the file of each position."""
+class Split(Protocol):
+    """A split of the data with the names of its images."""
+
+    @property
+    def images(self) -> Any:
+        """A uint8 tensor (N, C, H, W), or what knows the file of each position."""
+
+    def file(self, position: int) -> str | None:
+        """Return the file of an image; None where it has none."""
+
+    def name(self, position: int) -> str:
+        """Return the file of an image, else its number in the data set's own list."""
 
 
 class Tile(NamedTuple):
@@ -31,7 +41,7 @@ class Tile(NamedTuple):
     name: str
 
 
-def most_confident_mistakes(said: Predictions, images: Images) -> Iterator[Tile]:
+def most_confident_mistakes(said: Predictions, split: Split) -> Iterator[Tile]:
     """Yield up to twenty test images that were taken for another class, the most certain first.
 
     An image that cannot be shown, as its file has gone or it has neither one nor three channels,
@@ -39,23 +49,23 @@ def most_confident_mistakes(said: Predictions, images: Images) -> Iterator[Tile]
 
     Args:
         said: what the run said of the split.
-        images: of the split, in its order.
+        split: the images with their names, in its order.
     """
     predicted, top = said.rows.predictions, said.rows.confidence
     wrong = np.flatnonzero(predicted != said.targets)
     for position in wrong[np.argsort(-top[wrong], kind="stable")][:SHOWN].tolist():
-        picture = _picture(images, position)
+        picture = _picture(split.images, position)
         if picture is not None:
             yield Tile(
                 _data_uri(picture),
                 one_line(said.class_names[said.targets[position]]),
                 one_line(said.class_names[predicted[position]]),
                 float(top[position]),
-                name_of(images, position, number=int(said.index[position])),
+                one_line(split.name(position)),
             )
 
 
-def _picture(images: Images, position: int) -> Image.Image | None:
+def _picture(images: Any, position: int) -> Image.Image | None:
     if hasattr(images, "path"):
         try:
             with Image.open(images.path(position)) as file:
@@ -77,11 +87,3 @@ def _data_uri(picture: Image.Image) -> str:
     kind = "png" if max(picture.size) < SIDE else "jpeg"
     picture.save(buffer, format=kind)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def name_of(images: Images, position: int, *, number: int) -> str:
-    """Return the file of an image with its folder, or its number in the data set's own list."""
-    if hasattr(images, "path"):
-        file = images.path(position)
-        return one_line(f"{file.parent.name}/{file.name}")
-    return f"image {number}"
