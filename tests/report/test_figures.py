@@ -245,6 +245,14 @@ def test_curves_draw_the_keys_that_occur_and_leave_gaps_for_none() -> None:
     assert len(drawn) == 2
 
 
+@pytest.mark.parametrize("num_epochs", [1, 2, 3])
+def test_curves_of_a_short_run_have_ticks_at_whole_epochs(num_epochs: int) -> None:
+    rows = [{"epoch": 1 + e, "train/loss": 1.0, "lr": 0.1} for e in range(num_epochs)]
+    for axes in figures.learning_curves(rows, title="t").axes:
+        ticks = axes.get_xticks()
+        assert set(ticks) >= set(range(1, num_epochs + 1)) and np.all(ticks % 1 == 0)
+
+
 def test_best_epoch_is_marked_in_every_panel_and_named() -> None:
     rows = [{"epoch": e, "train/loss": 1.0, "val/accuracy": 0.5} for e in range(5)]
     figure = figures.learning_curves(rows, title="t", best_epoch=3)

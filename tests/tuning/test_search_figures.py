@@ -202,6 +202,11 @@ def test_history_tells_pruned_trials_and_those_without_a_value_from_complete_one
     assert lines["no finite value"] == [1, 4, 7]
 
 
+def test_history_of_one_trial_has_ticks_at_whole_numbers(hills: optuna.Study) -> None:
+    figure = search_figures.history(hills.trials[:1], BALANCED, title="t")
+    assert np.all(figure.axes[0].get_xticks() % 1 == 0)
+
+
 def test_one_diverged_trial_does_not_flatten_the_history(hills: optuna.Study) -> None:
     bad = optuna.trial.create_trial(
         params={}, distributions={}, value=-50.0, state=optuna.trial.TrialState.COMPLETE

@@ -99,7 +99,7 @@ def _draw_panel(
             epochs, values, color=colour, linestyle=dash, marker=marker, markersize=3, label=key
         )
     axes.set(title=name, xlabel="Epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     grid(axes, axis="y")
     if name == "Learning rate":
         _scale_rate(axes)

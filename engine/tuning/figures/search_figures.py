@@ -204,4 +204,4 @@ def whole_numbers(axes: Axes) -> None:
     """Put ticks across at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
