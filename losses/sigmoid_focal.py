@@ -66,6 +66,7 @@ def sigmoid_focal_loss(
             form, reduction or normalisation, and a target or probability outside 0 to 1 (on the
             CPU; never when compiled).
 
+    >>> import torch
     >>> logits, targets = torch.tensor([2.0, -1.0, 3.0, -2.0]), torch.tensor([1.0, 0.0, 1.0, 0.0])
     >>> sigmoid_focal_loss(logits, targets, alpha=0.25)
     tensor(0.0047)

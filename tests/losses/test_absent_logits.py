@@ -77,11 +77,12 @@ def test_logits_of_samples_that_do_not_count_may_be_anything(
             assert (gradient[::40] == 0).all()
 
 
-@pytest.mark.parametrize(("name", "keys"), CASES)
+DENSE = [case for case in CASES if losses.build(case.values[0], class_counts=COUNTS).dense]
+
+
+@pytest.mark.parametrize(("name", "keys"), DENSE)
 def test_pixels_that_do_not_count_may_be_anything(name: str, keys: dict[str, object]) -> None:
     loss = built(name, keys, weighted=False)
-    if not loss.dense:
-        pytest.skip("not dense")
     generator = torch.Generator().manual_seed(0)
     logits, features = torch.randn(2, 40, 80, 50, generator=generator), torch.ones(2, 3)
     labels = torch.randint(20, 40, (2, 80, 50), generator=generator)
