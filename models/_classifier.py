@@ -127,11 +127,11 @@ def build(
     )
     blank = torch.zeros(1, in_channels, *size)
     tested = torch.zeros(1, in_channels, *(test_size or size))
-    for key, shown in {"data.test_size": tested, "data.size": blank}.items():
+    shown_as = {"data.test_size": tested} if tested.shape != blank.shape else {}
+    for key, shown in {**shown_as, "data.size": blank}.items():
         with patches_of(backbone, shown, name=name) as patches:
             num_features = _count_features(backbone, shown, name=name, key=key)
-        is_seen_before = key == "data.test_size" and tested.shape == blank.shape
-        if (remark := patches.remark(key)) is not None and not is_seen_before:
+        if (remark := patches.remark(key)) is not None:
             remarks = (*remarks, remark)
     made = head(
         num_features=num_features,

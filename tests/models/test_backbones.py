@@ -115,6 +115,7 @@ def test_images_too_small_for_the_model_are_refused_before_training(name: str) -
     ) as caught:
         build(name, **SMALL | {"image_size": 8})
     assert "\n" not in str(caught.value)
+    assert "resize them (data.size) or choose another" in str(caught.value)
 
 
 def test_a_test_size_that_the_model_does_not_take_is_refused_before_training() -> None:
